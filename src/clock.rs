@@ -1,0 +1,150 @@
+//! Time as a value that the caller passes in. Nothing in this crate reads a clock.
+
+use core::fmt;
+
+use time::{Duration, OffsetDateTime};
+
+use crate::error::Error;
+
+/// One reading of the caller's two clocks.
+///
+/// `wall` is what gets written into credentials. `monotonic` never goes back and goes on while the
+/// machine sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. With
+/// both, a wall clock that somebody moved is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: OffsetDateTime,
+    /// Time since any fixed moment, from a clock that never goes back.
+    pub monotonic: Duration,
+}
+
+impl Now {
+    /// A reading of both clocks.
+    #[must_use]
+    pub fn new(wall: OffsetDateTime, monotonic: Duration) -> Self {
+        Self { wall, monotonic }
+    }
+
+    /// The same reading some time later, for tests and simulations.
+    #[must_use]
+    pub fn plus(self, elapsed: Duration) -> Self {
+        Self { wall: self.wall.saturating_add(elapsed), monotonic: self.monotonic.saturating_add(elapsed) }
+    }
+
+    /// The wall clock as whole seconds since 1970, cut off, not rounded.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::clamped(self.wall.unix_timestamp())
+    }
+}
+
+/// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. The resolution of
+/// every date in a credential.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+/// 9999-12-31T23:59:59Z, the last date that RFC 3339 can spell.
+const LAST: u64 = 253_402_300_799;
+
+impl Timestamp {
+    /// The earliest time.
+    pub const EPOCH: Self = Self(0);
+    /// The latest time.
+    pub const MAX: Self = Self(LAST);
+
+    /// From seconds since 1970.
+    ///
+    /// # Errors
+    /// [`Error::Time`] after the year 9999.
+    pub fn from_seconds(seconds: u64) -> Result<Self, Error> {
+        if seconds > LAST {
+            return Err(Error::Time);
+        }
+        Ok(Self(seconds))
+    }
+
+    fn clamped(seconds: i64) -> Self {
+        Self(u64::try_from(seconds).unwrap_or(0).min(LAST))
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        self.0
+    }
+
+    /// This time and `seconds` more, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn plus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds).min(LAST))
+    }
+
+    /// Seconds from `earlier` to this time, 0 if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Seconds between the two, whichever comes first.
+    #[must_use]
+    pub fn distance(self, other: Self) -> u64 {
+        self.0.abs_diff(other.0)
+    }
+
+    /// The same moment as a date, in UTC.
+    #[must_use]
+    pub fn to_date(self) -> OffsetDateTime {
+        i64::try_from(self.0)
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = self.to_date();
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            date.hour(),
+            date.minute(),
+            date.second()
+        )
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_as_rfc_3339_and_stays_in_range() {
+        assert_eq!(Timestamp::EPOCH.to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp::from_seconds(LAST + 1), Err(Error::Time));
+        assert_eq!(Timestamp::MAX.plus(u64::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_wall_clock_before_1970_reads_as_1970() {
+        let now = Now::new(OffsetDateTime::UNIX_EPOCH - Duration::days(400), Duration::ZERO);
+        assert_eq!(now.timestamp(), Timestamp::EPOCH);
+    }
+}

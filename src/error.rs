@@ -1,0 +1,174 @@
+//! Errors of building, parsing and calling. What an agent refuses, and why, is
+//! [`Reason`](crate::Reason).
+
+use thiserror::Error;
+
+/// Why something could not be built, read or called.
+///
+/// Texts are lower case, name no secret and say what the caller can do. `PartialEq` is for tests
+/// and for matching.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An agent address that has no canonical form.
+    #[error("not an agent address: {0}")]
+    AgentUrl(UrlProblem),
+    /// The agent's answer does not belong to what this phone asked for.
+    #[error("the agent's answer does not match the request; do not use it")]
+    AnswerMismatch,
+    /// A call that the state does not allow.
+    #[error("misuse: {0}")]
+    ApiMisuse(Misuse),
+    /// An attenuation without a single caveat.
+    #[error("an attenuation must name operations or an expiry")]
+    AttenuationEmpty,
+    /// A sealed credential cannot be narrowed.
+    #[error("the credential is sealed; narrow the credential it was sealed from")]
+    CredentialSealed,
+    /// Bytes that are not a credential of this protocol.
+    #[error("not a credential: {0}")]
+    Credential(CredentialProblem),
+    /// A frame longer than one Noise message can carry.
+    #[error("a frame holds at most {max} bytes; split it")]
+    FrameTooLong {
+        /// The most bytes that fit.
+        max: usize,
+    },
+    /// Text that is not the id of a ticket or credential.
+    #[error("an id is 32 lower-case hexadecimal digits")]
+    IdMalformed,
+    /// A public key of low order, with which anyone can compute the shared secret.
+    #[error("the public key is of low order; whoever sent it holds no secret")]
+    KeyLowOrder,
+    /// A public key with a second spelling.
+    #[error("the public key is not in its canonical form")]
+    KeyNotCanonical,
+    /// A label that is too long or has control characters.
+    #[error("a label is at most {max} bytes without control characters; shorten it")]
+    Label {
+        /// The most bytes.
+        max: usize,
+    },
+    /// A lifetime outside the protocol's bounds.
+    #[error("the lifetime must be {min} to {max} seconds")]
+    Lifetime {
+        /// The shortest, seconds.
+        min: u64,
+        /// The longest, seconds.
+        max: u64,
+    },
+    /// A pairing link that was cut short or mistyped.
+    #[error("the link is damaged; scan or copy it again")]
+    LinkDamaged,
+    /// Text that is not a pairing link at all.
+    #[error("this is not a pairing link")]
+    LinkForeign,
+    /// A pairing link of a version that this build does not know.
+    #[error("the link is of version {version}; update this app")]
+    LinkUnknownVersion {
+        /// The version that the link names.
+        version: u8,
+    },
+    /// A payload, offer or record that is not in its one canonical form.
+    #[error("the message is malformed")]
+    MessageMalformed,
+    /// A Noise message that does not decrypt, or arrived out of order.
+    #[error("the noise message could not be read; close the connection")]
+    Noise,
+    /// An operation name or number that the protocol does not have.
+    #[error("unknown operation")]
+    OpUnknown,
+    /// No operation was named where at least one is needed.
+    #[error("name at least one operation")]
+    OpsEmpty,
+    /// A QR code cannot hold the link.
+    #[error("the link is too long for a qr code")]
+    QrTooLong,
+    /// The agent refused and said why.
+    #[error("the agent refused: {0}")]
+    Refused(crate::status::Status),
+    /// A session id with a character that could change the meaning of a path or a line.
+    #[error("a session id is 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`")]
+    SessionId,
+    /// A time that a credential cannot express.
+    #[error("the time is outside 1970 to 9999")]
+    Time,
+    /// The credential already has as many blocks as an agent accepts.
+    #[error("the credential was narrowed {max} times already; narrow an earlier copy")]
+    TooManyAttenuations {
+        /// The most attenuation blocks.
+        max: usize,
+    },
+}
+
+/// What is wrong with an agent address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum UrlProblem {
+    /// No `ws`, `wss`, `http` or `https` scheme.
+    #[error("it must begin with `wss://`, `ws://`, `https://` or `http://`")]
+    Scheme,
+    /// No host, or one that is neither an ASCII name nor an IP address.
+    #[error("its host must be an ascii name, an ipv4 address, or an ipv6 address in brackets")]
+    Host,
+    /// A port that is not 1 to 65535 in plain decimal.
+    #[error("its port must be 1 to 65535")]
+    Port,
+    /// A path with a segment that is empty, `.` or `..`, or with other than unreserved characters.
+    #[error("its path must be segments of `A-Z a-z 0-9 . _ ~ -`")]
+    Path,
+    /// A user name, query or fragment.
+    #[error("it must have no user name, query or fragment")]
+    Extra,
+}
+
+/// What is wrong with the bytes of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CredentialProblem {
+    /// More bytes than [`limits::MAX_CREDENTIAL_LEN`](crate::limits::MAX_CREDENTIAL_LEN).
+    #[error("it is too long")]
+    TooLong,
+    /// More blocks than [`limits::MAX_BLOCKS`](crate::limits::MAX_BLOCKS).
+    #[error("it has too many blocks")]
+    TooManyBlocks,
+    /// Not base64url without padding.
+    #[error("its text is not base64url without padding")]
+    Text,
+    /// Not a Biscuit, or not in the one encoding that its content has.
+    #[error("it is not a canonical biscuit")]
+    Encoding,
+    /// A key, signature or version that this protocol does not use.
+    #[error("block {block} has a key or signature of a kind that is not used here")]
+    Cryptography {
+        /// The block, counted from 0.
+        block: usize,
+    },
+    /// A block that is not exactly the rendering of caveats from the closed vocabulary.
+    #[error("block {block} holds something other than this protocol's caveats")]
+    Content {
+        /// The block, counted from 0.
+        block: usize,
+    },
+    /// A credential that is bound where an unbound one belongs, or the reverse.
+    #[error("it is not at this step of its life")]
+    Binding,
+    /// A signature that does not verify with the issuer's key.
+    #[error("its signatures do not verify")]
+    Signature,
+}
+
+/// A call in the wrong place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// Revoking from inside a permit would wait for itself.
+    #[error("revoke after the permit's closure has returned, not inside it")]
+    RevokeInsidePermit,
+    /// A configuration value that makes no sense.
+    #[error("an agent must have at least one address")]
+    NoAgentUrl,
+    /// The ledger belongs to another gate that is still open.
+    #[error("the handshake was already answered")]
+    HandshakeAnswered,
+}

@@ -1,0 +1,166 @@
+//! Names of things: a session at an agent, a ticket, a credential.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::codec::{from_hex, to_hex};
+use crate::error::Error;
+use crate::limits::MAX_SESSION_ID_LEN;
+
+/// A session's id: 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and neither `.` nor `..`.
+///
+/// These are the unreserved characters of RFC 3986 section 2.3. No id of this type can end a path
+/// segment, start a query, split a line or climb a directory, whatever it is formatted into.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// Checks and takes an id.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`] for any other text.
+    pub fn new(id: impl Into<String>) -> Result<Self, Error> {
+        let id = id.into();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        let well_formed = (1..=MAX_SESSION_ID_LEN).contains(&id.len())
+            && id.bytes().all(allowed)
+            && id != "."
+            && id != "..";
+        if well_formed { Ok(Self(id)) } else { Err(Error::SessionId) }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.0)
+    }
+}
+
+impl serde::Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for SessionId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        Self::new(text).map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! id_16 {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// 16 bytes; `Display` and [`FromStr`] are 32 lower-case hexadecimal digits. Not a secret.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// The id of these bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&to_hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                from_hex(text).map(Self).ok_or(Error::IdMalformed)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+id_16! {
+    /// A ticket's id, `tid`: a hash of the ticket's public key (`docs/PROTOCOL.md` section 4).
+    TicketId
+}
+id_16! {
+    /// A credential's id, `cid`: random, chosen by the issuer, the handle by which it is revoked.
+    CredentialId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_uuids_and_plain_names() {
+        for id in ["3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55", "a", "build_1.log~2", "...", "-"] {
+            assert_eq!(SessionId::new(id).unwrap().as_str(), id);
+        }
+        assert!(SessionId::new("x".repeat(128)).is_ok());
+    }
+
+    #[test]
+    fn refuses_every_id_that_could_change_a_path_or_a_line() {
+        let long = "x".repeat(129);
+        for id in [
+            "",
+            ".",
+            "..",
+            "../sessions?x=",
+            "OTHER/close#",
+            "X notail",
+            "X\nY",
+            "X/close?",
+            "a%2Fb",
+            "é",
+            "a\0b",
+            "a:b",
+            "a;b",
+            "a\\b",
+            &long,
+        ] {
+            assert_eq!(SessionId::new(id), Err(Error::SessionId), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,599 @@
+//! The pairing link: what the QR code shows and what a person can copy
+//! (`docs/PROTOCOL.md` section 7).
+//!
+//! ```text
+//! https://AGENT[:PORT]/P#DIGITS                    the agent's own origin carries the link
+//! https://LINKHOST/P#DIGITS/AGENT[:PORT]           a fixed link host carries it
+//! SCHEME://p#DIGITS/AGENT[:PORT]                   for an app without a claimed domain
+//! ```
+//!
+//! Everything secret stands behind `#`, which no browser sends to a server. The digits are the
+//! payload in decimal, 17 digits for each 7 bytes: a QR code packs digits almost as densely as raw
+//! bytes, and they survive any transport. One link has one spelling; a reader folds only the case of
+//! scheme and host, because a QR code shows them in capitals.
+
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::agent_url::{AgentUrl, DEFAULT_PATH, Host, Scheme, parse_port, split_authority};
+use crate::error::Error;
+use crate::key::AgentPublicKey;
+use crate::limits::{MAX_HOST_LEN, MAX_LINK_LEN};
+use crate::ticket::{TicketSecret, first_bytes};
+
+const VERSION: u8 = 1;
+const CHECKSUM_LABEL: &[u8] = b"sessioncap/1 link\0";
+/// What follows the host in an https link. One capital letter, so that a QR code can show scheme,
+/// host and path in its alphanumeric mode.
+const PATH: &str = "/P";
+
+/// The first payload byte: the version in the high half, these in the low half.
+mod flag {
+    pub(super) const WS: u8 = 1;
+    pub(super) const PATH: u8 = 2;
+    pub(super) const PORT: u8 = 4;
+    pub(super) const IPV6: u8 = 8;
+    pub(super) const ALL: u8 = 15;
+}
+
+/// What a phone needs to redeem a ticket: where the agent is, which key it must have, and the
+/// ticket's secret.
+///
+/// `Debug` shows the address and no secret. Show [`Link::to_https`] to its owner only: whoever has
+/// it within the ticket's lifetime can redeem it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link {
+    url: AgentUrl,
+    agent: AgentPublicKey,
+    ticket: TicketSecret,
+}
+
+/// Which host an https link names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkHost {
+    /// The agent's own.
+    Agent,
+    /// A fixed one, for example the host whose links the app has claimed. ASCII, no port.
+    Fixed(String),
+}
+
+impl Link {
+    /// A link to an agent for one ticket.
+    #[must_use]
+    pub fn new(url: AgentUrl, agent: AgentPublicKey, ticket: TicketSecret) -> Self {
+        Self { url, agent, ticket }
+    }
+
+    /// The agent's address.
+    #[must_use]
+    pub fn url(&self) -> &AgentUrl {
+        &self.url
+    }
+
+    /// The agent's Noise key, which the phone must insist on.
+    #[must_use]
+    pub fn agent(&self) -> &AgentPublicKey {
+        &self.agent
+    }
+
+    /// The ticket's secret.
+    #[must_use]
+    pub fn ticket(&self) -> &TicketSecret {
+        &self.ticket
+    }
+
+    /// The link as text, to be copied or shown as a QR code.
+    ///
+    /// # Errors
+    /// [`Error::AgentUrl`] if the fixed host is not an ASCII host name.
+    pub fn to_https(&self, host: &LinkHost) -> Result<String, Error> {
+        let parts = self.parts(host)?;
+        Ok(format!("https://{}{PATH}#{}{}", parts.authority, parts.digits.as_str(), parts.tail))
+    }
+
+    /// The link in an app's own scheme, for example `example://p#…`. Such schemes are not unique on
+    /// a phone: another app can claim the same one. Prefer [`Link::to_https`].
+    ///
+    /// # Errors
+    /// [`Error::LinkForeign`] if `scheme` is not lower-case letters, digits, `+`, `-`, `.`, beginning
+    /// with a letter, or is `http` or `https`.
+    pub fn to_custom_scheme(&self, scheme: &str) -> Result<String, Error> {
+        check_custom_scheme(scheme)?;
+        let parts = self.parts(&LinkHost::Fixed(String::from("p")))?;
+        Ok(format!("{scheme}://p#{}{}", parts.digits.as_str(), parts.tail))
+    }
+
+    /// Reads an https link.
+    ///
+    /// # Errors
+    /// [`Error::LinkForeign`] for text that is something else, [`Error::LinkUnknownVersion`] for a
+    /// later version, [`Error::LinkDamaged`] for a link with a changed, missing or added character.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let rest = after_scheme(text, "https")?;
+        let (origin, fragment) = rest.split_once('#').ok_or(Error::LinkForeign)?;
+        let authority = origin.strip_suffix(PATH).ok_or(Error::LinkForeign)?;
+        Self::read(Some(authority), fragment)
+    }
+
+    /// Reads a link in an app's own scheme.
+    ///
+    /// # Errors
+    /// As [`Link::parse`].
+    pub fn parse_custom_scheme(text: &str, scheme: &str) -> Result<Self, Error> {
+        check_custom_scheme(scheme)?;
+        let rest = after_scheme(text, scheme)?;
+        let (place, fragment) = rest.split_once('#').ok_or(Error::LinkForeign)?;
+        if !place.eq_ignore_ascii_case("p") {
+            return Err(Error::LinkForeign);
+        }
+        Self::read(None, fragment)
+    }
+
+    /// The pieces of a QR code, each in the mode that holds it in the fewest bits.
+    ///
+    /// # Errors
+    /// As [`Link::to_https`].
+    pub fn to_qr_segments(&self, host: &LinkHost) -> Result<Vec<QrSegment>, Error> {
+        let parts = self.parts(host)?;
+        let head = format!("HTTPS://{}{PATH}", parts.authority.to_ascii_uppercase());
+        let mut segments = match head.bytes().all(is_qr_alphanumeric) {
+            true => vec![QrSegment::Alphanumeric(head), QrSegment::Bytes(String::from("#"))],
+            // an IPv6 origin: brackets need byte mode
+            false => vec![QrSegment::Bytes(format!("https://{}{PATH}#", parts.authority))],
+        };
+        segments.push(QrSegment::Numeric(parts.digits));
+        if !parts.tail.is_empty() {
+            segments.push(QrSegment::Alphanumeric(parts.tail.to_ascii_uppercase()));
+        }
+        Ok(segments)
+    }
+
+    fn parts(&self, host: &LinkHost) -> Result<Parts, Error> {
+        let (authority, tail, payload) = match host {
+            LinkHost::Agent => {
+                let port = (!self.port_needs_payload()).then_some(self.url.port());
+                let authority = spell_authority(self.url.host_ref(), self.url.scheme(), port);
+                (authority.clone(), String::new(), self.payload(&authority, self.port_needs_payload(), false))
+            }
+            LinkHost::Fixed(link_host) => {
+                let link_host = match Host::parse(link_host) {
+                    Some(Host::Name(name)) => name,
+                    _ => return Err(Error::AgentUrl(crate::error::UrlProblem::Host)),
+                };
+                match self.url.host_ref() {
+                    // brackets have no place in a fragment, so an IPv6 address goes into the payload
+                    Host::V6(_) => (link_host, String::new(), self.payload("", true, true)),
+                    host => {
+                        let port = (!self.port_needs_payload()).then_some(self.url.port());
+                        let agent = spell_authority(host, self.url.scheme(), port);
+                        let payload = self.payload(&agent, self.port_needs_payload(), false);
+                        (link_host, format!("/{agent}"), payload)
+                    }
+                }
+            }
+        };
+        Ok(Parts { authority, digits: Zeroizing::new(to_digits(&payload)), tail })
+    }
+
+    /// `https://host:443` and `https://host` are the same to a browser, so a `ws` agent on port 443
+    /// cannot say its port in an origin.
+    fn port_needs_payload(&self) -> bool {
+        self.url.scheme() == Scheme::Ws && self.url.port() == 443
+    }
+
+    fn payload(&self, agent_authority: &str, with_port: bool, with_ipv6: bool) -> Zeroizing<Vec<u8>> {
+        let mut flags = VERSION << 4;
+        let mut body = Zeroizing::new(Vec::with_capacity(64 + self.url.path().len()));
+        body.push(0);
+        body.extend_from_slice(self.ticket.expose_bytes());
+        body.extend_from_slice(self.agent.as_bytes());
+        if self.url.scheme() == Scheme::Ws {
+            flags |= flag::WS;
+        }
+        if let (true, Host::V6(address)) = (with_ipv6, self.url.host_ref()) {
+            flags |= flag::IPV6;
+            body.extend_from_slice(&address.octets());
+        }
+        if with_port {
+            flags |= flag::PORT;
+            body.extend_from_slice(&self.url.port().to_be_bytes());
+        }
+        if self.url.path() != DEFAULT_PATH {
+            flags |= flag::PATH;
+            // a path is at most 128 characters
+            body.push(u8::try_from(self.url.path().len()).unwrap_or(u8::MAX));
+            body.extend_from_slice(self.url.path().as_bytes());
+        }
+        if let Some(first) = body.first_mut() {
+            *first = flags;
+        }
+        let checksum = checksum(&body, agent_authority);
+        body.extend_from_slice(&checksum);
+        body
+    }
+
+    /// `origin` is the authority of an https link, which is the agent's unless the fragment names
+    /// another.
+    fn read(origin: Option<&str>, fragment: &str) -> Result<Self, Error> {
+        let (digits, tail) = match fragment.split_once('/') {
+            Some((digits, tail)) => (digits, Some(tail.to_ascii_lowercase())),
+            None => (fragment, None),
+        };
+        let payload = from_digits(digits).ok_or(Error::LinkDamaged)?;
+        let version = payload.first().copied().ok_or(Error::LinkDamaged)? >> 4;
+        if version != VERSION {
+            return Err(Error::LinkUnknownVersion { version });
+        }
+        let fields = Fields::read(&payload).ok_or(Error::LinkDamaged)?;
+        let origin = origin.map(str::to_ascii_lowercase);
+        // Which text the checksum covers, and where the agent is.
+        let (covered, host, port) = match (fields.ipv6, tail, origin) {
+            (Some(address), None, _) => (String::new(), Host::V6(address.into()), None),
+            (None, Some(tail), _) => (tail.clone(), parse_host(&tail)?, written_port(&tail)?),
+            (None, None, Some(origin)) => (origin.clone(), parse_host(&origin)?, written_port(&origin)?),
+            _ => return Err(Error::LinkDamaged),
+        };
+        if checksum(fields.covered, &covered) != fields.checksum {
+            return Err(Error::LinkDamaged);
+        }
+        let scheme = if fields.ws { Scheme::Ws } else { Scheme::Wss };
+        let port = match (fields.port, port) {
+            (Some(_), Some(_)) => return Err(Error::LinkDamaged),
+            (Some(port), None) | (None, Some(port)) => port,
+            (None, None) => scheme.default_port(),
+        };
+        let url = AgentUrl::from_parts(scheme, host, port, fields.path.unwrap_or(DEFAULT_PATH))
+            .map_err(|_| Error::LinkDamaged)?;
+        let agent = AgentPublicKey::from_bytes(fields.agent).map_err(|_| Error::LinkDamaged)?;
+        let link = Self { url, agent, ticket: TicketSecret::from_bytes(fields.ticket) };
+        // One link has one spelling: what the writer would not have written is not a link.
+        let rewritten = match (fields.ipv6.is_some(), covered.is_empty()) {
+            (true, _) => link.payload("", true, true),
+            (false, _) => link.payload(&covered, link.port_needs_payload(), false),
+        };
+        let port = (!link.port_needs_payload()).then_some(link.url.port());
+        let authority = spell_authority(link.url.host_ref(), scheme, port);
+        if *rewritten != *payload || (fields.ipv6.is_none() && authority != covered) {
+            return Err(Error::LinkDamaged);
+        }
+        Ok(link)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("url", &self.url).field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+/// One piece of a QR code (ISO/IEC 18004 section 7.4), in order.
+#[derive(Clone, PartialEq, Eq)]
+pub enum QrSegment {
+    /// Capital letters, digits and ` $%*+-./:`, 5.5 bits each.
+    Alphanumeric(String),
+    /// Any text, 8 bits each.
+    Bytes(String),
+    /// Digits, 3.3 bits each. They hold the secret.
+    Numeric(Zeroizing<String>),
+}
+
+impl QrSegment {
+    /// The characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Alphanumeric(text) | Self::Bytes(text) => text,
+            Self::Numeric(digits) => digits,
+        }
+    }
+}
+
+impl fmt::Debug for QrSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alphanumeric(text) => f.debug_tuple("Alphanumeric").field(text).finish(),
+            Self::Bytes(text) => f.debug_tuple("Bytes").field(text).finish(),
+            Self::Numeric(digits) => write!(f, "Numeric({} digits, redacted)", digits.len()),
+        }
+    }
+}
+
+struct Parts {
+    authority: String,
+    digits: Zeroizing<String>,
+    tail: String,
+}
+
+/// The payload taken apart, nothing in it checked but lengths.
+struct Fields<'a> {
+    ws: bool,
+    ticket: [u8; 16],
+    agent: [u8; 32],
+    ipv6: Option<[u8; 16]>,
+    port: Option<u16>,
+    path: Option<&'a str>,
+    covered: &'a [u8],
+    checksum: [u8; 2],
+}
+
+impl<'a> Fields<'a> {
+    fn read(payload: &'a [u8]) -> Option<Self> {
+        let (covered, checksum) = payload.split_last_chunk::<2>()?;
+        let (flags, rest) = covered.split_first()?;
+        let has = |flag: u8| flags & flag::ALL & flag != 0;
+        let (ticket, rest) = rest.split_first_chunk::<16>()?;
+        let (agent, rest) = rest.split_first_chunk::<32>()?;
+        let (ipv6, rest) = match has(flag::IPV6) {
+            true => rest.split_first_chunk::<16>().map(|(address, rest)| (Some(*address), rest))?,
+            false => (None, rest),
+        };
+        let (port, rest) = match has(flag::PORT) {
+            true => rest.split_first_chunk().map(|(port, rest)| (Some(u16::from_be_bytes(*port)), rest))?,
+            false => (None, rest),
+        };
+        let (path, rest) = match has(flag::PATH) {
+            true => {
+                let (len, rest) = rest.split_first()?;
+                let (path, rest) = rest.split_at_checked(usize::from(*len))?;
+                (Some(core::str::from_utf8(path).ok()?), rest)
+            }
+            false => (None, rest),
+        };
+        rest.is_empty().then_some(Self {
+            ws: has(flag::WS),
+            ticket: *ticket,
+            agent: *agent,
+            ipv6,
+            port,
+            path,
+            covered,
+            checksum: *checksum,
+        })
+    }
+}
+
+fn checksum(body: &[u8], agent_authority: &str) -> [u8; 2] {
+    first_bytes(
+        Sha256::new()
+            .chain_update(CHECKSUM_LABEL)
+            .chain_update(body)
+            .chain_update(agent_authority.as_bytes()),
+    )
+}
+
+/// `host` or `host:port`, the port only where it is neither the scheme's default nor 443.
+fn spell_authority(host: &Host, scheme: Scheme, port: Option<u16>) -> String {
+    match port {
+        Some(port) if port != scheme.default_port() => format!("{host}:{port}"),
+        _ => host.to_string(),
+    }
+}
+
+fn parse_host(authority: &str) -> Result<Host, Error> {
+    Host::parse(split_authority(authority).0).ok_or(Error::LinkDamaged)
+}
+
+fn written_port(authority: &str) -> Result<Option<u16>, Error> {
+    split_authority(authority).1.map(|port| parse_port(port).ok_or(Error::LinkDamaged)).transpose()
+}
+
+/// The text behind `scheme://`, in any case.
+fn after_scheme<'a>(text: &'a str, scheme: &str) -> Result<&'a str, Error> {
+    if text.len() > MAX_LINK_LEN {
+        return Err(Error::LinkForeign);
+    }
+    let (found, rest) = text.split_once("://").ok_or(Error::LinkForeign)?;
+    if found.eq_ignore_ascii_case(scheme) { Ok(rest) } else { Err(Error::LinkForeign) }
+}
+
+fn check_custom_scheme(scheme: &str) -> Result<(), Error> {
+    let well_formed = scheme.len() <= MAX_HOST_LEN
+        && scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+        && !matches!(scheme, "http" | "https");
+    if well_formed { Ok(()) } else { Err(Error::LinkForeign) }
+}
+
+fn is_qr_alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" $%*+-./:".contains(&byte)
+}
+
+/// How many decimal digits hold a group of so many bytes: the least that can.
+const DIGITS_OF: [usize; 8] = [0, 3, 5, 8, 10, 13, 15, 17];
+
+/// Groups of 7 bytes, big-endian, each as 17 digits; the last group is shorter.
+fn to_digits(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len().div_ceil(7) * 17);
+    for group in bytes.chunks(7) {
+        let number = group.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        let width = DIGITS_OF.get(group.len()).copied().unwrap_or_default();
+        digits.push_str(&format!("{number:0width$}"));
+    }
+    digits
+}
+
+fn from_digits(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for group in digits.as_bytes().chunks(17) {
+        let len = DIGITS_OF.iter().position(|width| *width == group.len())?;
+        let number: u64 = core::str::from_utf8(group).ok()?.parse().ok()?;
+        let octets = number.to_be_bytes();
+        let (unused, used) = octets.split_at_checked(8_usize.checked_sub(len)?)?;
+        if unused.iter().any(|octet| *octet != 0) {
+            return None;
+        }
+        bytes.extend_from_slice(used);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::key::AgentSecretKey;
+
+    fn link(url: &str) -> Link {
+        Link::new(
+            AgentUrl::parse(url).unwrap(),
+            AgentSecretKey::from_bytes([7; 32]).public(),
+            TicketSecret::from_bytes([9; 16]),
+        )
+    }
+
+    fn hosts() -> [LinkHost; 2] {
+        [LinkHost::Agent, LinkHost::Fixed(String::from("link.example"))]
+    }
+
+    const URLS: [&str; 9] = [
+        "wss://agent.example",
+        "wss://agent.example:8443/other/path",
+        "ws://127.0.0.1:9099",
+        "ws://127.0.0.1",
+        "ws://agent.example:443",
+        "wss://agent.example:80",
+        "ws://[::1]:9099",
+        "wss://[2001:db8::7]",
+        "ws://[2001:db8::7]:443/x",
+    ];
+
+    #[test]
+    fn every_form_reads_back() {
+        for url in URLS {
+            let link = link(url);
+            for host in hosts() {
+                let text = link.to_https(&host).unwrap();
+                assert_eq!(Link::parse(&text), Ok(link.clone()), "{text}");
+                let qr: String = link.to_qr_segments(&host).unwrap().iter().map(QrSegment::as_str).collect();
+                assert_eq!(Link::parse(&qr), Ok(link.clone()), "{qr}");
+            }
+            let custom = link.to_custom_scheme("example-app").unwrap();
+            if !url.contains('[') {
+                assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link.clone()), "{custom}");
+            }
+            assert_eq!(Link::parse(&custom), Err(Error::LinkForeign));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_agent_fits_the_custom_scheme() {
+        for url in ["ws://[::1]:9099", "wss://[2001:db8::7]"] {
+            let link = link(url);
+            let custom = link.to_custom_scheme("example-app").unwrap();
+            assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link), "{custom}");
+        }
+    }
+
+    #[test]
+    fn the_server_that_carries_the_link_sees_no_secret() {
+        for host in hosts() {
+            let text = link(URLS[0]).to_https(&host).unwrap();
+            let (sent, _) = text.split_once('#').unwrap();
+            assert!(sent == "https://agent.example/P" || sent == "https://link.example/P");
+        }
+    }
+
+    #[test]
+    fn foreign_damaged_and_newer_are_three_errors() {
+        let good = link(URLS[0]).to_https(&LinkHost::Agent).unwrap();
+        for text in [
+            "",
+            "hello",
+            "https://agent.example/",
+            "http://agent.example/P#1",
+            "https://agent.example/p#123",
+            "https://x/P",
+        ] {
+            assert_eq!(Link::parse(text), Err(Error::LinkForeign), "{text}");
+        }
+        assert_eq!(Link::parse(&good[..good.len() - 1]), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&format!("{good}0")), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&good.replace("agent", "agemt")), Err(Error::LinkDamaged), "another host");
+        let newer = to_digits(&[0x2f; 51]);
+        assert_eq!(
+            Link::parse(&format!("https://agent.example/P#{newer}")),
+            Err(Error::LinkUnknownVersion { version: 2 })
+        );
+    }
+
+    #[test]
+    fn every_single_changed_digit_is_noticed() {
+        let good = link(URLS[0]).to_https(&LinkHost::Agent).unwrap();
+        let start = good.find('#').unwrap() + 1;
+        for place in start..good.len() {
+            for digit in '0'..='9' {
+                let mut changed = good.clone();
+                changed.replace_range(place..=place, &digit.to_string());
+                if changed != good {
+                    assert!(matches!(
+                        Link::parse(&changed),
+                        Err(Error::LinkDamaged | Error::LinkUnknownVersion { .. })
+                    ));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_moved_default_port_is_not_a_second_spelling() {
+        let good = link(URLS[0]).to_https(&LinkHost::Agent).unwrap();
+        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:443")), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:")), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&format!("{good}/agent.example")), Ok(link(URLS[0])), "the link host form");
+        assert_eq!(Link::parse(&format!("{good}/agent.example:443")), Err(Error::LinkDamaged));
+    }
+
+    #[test]
+    fn hosts_that_are_not_names_cannot_carry_a_link() {
+        for host in ["", "a b", "127.0.0.1", "[::1]", "link.example:8080", "link.example/x"] {
+            assert!(link(URLS[0]).to_https(&LinkHost::Fixed(host.to_owned())).is_err(), "{host}");
+        }
+        for scheme in ["", "https", "Http", "1a", "a b", "é"] {
+            assert_eq!(link(URLS[0]).to_custom_scheme(scheme), Err(Error::LinkForeign));
+        }
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let link = link(URLS[0]);
+        let digits = link.to_qr_segments(&LinkHost::Agent).unwrap();
+        let shown = format!("{link:?} {digits:?}");
+        assert!(!shown.contains("9, 9, 9") && !shown.contains(digits[2].as_str()), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn digits_read_back(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(&*from_digits(&to_digits(&bytes)).unwrap(), &bytes);
+        }
+
+        #[test]
+        fn whatever_reads_is_in_its_one_spelling(place in 0..150_usize, byte in 0x20..0x7f_u8, host in 0..2_usize, url in 0..URLS.len()) {
+            let good = link(URLS[url]);
+            let mut changed = good.to_https(&hosts()[host]).unwrap().into_bytes();
+            let place = place % changed.len();
+            changed[place] = byte;
+            let changed = String::from_utf8(changed).unwrap();
+            if let Ok(read) = Link::parse(&changed) {
+                // a fixed link host's name is not part of the link
+                let spelled = read.to_https(&hosts()[host]).unwrap();
+                let (_, fragment) = spelled.split_once('#').unwrap();
+                prop_assert!(changed.to_ascii_lowercase().ends_with(fragment));
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}", digits in "[0-9]{0,200}", tail in "(/[a-z.:0-9]{0,20})?") {
+            let _ = Link::parse(&text);
+            let _ = Link::parse(&format!("https://agent.example/P#{digits}{tail}"));
+        }
+    }
+}

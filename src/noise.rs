@@ -1,0 +1,492 @@
+//! `Noise_IK_25519_ChaChaPoly_BLAKE2s` with an empty prologue, one struct for each state
+//! (Noise revision 34; `docs/PROTOCOL.md` section 6).
+//!
+//! ```text
+//! phone                                   agent
+//! Initiator::start    -- message 1 -->    Responder::read
+//! AwaitingReply       <-- message 2 --    Received::reply
+//! Channel             <== transport ==>   Channel
+//! ```
+//!
+//! Each step consumes the state before it, so no state can be used twice or out of order, and a
+//! failed step leaves nothing behind. This file is the only owner of snow.
+
+use core::fmt;
+
+use rand_core::{CryptoRng, RngCore};
+use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey};
+use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN};
+
+/// The protocol's full name.
+pub const PROTOCOL_NAME: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
+
+/// What every transport frame adds to its plaintext, bytes.
+pub const FRAME_OVERHEAD: usize = 16;
+
+/// The 32-byte hash of a finished handshake, equal on both sides and to nobody else's (Noise
+/// revision 34, section 11.2). Not a secret.
+pub type HandshakeHash = [u8; 32];
+
+/// Gives snow one ephemeral key's worth of the caller's randomness, and nothing after that.
+struct OneDraw(Option<Zeroizing<[u8; 32]>>);
+
+impl Random for OneDraw {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        match self.0.take() {
+            Some(drawn) if dest.len() == drawn.len() => {
+                dest.copy_from_slice(drawn.as_slice());
+                Ok(())
+            }
+            _ => Err(snow::Error::Rng),
+        }
+    }
+}
+
+struct Resolver(Zeroizing<[u8; 32]>);
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(OneDraw(Some(self.0.clone()))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+fn builder<'key, R: RngCore + CryptoRng>(rng: &mut R) -> Result<snow::Builder<'key>, Error> {
+    let params: NoiseParams = PROTOCOL_NAME.parse().map_err(|_| Error::Noise)?;
+    let mut drawn = Zeroizing::new([0; 32]);
+    rng.fill_bytes(drawn.as_mut_slice());
+    Ok(snow::Builder::with_resolver(params, Box::new(Resolver(drawn))))
+}
+
+/// The phone's side before its first message.
+#[derive(Debug)]
+pub struct Initiator;
+
+impl Initiator {
+    /// Writes message 1. Costs three scalar multiplications.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`](crate::limits::MAX_PAYLOAD_LEN).
+    pub fn start<R: RngCore + CryptoRng>(
+        holder: &HolderSecretKey,
+        agent: &AgentPublicKey,
+        payload: &[u8],
+        rng: &mut R,
+    ) -> Result<Started, Error> {
+        let mut state = builder(rng)?
+            .local_private_key(holder.expose_bytes())
+            .and_then(|builder| builder.remote_public_key(agent.as_bytes()))
+            .and_then(snow::Builder::build_initiator)
+            .map_err(|_| Error::Noise)?;
+        let mut message = vec![0; MAX_HANDSHAKE_LEN];
+        let len = state.write_message(payload, &mut message).map_err(|_| Error::Noise)?;
+        message.truncate(len);
+        Ok(Started { message, next: AwaitingReply { state: Box::new(state) } })
+    }
+}
+
+/// Message 1 and the state that waits for message 2.
+#[derive(Debug)]
+pub struct Started {
+    /// To be sent to the agent, as one binary WebSocket message.
+    pub message: Vec<u8>,
+    /// Reads the agent's answer.
+    pub next: AwaitingReply,
+}
+
+/// The phone's side after message 1.
+pub struct AwaitingReply {
+    state: Box<snow::HandshakeState>,
+}
+
+impl AwaitingReply {
+    /// Reads message 2. Costs two scalar multiplications.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] if it is not from the agent whose key message 1 named.
+    pub fn finish(mut self, message: &[u8]) -> Result<Finished, Error> {
+        let payload = read_handshake(&mut self.state, message)?;
+        let (handshake_hash, channel) = split(self.state)?;
+        Ok(Finished { payload, handshake_hash, channel })
+    }
+}
+
+/// A finished handshake.
+#[derive(Debug)]
+pub struct Finished {
+    /// The other side's payload.
+    pub payload: Vec<u8>,
+    /// For channel binding.
+    pub handshake_hash: HandshakeHash,
+    /// The transport.
+    pub channel: Channel,
+}
+
+/// The agent's side before message 1.
+#[derive(Debug)]
+pub struct Responder;
+
+impl Responder {
+    /// Reads message 1. Costs three scalar multiplications.
+    ///
+    /// The peer's key is looked at only after the message decrypted, and is refused if it is of low
+    /// order or has a second spelling.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] if the message is too long or was not made for this agent,
+    /// [`Error::KeyLowOrder`] or [`Error::KeyNotCanonical`] for such a peer key. Close the
+    /// connection without an answer.
+    pub fn read<R: RngCore + CryptoRng>(
+        agent: &AgentSecretKey,
+        message: &[u8],
+        rng: &mut R,
+    ) -> Result<Received, Error> {
+        let mut state = builder(rng)?
+            .local_private_key(agent.expose_bytes())
+            .and_then(snow::Builder::build_responder)
+            .map_err(|_| Error::Noise)?;
+        let payload = read_handshake(&mut state, message)?;
+        let peer =
+            state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Error::Noise)?;
+        let peer = HolderPublicKey::from_bytes(peer)?;
+        Ok(Received { peer, payload, next: Replying { state: Box::new(state) } })
+    }
+}
+
+/// What message 1 said, and the state that can answer it.
+#[derive(Debug)]
+pub struct Received {
+    /// The peer's static key. Message 1 can be replayed: only a transport frame proves that the
+    /// peer is there.
+    pub peer: HolderPublicKey,
+    /// The peer's payload, empty for a device of the old kind.
+    pub payload: Vec<u8>,
+    /// Answers with message 2. Dropping it without answering is how a stranger is refused.
+    pub next: Replying,
+}
+
+/// The agent's side after message 1.
+pub struct Replying {
+    state: Box<snow::HandshakeState>,
+}
+
+impl Replying {
+    /// Writes message 2. Costs three scalar multiplications.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`](crate::limits::MAX_PAYLOAD_LEN).
+    pub fn reply(mut self, payload: &[u8]) -> Result<Replied, Error> {
+        let mut message = vec![0; MAX_HANDSHAKE_LEN];
+        let len = self.state.write_message(payload, &mut message).map_err(|_| Error::Noise)?;
+        message.truncate(len);
+        let (handshake_hash, channel) = split(self.state)?;
+        Ok(Replied { message, handshake_hash, channel })
+    }
+}
+
+/// Message 2 and the transport behind it.
+#[derive(Debug)]
+pub struct Replied {
+    /// To be sent to the peer, as one binary WebSocket message.
+    pub message: Vec<u8>,
+    /// For channel binding.
+    pub handshake_hash: HandshakeHash,
+    /// The transport.
+    pub channel: Channel,
+}
+
+fn read_handshake(state: &mut snow::HandshakeState, message: &[u8]) -> Result<Vec<u8>, Error> {
+    if message.len() > MAX_HANDSHAKE_LEN {
+        return Err(Error::Noise);
+    }
+    let mut payload = vec![0; message.len()];
+    let len = state.read_message(message, &mut payload).map_err(|_| Error::Noise)?;
+    payload.truncate(len);
+    Ok(payload)
+}
+
+fn split(state: Box<snow::HandshakeState>) -> Result<(HandshakeHash, Channel), Error> {
+    let hash = state.get_handshake_hash().try_into().map_err(|_| Error::Noise)?;
+    let state = state.into_transport_mode().map_err(|_| Error::Noise)?;
+    Ok((hash, Channel { state: Box::new(state) }))
+}
+
+/// An encrypted, ordered channel. One binary WebSocket message is one frame.
+///
+/// An empty plaintext means that the sender has ended its side: without it, a cut connection cannot
+/// be told from an end (`docs/PROTOCOL.md` section 6.5).
+pub struct Channel {
+    state: Box<snow::TransportState>,
+}
+
+impl Channel {
+    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes.
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLong`], and [`Error::Noise`] after 2^64 - 1 frames.
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut frame = Vec::new();
+        self.seal_into(plaintext, &mut frame)?;
+        Ok(frame)
+    }
+
+    /// As [`Channel::seal`], into a buffer that can be used again. Its old content is overwritten.
+    ///
+    /// # Errors
+    /// As [`Channel::seal`].
+    pub fn seal_into(&mut self, plaintext: &[u8], frame: &mut Vec<u8>) -> Result<(), Error> {
+        if plaintext.len() > MAX_FRAME_LEN {
+            return Err(Error::FrameTooLong { max: MAX_FRAME_LEN });
+        }
+        frame.resize(plaintext.len() + FRAME_OVERHEAD, 0);
+        let len = self.state.write_message(plaintext, frame).map_err(|_| Error::Noise)?;
+        frame.truncate(len);
+        Ok(())
+    }
+
+    /// Decrypts the next frame.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] if it was changed, repeated, left out or put in another order. The
+    /// connection is over then.
+    pub fn open(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut plaintext = Vec::new();
+        self.open_into(frame, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// As [`Channel::open`], into a buffer that can be used again. Its old content is overwritten.
+    ///
+    /// # Errors
+    /// As [`Channel::open`].
+    pub fn open_into(&mut self, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+        if frame.len() < FRAME_OVERHEAD || frame.len() > MAX_FRAME_LEN + FRAME_OVERHEAD {
+            return Err(Error::Noise);
+        }
+        plaintext.resize(frame.len(), 0);
+        let len = self.state.read_message(frame, plaintext).map_err(|_| Error::Noise)?;
+        plaintext.truncate(len);
+        Ok(())
+    }
+}
+
+macro_rules! redacted {
+    ($($state:ident),*) => {
+        $(impl fmt::Debug for $state {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($state)).finish_non_exhaustive()
+            }
+        })*
+    };
+}
+
+redacted!(AwaitingReply, Replying, Channel);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::OsRng;
+
+    use super::*;
+    use crate::limits::MAX_PAYLOAD_LEN;
+
+    fn keys() -> (AgentSecretKey, HolderSecretKey) {
+        (AgentSecretKey::from_bytes([1; 32]), HolderSecretKey::from_bytes([2; 32]))
+    }
+
+    fn connect(first: &[u8], second: &[u8]) -> (Finished, Replied, Received2) {
+        let (agent, holder) = keys();
+        let started = Initiator::start(&holder, &agent.public(), first, &mut OsRng).unwrap();
+        let received = Responder::read(&agent, &started.message, &mut OsRng).unwrap();
+        let seen = Received2 { peer: received.peer, payload: received.payload };
+        let replied = received.next.reply(second).unwrap();
+        let finished = started.next.finish(&replied.message).unwrap();
+        (finished, replied, seen)
+    }
+
+    struct Received2 {
+        peer: HolderPublicKey,
+        payload: Vec<u8>,
+    }
+
+    #[test]
+    fn one_round_trip_gives_both_sides_payloads_hash_and_channel() {
+        let (mut phone, mut agent, seen) = connect(b"first", b"second");
+        assert_eq!(seen.peer, keys().1.public());
+        assert_eq!(seen.payload, b"first");
+        assert_eq!(phone.payload, b"second");
+        assert_eq!(phone.handshake_hash, agent.handshake_hash);
+        for (text, frame) in [
+            (b"hello".as_slice(), phone.channel.seal(b"hello").unwrap()),
+            (b"", phone.channel.seal(b"").unwrap()),
+        ] {
+            assert_eq!(agent.channel.open(&frame).unwrap(), text);
+        }
+        let frame = agent.channel.seal(&[5; MAX_FRAME_LEN]).unwrap();
+        assert_eq!(phone.channel.open(&frame).unwrap(), [5; MAX_FRAME_LEN]);
+    }
+
+    #[test]
+    fn limits_of_payload_and_frame() {
+        let (agent, holder) = keys();
+        let start = |len| Initiator::start(&holder, &agent.public(), &vec![0; len], &mut OsRng);
+        assert_eq!(start(MAX_PAYLOAD_LEN).unwrap().message.len(), MAX_HANDSHAKE_LEN);
+        assert_eq!(start(MAX_PAYLOAD_LEN + 1).err(), Some(Error::Noise));
+        let (mut phone, ..) = connect(b"", b"");
+        assert_eq!(
+            phone.channel.seal(&[0; MAX_FRAME_LEN + 1]),
+            Err(Error::FrameTooLong { max: MAX_FRAME_LEN })
+        );
+        assert_eq!(phone.channel.open(&[]), Err(Error::Noise));
+        assert_eq!(phone.channel.open(&[0; MAX_FRAME_LEN + 17]), Err(Error::Noise));
+    }
+
+    #[test]
+    fn another_agents_key_reads_nothing() {
+        let (agent, holder) = keys();
+        let started = Initiator::start(&holder, &agent.public(), b"x", &mut OsRng).unwrap();
+        let other = AgentSecretKey::from_bytes([3; 32]);
+        assert_eq!(Responder::read(&other, &started.message, &mut OsRng).err(), Some(Error::Noise));
+    }
+
+    #[test]
+    fn a_low_order_static_key_is_refused_although_snow_takes_it() {
+        let (agent, _) = keys();
+        // An initiator without a secret: static key 0, whose every shared secret is 0.
+        for (key, error) in [([0; 32], Error::KeyLowOrder), ([0xff; 32], Error::KeyNotCanonical)] {
+            let message = message_with_static_key(&agent.public(), key);
+            assert_eq!(Responder::read(&agent, &message, &mut OsRng).err(), Some(error));
+        }
+    }
+
+    /// Message 1 whose `s` token is `key`, with the shared secret that everyone can compute.
+    fn message_with_static_key(agent: &AgentPublicKey, key: [u8; 32]) -> Vec<u8> {
+        struct Forged([u8; 32], Box<dyn Dh>, bool);
+        impl Dh for Forged {
+            fn name(&self) -> &'static str {
+                "25519"
+            }
+            fn pub_len(&self) -> usize {
+                32
+            }
+            fn priv_len(&self) -> usize {
+                32
+            }
+            fn set(&mut self, secret: &[u8]) {
+                self.2 = true;
+                self.1.set(secret);
+            }
+            fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+                self.1.generate(rng)
+            }
+            fn pubkey(&self) -> &[u8] {
+                if self.2 { &self.0 } else { self.1.pubkey() }
+            }
+            fn privkey(&self) -> &[u8] {
+                self.1.privkey()
+            }
+            fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+                if self.2 && self.0 == [0; 32] {
+                    out[..32].fill(0);
+                    return Ok(());
+                }
+                self.1.dh(public, out)
+            }
+        }
+        struct Forger([u8; 32], Resolver);
+        impl CryptoResolver for Forger {
+            fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+                self.1.resolve_rng()
+            }
+            fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+                Some(Box::new(Forged(self.0, self.1.resolve_dh(choice)?, false)))
+            }
+            fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+                self.1.resolve_hash(choice)
+            }
+            fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+                self.1.resolve_cipher(choice)
+            }
+        }
+        // For the key with bit 255 set, use a real key pair and change only how it is spelled.
+        let secret = [9; 32];
+        let key = match key {
+            [0, ..] => key,
+            _ => {
+                let mut public = *HolderSecretKey::from_bytes(secret).public().as_bytes();
+                public[31] |= 0x80;
+                public
+            }
+        };
+        let resolver = Forger(key, Resolver(Zeroizing::new([4; 32])));
+        let mut state = snow::Builder::with_resolver(PROTOCOL_NAME.parse().unwrap(), Box::new(resolver))
+            .local_private_key(&secret)
+            .unwrap()
+            .remote_public_key(agent.as_bytes())
+            .unwrap()
+            .build_initiator()
+            .unwrap();
+        let mut message = vec![0; 200];
+        let len = state.write_message(b"", &mut message).unwrap();
+        message.truncate(len);
+        message
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_bit_of_a_handshake_message_can_change(second: bool, place in 0..10_000_usize, bit in 0..8_u32) {
+            let (agent, holder) = keys();
+            let started = Initiator::start(&holder, &agent.public(), b"first", &mut OsRng).unwrap();
+            let mut message = started.message.clone();
+            if second {
+                message = Responder::read(&agent, &message, &mut OsRng).unwrap().next.reply(b"second").unwrap().message;
+            }
+            let place = place % message.len();
+            message[place] ^= 1 << bit;
+            if second {
+                // bit 255 of an ephemeral key is ignored by X25519, but it is hashed
+                prop_assert!(started.next.finish(&message).is_err());
+            } else {
+                prop_assert!(Responder::read(&agent, &message, &mut OsRng).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let (agent, holder) = keys();
+            prop_assert!(Responder::read(&agent, &bytes, &mut OsRng).is_err());
+            let started = Initiator::start(&holder, &agent.public(), b"", &mut OsRng).unwrap();
+            prop_assert!(started.next.finish(&bytes).is_err());
+            let (mut phone, ..) = connect(b"", b"");
+            prop_assert!(phone.channel.open(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_cannot_be_repeated_or_left_out() {
+        let (mut phone, mut agent, _) = connect(b"", b"");
+        let frames: Vec<_> = (0..3_u8).map(|n| phone.channel.seal(&[n]).unwrap()).collect();
+        assert_eq!(agent.channel.open(&frames[0]).unwrap(), [0]);
+        assert_eq!(agent.channel.open(&frames[0]), Err(Error::Noise));
+        assert_eq!(agent.channel.open(&frames[2]), Err(Error::Noise));
+    }
+}

@@ -1,0 +1,231 @@
+//! The one-time ticket: a 16-byte secret in the link, a signing key derived from it on both sides,
+//! and the proof of possession that redeems it (`docs/PROTOCOL.md` section 4).
+//!
+//! ```text
+//! seed = HKDF-SHA256(salt = "sessioncap/1", ikm = s, info = "ticket-signing-key")
+//! (tk, TPK) = Ed25519(seed)
+//! tid = SHA-256("sessioncap/1 ticket-id\0" ‖ TPK)[..16]
+//! proof = Ed25519_tk("sessioncap/1 redeem\0" ‖ A ‖ P ‖ tid)
+//! ```
+//!
+//! The secret never leaves link and phone: the agent stores `TPK` and sees a signature over the two
+//! Noise static keys. Message 1 of Noise IK has no forward secrecy and can be replayed; a signature
+//! in it is worth nothing to whoever reads or replays it later, or at another agent.
+
+use core::fmt;
+
+use hkdf::Hkdf;
+use rand_core::{CryptoRng, RngCore};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::id::TicketId;
+use crate::key::{AgentPublicKey, HolderPublicKey, ed25519_public, ed25519_sign, ed25519_verify};
+use crate::secret::Secret;
+
+const SALT: &[u8] = b"sessioncap/1";
+const KEY_INFO: &[u8] = b"ticket-signing-key";
+const ID_LABEL: &[u8] = b"sessioncap/1 ticket-id\0";
+const PROOF_LABEL: &[u8] = b"sessioncap/1 redeem\0";
+const CODE_LABEL: &[u8] = b"sessioncap/1 pair-code\0";
+
+/// A ticket's 16-byte secret `s`. It exists in the desktop that drew it, in the link, and in the
+/// phone that scanned it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TicketSecret(Secret<16>);
+
+impl TicketSecret {
+    /// A new secret from the caller's generator.
+    pub fn generate<R: RngCore + CryptoRng>(rng: &mut R) -> Self {
+        Self(Secret::random(rng))
+    }
+
+    /// Takes a stored secret. Any 16 bytes are one.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Secret::new(bytes))
+    }
+
+    /// The bytes, to be stored like a password.
+    #[must_use]
+    pub fn expose_bytes(&self) -> &[u8; 16] {
+        self.0.expose()
+    }
+
+    /// The ticket's public key `TPK`, which the desktop lodges at the agent. One scalar
+    /// multiplication.
+    #[must_use]
+    pub fn public_key(&self) -> TicketPublicKey {
+        TicketPublicKey(ed25519_public(&self.signing_seed()))
+    }
+
+    /// Proves possession for this agent and this phone. Two scalar multiplications.
+    pub(crate) fn prove(&self, agent: &AgentPublicKey, holder: &HolderPublicKey) -> TicketProof {
+        let seed = self.signing_seed();
+        let id = TicketPublicKey(ed25519_public(&seed)).id();
+        TicketProof { id, signature: ed25519_sign(&seed, &proof_message(agent, holder, &id)) }
+    }
+
+    fn signing_seed(&self) -> Zeroizing<[u8; 32]> {
+        let mut seed = Zeroizing::new([0; 32]);
+        let expanded = Hkdf::<Sha256>::new(Some(SALT), self.0.expose()).expand(KEY_INFO, seed.as_mut_slice());
+        debug_assert!(expanded.is_ok(), "HKDF-SHA256 gives up to 8,160 bytes");
+        seed
+    }
+}
+
+impl fmt::Debug for TicketSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketSecret(redacted)")
+    }
+}
+
+/// A ticket's public key `TPK`: all that the agent ever knows of the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketPublicKey([u8; 32]);
+
+impl TicketPublicKey {
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The ticket's id.
+    #[must_use]
+    pub fn id(&self) -> TicketId {
+        TicketId::from_bytes(first_bytes(Sha256::new().chain_update(ID_LABEL).chain_update(self.0)))
+    }
+
+    /// Whether `signature` proves possession of this ticket by `holder` at `agent`.
+    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent verifies"))]
+    pub(crate) fn verify(
+        &self,
+        agent: &AgentPublicKey,
+        holder: &HolderPublicKey,
+        signature: &[u8; 64],
+    ) -> bool {
+        ed25519_verify(&self.0, &proof_message(agent, holder, &self.id()), signature)
+    }
+}
+
+/// What redeems a ticket: its id and a signature over both static keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TicketProof {
+    pub(crate) id: TicketId,
+    pub(crate) signature: [u8; 64],
+}
+
+fn proof_message(agent: &AgentPublicKey, holder: &HolderPublicKey, id: &TicketId) -> Vec<u8> {
+    [PROOF_LABEL, agent.as_bytes(), holder.as_bytes(), id.as_bytes()].concat()
+}
+
+/// The six digits that both screens show when the desktop has to confirm a phone.
+///
+/// The agent fixes the nonce in the pending record before it tells anyone, so nobody can try keys
+/// until the digits agree: a wrong phone has one chance in a million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairCode(u32);
+
+impl PairCode {
+    /// The digits for a ticket, an agent, a phone and the agent's nonce.
+    #[must_use]
+    pub fn new(
+        ticket: &TicketId,
+        agent: &AgentPublicKey,
+        holder: &HolderPublicKey,
+        nonce: &[u8; 16],
+    ) -> Self {
+        let hash = Sha256::new()
+            .chain_update(CODE_LABEL)
+            .chain_update(ticket.as_bytes())
+            .chain_update(agent.as_bytes())
+            .chain_update(holder.as_bytes())
+            .chain_update(nonce);
+        let number = u64::from_be_bytes(first_bytes(hash)) % 1_000_000;
+        Self(u32::try_from(number).unwrap_or_default())
+    }
+}
+
+/// Two groups of three digits.
+impl fmt::Display for PairCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03} {:03}", self.0 / 1_000, self.0 % 1_000)
+    }
+}
+
+impl serde::Serialize for PairCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The first `N` bytes of a SHA-256, `N` at most 32.
+pub(crate) fn first_bytes<const N: usize>(hash: Sha256) -> [u8; N] {
+    let mut first = [0; N];
+    for (to, from) in first.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::key::{AgentSecretKey, HolderSecretKey};
+
+    fn agent(seed: u8) -> AgentPublicKey {
+        AgentSecretKey::from_bytes([seed; 32]).public()
+    }
+
+    fn holder(seed: u8) -> HolderPublicKey {
+        HolderSecretKey::from_bytes([seed; 32]).public()
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_agent_phone_and_ticket_only() {
+        let ticket = TicketSecret::from_bytes([1; 16]);
+        let proof = ticket.prove(&agent(2), &holder(3));
+        let key = ticket.public_key();
+        assert_eq!(proof.id, key.id());
+        assert!(key.verify(&agent(2), &holder(3), &proof.signature));
+        assert!(!key.verify(&agent(4), &holder(3), &proof.signature), "relayed by another agent");
+        assert!(!key.verify(&agent(2), &holder(4), &proof.signature), "replayed by another phone");
+        let other = TicketSecret::from_bytes([2; 16]).public_key();
+        assert!(!other.verify(&agent(2), &holder(3), &proof.signature));
+    }
+
+    #[test]
+    fn the_secret_prints_nothing() {
+        assert_eq!(format!("{:?}", TicketSecret::from_bytes([0xab; 16])), "TicketSecret(redacted)");
+    }
+
+    #[test]
+    fn the_code_depends_on_every_input() {
+        let code = |ticket: u8, a: u8, p: u8, nonce: u8| {
+            PairCode::new(&TicketId::from_bytes([ticket; 16]), &agent(a), &holder(p), &[nonce; 16])
+                .to_string()
+        };
+        let base = code(1, 2, 3, 4);
+        assert_eq!(base.len(), 7);
+        for other in [code(9, 2, 3, 4), code(1, 9, 3, 4), code(1, 2, 9, 4), code(1, 2, 3, 9)] {
+            assert_ne!(base, other);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bit_of_a_proof_can_change(secret: [u8; 16], byte in 0..64_usize, bit in 0..8_u32) {
+            let ticket = TicketSecret::from_bytes(secret);
+            let mut signature = ticket.prove(&agent(2), &holder(3)).signature;
+            signature[byte] ^= 1 << bit;
+            prop_assert!(!ticket.public_key().verify(&agent(2), &holder(3), &signature));
+        }
+    }
+}
