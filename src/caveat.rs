@@ -5,9 +5,9 @@ use core::fmt;
 
 use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
-use crate::id::{SessionId, TicketId};
+use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, HolderPublicKey};
-use crate::op::{Op, OpSet};
+use crate::op::OpSet;
 
 /// One restriction. Each renders to exactly one Datalog check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,23 +185,17 @@ impl Scope {
 
     /// Whether every operation of `request`, asked for in these circumstances, is inside.
     #[must_use]
-    pub fn contains(&self, request: &Circumstances<'_>, ops: OpSet) -> bool {
+    pub(crate) fn contains(&self, request: &Circumstances<'_>, ops: OpSet) -> bool {
         !ops.is_empty()
             && ops.is_subset_of(self.ops)
             && self.agent.admits(|(key, url)| key == request.agent && request.urls.contains(url))
             && self.session.admits(|id| id == request.session)
             && self.expires_at.is_none_or(|end| request.time < end)
             && self.ticket.admits(|id| {
-                request.redeemed.is_some_and(|(redeemed, by)| redeemed == *id && by == *request.peer)
+                request.live.is_some_and(|live| live.ticket == *id && live.holder == *request.peer)
             })
             && self.holder.admits(|key| key == request.peer)
             && self.epoch.admits(|epoch| *epoch == request.epoch)
-    }
-
-    /// The operations of this scope that are inside in these circumstances, each on its own.
-    #[must_use]
-    pub fn usable_ops(&self, request: &Circumstances<'_>) -> OpSet {
-        Op::ALL.into_iter().filter(|op| self.contains(request, OpSet::only(*op))).collect()
     }
 }
 
@@ -228,7 +222,7 @@ impl From<&Caveat> for Scope {
 
 /// What the agent knows about a request, none of it the peer's word.
 #[derive(Debug, Clone, Copy)]
-pub struct Circumstances<'a> {
+pub(crate) struct Circumstances<'a> {
     /// The agent's Noise key.
     pub agent: &'a AgentPublicKey,
     /// The addresses that count as the agent's own.
@@ -241,8 +235,16 @@ pub struct Circumstances<'a> {
     pub peer: &'a HolderPublicKey,
     /// The agent's time.
     pub time: Timestamp,
-    /// The ticket of the live record, and the phone that redeemed it, if there is a live record.
-    pub redeemed: Option<(TicketId, HolderPublicKey)>,
+    /// The live record of the credential, if there is one.
+    pub live: Option<LiveRecord>,
+}
+
+/// What the ledger says of a credential that is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveRecord {
+    pub credential: CredentialId,
+    pub ticket: TicketId,
+    pub holder: HolderPublicKey,
 }
 
 #[cfg(test)]
@@ -251,6 +253,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::key::{AgentSecretKey, HolderSecretKey};
+    use crate::op::Op;
 
     /// Caveats over small domains, so that equal values meet often.
     pub(crate) fn any_caveat() -> impl Strategy<Value = Caveat> {
@@ -306,7 +309,7 @@ pub(crate) mod tests {
             let peer = HolderSecretKey::from_bytes([seeds.2; 32]).public();
             let circumstances = Circumstances {
                 agent: &agent, urls: &urls, session: &session, epoch, peer: &peer,
-                time: Timestamp::EPOCH.plus(time), redeemed: Some((TicketId::from_bytes([seeds.1; 16]), peer)),
+                time: Timestamp::EPOCH.plus(time), live: Some(LiveRecord { credential: CredentialId::from_bytes([0; 16]), ticket: TicketId::from_bytes([seeds.1; 16]), holder: peer }),
             };
             let ops = OpSet::only(Op::ALL[op]);
             let meet = left.meet(&right);
@@ -329,7 +332,7 @@ pub(crate) mod tests {
             epoch: 0,
             peer: &peer,
             time: Timestamp::EPOCH,
-            redeemed: None,
+            live: None,
         };
         assert!(!Scope::ANY.contains(&circumstances, OpSet::EMPTY));
         assert!(Scope::ANY.contains(&circumstances, OpSet::ALL));

@@ -29,3 +29,15 @@ pub use secret::*;
 pub use status::*;
 pub use ticket::*;
 pub use token::*;
+#[cfg(feature = "_credential")]
+mod credential;
+#[cfg(feature = "_credential")]
+pub use credential::*;
+#[cfg(feature = "_credential")]
+mod denial;
+#[cfg(feature = "_credential")]
+pub use denial::*;
+#[cfg(feature = "agent")]
+mod policy;
+#[cfg(feature = "agent")]
+pub use policy::*;

@@ -1,0 +1,395 @@
+//! A credential's life: minted by the desktop, bound by the agent, narrowed by its holder, verified
+//! by the agent (`docs/PROTOCOL.md` section 5).
+//!
+//! A credential is a Biscuit whose blocks hold nothing but the closed vocabulary of caveats. The
+//! acceptance rule is *parse, rebuild, compare*: a block is read into caveats, rendered again by
+//! this crate's own writer, and must come out as the same bytes; the token around it must be its own
+//! canonical serialization. Whatever is not exactly such a token is refused before the Datalog
+//! engine sees it, which leaves the engine no loop, no regular expression, no foreign fact and no
+//! second meaning to be attacked with.
+//!
+//! Shape-checked ([`Credential`]) and verified ([`VerifiedCredential`]) are different types. With
+//! `policy.rs` this is the only owner of biscuit-auth.
+
+pub(crate) mod block;
+
+use core::fmt;
+
+use biscuit_auth::builder::{Algorithm, BlockBuilder};
+use biscuit_auth::format::schema;
+use biscuit_auth::{Biscuit, KeyPair, PrivateKey, PublicKey, UnverifiedBiscuit};
+use prost::Message;
+use rand_core::{CryptoRng, RngCore};
+
+use crate::caveat::{Caveat, Scope};
+use crate::clock::Timestamp;
+use crate::error::{CredentialProblem, Error};
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{IssuerPublicKey, IssuerSecretKey};
+use crate::limits::{MAX_ATTENUATIONS, MAX_BLOCKS};
+use crate::op::OpSet;
+use crate::token::CredentialBytes;
+use block::{Attenuation, Authority, Binding, Block, Symbols};
+
+fn problem(problem: CredentialProblem) -> Error {
+    Error::Credential(problem)
+}
+
+/// A shape-checked token: every block rendered again and found equal. Its signatures are not
+/// checked.
+#[derive(Debug, Clone)]
+struct Shape {
+    blocks: Vec<Block>,
+    sealed: bool,
+}
+
+impl Shape {
+    fn check(bytes: &[u8]) -> Result<Self, Error> {
+        let token = schema::Biscuit::decode(bytes).map_err(|_| problem(CredentialProblem::Encoding))?;
+        if token.blocks.len() >= MAX_BLOCKS {
+            return Err(problem(CredentialProblem::TooManyBlocks));
+        }
+        if token.root_key_id.is_some() || token.encode_to_vec() != bytes {
+            return Err(problem(CredentialProblem::Encoding));
+        }
+        let sealed = match &token.proof.content {
+            Some(schema::proof::Content::NextSecret(secret)) if secret.len() == 32 => false,
+            Some(schema::proof::Content::FinalSignature(signature)) if signature.len() == 64 => true,
+            _ => return Err(problem(CredentialProblem::Encoding)),
+        };
+        let (mut read, mut written) = (Symbols::default(), Symbols::default());
+        let mut blocks = Vec::with_capacity(token.blocks.len() + 1);
+        for (index, signed) in core::iter::once(&token.authority).chain(&token.blocks).enumerate() {
+            check_cryptography(index, signed)?;
+            let content = || problem(CredentialProblem::Content { block: index });
+            let decoded = schema::Block::decode(signed.block.as_slice()).map_err(|_| content())?;
+            let block = Block::read(index, &decoded, &mut read).ok_or_else(content)?;
+            if block.caveats().is_empty() || block.render(&mut written).encode_to_vec() != signed.block {
+                return Err(content());
+            }
+            blocks.push(block);
+        }
+        Ok(Self { blocks, sealed })
+    }
+
+    fn authority(&self) -> Result<&Authority, Error> {
+        match self.blocks.first() {
+            Some(Block::Authority(authority)) => Ok(authority),
+            _ => Err(problem(CredentialProblem::Binding)),
+        }
+    }
+
+    fn binding(&self) -> Result<&Binding, Error> {
+        match self.blocks.get(1) {
+            Some(Block::Binding(binding)) => Ok(binding),
+            _ => Err(problem(CredentialProblem::Binding)),
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        self.blocks.iter().flat_map(Block::caveats).collect::<Vec<_>>().iter().collect()
+    }
+}
+
+/// Ed25519 throughout, signatures of the original kind, no third-party signature.
+fn check_cryptography(index: usize, signed: &schema::SignedBlock) -> Result<(), Error> {
+    let ed25519: i32 = schema::public_key::Algorithm::Ed25519.into();
+    let usual = signed.next_key.algorithm == ed25519
+        && signed.next_key.key.len() == 32
+        && signed.signature.len() == 64
+        && signed.external_signature.is_none()
+        && signed.version.is_none();
+    if usual { Ok(()) } else { Err(problem(CredentialProblem::Cryptography { block: index })) }
+}
+
+fn next_key_pair<R: RngCore + CryptoRng>(rng: &mut R) -> KeyPair {
+    KeyPair::new_with_rng(Algorithm::Ed25519, rng)
+}
+
+fn block_builder(block: &Block) -> Result<BlockBuilder, Error> {
+    let (text, values) = block.datalog();
+    BlockBuilder::new()
+        .code_with_params(text, values, Default::default())
+        .map_err(|_| problem(CredentialProblem::Encoding))
+}
+
+fn append<R: RngCore + CryptoRng>(
+    bytes: &[u8],
+    block: &Block,
+    rng: &mut R,
+) -> Result<CredentialBytes, Error> {
+    let token = UnverifiedBiscuit::from(bytes).map_err(|_| problem(CredentialProblem::Encoding))?;
+    let longer = token
+        .append_with_keypair(&next_key_pair(rng), block_builder(block)?)
+        .and_then(|token| token.to_vec())
+        .map_err(|_| problem(CredentialProblem::Encoding))?;
+    CredentialBytes::new(longer)
+}
+
+fn public_key(issuer: &IssuerPublicKey) -> Result<PublicKey, Error> {
+    PublicKey::from_bytes(issuer.as_bytes(), Algorithm::Ed25519)
+        .map_err(|_| problem(CredentialProblem::Signature))
+}
+
+/// A credential as the desktop mints it, before a phone is known. It travels from desktop to agent
+/// inside an offer and no further.
+#[derive(Debug, Clone)]
+pub struct UnboundCredential {
+    bytes: CredentialBytes,
+    authority: Authority,
+}
+
+impl UnboundCredential {
+    /// Mints and signs. Costs two Ed25519 signatures' worth of work.
+    #[cfg_attr(not(feature = "issuer"), allow(dead_code, reason = "the desktop mints"))]
+    pub(crate) fn mint<R: RngCore + CryptoRng>(
+        authority: Authority,
+        issuer: &IssuerSecretKey,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let root = PrivateKey::from_bytes(issuer.expose_bytes(), Algorithm::Ed25519)
+            .map_err(|_| problem(CredentialProblem::Encoding))?;
+        let bytes = Biscuit::builder()
+            .merge(block_builder(&Block::Authority(authority))?)
+            .build_with_rng(&KeyPair::from(&root), biscuit_auth::datalog::SymbolTable::default(), rng)
+            .and_then(|token| token.to_vec())
+            .map_err(|_| problem(CredentialProblem::Encoding))?;
+        // What was minted is read back by the same rule as anyone else's.
+        Self::parse(&CredentialBytes::new(bytes)?)
+    }
+
+    /// Reads one, by shape only.
+    ///
+    /// # Errors
+    /// [`Error::Credential`] with what is wrong.
+    pub fn parse(bytes: &CredentialBytes) -> Result<Self, Error> {
+        let shape = Shape::check(bytes.as_bytes())?;
+        if shape.blocks.len() != 1 || shape.sealed {
+            return Err(problem(CredentialProblem::Binding));
+        }
+        Ok(Self { authority: shape.authority()?.clone(), bytes: bytes.clone() })
+    }
+
+    /// The credential's id.
+    #[must_use]
+    pub fn id(&self) -> CredentialId {
+        self.authority.credential
+    }
+
+    /// What it would allow.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Block::Authority(self.authority.clone()).caveats().iter().collect()
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &CredentialBytes {
+        &self.bytes
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Checks the signature. One Ed25519 verification.
+    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent verifies"))]
+    pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<(), Error> {
+        Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
+            .map(|_| ())
+            .map_err(|_| problem(CredentialProblem::Signature))
+    }
+
+    /// Appends the binding block. One Ed25519 signature.
+    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent binds"))]
+    pub(crate) fn bind<R: RngCore + CryptoRng>(
+        &self,
+        binding: Binding,
+        rng: &mut R,
+    ) -> Result<CredentialBytes, Error> {
+        append(self.bytes.as_bytes(), &Block::Binding(binding), rng)
+    }
+}
+
+/// A bound credential, checked by shape: this is what a phone holds. Its signatures are not checked,
+/// so nothing may be allowed because of it.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    bytes: CredentialBytes,
+    shape: Shape,
+    authority: Authority,
+    binding: Binding,
+}
+
+impl Credential {
+    /// Reads one, by shape only. Costs no cryptography.
+    ///
+    /// # Errors
+    /// [`Error::Credential`] with what is wrong.
+    pub fn parse(bytes: &CredentialBytes) -> Result<Self, Error> {
+        let shape = Shape::check(bytes.as_bytes())?;
+        let (authority, binding) = (shape.authority()?.clone(), *shape.binding()?);
+        Ok(Self { bytes: bytes.clone(), authority, binding, shape })
+    }
+
+    /// The credential's id, the handle by which it is revoked.
+    #[must_use]
+    pub fn id(&self) -> CredentialId {
+        self.authority.credential
+    }
+
+    /// The ticket that it came from.
+    #[must_use]
+    pub fn ticket(&self) -> TicketId {
+        self.authority.ticket
+    }
+
+    /// The session that it is for.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.authority.session
+    }
+
+    /// The intersection of all its caveats.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.shape.scope()
+    }
+
+    /// Every caveat with the number of its block: 0 the desktop's, 1 the agent's, then the holder's.
+    pub fn caveats(&self) -> impl Iterator<Item = (usize, Caveat)> {
+        self.shape
+            .blocks
+            .iter()
+            .enumerate()
+            .flat_map(|(index, block)| block.caveats().into_iter().map(move |caveat| (index, caveat)))
+    }
+
+    /// Whether it can no longer be narrowed.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.shape.sealed
+    }
+
+    /// How often it was narrowed.
+    #[must_use]
+    pub fn attenuations(&self) -> usize {
+        self.shape.blocks.len().saturating_sub(2)
+    }
+
+    /// The bytes, to be stored like a password.
+    #[must_use]
+    pub fn bytes(&self) -> &CredentialBytes {
+        &self.bytes
+    }
+
+    /// A copy that allows less: only `ops`, only until `expires_at`, or both. Whatever is named wider
+    /// than before has no effect. Works offline; costs one Ed25519 signature.
+    ///
+    /// # Errors
+    /// [`Error::AttenuationEmpty`] if neither is named, [`Error::OpsEmpty`] for an empty set,
+    /// [`Error::CredentialSealed`], [`Error::TooManyAttenuations`], and [`Error::Credential`] if it
+    /// would be too long.
+    #[cfg(feature = "attenuate")]
+    pub fn attenuate<R: RngCore + CryptoRng>(
+        &self,
+        ops: Option<OpSet>,
+        expires_at: Option<Timestamp>,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        if ops.is_none() && expires_at.is_none() {
+            return Err(Error::AttenuationEmpty);
+        }
+        if ops.is_some_and(OpSet::is_empty) {
+            return Err(Error::OpsEmpty);
+        }
+        if self.is_sealed() {
+            return Err(Error::CredentialSealed);
+        }
+        if self.attenuations() >= MAX_ATTENUATIONS {
+            return Err(Error::TooManyAttenuations { max: MAX_ATTENUATIONS });
+        }
+        let block = Block::Attenuation(Attenuation { ops, expires_at });
+        Self::parse(&append(self.bytes.as_bytes(), &block, rng)?)
+    }
+
+    /// A copy that cannot be narrowed any more and holds no key. Costs one Ed25519 signature.
+    ///
+    /// # Errors
+    /// [`Error::CredentialSealed`] if it is one already.
+    #[cfg(feature = "attenuate")]
+    pub fn seal(&self) -> Result<Self, Error> {
+        if self.is_sealed() {
+            return Err(Error::CredentialSealed);
+        }
+        let encoding = |_| problem(CredentialProblem::Encoding);
+        let token = UnverifiedBiscuit::from(self.bytes.as_bytes()).map_err(encoding)?;
+        let sealed = token.seal().and_then(|token| token.to_vec()).map_err(encoding)?;
+        Self::parse(&CredentialBytes::new(sealed)?)
+    }
+
+    /// Checks every signature against the issuer's key: one Ed25519 verification for each block, and
+    /// one for a seal.
+    #[cfg(feature = "agent")]
+    pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
+        let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
+            .map_err(|_| problem(CredentialProblem::Signature))?;
+        Ok(VerifiedCredential { credential: self, token })
+    }
+
+    #[cfg(feature = "agent")]
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.binding
+    }
+}
+
+/// What it allows, for a person. No secret.
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = self.scope();
+        writeln!(f, "credential {}", self.id())?;
+        writeln!(f, "  session   {}", self.authority.session)?;
+        writeln!(f, "  agent     {} key {}", self.authority.url, self.authority.agent)?;
+        writeln!(f, "  phone     {}", self.binding.holder)?;
+        let ops: Vec<_> = scope.ops().iter().map(crate::op::Op::describe).collect();
+        let ops = if ops.is_empty() { String::from("nothing") } else { ops.join(", ") };
+        writeln!(f, "  may       {ops}")?;
+        if let Some(end) = scope.expires_at() {
+            writeln!(f, "  until     {end}")?;
+        }
+        write!(
+            f,
+            "  narrowed  {} of {MAX_ATTENUATIONS} times{}",
+            self.attenuations(),
+            if self.is_sealed() { ", sealed" } else { "" }
+        )
+    }
+}
+
+/// A credential whose every signature verified. Only [`Credential::verify`] makes one.
+#[cfg(feature = "agent")]
+pub(crate) struct VerifiedCredential {
+    credential: Credential,
+    token: Biscuit,
+}
+
+#[cfg(feature = "agent")]
+impl VerifiedCredential {
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    pub(crate) fn token(&self) -> &Biscuit {
+        &self.token
+    }
+}
+
+#[cfg(feature = "agent")]
+impl fmt::Debug for VerifiedCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VerifiedCredential").field(&self.credential.id()).finish()
+    }
+}
+
+#[cfg(all(test, feature = "agent", feature = "attenuate"))]
+mod tests;

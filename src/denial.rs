@@ -1,0 +1,314 @@
+//! Why the agent refuses: a reason for the operator, and what the peer may be told.
+
+use thiserror::Error;
+
+use crate::caveat::Caveat;
+use crate::clock::Timestamp;
+use crate::error::{CredentialProblem, Error, Misuse};
+use crate::op::{Op, Privilege};
+use crate::status::Status;
+
+/// A refusal with its reason.
+///
+/// `Display` is a sentence for the operator's log, [`Denial::code`] a stable name for programs, and
+/// [`Denial::status`] what the peer may be told. None of them holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The payload has this protocol's magic and is otherwise not one.
+    #[error("the payload is malformed")]
+    PayloadMalformed,
+    /// No ticket has this id.
+    #[error("no such ticket")]
+    TicketUnknown,
+    /// The signature is not by the ticket's key over this agent and this peer.
+    #[error("the proof of the ticket does not verify for this peer")]
+    TicketProofInvalid,
+    /// No credential has this id.
+    #[error("no such credential")]
+    CredentialUnknown,
+    /// The bytes are not a credential.
+    #[error("not a credential: {0}")]
+    CredentialMalformed(CredentialProblem),
+    /// The signatures are not by the issuer on record, or the binding is not the agent's.
+    #[error("the credential's signatures do not verify")]
+    CredentialSignatureInvalid,
+    /// The credential is bound to another key.
+    #[error("the credential belongs to another phone")]
+    HolderMismatch,
+
+    /// The ticket was not redeemed in time.
+    #[error("the ticket has expired")]
+    TicketExpired,
+    /// Another phone holds the ticket, and its lifetime is over.
+    #[error("another phone has redeemed this ticket")]
+    TicketClaimed,
+    /// A second phone showed the ticket within its lifetime: both are out.
+    #[error("two phones redeemed the same ticket; both are cut off")]
+    TicketContested,
+    /// The ticket was revoked.
+    #[error("the ticket was revoked")]
+    TicketRevoked,
+    /// The desktop has not confirmed the phone yet.
+    #[error("the desktop has not confirmed this phone yet")]
+    ConfirmationPending,
+    /// The credential has ended.
+    #[error("the credential has expired")]
+    CredentialExpired,
+    /// The credential was revoked.
+    #[error("the credential was revoked")]
+    CredentialRevoked,
+    /// The session has ended.
+    #[error("the session has ended")]
+    SessionGone,
+    /// A caveat forbids it.
+    #[error("block {block} of the credential allows {caveat}")]
+    CaveatFailed {
+        /// The block that holds the caveat: 0 the desktop's, 1 the agent's, then the holder's.
+        block: usize,
+        /// The caveat.
+        caveat: Caveat,
+    },
+    /// The operation was not granted to this connection.
+    #[error("`{op}` was not granted to this connection")]
+    OperationNotGranted {
+        /// The operation.
+        op: Op,
+    },
+    /// No credential can ever allow it.
+    #[error("`{privilege}` is never allowed by a credential")]
+    PrivilegeDenied {
+        /// The privilege.
+        privilege: Privilege,
+    },
+    /// The policy knows no such operation.
+    #[error("the policy denies everything outside the session vocabulary")]
+    OutsideVocabulary,
+    /// The policy found no live record for this credential and peer.
+    #[error("no live record stands behind the credential")]
+    NoLiveRecord,
+    /// The agent's operator forbids it.
+    #[error("operator rule {rule} forbids it")]
+    OperatorRule {
+        /// The rule, counted from 1 as in [`Error::OperatorRule`].
+        rule: usize,
+    },
+    /// The credential's connections are used up.
+    #[error("the credential has its {max} connections already")]
+    TooManyConnections {
+        /// The most connections.
+        max: u32,
+    },
+    /// The first transport frame came too late.
+    #[error("the peer did not send a transport frame in time")]
+    ActivationTimeout,
+    /// The guard's connection was ended by the agent.
+    #[error("the connection was closed")]
+    ConnectionClosed,
+
+    /// The device is not in the agent's trust set.
+    #[error("the device is not enrolled")]
+    DeviceNotEnrolled,
+    /// The issuer key was registered by another device.
+    #[error("another device registered this issuer")]
+    IssuerOfAnotherDevice,
+    /// The issuer key is not registered.
+    #[error("the issuer is not registered")]
+    IssuerUnknown,
+    /// The issuer key was revoked.
+    #[error("the issuer was revoked")]
+    IssuerRevoked,
+    /// The registration is not signed for this channel.
+    #[error("the registration does not verify for this channel")]
+    RegistrationInvalid,
+    /// The offer cannot be read.
+    #[error("the offer is malformed: {0}")]
+    OfferMalformed(Error),
+    /// The offered credential is for something else than the offer says, or for another agent.
+    #[error("the offered credential does not match the offer or this agent")]
+    OfferMismatch,
+    /// The offered ticket or credential exists already.
+    #[error("this ticket or credential was offered before")]
+    OfferRepeated,
+    /// The session is not running.
+    #[error("the session is not running")]
+    SessionNotLive,
+    /// The device may not share this session.
+    #[error("this device may not share the session")]
+    SharingForbidden,
+    /// The credential's end does not fit the agent's clock; mint again with the agent's time.
+    #[error("the desktop's clock is off; it is {agent_time} here")]
+    ClockSkew {
+        /// The agent's time.
+        agent_time: Timestamp,
+    },
+    /// A lifetime out of bounds.
+    #[error("the lifetime must be {min} to {max} seconds")]
+    LifetimeOutOfBounds {
+        /// The shortest, seconds.
+        min: u64,
+        /// The longest, seconds.
+        max: u64,
+    },
+    /// A quota is full. Nothing live is ever pushed out to make room.
+    #[error("the quota of {max} {quota} is used up; revoke one")]
+    QuotaReached {
+        /// Which quota.
+        quota: Quota,
+        /// Its size.
+        max: u32,
+    },
+    /// Nothing is waiting to be confirmed for this ticket and phone.
+    #[error("nothing waits for confirmation here")]
+    NothingToConfirm,
+
+    /// A limit of the policy engine was hit.
+    #[error("the policy engine hit its limit")]
+    PolicyLimit,
+    /// The policy engine failed.
+    #[error("the policy engine failed")]
+    PolicyFailed,
+    /// The policy and the native scope disagree: a defect, to be reported.
+    #[error("the policy and the native scope disagree; please report this")]
+    PolicyDisagreement,
+    /// The ledger could not be read or written.
+    #[error("the ledger is unavailable: {0}")]
+    Ledger(LedgerFailure),
+    /// A call in the wrong place.
+    #[error("misuse: {0}")]
+    ApiMisuse(Misuse),
+}
+
+/// Which quota is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Quota {
+    /// Open tickets for the session.
+    #[error("open tickets for this session")]
+    TicketsPerSession,
+    /// Live credentials for the session, open tickets included.
+    #[error("credentials for this session")]
+    CredentialsPerSession,
+    /// Open tickets at the agent.
+    #[error("open tickets")]
+    TicketsPerAgent,
+    /// Live credentials at the agent, open tickets included.
+    #[error("credentials")]
+    CredentialsPerAgent,
+}
+
+/// How the ledger failed. Every one of these denies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LedgerFailure {
+    /// Reading or writing failed.
+    #[error("reading or writing failed")]
+    Io,
+    /// A record is not in its canonical form.
+    #[error("a record is corrupt")]
+    Corrupt,
+    /// An earlier failure left the outcome unknown; open the ledger again.
+    #[error("an earlier write failed; open it again")]
+    Poisoned,
+}
+
+impl Denial {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::PayloadMalformed => "payload_malformed",
+            Self::TicketUnknown => "ticket_unknown",
+            Self::TicketProofInvalid => "ticket_proof_invalid",
+            Self::CredentialUnknown => "credential_unknown",
+            Self::CredentialMalformed(_) => "credential_malformed",
+            Self::CredentialSignatureInvalid => "credential_signature_invalid",
+            Self::HolderMismatch => "holder_mismatch",
+            Self::TicketExpired => "ticket_expired",
+            Self::TicketClaimed => "ticket_claimed",
+            Self::TicketContested => "ticket_contested",
+            Self::TicketRevoked => "ticket_revoked",
+            Self::ConfirmationPending => "confirmation_pending",
+            Self::CredentialExpired => "credential_expired",
+            Self::CredentialRevoked => "credential_revoked",
+            Self::SessionGone => "session_gone",
+            Self::CaveatFailed { .. } => "caveat_failed",
+            Self::OperationNotGranted { .. } => "operation_not_granted",
+            Self::PrivilegeDenied { .. } => "privilege_denied",
+            Self::OutsideVocabulary => "outside_vocabulary",
+            Self::NoLiveRecord => "no_live_record",
+            Self::OperatorRule { .. } => "operator_rule",
+            Self::TooManyConnections { .. } => "too_many_connections",
+            Self::ActivationTimeout => "activation_timeout",
+            Self::ConnectionClosed => "connection_closed",
+            Self::DeviceNotEnrolled => "device_not_enrolled",
+            Self::IssuerOfAnotherDevice => "issuer_of_another_device",
+            Self::IssuerUnknown => "issuer_unknown",
+            Self::IssuerRevoked => "issuer_revoked",
+            Self::RegistrationInvalid => "registration_invalid",
+            Self::OfferMalformed(_) => "offer_malformed",
+            Self::OfferMismatch => "offer_mismatch",
+            Self::OfferRepeated => "offer_repeated",
+            Self::SessionNotLive => "session_not_live",
+            Self::SharingForbidden => "sharing_forbidden",
+            Self::ClockSkew { .. } => "clock_skew",
+            Self::LifetimeOutOfBounds { .. } => "lifetime_out_of_bounds",
+            Self::QuotaReached { .. } => "quota_reached",
+            Self::NothingToConfirm => "nothing_to_confirm",
+            Self::PolicyLimit => "policy_limit",
+            Self::PolicyFailed => "policy_failed",
+            Self::PolicyDisagreement => "policy_disagreement",
+            Self::Ledger(_) => "ledger_unavailable",
+            Self::ApiMisuse(_) => "api_misuse",
+        }
+    }
+
+    /// What a phone may be told, once it has proven its ticket or credential. `None` means nothing:
+    /// close the connection as for any stranger.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        match self {
+            Self::TicketExpired | Self::CredentialExpired => Some(Status::Expired),
+            Self::TicketClaimed => Some(Status::Claimed),
+            Self::TicketContested | Self::TicketRevoked | Self::CredentialRevoked | Self::IssuerRevoked => {
+                Some(Status::Revoked)
+            }
+            Self::ConfirmationPending => Some(Status::Pending),
+            Self::SessionGone | Self::SessionNotLive => Some(Status::SessionGone),
+            Self::CaveatFailed { caveat: Caveat::ExpiresAt(_), .. } => Some(Status::Expired),
+            Self::CaveatFailed { caveat: Caveat::Epoch(_), .. } => Some(Status::SessionGone),
+            Self::CaveatFailed { .. }
+            | Self::OperationNotGranted { .. }
+            | Self::PrivilegeDenied { .. }
+            | Self::OutsideVocabulary
+            | Self::NoLiveRecord
+            | Self::OperatorRule { .. } => Some(Status::OperationDenied),
+            Self::TooManyConnections { .. } => Some(Status::Busy),
+            Self::PolicyLimit | Self::PolicyFailed | Self::PolicyDisagreement | Self::Ledger(_) => {
+                Some(Status::Unavailable)
+            }
+            Self::PayloadMalformed
+            | Self::TicketUnknown
+            | Self::TicketProofInvalid
+            | Self::CredentialUnknown
+            | Self::CredentialMalformed(_)
+            | Self::CredentialSignatureInvalid
+            | Self::HolderMismatch
+            | Self::ActivationTimeout
+            | Self::ConnectionClosed
+            | Self::DeviceNotEnrolled
+            | Self::IssuerOfAnotherDevice
+            | Self::IssuerUnknown
+            | Self::RegistrationInvalid
+            | Self::OfferMalformed(_)
+            | Self::OfferMismatch
+            | Self::OfferRepeated
+            | Self::SharingForbidden
+            | Self::ClockSkew { .. }
+            | Self::LifetimeOutOfBounds { .. }
+            | Self::QuotaReached { .. }
+            | Self::NothingToConfirm
+            | Self::ApiMisuse(_) => None,
+        }
+    }
+}
