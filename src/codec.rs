@@ -28,7 +28,7 @@ pub(crate) fn encode<T: Wire>(value: &T) -> Vec<u8> {
 
 /// The value whose one encoding is `bytes`, all of them.
 pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
-    let value = T::decode(&mut Reader { rest: bytes })?;
+    let value = T::decode(&mut Reader::new(bytes))?;
     if encode(&value) == bytes { Ok(value) } else { Err(Error::MessageMalformed) }
 }
 
@@ -79,6 +79,10 @@ impl Writer {
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// Reads an encoding from the front.
@@ -87,6 +91,10 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
     fn header(&mut self) -> Result<Header, Error> {
         let mut decoder = Decoder::from(self.rest);
         let header = decoder.pull().map_err(|_| Error::MessageMalformed)?;

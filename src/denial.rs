@@ -67,7 +67,7 @@ pub enum Denial {
         /// The block that holds the caveat: 0 the desktop's, 1 the agent's, then the holder's.
         block: usize,
         /// The caveat.
-        caveat: Caveat,
+        caveat: Box<Caveat>,
     },
     /// The operation was not granted to this connection.
     #[error("`{op}` was not granted to this connection")]
@@ -102,9 +102,6 @@ pub enum Denial {
     /// The first transport frame came too late.
     #[error("the peer did not send a transport frame in time")]
     ActivationTimeout,
-    /// The guard's connection was ended by the agent.
-    #[error("the connection was closed")]
-    ConnectionClosed,
 
     /// The device is not in the agent's trust set.
     #[error("the device is not enrolled")]
@@ -195,6 +192,9 @@ pub enum Quota {
     /// Live credentials at the agent, open tickets included.
     #[error("credentials")]
     CredentialsPerAgent,
+    /// Issuer keys of the device.
+    #[error("issuer keys for this device")]
+    IssuersPerDevice,
 }
 
 /// How the ledger failed. Every one of these denies.
@@ -240,7 +240,6 @@ impl Denial {
             Self::OperatorRule { .. } => "operator_rule",
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::ActivationTimeout => "activation_timeout",
-            Self::ConnectionClosed => "connection_closed",
             Self::DeviceNotEnrolled => "device_not_enrolled",
             Self::IssuerOfAnotherDevice => "issuer_of_another_device",
             Self::IssuerUnknown => "issuer_unknown",
@@ -275,10 +274,12 @@ impl Denial {
             }
             Self::ConfirmationPending => Some(Status::Pending),
             Self::SessionGone | Self::SessionNotLive => Some(Status::SessionGone),
-            Self::CaveatFailed { caveat: Caveat::ExpiresAt(_), .. } => Some(Status::Expired),
-            Self::CaveatFailed { caveat: Caveat::Epoch(_), .. } => Some(Status::SessionGone),
-            Self::CaveatFailed { .. }
-            | Self::OperationNotGranted { .. }
+            Self::CaveatFailed { caveat, .. } => Some(match caveat.as_ref() {
+                Caveat::ExpiresAt(_) => Status::Expired,
+                Caveat::Epoch(_) => Status::SessionGone,
+                _ => Status::OperationDenied,
+            }),
+            Self::OperationNotGranted { .. }
             | Self::PrivilegeDenied { .. }
             | Self::OutsideVocabulary
             | Self::NoLiveRecord
@@ -295,7 +296,6 @@ impl Denial {
             | Self::CredentialSignatureInvalid
             | Self::HolderMismatch
             | Self::ActivationTimeout
-            | Self::ConnectionClosed
             | Self::DeviceNotEnrolled
             | Self::IssuerOfAnotherDevice
             | Self::IssuerUnknown

@@ -139,13 +139,16 @@ impl Link {
         let parts = self.parts(host)?;
         let head = format!("HTTPS://{}{PATH}", parts.authority.to_ascii_uppercase());
         let mut segments = match head.bytes().all(is_qr_alphanumeric) {
-            true => vec![QrSegment::Alphanumeric(head), QrSegment::Bytes(String::from("#"))],
+            true => vec![
+                QrSegment::new(QrMode::Alphanumeric, head),
+                QrSegment::new(QrMode::Bytes, String::from("#")),
+            ],
             // an IPv6 origin: brackets need byte mode
-            false => vec![QrSegment::Bytes(format!("https://{}{PATH}#", parts.authority))],
+            false => vec![QrSegment::new(QrMode::Bytes, format!("https://{}{PATH}#", parts.authority))],
         };
-        segments.push(QrSegment::Numeric(parts.digits));
+        segments.push(QrSegment { mode: QrMode::Numeric, text: parts.digits });
         if !parts.tail.is_empty() {
-            segments.push(QrSegment::Alphanumeric(parts.tail.to_ascii_uppercase()));
+            segments.push(QrSegment::new(QrMode::Alphanumeric, parts.tail.to_ascii_uppercase()));
         }
         Ok(segments)
     }
@@ -268,34 +271,47 @@ impl fmt::Debug for Link {
     }
 }
 
-/// One piece of a QR code (ISO/IEC 18004 section 7.4), in order.
+/// One piece of a QR code (ISO/IEC 18004 section 7.4), in order. Wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub enum QrSegment {
+pub struct QrSegment {
+    mode: QrMode,
+    text: Zeroizing<String>,
+}
+
+/// How a piece of a QR code is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QrMode {
     /// Capital letters, digits and ` $%*+-./:`, 5.5 bits each.
-    Alphanumeric(String),
-    /// Any text, 8 bits each.
-    Bytes(String),
-    /// Digits, 3.3 bits each. They hold the secret.
-    Numeric(Zeroizing<String>),
+    Alphanumeric,
+    /// Any bytes, 8 bits each.
+    Bytes,
+    /// Digits, 3.3 bits each. In a link they hold the secret.
+    Numeric,
 }
 
 impl QrSegment {
+    fn new(mode: QrMode, text: String) -> Self {
+        Self { mode, text: Zeroizing::new(text) }
+    }
+
+    /// How it is packed.
+    #[must_use]
+    pub fn mode(&self) -> QrMode {
+        self.mode
+    }
+
     /// The characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        match self {
-            Self::Alphanumeric(text) | Self::Bytes(text) => text,
-            Self::Numeric(digits) => digits,
-        }
+        &self.text
     }
 }
 
 impl fmt::Debug for QrSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Alphanumeric(text) => f.debug_tuple("Alphanumeric").field(text).finish(),
-            Self::Bytes(text) => f.debug_tuple("Bytes").field(text).finish(),
-            Self::Numeric(digits) => write!(f, "Numeric({} digits, redacted)", digits.len()),
+        match self.mode {
+            QrMode::Numeric => write!(f, "Numeric({} digits, redacted)", self.text.len()),
+            mode => write!(f, "{mode:?}({})", self.as_str()),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use biscuit_auth::builder::{Fact, Policy as DatalogPolicy, Term, fact};
 use biscuit_auth::error::{FailedCheck, Logic, MatchedPolicy, Token as Failure};
-use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit};
+use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
 use time::UtcOffset;
 
 use crate::caveat::{Circumstances, LiveRecord};
@@ -103,29 +103,12 @@ impl Policy {
     ) -> Result<(), Denial> {
         match action {
             Action::Privileged(privilege) => Err(Denial::PrivilegeDenied { privilege }),
-            Action::Session(op) => self.decide_all(credential, circumstances, OpSet::only(op)),
+            Action::Session(op) => self.decide_in_one_run(credential, circumstances, OpSet::only(op)),
         }
     }
 
-    /// Decides several operations: all of them or none.
-    ///
-    /// Without operator rules one run decides them all, because every check on operations is a
-    /// `check all`. With operator rules each operation has a run of its own: a rule such as
-    /// `check if operation("read_metadata")` is satisfied as soon as one of several operations is
-    /// that one, and would let the others through with it.
-    pub(crate) fn decide_all(
-        &self,
-        credential: &VerifiedCredential,
-        circumstances: &Circumstances<'_>,
-        ops: OpSet,
-    ) -> Result<(), Denial> {
-        if self.has_operator_rules() {
-            ops.iter()
-                .try_for_each(|op| self.decide_in_one_run(credential, circumstances, OpSet::only(op)))?;
-        }
-        self.decide_in_one_run(credential, circumstances, ops)
-    }
-
+    /// Decides several operations in one run, all of them or none: every check on operations in a
+    /// credential is a `check all`.
     fn decide_in_one_run(
         &self,
         credential: &VerifiedCredential,
@@ -149,6 +132,10 @@ impl Policy {
 
     /// Which of `ops` are allowed: all of them, or, where an operator's rule forbids some, those that
     /// it does not forbid.
+    ///
+    /// With operator rules each operation has a run of its own. A rule such as
+    /// `check if operation("read_metadata")` is satisfied as soon as one of several operations is that
+    /// one, and would let the others through with it.
     pub(crate) fn grant(
         &self,
         credential: &VerifiedCredential,
@@ -236,7 +223,7 @@ impl Policy {
                 FailedCheck::Block(check) => {
                     let block = index(check.block_id);
                     return match caveats.get(&(block, index(check.check_id))) {
-                        Some(caveat) => Denial::CaveatFailed { block, caveat: caveat.clone() },
+                        Some(caveat) => Denial::CaveatFailed { block, caveat: Box::new(caveat.clone()) },
                         None => Denial::PolicyDisagreement,
                     };
                 }
@@ -289,7 +276,7 @@ impl Policy {
     #[cfg(test)]
     fn run_names(
         &self,
-        token: &Biscuit,
+        token: &biscuit_auth::Biscuit,
         circumstances: &Circumstances<'_>,
         names: &[&str],
     ) -> Result<(), Denial> {

@@ -48,31 +48,6 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
-/// Secret bytes of any length that are handed to the caller, wiped when dropped.
-///
-/// What a caller gets when it asks to export something that must be stored: write it to the
-/// platform's keychain or to a file that only its owner can read.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretBytes(Vec<u8>);
-
-impl SecretBytes {
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes. Every copy made of them is the caller's to wipe.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretBytes(redacted)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +55,6 @@ mod tests {
     #[test]
     fn debug_output_holds_no_secret_byte() {
         assert_eq!(format!("{:?}", Secret::new([0xab; 16])), "Secret(redacted)");
-        assert_eq!(format!("{:?}", SecretBytes::new(vec![0xab; 16])), "SecretBytes(redacted)");
     }
 
     #[test]

@@ -1,0 +1,162 @@
+//! What happened, for the operator's log: one event for each transition, no secret in any.
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::op::OpSet;
+use crate::wire::Label;
+
+/// One thing that happened at the gate, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditRecord {
+    /// Counts up by one from the gate's start.
+    pub sequence: u64,
+    /// The agent's time.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// A device registered an issuer key.
+    IssuerRegistered {
+        /// The key.
+        issuer: IssuerPublicKey,
+        /// The device.
+        device: DevicePublicKey,
+    },
+    /// An issuer key was revoked, with everything that it had signed.
+    IssuerRevoked {
+        /// The key.
+        issuer: IssuerPublicKey,
+    },
+    /// A ticket was offered.
+    TicketOffered {
+        /// The ticket.
+        ticket: TicketId,
+        /// The credential that it will give.
+        credential: CredentialId,
+        /// The session.
+        session: SessionId,
+        /// Who offered it.
+        device: DevicePublicKey,
+        /// What it allows.
+        ops: OpSet,
+        /// The desktop's name for it.
+        label: Label,
+        /// When the ticket ends.
+        expires_at: Timestamp,
+    },
+    /// A phone redeemed a ticket.
+    TicketRedeemed {
+        /// The ticket.
+        ticket: TicketId,
+        /// The credential.
+        credential: CredentialId,
+        /// The session.
+        session: SessionId,
+        /// The phone.
+        holder: HolderPublicKey,
+        /// The phone's name for itself.
+        label: Label,
+        /// Whether the desktop has to confirm.
+        pending: bool,
+    },
+    /// A second phone redeemed the same ticket within its lifetime.
+    TicketContested {
+        /// The ticket.
+        ticket: TicketId,
+        /// The credential, now revoked.
+        credential: CredentialId,
+        /// The first phone.
+        holder: HolderPublicKey,
+        /// The second phone.
+        contender: HolderPublicKey,
+    },
+    /// A ticket was revoked before anyone redeemed it.
+    TicketRevoked {
+        /// The ticket.
+        ticket: TicketId,
+        /// Why.
+        why: RevocationReason,
+    },
+    /// A ticket ran out unused.
+    TicketExpired {
+        /// The ticket.
+        ticket: TicketId,
+    },
+    /// The desktop confirmed a phone.
+    CredentialConfirmed {
+        /// The credential.
+        credential: CredentialId,
+        /// The phone.
+        holder: HolderPublicKey,
+    },
+    /// A phone is there: its first transport frame was decrypted.
+    PhoneAttached {
+        /// The credential.
+        credential: CredentialId,
+        /// The phone.
+        holder: HolderPublicKey,
+        /// What this connection may do.
+        ops: OpSet,
+    },
+    /// A credential was revoked.
+    CredentialRevoked {
+        /// The credential.
+        credential: CredentialId,
+        /// Why.
+        why: RevocationReason,
+    },
+    /// A credential ran out.
+    CredentialExpired {
+        /// The credential.
+        credential: CredentialId,
+    },
+    /// A session's credentials and tickets were ended.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        why: RevocationReason,
+    },
+}
+
+/// Why something was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RevocationReason {
+    /// By its owner's word.
+    Owner,
+    /// Two phones redeemed the same ticket.
+    Contest,
+    /// All of its session was revoked.
+    Session,
+    /// The session ended.
+    SessionEnd,
+    /// Its issuer or the issuer's device was revoked.
+    Issuer,
+}
+
+/// Takes audit records in order, each once.
+///
+/// Called under the gate's lock after the change is durable, so it must not block and must not call
+/// the gate: push into a channel or a buffer and write from elsewhere. Any `Fn(AuditRecord)` is one.
+pub trait AuditSink: Send + Sync {
+    /// Takes one record.
+    fn record(&self, record: AuditRecord);
+}
+
+impl<F: Fn(AuditRecord) + Send + Sync> AuditSink for F {
+    fn record(&self, record: AuditRecord) {
+        self(record);
+    }
+}

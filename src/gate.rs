@@ -1,0 +1,340 @@
+//! The agent's side: it takes offers, admits phones, and takes everything back
+//! (`docs/PROTOCOL.md` sections 6 and 8).
+//!
+//! Methods by kind:
+//! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`];
+//! - from a peer's first handshake message: [`Gate::admit`];
+//! - from the operator, or any enrolled device: [`Gate::list`] and the revoking verbs;
+//! - from the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
+//!
+//! All of them may be called from any thread. Each holds one short lock; cryptography runs outside.
+//! Order inside every change: validate, make it durable, publish it in memory, answer. A revocation
+//! cuts in memory first.
+
+mod admit;
+mod list;
+mod revoke;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use admit::{Admission, Admitted, PendingGuard, Refused};
+pub use list::{Listing, ListingState};
+
+use crate::agent_url::AgentUrl;
+use crate::audit::AuditSink;
+use crate::clock::Now;
+use crate::codec;
+use crate::credential::UnboundCredential;
+use crate::denial::Denial;
+use crate::error::{Error, Misuse};
+use crate::id::{SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
+use crate::ledger::Ledger;
+use crate::ledger::record::{TicketRecord, TicketState};
+use crate::ledger::transition::QuotaLimits;
+use crate::limits::{
+    DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
+    DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
+    MAX_OFFER_LEN, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
+};
+use crate::policy::Policy;
+use crate::wire::{OfferFields, OfferReceipt, RegistrationFields};
+use state::State;
+
+/// What the gate asks the agent that links it. Called without any lock of the gate.
+pub trait AgentContext: Send + Sync {
+    /// Whether the device is in the agent's trust set now.
+    fn is_enrolled(&self, device: &DevicePublicKey) -> bool;
+
+    /// Whether the session is running now.
+    fn session_is_live(&self, session: &SessionId) -> bool;
+
+    /// Whether this enrolled device may share this live session.
+    fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool;
+}
+
+/// How many may be open or live at a time. Full means that an offer is refused; nothing live is ever
+/// pushed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quotas {
+    /// Open tickets for one session.
+    pub tickets_per_session: u32,
+    /// Live credentials for one session, open tickets included.
+    pub credentials_per_session: u32,
+    /// Open tickets at the agent.
+    pub tickets_per_agent: u32,
+    /// Live credentials at the agent, open tickets included.
+    pub credentials_per_agent: u32,
+    /// Connections of one credential.
+    pub connections_per_credential: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            tickets_per_session: DEFAULT_TICKETS_PER_SESSION,
+            credentials_per_session: DEFAULT_CREDENTIALS_PER_SESSION,
+            tickets_per_agent: DEFAULT_TICKETS_PER_AGENT,
+            credentials_per_agent: DEFAULT_CREDENTIALS_PER_AGENT,
+            connections_per_credential: DEFAULT_CONNECTIONS_PER_CREDENTIAL,
+        }
+    }
+}
+
+impl Quotas {
+    fn limits(&self) -> QuotaLimits {
+        QuotaLimits {
+            tickets_per_session: self.tickets_per_session,
+            credentials_per_session: self.credentials_per_session,
+            tickets_per_agent: self.tickets_per_agent,
+            credentials_per_agent: self.credentials_per_agent,
+        }
+    }
+}
+
+/// What a gate is opened with.
+pub struct GateConfig {
+    agent: AgentPublicKey,
+    urls: Vec<AgentUrl>,
+    policy: Policy,
+    quotas: Quotas,
+    audit: Box<dyn AuditSink>,
+}
+
+impl GateConfig {
+    /// For an agent with this Noise key, reached at these addresses.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] without an address.
+    pub fn new(agent: AgentPublicKey, urls: impl Into<Vec<AgentUrl>>) -> Result<Self, Error> {
+        let urls = urls.into();
+        if urls.is_empty() {
+            return Err(Error::ApiMisuse(Misuse::NoAgentUrl));
+        }
+        Ok(Self { agent, urls, policy: Policy::new()?, quotas: Quotas::default(), audit: Box::new(|_| {}) })
+    }
+
+    /// With another policy, for an operator's own rules.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// With other quotas.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = quotas;
+        self
+    }
+
+    /// With a place for audit records. Without one they are dropped.
+    #[must_use]
+    pub fn with_audit(mut self, audit: impl AuditSink + 'static) -> Self {
+        self.audit = Box::new(audit);
+        self
+    }
+}
+
+impl core::fmt::Debug for GateConfig {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("GateConfig")
+            .field("agent", &self.agent)
+            .field("urls", &self.urls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The agent's gate. Cheap to clone; all clones are one gate.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: GateConfig,
+    context: Box<dyn AgentContext>,
+    state: Mutex<State>,
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic inside leaves the ledger's own transaction undone; the next call finds it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn audit(&self) -> &dyn AuditSink {
+        self.config.audit.as_ref()
+    }
+}
+
+impl Gate {
+    /// Opens a gate over a ledger.
+    #[must_use]
+    pub fn open(
+        config: GateConfig,
+        ledger: impl Ledger + 'static,
+        context: impl AgentContext + 'static,
+    ) -> Self {
+        let state = Mutex::new(State::new(Box::new(ledger)));
+        Self { inner: Arc::new(Inner { config, context: Box::new(context), state }) }
+    }
+
+    /// The agent's Noise key.
+    #[must_use]
+    pub fn agent(&self) -> &AgentPublicKey {
+        &self.inner.config.agent
+    }
+
+    /// Registers a desktop's issuer key. `handshake_hash` is that of the very channel on which the
+    /// registration arrived, so that it cannot be relayed from another. A repeated registration has
+    /// no effect. Costs one Ed25519 verification and one durable write.
+    ///
+    /// # Errors
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::RegistrationInvalid`],
+    /// [`Denial::IssuerOfAnotherDevice`], [`Denial::QuotaReached`], [`Denial::Ledger`].
+    pub fn register_issuer(
+        &self,
+        device: &DevicePublicKey,
+        handshake_hash: &[u8; 32],
+        registration: &[u8],
+        now: Now,
+    ) -> Result<(), Denial> {
+        let inner = &self.inner;
+        if !inner.context.is_enrolled(device) {
+            return Err(Denial::DeviceNotEnrolled);
+        }
+        let fields = (registration.len() <= MAX_OFFER_LEN)
+            .then(|| codec::decode::<RegistrationFields>(registration).ok())
+            .flatten()
+            .ok_or(Denial::RegistrationInvalid)?;
+        let message = RegistrationFields::message(handshake_hash, self.agent(), device, &fields.issuer);
+        if !fields.issuer.verify(&message, &fields.signature) {
+            return Err(Denial::RegistrationInvalid);
+        }
+        let mut state = inner.state();
+        let now = state.effective(now);
+        state.judge(now, inner.audit(), |step| step.register_issuer(&fields.issuer, device))
+    }
+
+    /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
+    /// one durable write.
+    ///
+    /// # Errors
+    /// [`Denial`] with what does not fit. After [`Denial::ClockSkew`] the desktop mints again with the
+    /// agent's time.
+    pub fn offer(&self, device: &DevicePublicKey, offer: &[u8], now: Now) -> Result<OfferReceipt, Denial> {
+        let inner = &self.inner;
+        if !inner.context.is_enrolled(device) {
+            return Err(Denial::DeviceNotEnrolled);
+        }
+        let offer = OfferFields::from_bytes(offer).map_err(Denial::OfferMalformed)?;
+        check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
+        check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
+        let credential = UnboundCredential::parse(&offer.credential).map_err(Denial::OfferMalformed)?;
+        let authority = credential.authority();
+        let ticket = offer.ticket.id();
+        let for_us = authority.agent == *self.agent()
+            && inner.config.urls.contains(&authority.url)
+            && authority.ticket == ticket;
+        if !for_us {
+            return Err(Denial::OfferMismatch);
+        }
+        let agent_time = {
+            let mut state = inner.state();
+            let now = state.effective(now);
+            state.judge(now, inner.audit(), |step| step.issuer_of(&offer.issuer, device))?;
+            now
+        };
+        if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
+            return Err(Denial::ClockSkew { agent_time });
+        }
+        credential.verify(&offer.issuer).map_err(Denial::OfferMalformed)?;
+        if !inner.context.session_is_live(&authority.session) {
+            return Err(Denial::SessionNotLive);
+        }
+        if !inner.context.may_share(device, &authority.session) {
+            return Err(Denial::SharingForbidden);
+        }
+        let record = TicketRecord {
+            key: offer.ticket,
+            credential: authority.credential,
+            session: authority.session.clone(),
+            // both are the ledger's to set
+            epoch: 0,
+            generation: 0,
+            issuer: offer.issuer,
+            device: *device,
+            offered_at: agent_time,
+            expires_at: agent_time.plus(offer.ticket_lifetime),
+            credential_expires_at: authority.expires_at.min(agent_time.plus(offer.valid_for)),
+            ops: authority.ops,
+            label: offer.label.clone(),
+            require_confirm: offer.require_confirm,
+            state: TicketState::Open(offer.credential.clone()),
+        };
+        let expires_at = record.expires_at;
+        let quotas = inner.config.quotas.limits();
+        let mut state = inner.state();
+        let now = state.effective(now);
+        state.judge(now, inner.audit(), |step| step.offer(&ticket, record.clone(), &quotas))?;
+        Ok(OfferReceipt { ticket, agent_time, expires_at })
+    }
+
+    /// Lets a phone in that waits for confirmation. Only the device that offered the ticket may; its
+    /// owner has compared the [`PairCode`](crate::PairCode) on both screens. Costs one durable write.
+    ///
+    /// # Errors
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::IssuerOfAnotherDevice`], [`Denial::NothingToConfirm`],
+    /// or why the credential no longer stands.
+    pub fn confirm(
+        &self,
+        device: &DevicePublicKey,
+        ticket: &TicketId,
+        holder: &HolderPublicKey,
+        now: Now,
+    ) -> Result<(), Denial> {
+        let inner = &self.inner;
+        if !inner.context.is_enrolled(device) {
+            return Err(Denial::DeviceNotEnrolled);
+        }
+        let record = {
+            let mut state = inner.state();
+            let now = state.effective(now);
+            state.transact(now, inner.audit(), |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?
+        };
+        let session_live = inner.context.session_is_live(&record.session);
+        let mut state = inner.state();
+        let now = state.effective(now);
+        state.judge(now, inner.audit(), |step| step.confirm(device, ticket, holder, session_live))
+    }
+
+    /// Ends what has run out and removes what nobody asks for any more, a bounded number of records.
+    /// Every other call does a little of it; an idle agent may call this from a timer.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`].
+    pub fn settle(&self, now: Now) -> Result<(), Denial> {
+        let mut state = self.inner.state();
+        let now = state.effective(now);
+        state.judge(now, self.inner.audit(), |_| Ok(Ok(())))
+    }
+
+    /// Whether an earlier failure to write has stopped the ledger. Everything is refused until the
+    /// ledger is opened again.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.state().is_poisoned()
+    }
+}
+
+impl core::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Gate").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<(), Denial> {
+    if (min..=max).contains(&seconds) { Ok(()) } else { Err(Denial::LifetimeOutOfBounds { min, max }) }
+}

@@ -1,0 +1,111 @@
+//! Taking back. Each verb is idempotent, cuts live streams first, is durable before it returns, and
+//! keeps the guard's contract: after it returns no permit is granted, and none is in use.
+
+use std::sync::Arc;
+
+use super::Gate;
+use super::state::Target;
+use crate::audit::RevocationReason;
+use crate::clock::Now;
+use crate::denial::{Denial, LedgerFailure};
+use crate::guard::{Cut, Live, check_outside_permit};
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::ledger::transition::Step;
+
+/// # Errors common to all
+/// [`Denial::Ledger`] if the revocation could not be made durable: live streams stay cut and the gate
+/// refuses everything until the ledger is opened again. [`Denial::ApiMisuse`] from inside a permit's
+/// closure, before anything happened.
+impl Gate {
+    /// Revokes a ticket before it is redeemed, its credential afterwards. Unknown is no error.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn revoke_ticket(&self, ticket: &TicketId, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Ticket(ticket), Cut::Revoked, now, |step| step.revoke_ticket(ticket))
+    }
+
+    /// Revokes a credential, with everything that its holder narrowed from it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn revoke_credential(&self, credential: &CredentialId, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Credential(credential), Cut::Revoked, now, |step| {
+            step.revoke_credential(credential)
+        })
+    }
+
+    /// Revokes every ticket and credential of a session that goes on.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn revoke_session(&self, session: &SessionId, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Session(session), Cut::Revoked, now, |step| {
+            step.close_session(session, RevocationReason::Session)
+        })
+    }
+
+    /// Ends every ticket and credential of a session that has ended. Call it for each session that
+    /// ends, before its id can be used again.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn end_session(&self, session: &SessionId, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Session(session), Cut::SessionGone, now, |step| {
+            step.close_session(session, RevocationReason::SessionEnd)
+        })
+    }
+
+    /// Revokes an issuer key, with everything that it signed. A later registration of the same key
+    /// revives nothing. Looks at every record once.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn revoke_issuer(&self, issuer: &IssuerPublicKey, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Issuer(issuer), Cut::Revoked, now, |step| step.revoke_issuer(issuer))
+    }
+
+    /// Revokes every issuer key of a device, with everything that they signed.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn revoke_device(&self, device: &DevicePublicKey, now: Now) -> Result<(), Denial> {
+        self.take_back(Target::Device(device), Cut::Revoked, now, |step| {
+            step.issuers_of(device)?.iter().try_for_each(|issuer| step.revoke_issuer(issuer))
+        })
+    }
+
+    /// Revokes every device that is not in `enrolled`. Call it when the trust set has changed, and at
+    /// start.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn sync_devices(&self, enrolled: &[DevicePublicKey], now: Now) -> Result<(), Denial> {
+        self.take_back(Target::DevicesOutside(enrolled), Cut::Revoked, now, |step| {
+            step.issuers_outside(enrolled)?.iter().try_for_each(|issuer| step.revoke_issuer(issuer))
+        })
+    }
+
+    fn take_back(
+        &self,
+        target: Target<'_>,
+        why: Cut,
+        now: Now,
+        mut transition: impl FnMut(&mut Step<'_>) -> Result<(), LedgerFailure>,
+    ) -> Result<(), Denial> {
+        check_outside_permit()?;
+        let (cut, outcome): (Vec<Arc<Live>>, _) = {
+            let mut state = self.inner.state();
+            let now = state.effective(now);
+            let cut = state.registry().cut(target, why);
+            let outcome = state.judge(now, self.inner.audit(), |step| transition(step).map(Ok));
+            (cut, outcome)
+        };
+        // Without the lock: a permit that is still in use may want it.
+        for live in cut {
+            live.drain();
+        }
+        outcome
+    }
+}

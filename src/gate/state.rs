@@ -1,0 +1,221 @@
+//! What the gate keeps under its one lock: the ledger, the clock, and who is connected.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use time::Duration;
+
+use crate::audit::{AuditEvent, AuditRecord, AuditSink};
+use crate::clock::{Now, Timestamp};
+use crate::denial::{Denial, LedgerFailure};
+use crate::guard::{Cut, Live};
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::ledger::record::CredentialRecord;
+use crate::ledger::transition::{Step, Verdict};
+use crate::ledger::{Ledger, Store};
+
+/// Under the gate's lock.
+pub(super) struct State {
+    store: Store,
+    clock: Clock,
+    registry: Registry,
+    next_sequence: u64,
+}
+
+impl State {
+    pub(super) fn new(ledger: Box<dyn Ledger>) -> Self {
+        Self {
+            store: Store::new(ledger),
+            clock: Clock::default(),
+            registry: Registry::default(),
+            next_sequence: 0,
+        }
+    }
+
+    /// The agent's time.
+    pub(super) fn effective(&mut self, now: Now) -> Timestamp {
+        self.clock.advance(now)
+    }
+
+    pub(super) fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.store.is_poisoned()
+    }
+
+    /// Runs a transition; once it is durable, tells the audit sink what happened.
+    pub(super) fn transact<T>(
+        &mut self,
+        now: Timestamp,
+        audit: &dyn AuditSink,
+        mut transition: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
+    ) -> Result<T, Denial> {
+        let outcome = self.store.transact(|transaction| {
+            let mut step = Step::new(transaction, now);
+            let result = transition(&mut step)?;
+            Ok((result, step.into_events()))
+        });
+        let (result, events) = outcome.map_err(Denial::Ledger)?;
+        self.tell(now, audit, events);
+        Ok(result)
+    }
+
+    /// As [`State::transact`], for a transition that judges. What has run out is settled with it.
+    pub(super) fn judge<T>(
+        &mut self,
+        now: Timestamp,
+        audit: &dyn AuditSink,
+        mut transition: impl FnMut(&mut Step<'_>) -> Verdict<T>,
+    ) -> Result<T, Denial> {
+        self.transact(now, audit, |step| {
+            step.settle()?;
+            transition(step)
+        })?
+    }
+
+    fn tell(&mut self, at: Timestamp, audit: &dyn AuditSink, events: Vec<AuditEvent>) {
+        for event in events {
+            audit.record(AuditRecord { sequence: self.next_sequence, at, event });
+            self.next_sequence += 1;
+        }
+    }
+}
+
+/// A wall clock that never goes back while the gate is open.
+///
+/// Effective time is the later of the wall clock and the last effective time plus the monotonic time
+/// since then, so that setting the wall clock back neither revives anything nor stops the clock.
+#[derive(Default)]
+struct Clock {
+    mark: Option<(Timestamp, Duration)>,
+}
+
+impl Clock {
+    fn advance(&mut self, now: Now) -> Timestamp {
+        let wall = now.timestamp();
+        let effective = match self.mark {
+            None => wall,
+            Some((mark, monotonic)) => {
+                let elapsed = now.monotonic.saturating_sub(monotonic).whole_seconds();
+                wall.max(mark.plus(u64::try_from(elapsed).unwrap_or(0)))
+            }
+        };
+        // The mark moves only with the time that it shows, or fractions of seconds would be lost at
+        // each call.
+        if self.mark.is_none_or(|(mark, _)| effective > mark) {
+            self.mark = Some((effective, now.monotonic));
+        }
+        effective
+    }
+}
+
+/// Which connected credentials a cut is meant for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    Credential(&'a CredentialId),
+    Ticket(&'a TicketId),
+    Session(&'a SessionId),
+    Issuer(&'a IssuerPublicKey),
+    Device(&'a DevicePublicKey),
+    DevicesOutside(&'a [DevicePublicKey]),
+}
+
+/// The credentials that have connections, or are about to.
+#[derive(Default)]
+pub(super) struct Registry {
+    entries: HashMap<CredentialId, Entry>,
+    prune_at: usize,
+}
+
+struct Entry {
+    live: Weak<Live>,
+    ticket: TicketId,
+    session: SessionId,
+    issuer: IssuerPublicKey,
+    device: DevicePublicKey,
+}
+
+impl Registry {
+    /// The live state of a credential whose record was just found to stand.
+    pub(super) fn join(&mut self, id: &CredentialId, record: &CredentialRecord) -> Arc<Live> {
+        if let Some(live) = self.entries.get(id).and_then(|entry| entry.live.upgrade()) {
+            return live;
+        }
+        if self.entries.len() >= self.prune_at {
+            self.entries.retain(|_, entry| entry.live.strong_count() > 0);
+            self.prune_at = self.entries.len().saturating_mul(2).max(64);
+        }
+        let live = Live::new();
+        let entry = Entry {
+            live: Arc::downgrade(&live),
+            ticket: record.ticket,
+            session: record.session.clone(),
+            issuer: record.issuer,
+            device: record.device,
+        };
+        self.entries.insert(*id, entry);
+        live
+    }
+
+    pub(super) fn connections(&self, id: &CredentialId) -> usize {
+        self.entries.get(id).and_then(|entry| entry.live.upgrade()).map_or(0, |live| live.connections())
+    }
+
+    /// Cuts what is connected, and returns it so that the caller can drain it once the lock is gone.
+    pub(super) fn cut(&mut self, target: Target<'_>, why: Cut) -> Vec<Arc<Live>> {
+        let hit = |id: &CredentialId, entry: &Entry| match target {
+            Target::Credential(wanted) => id == wanted,
+            Target::Ticket(wanted) => entry.ticket == *wanted,
+            Target::Session(wanted) => entry.session == *wanted,
+            Target::Issuer(wanted) => entry.issuer == *wanted,
+            Target::Device(wanted) => entry.device == *wanted,
+            Target::DevicesOutside(enrolled) => !enrolled.contains(&entry.device),
+        };
+        let mut cut = Vec::new();
+        self.entries.retain(|id, entry| {
+            if !hit(id, entry) {
+                return true;
+            }
+            if let Some(live) = entry.live.upgrade() {
+                live.cut(why);
+                cut.push(live);
+            }
+            false
+        });
+        cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn at(wall: i64, monotonic: i64) -> Now {
+        Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_neither_revives_nor_stops_time() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.advance(at(1_000, 0)).seconds(), 1_000);
+        assert_eq!(clock.advance(at(400, 10)).seconds(), 1_010);
+        assert_eq!(clock.advance(at(410, 25)).seconds(), 1_025);
+        assert_eq!(clock.advance(at(2_000, 30)).seconds(), 2_000, "a forward step counts at once");
+        assert_eq!(clock.advance(at(1_031, 31)).seconds(), 2_001, "and is not undone by itself");
+    }
+
+    #[test]
+    fn fractions_of_seconds_add_up_under_a_frozen_wall_clock() {
+        let mut clock = Clock::default();
+        let frozen = OffsetDateTime::from_unix_timestamp(1_000).unwrap();
+        for tenth in 0..=100 {
+            clock.advance(Now::new(frozen, Duration::milliseconds(tenth * 100)));
+        }
+        assert_eq!(clock.advance(Now::new(frozen, Duration::seconds(10))).seconds(), 1_010);
+    }
+}

@@ -1,0 +1,149 @@
+//! The ledger: what the agent remembers, and the one trait that a database implements for it
+//! (`docs/PROTOCOL.md` section 8, `docs/ARCHITECTURE.md`).
+//!
+//! The ledger is an allow-list. A ticket or credential without a record is refused, so lost state
+//! fails closed and memory is bounded by what is live. Every change is a pure function over a few
+//! records, run inside one transaction of the backend; nothing is answered before that transaction
+//! is durable.
+
+mod memory;
+pub(crate) mod record;
+pub(crate) mod transition;
+
+pub use memory::MemoryLedger;
+
+use crate::denial::LedgerFailure;
+
+/// Where a record lives. A backend keeps each table as an ordered map from bytes to bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Table {
+    /// Counters.
+    Meta,
+    /// Issuers by their key.
+    Issuers,
+    /// Sessions by their id.
+    Sessions,
+    /// Tickets by their id.
+    Tickets,
+    /// Credentials by their id.
+    Credentials,
+    /// What belongs to a session: its id, a zero byte, kind and id. No value.
+    BySession,
+    /// What is due when: time, kind and id. No value.
+    ByTime,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Issuers,
+        Self::Sessions,
+        Self::Tickets,
+        Self::Credentials,
+        Self::BySession,
+        Self::ByTime,
+    ];
+
+    /// A name for the backend's own use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Issuers => "issuers",
+            Self::Sessions => "sessions",
+            Self::Tickets => "tickets",
+            Self::Credentials => "credentials",
+            Self::BySession => "by_session",
+            Self::ByTime => "by_time",
+        }
+    }
+}
+
+/// One open transaction. Reads see the transaction's own writes.
+pub trait Transaction {
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`] if it cannot be read. Never `None` for a value that may exist: that would
+    /// forget a revocation.
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure>;
+
+    /// Sets the value under `key`.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`] if it cannot be written.
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure>;
+
+    /// Removes `key`, if it is there.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`] if it cannot be written.
+    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure>;
+
+    /// The keys that begin with `prefix`, ascending, at most `limit`.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`] if they cannot be read.
+    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure>;
+}
+
+/// What a transaction does. `Err` means: undo everything.
+pub type Transition<'a> = &'a mut dyn FnMut(&mut dyn Transaction) -> Result<(), LedgerFailure>;
+
+/// A place that keeps records, with one operation: an atomic transition.
+///
+/// An implementation promises that when [`Ledger::transact`] returns `Ok`, everything that the
+/// transition wrote is durable, all of it; and that when the transition fails, none of it is. What a
+/// wrong implementation costs: a lost write after `Ok` can give one ticket to two phones or revive a
+/// revoked credential; half of a transition can do the same. Refusing is always safe.
+///
+/// The gate calls it from one thread at a time.
+pub trait Ledger: Send {
+    /// Runs `transition` once and makes what it wrote durable. A transition that wrote nothing costs
+    /// no write.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`], from the transition or from the backend.
+    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure>;
+}
+
+/// A ledger that refuses for good after a write whose outcome is unknown.
+pub(crate) struct Store {
+    ledger: Box<dyn Ledger>,
+    poisoned: bool,
+}
+
+impl Store {
+    pub(crate) fn new(ledger: Box<dyn Ledger>) -> Self {
+        Self { ledger, poisoned: false }
+    }
+
+    /// Runs a transition and gives its result once it is durable.
+    pub(crate) fn transact<T>(
+        &mut self,
+        mut transition: impl FnMut(&mut dyn Transaction) -> Result<T, LedgerFailure>,
+    ) -> Result<T, LedgerFailure> {
+        if self.poisoned {
+            return Err(LedgerFailure::Poisoned);
+        }
+        let mut result = None;
+        let outcome = self.ledger.transact(&mut |transaction| {
+            result = Some(transition(transaction)?);
+            Ok(())
+        });
+        match (outcome, result) {
+            (Ok(()), Some(result)) => Ok(result),
+            (outcome, _) => {
+                self.poisoned = true;
+                Err(outcome.err().unwrap_or(LedgerFailure::Io))
+            }
+        }
+    }
+
+    /// After a cut could not be made durable.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+}

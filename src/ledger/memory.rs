@@ -1,0 +1,167 @@
+//! A ledger in memory: for agents whose sessions end with the process, and for tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use super::{Ledger, Table, Transaction, Transition};
+use crate::denial::LedgerFailure;
+
+type Bytes = Box<[u8]>;
+
+/// Records in memory. Nothing survives the process, so after a restart every phone pairs anew.
+#[derive(Default)]
+pub struct MemoryLedger {
+    tables: HashMap<Table, BTreeMap<Bytes, Bytes>>,
+}
+
+impl MemoryLedger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl core::fmt::Debug for MemoryLedger {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let records: usize = self.tables.values().map(BTreeMap::len).sum();
+        f.debug_struct("MemoryLedger").field("records", &records).finish_non_exhaustive()
+    }
+}
+
+impl Ledger for MemoryLedger {
+    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
+        let mut transaction = MemoryTransaction { ledger: self, changed: BTreeMap::new() };
+        transition(&mut transaction)?;
+        let changed = transaction.changed;
+        for ((table, key), value) in changed {
+            let rows = self.tables.entry(table).or_default();
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The changes of one transaction over the records that it does not touch.
+struct MemoryTransaction<'a> {
+    ledger: &'a MemoryLedger,
+    changed: BTreeMap<(Table, Bytes), Option<Bytes>>,
+}
+
+impl Transaction for MemoryTransaction<'_> {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        if let Some(value) = self.changed.get(&(table, Box::from(key))) {
+            return Ok(value.as_deref().map(<[u8]>::to_vec));
+        }
+        Ok(self.ledger.tables.get(&table).and_then(|rows| rows.get(key)).map(|value| value.to_vec()))
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
+        self.changed.insert((table, Box::from(key)), Some(Box::from(value)));
+        Ok(())
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
+        self.changed.insert((table, Box::from(key)), None);
+        Ok(())
+    }
+
+    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
+        // A kept row that this transaction removed makes room for a later one.
+        let removed = self.changed.iter().filter(|((of, _), value)| *of == table && value.is_none()).count();
+        let kept = self.ledger.tables.get(&table).into_iter().flat_map(|rows| {
+            rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+                .map(|(key, _)| key)
+                .take_while(|key| key.starts_with(prefix))
+        });
+        let mut found: Vec<Bytes> = kept.take(limit.saturating_add(removed)).cloned().collect();
+        for ((of, key), value) in &self.changed {
+            if *of != table || !key.starts_with(prefix) {
+                continue;
+            }
+            match (found.binary_search(key), value) {
+                (Ok(at), None) => {
+                    found.remove(at);
+                }
+                (Err(at), Some(_)) => found.insert(at, key.clone()),
+                (Ok(_), Some(_)) | (Err(_), None) => {}
+            }
+        }
+        found.truncate(limit);
+        Ok(found.into_iter().map(Vec::from).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_transition_leaves_nothing() {
+        let mut ledger = MemoryLedger::new();
+        let failed = ledger.transact(&mut |transaction| {
+            transaction.put(Table::Meta, b"a", b"1")?;
+            Err(LedgerFailure::Io)
+        });
+        assert_eq!(failed, Err(LedgerFailure::Io));
+        ledger
+            .transact(&mut |transaction| {
+                assert_eq!(transaction.get(Table::Meta, b"a"), Ok(None));
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(u8, u8),
+        Remove(u8),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..20_u8, any::<u8>()).prop_map(|(k, v)| Step::Put(k, v)),
+            (0..20_u8).prop_map(Step::Remove)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn reads_inside_a_transaction_see_its_writes(
+            before in proptest::collection::vec(any_step(), 0..20), inside in proptest::collection::vec(any_step(), 0..20), limit in 0..25_usize
+        ) {
+            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+            let mut ledger = MemoryLedger::new();
+            let mut apply = |steps: &[Step], transaction: &mut dyn Transaction| {
+                for step in steps {
+                    match step {
+                        Step::Put(key, value) => {
+                            transaction.put(Table::Meta, &[7, *key], &[*value]).unwrap();
+                            model.insert(vec![7, *key], vec![*value]);
+                        }
+                        Step::Remove(key) => {
+                            transaction.remove(Table::Meta, &[7, *key]).unwrap();
+                            model.remove([7, *key].as_slice());
+                        }
+                    }
+                }
+                model.clone()
+            };
+            ledger.transact(&mut |transaction| { apply(&before, transaction); Ok(()) }).unwrap();
+            ledger.transact(&mut |transaction| {
+                let model = apply(&inside, transaction);
+                let keys: Vec<_> = model.keys().take(limit).cloned().collect();
+                assert_eq!(transaction.keys(Table::Meta, &[7], limit).unwrap(), keys);
+                for key in 0..20 {
+                    assert_eq!(transaction.get(Table::Meta, &[7, key]).unwrap(), model.get([7, key].as_slice()).cloned());
+                }
+                Ok(())
+            }).unwrap();
+        }
+    }
+}

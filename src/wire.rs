@@ -1,0 +1,528 @@
+//! What travels: the payloads of handshake messages 1 and 2, and what desktop and agent exchange
+//! (`docs/PROTOCOL.md` sections 6 and 8).
+//!
+//! A handshake payload is four bytes of magic and one deterministic CBOR map whose last field is
+//! padding. The padding brings the payload to one of a few sizes, so that an observer does not learn
+//! the length of a label or of a credential. There is exactly one encoding of each message, padding
+//! included, and everything else is refused.
+
+use crate::clock::Timestamp;
+use crate::codec::{self, Reader, Wire, Writer};
+use crate::error::Error;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
+use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_OFFER_LEN, MAX_PAYLOAD_LEN, MAX_SESSION_ID_LEN};
+use crate::op::OpSet;
+use crate::status::Status;
+use crate::ticket::{TicketProof, TicketPublicKey};
+use crate::token::CredentialBytes;
+
+/// The first bytes of every payload of this protocol.
+pub const MAGIC: [u8; 4] = *b"SCP1";
+
+/// The sizes to which payloads are padded, bytes.
+const SIZES: [usize; 5] = [160, 1_024, 1_536, 2_560, MAX_PAYLOAD_LEN];
+
+/// The map key of the padding, above every other key.
+const PADDING: u64 = 15;
+
+/// Whether a first handshake payload belongs to this protocol. Any other payload, or none, is an
+/// enrolled device of the agent's own protocol and none of this crate's business.
+#[must_use]
+pub fn is_scoped(payload: &[u8]) -> bool {
+    payload.starts_with(&MAGIC)
+}
+
+/// A short text that people see beside a key. Not trusted for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label(String);
+
+impl Label {
+    /// Checks and takes a label.
+    ///
+    /// # Errors
+    /// [`Error::Label`] over [`MAX_LABEL_LEN`] bytes, or with control or direction characters, which
+    /// could make a list read as something else.
+    pub fn new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        let deceptive = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        };
+        if text.len() > MAX_LABEL_LEN || text.chars().any(deceptive) {
+            return Err(Error::Label { max: MAX_LABEL_LEN });
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl core::fmt::Display for Label {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for Label {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// The payload of message 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Redeem a ticket.
+    Redeem { proof: TicketProof, label: Label },
+    /// Attach with a credential. No operations named means all that it has.
+    Attach { ops: OpSet, credential: CredentialBytes },
+}
+
+/// The payload of message 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Admitted. The credential is there after a redemption, or when a renewed one waits.
+    Admitted(Admitted),
+    /// The desktop has to confirm; both sides derive the digits from the nonce.
+    Pending { agent_time: Timestamp, seconds_left: u64, nonce: [u8; 16] },
+    /// Refused, for a reason that a proven peer may know.
+    Refused { status: Status, agent_time: Timestamp },
+}
+
+/// What an admitted phone is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    pub(crate) agent_time: Timestamp,
+    pub(crate) seconds_left: u64,
+    pub(crate) ops: OpSet,
+    pub(crate) session: SessionId,
+    pub(crate) id: CredentialId,
+    pub(crate) credential: Option<CredentialBytes>,
+}
+
+/// What the desktop lodges at the agent for one ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OfferFields {
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) ticket: TicketPublicKey,
+    pub(crate) ticket_lifetime: u64,
+    pub(crate) valid_for: u64,
+    pub(crate) label: Label,
+    pub(crate) require_confirm: bool,
+    pub(crate) credential: CredentialBytes,
+}
+
+/// What the agent answers to an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfferReceipt {
+    /// The ticket's id.
+    pub ticket: TicketId,
+    /// The agent's time.
+    pub agent_time: Timestamp,
+    /// When the ticket ends, by the agent's clock.
+    pub expires_at: Timestamp,
+}
+
+impl OfferReceipt {
+    /// For sending over the desktop's own channel.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// # Errors
+    /// [`Error::MessageMalformed`] for anything but the one encoding of a receipt.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        codec::decode(bytes)
+    }
+}
+
+/// An issuer key with its proof for one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RegistrationFields {
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) signature: [u8; 64],
+}
+
+/// The first field of every map says what it is.
+mod kind {
+    pub(super) const REDEEM: u64 = 1;
+    pub(super) const ATTACH: u64 = 2;
+    pub(super) const ANSWER: u64 = 3;
+    pub(super) const REGISTRATION: u64 = 4;
+    pub(super) const OFFER: u64 = 5;
+    pub(super) const RECEIPT: u64 = 6;
+}
+
+impl Request {
+    pub(crate) fn to_payload(&self) -> Result<Vec<u8>, Error> {
+        to_payload(self)
+    }
+
+    pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, Error> {
+        from_payload(payload)
+    }
+}
+
+impl Answer {
+    pub(crate) fn to_payload(&self) -> Result<Vec<u8>, Error> {
+        to_payload(self)
+    }
+
+    pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, Error> {
+        from_payload(payload)
+    }
+}
+
+/// A message that is padded. Its map counts the padding as one more pair.
+trait Padded: Sized {
+    fn encode_fields(&self, writer: &mut Writer);
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error>;
+}
+
+fn to_payload<T: Padded>(message: &T) -> Result<Vec<u8>, Error> {
+    let mut writer = Writer::default();
+    message.encode_fields(&mut writer);
+    // A padding of n bytes takes one byte for its key, one to three for its length, and n.
+    let fields = MAGIC.len() + writer.len();
+    let fits = |size: usize| {
+        let room = size.checked_sub(fields + 1)?;
+        [1, 2, 3].into_iter().find_map(|head| {
+            let len = room.checked_sub(head)?;
+            let right_head = match len {
+                0..=23 => 1,
+                24..=255 => 2,
+                _ => 3,
+            };
+            (head == right_head).then_some(len)
+        })
+    };
+    let padding = SIZES.into_iter().find_map(fits).ok_or(Error::MessageMalformed)?;
+    writer.uint(PADDING).bytes(&vec![0; padding]);
+    Ok([MAGIC.as_slice(), &writer.into_bytes()].concat())
+}
+
+fn from_payload<T: Padded>(payload: &[u8]) -> Result<T, Error> {
+    if payload.len() > MAX_PAYLOAD_LEN {
+        return Err(Error::MessageMalformed);
+    }
+    let fields = payload.strip_prefix(&MAGIC).ok_or(Error::MessageMalformed)?;
+    let message = T::decode_fields(&mut Reader::new(fields))?;
+    // One message has one encoding, so the padding needs no check of its own.
+    if to_payload(&message)? == payload { Ok(message) } else { Err(Error::MessageMalformed) }
+}
+
+impl Padded for Request {
+    fn encode_fields(&self, writer: &mut Writer) {
+        match self {
+            Self::Redeem { proof, label } => {
+                writer.map(5).uint(0).uint(kind::REDEEM);
+                writer.uint(1).bytes(proof.id.as_bytes()).uint(2).bytes(&proof.signature);
+                writer.uint(3).text(label.as_str());
+            }
+            Self::Attach { ops, credential } => {
+                writer.map(4).uint(0).uint(kind::ATTACH);
+                writer.uint(1).uint(ops.bits().into()).uint(2).bytes(credential.as_bytes());
+            }
+        }
+    }
+
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        match reader.key(0)?.uint()? {
+            kind::REDEEM => Ok(Self::Redeem {
+                proof: TicketProof {
+                    id: TicketId::from_bytes(reader.key(1)?.array_of()?),
+                    signature: reader.key(2)?.array_of()?,
+                },
+                label: Label::new(reader.key(3)?.text(MAX_LABEL_LEN)?)?,
+            }),
+            kind::ATTACH => Ok(Self::Attach {
+                ops: OpSet::from_bits(reader.key(1)?.uint()?)?,
+                credential: CredentialBytes::new(reader.key(2)?.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?,
+            }),
+            _ => Err(Error::MessageMalformed),
+        }
+    }
+}
+
+impl Padded for Answer {
+    fn encode_fields(&self, writer: &mut Writer) {
+        let (status, agent_time, rest) = match self {
+            Self::Admitted(admitted) => {
+                (Status::Ok, admitted.agent_time, 4 + usize::from(admitted.credential.is_some()))
+            }
+            Self::Pending { agent_time, .. } => (Status::Pending, *agent_time, 2),
+            Self::Refused { status, agent_time } => (*status, *agent_time, 0),
+        };
+        writer.map(4 + rest).uint(0).uint(kind::ANSWER);
+        writer.uint(1).uint(status.number().into()).uint(2).uint(agent_time.seconds());
+        match self {
+            Self::Admitted(admitted) => {
+                writer.uint(3).uint(admitted.seconds_left).uint(4).uint(admitted.ops.bits().into());
+                writer.uint(5).text(admitted.session.as_str()).uint(6).bytes(admitted.id.as_bytes());
+                if let Some(credential) = &admitted.credential {
+                    writer.uint(7).bytes(credential.as_bytes());
+                }
+            }
+            Self::Pending { seconds_left, nonce, .. } => {
+                writer.uint(3).uint(*seconds_left).uint(8).bytes(nonce);
+            }
+            Self::Refused { .. } => {}
+        }
+    }
+
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::ANSWER {
+            return Err(Error::MessageMalformed);
+        }
+        let status = Status::from_number(reader.key(1)?.uint()?).ok_or(Error::MessageMalformed)?;
+        let agent_time = Timestamp::from_seconds(reader.key(2)?.uint()?)?;
+        match status {
+            Status::Ok => Ok(Self::Admitted(Admitted {
+                agent_time,
+                seconds_left: reader.key(3)?.uint()?,
+                ops: OpSet::from_bits(reader.key(4)?.uint()?)?,
+                session: SessionId::new(reader.key(5)?.text(MAX_SESSION_ID_LEN)?)?,
+                id: CredentialId::from_bytes(reader.key(6)?.array_of()?),
+                credential: match reader.optional_key(7) {
+                    true => Some(CredentialBytes::new(reader.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?),
+                    false => None,
+                },
+            })),
+            Status::Pending => Ok(Self::Pending {
+                agent_time,
+                seconds_left: reader.key(3)?.uint()?,
+                nonce: reader.key(8)?.array_of()?,
+            }),
+            status => Ok(Self::Refused { status, agent_time }),
+        }
+    }
+}
+
+impl Wire for OfferFields {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(8).uint(0).uint(kind::OFFER).uint(1).bytes(self.issuer.as_bytes());
+        writer.uint(2).bytes(self.ticket.as_bytes()).uint(3).uint(self.ticket_lifetime);
+        writer.uint(4).uint(self.valid_for).uint(5).text(self.label.as_str());
+        writer.uint(6).uint(self.require_confirm.into()).uint(7).bytes(self.credential.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::OFFER {
+            return Err(Error::MessageMalformed);
+        }
+        Ok(Self {
+            issuer: IssuerPublicKey::from_bytes(reader.key(1)?.array_of()?)?,
+            ticket: TicketPublicKey::from_bytes(reader.key(2)?.array_of()?),
+            ticket_lifetime: reader.key(3)?.uint()?,
+            valid_for: reader.key(4)?.uint()?,
+            label: Label::new(reader.key(5)?.text(MAX_LABEL_LEN)?)?,
+            require_confirm: match reader.key(6)?.uint()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Error::MessageMalformed),
+            },
+            credential: CredentialBytes::new(reader.key(7)?.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?,
+        })
+    }
+}
+
+impl OfferFields {
+    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent reads offers"))]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > MAX_OFFER_LEN {
+            return Err(Error::MessageMalformed);
+        }
+        codec::decode(bytes)
+    }
+}
+
+impl RegistrationFields {
+    /// What the issuer key signs: the channel on which the registration travels, and all three keys,
+    /// so that it holds on no other channel, at no other agent and for no other device.
+    pub(crate) fn message(
+        handshake_hash: &[u8; 32],
+        agent: &AgentPublicKey,
+        device: &DevicePublicKey,
+        issuer: &IssuerPublicKey,
+    ) -> Vec<u8> {
+        let label = b"sessioncap/1 issuer\0".as_slice();
+        [label, handshake_hash, agent.as_bytes(), device.as_bytes(), issuer.as_bytes()].concat()
+    }
+}
+
+impl Wire for OfferReceipt {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(4).uint(0).uint(kind::RECEIPT).uint(1).bytes(self.ticket.as_bytes());
+        writer.uint(2).uint(self.agent_time.seconds()).uint(3).uint(self.expires_at.seconds());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::RECEIPT {
+            return Err(Error::MessageMalformed);
+        }
+        Ok(Self {
+            ticket: TicketId::from_bytes(reader.key(1)?.array_of()?),
+            agent_time: Timestamp::from_seconds(reader.key(2)?.uint()?)?,
+            expires_at: Timestamp::from_seconds(reader.key(3)?.uint()?)?,
+        })
+    }
+}
+
+impl Wire for RegistrationFields {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(3).uint(0).uint(kind::REGISTRATION);
+        writer.uint(1).bytes(self.issuer.as_bytes()).uint(2).bytes(&self.signature);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::REGISTRATION {
+            return Err(Error::MessageMalformed);
+        }
+        Ok(Self {
+            issuer: IssuerPublicKey::from_bytes(reader.key(1)?.array_of()?)?,
+            signature: reader.key(2)?.array_of()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_request() -> impl Strategy<Value = Request> {
+        prop_oneof![
+            (any::<[u8; 16]>(), any::<[u8; 64]>(), "[ -~é]{0,20}").prop_map(|(id, signature, label)| {
+                Request::Redeem {
+                    proof: TicketProof { id: TicketId::from_bytes(id), signature },
+                    label: Label::new(label).unwrap(),
+                }
+            }),
+            (0..=0xff_u64, proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN)).prop_map(
+                |(ops, credential)| {
+                    Request::Attach {
+                        ops: OpSet::from_bits(ops).unwrap(),
+                        credential: CredentialBytes::new(credential).unwrap(),
+                    }
+                }
+            ),
+        ]
+    }
+
+    fn any_answer() -> impl Strategy<Value = Answer> {
+        let time = (0..253_402_300_800_u64).prop_map(|seconds| Timestamp::from_seconds(seconds).unwrap());
+        let credential = proptest::option::of(proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN));
+        prop_oneof![
+            (time.clone(), any::<u64>(), 0..=0xff_u64, "[a-z0-9-]{1,128}", any::<[u8; 16]>(), credential)
+                .prop_map(|(agent_time, seconds_left, ops, session, id, credential)| Answer::Admitted(
+                    Admitted {
+                        agent_time,
+                        seconds_left,
+                        ops: OpSet::from_bits(ops).unwrap(),
+                        session: SessionId::new(session).unwrap(),
+                        id: CredentialId::from_bytes(id),
+                        credential: credential.map(|bytes| CredentialBytes::new(bytes).unwrap()),
+                    }
+                )),
+            (time.clone(), any::<u64>(), any::<[u8; 16]>()).prop_map(|(agent_time, seconds_left, nonce)| {
+                Answer::Pending { agent_time, seconds_left, nonce }
+            }),
+            (time, 2..Status::ALL.len())
+                .prop_map(|(agent_time, status)| Answer::Refused { status: Status::ALL[status], agent_time }),
+        ]
+    }
+
+    #[test]
+    fn redemption_fits_256_bytes_on_the_wire_whatever_the_label() {
+        for label in ["", "x", "a phone with a name of forty bytes......"] {
+            let proof = TicketProof { id: TicketId::from_bytes([255; 16]), signature: [255; 64] };
+            let request = Request::Redeem { proof, label: Label::new(label).unwrap() };
+            assert_eq!(request.to_payload().unwrap().len() + 96, 256);
+        }
+    }
+
+    #[test]
+    fn labels_that_would_deceive_a_reader_are_refused() {
+        for label in ["a\nb", "\u{202e}drowssap", "\u{1b}[2J", "a\u{200b}", &"x".repeat(41)] {
+            assert_eq!(Label::new(label), Err(Error::Label { max: 40 }));
+        }
+        assert_eq!(Label::new("Anna's phone 📱").unwrap().as_str(), "Anna's phone 📱");
+    }
+
+    #[test]
+    fn a_foreign_payload_is_not_ours() {
+        for payload in [b"".as_slice(), b"SCP", b"SCP0....", b"{\"method\""] {
+            assert!(!is_scoped(payload));
+            assert!(Request::from_payload(payload).is_err());
+        }
+    }
+
+    #[test]
+    fn padding_is_zero_and_of_its_one_length() {
+        let request = Request::Redeem {
+            proof: TicketProof { id: TicketId::from_bytes([1; 16]), signature: [2; 64] },
+            label: Label::default(),
+        };
+        let good = request.to_payload().unwrap();
+        let mut nonzero = good.clone();
+        *nonzero.last_mut().unwrap() = 1;
+        assert!(Request::from_payload(&nonzero).is_err());
+        assert!(Request::from_payload(&good[..good.len() - 1]).is_err());
+        assert!(Request::from_payload(&[good.as_slice(), &[0]].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn requests_read_back_in_one_of_the_sizes(request in any_request()) {
+            let payload = request.to_payload().unwrap();
+            prop_assert!(SIZES.contains(&payload.len()));
+            prop_assert_eq!(Request::from_payload(&payload), Ok(request));
+        }
+
+        #[test]
+        fn answers_read_back_in_one_of_the_sizes(answer in any_answer()) {
+            let payload = answer.to_payload().unwrap();
+            prop_assert!(SIZES.contains(&payload.len()));
+            prop_assert_eq!(Answer::from_payload(&payload), Ok(answer));
+        }
+
+        #[test]
+        fn a_changed_payload_is_another_message_or_none(request in any_request(), place in 0..5_000_usize, bit in 0..8_u32) {
+            let mut payload = request.to_payload().unwrap();
+            let place = place % payload.len();
+            payload[place] ^= 1 << bit;
+            if let Ok(other) = Request::from_payload(&payload) {
+                prop_assert_ne!(&other, &request);
+                prop_assert_eq!(other.to_payload().unwrap(), payload);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let framed = [MAGIC.as_slice(), &bytes].concat();
+            let _ = (Request::from_payload(&framed), Answer::from_payload(&framed));
+            let _ = (OfferFields::from_bytes(&bytes), OfferReceipt::from_bytes(&bytes), codec::decode::<RegistrationFields>(&bytes));
+        }
+
+        #[test]
+        fn offers_read_back(key: [u8; 32], ticket_lifetime: u64, valid_for: u64, label in "[ -~]{0,40}", require_confirm: bool, credential in proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN)) {
+            let offer = OfferFields {
+                issuer: crate::key::IssuerSecretKey::from_bytes(key).public(), ticket: TicketPublicKey::from_bytes(key), ticket_lifetime, valid_for, label: Label::new(label).unwrap(), require_confirm,
+                credential: CredentialBytes::new(credential).unwrap(),
+            };
+            prop_assert_eq!(OfferFields::from_bytes(&codec::encode(&offer)), Ok(offer));
+        }
+    }
+}
