@@ -11,6 +11,8 @@
 //! Shape-checked ([`Credential`]) and verified ([`VerifiedCredential`]) are different types. With
 //! `policy.rs` this is the only owner of biscuit-auth.
 
+#[cfg(feature = "attenuate")]
+mod attenuate;
 pub(crate) mod block;
 
 use core::fmt;
@@ -22,14 +24,13 @@ use prost::Message;
 use rand_core::{CryptoRng, RngCore};
 
 use crate::caveat::{Caveat, Scope};
-use crate::clock::Timestamp;
 use crate::error::{CredentialProblem, Error};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{IssuerPublicKey, IssuerSecretKey};
 use crate::limits::{MAX_ATTENUATIONS, MAX_BLOCKS};
-use crate::op::OpSet;
+use crate::op::Op;
 use crate::token::CredentialBytes;
-use block::{Attenuation, Authority, Binding, Block, Symbols};
+use block::{Authority, Binding, Block, Symbols};
 
 fn problem(problem: CredentialProblem) -> Error {
     Error::Credential(problem)
@@ -141,7 +142,6 @@ pub struct UnboundCredential {
 
 impl UnboundCredential {
     /// Mints and signs. Costs two Ed25519 signatures' worth of work.
-    #[cfg_attr(not(feature = "issuer"), allow(dead_code, reason = "the desktop mints"))]
     pub(crate) fn mint<R: RngCore + CryptoRng>(
         authority: Authority,
         issuer: &IssuerSecretKey,
@@ -193,7 +193,6 @@ impl UnboundCredential {
     }
 
     /// Checks the signature. One Ed25519 verification.
-    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent verifies"))]
     pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<(), Error> {
         Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
             .map(|_| ())
@@ -201,7 +200,6 @@ impl UnboundCredential {
     }
 
     /// Appends the binding block. One Ed25519 signature.
-    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent binds"))]
     pub(crate) fn bind<R: RngCore + CryptoRng>(
         &self,
         binding: Binding,
@@ -283,51 +281,6 @@ impl Credential {
         &self.bytes
     }
 
-    /// A copy that allows less: only `ops`, only until `expires_at`, or both. Whatever is named wider
-    /// than before has no effect. Works offline; costs one Ed25519 signature.
-    ///
-    /// # Errors
-    /// [`Error::AttenuationEmpty`] if neither is named, [`Error::OpsEmpty`] for an empty set,
-    /// [`Error::CredentialSealed`], [`Error::TooManyAttenuations`], and [`Error::Credential`] if it
-    /// would be too long.
-    #[cfg(feature = "attenuate")]
-    pub fn attenuate<R: RngCore + CryptoRng>(
-        &self,
-        ops: Option<OpSet>,
-        expires_at: Option<Timestamp>,
-        rng: &mut R,
-    ) -> Result<Self, Error> {
-        if ops.is_none() && expires_at.is_none() {
-            return Err(Error::AttenuationEmpty);
-        }
-        if ops.is_some_and(OpSet::is_empty) {
-            return Err(Error::OpsEmpty);
-        }
-        if self.is_sealed() {
-            return Err(Error::CredentialSealed);
-        }
-        if self.attenuations() >= MAX_ATTENUATIONS {
-            return Err(Error::TooManyAttenuations { max: MAX_ATTENUATIONS });
-        }
-        let block = Block::Attenuation(Attenuation { ops, expires_at });
-        Self::parse(&append(self.bytes.as_bytes(), &block, rng)?)
-    }
-
-    /// A copy that cannot be narrowed any more and holds no key. Costs one Ed25519 signature.
-    ///
-    /// # Errors
-    /// [`Error::CredentialSealed`] if it is one already.
-    #[cfg(feature = "attenuate")]
-    pub fn seal(&self) -> Result<Self, Error> {
-        if self.is_sealed() {
-            return Err(Error::CredentialSealed);
-        }
-        let encoding = |_| problem(CredentialProblem::Encoding);
-        let token = UnverifiedBiscuit::from(self.bytes.as_bytes()).map_err(encoding)?;
-        let sealed = token.seal().and_then(|token| token.to_vec()).map_err(encoding)?;
-        Self::parse(&CredentialBytes::new(sealed)?)
-    }
-
     /// Checks every signature against the issuer's key: one Ed25519 verification for each block, and
     /// one for a seal.
     #[cfg(feature = "agent")]
@@ -351,7 +304,7 @@ impl fmt::Display for Credential {
         writeln!(f, "  session   {}", self.authority.session)?;
         writeln!(f, "  agent     {} key {}", self.authority.url, self.authority.agent)?;
         writeln!(f, "  phone     {}", self.binding.holder)?;
-        let ops: Vec<_> = scope.ops().iter().map(crate::op::Op::describe).collect();
+        let ops: Vec<_> = scope.ops().iter().map(Op::describe).collect();
         let ops = if ops.is_empty() { String::from("nothing") } else { ops.join(", ") };
         writeln!(f, "  may       {ops}")?;
         if let Some(end) = scope.expires_at() {

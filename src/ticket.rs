@@ -102,7 +102,6 @@ impl TicketPublicKey {
     }
 
     /// Whether `signature` proves possession of this ticket by `holder` at `agent`.
-    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent verifies"))]
     pub(crate) fn verify(
         &self,
         agent: &AgentPublicKey,

@@ -336,7 +336,6 @@ impl Wire for OfferFields {
 }
 
 impl OfferFields {
-    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "the agent reads offers"))]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > MAX_OFFER_LEN {
             return Err(Error::MessageMalformed);

@@ -5,8 +5,9 @@ use super::block::*;
 use super::*;
 use crate::agent_url::AgentUrl;
 use crate::caveat::Scope;
+use crate::clock::Timestamp;
 use crate::key::{AgentSecretKey, HolderSecretKey};
-use crate::op::Op;
+use crate::op::{Op, OpSet};
 
 fn issuer() -> IssuerSecretKey {
     IssuerSecretKey::from_bytes([5; 32])
