@@ -1,0 +1,139 @@
+//! The worked vector of `docs/PROTOCOL.md` is what this build does, byte for byte.
+#![cfg(all(feature = "holder", feature = "issuer", feature = "agent", feature = "attenuate"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use common::{Context, session};
+use rand::{CryptoRng, Error, RngCore};
+use sessioncap::ledger::MemoryLedger;
+use sessioncap::noise::Responder;
+use sessioncap::*;
+use time::{Duration, OffsetDateTime};
+
+/// Gives bytes that are written down in the document, and nothing else.
+struct Drawn(Vec<u8>);
+
+impl Drawn {
+    fn new<const N: usize>(draws: [(u8, usize); N]) -> Self {
+        Self(draws.into_iter().flat_map(|(byte, len)| vec![byte; len]).collect())
+    }
+}
+
+impl RngCore for Drawn {
+    fn next_u32(&mut self) -> u32 {
+        panic!("only whole draws")
+    }
+    fn next_u64(&mut self) -> u64 {
+        panic!("only whole draws")
+    }
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        assert!(dest.len() <= self.0.len(), "more was drawn than the document says");
+        dest.copy_from_slice(&self.0.drain(..dest.len()).collect::<Vec<_>>());
+    }
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), Error> {
+        self.fill_bytes(dest);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Drawn {}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// Every value of the vector, in the order of the document.
+fn vector() -> Vec<(&'static str, String)> {
+    let agent = AgentSecretKey::from_bytes([0x01; 32]);
+    let phone = HolderSecretKey::from_bytes([0x02; 32]);
+    let issuer_key = IssuerSecretKey::from_bytes([0x03; 32]);
+    let desktop = DeviceSecretKey::from_bytes([0x04; 32]).public();
+    let url = AgentUrl::parse("wss://agent.example").unwrap();
+    let now = Now::new(OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap(), Duration::seconds(5));
+
+    // the desktop: ticket secret, credential id, key for the next block
+    let issuer = Issuer::new(issuer_key, agent.public(), url.clone());
+    let mut rng = Drawn::new([(0x05, 16), (0x06, 16), (0x07, 32)]);
+    let pairing = issuer.pair(session("demo"), &PairingTerms::default(), now.timestamp(), &mut rng).unwrap();
+    let registration = issuer.registration(&desktop, &[0x08; 32]);
+
+    let context = Context::default();
+    context.0.lock().unwrap().sessions = HashSet::from([session("demo")]);
+    context.0.lock().unwrap().devices = HashSet::from([desktop]);
+    let config = GateConfig::new(agent.public(), [url]).unwrap();
+    let gate = Gate::open(config, MemoryLedger::new(), context);
+    gate.register_issuer(&desktop, &[0x08; 32], &registration, now).unwrap();
+    let receipt = gate.offer(&desktop, &pairing.offer, now).unwrap();
+
+    // the phone: its ephemeral key
+    let label = Label::new("phone").unwrap();
+    let asking = redeem(&pairing.link, &phone, label, &mut Drawn::new([(0x09, 32)])).unwrap();
+    let received = Responder::read(&agent, &asking.message, &mut Drawn::new([(0x0a, 32)])).unwrap();
+    // the agent: its ephemeral key above, then the nonce and the key for the next block
+    let mut rng = Drawn::new([(0x0b, 16), (0x0c, 32)]);
+    let Admission::Admitted(admitted) = gate.admit(received.peer.as_bytes(), &received.payload, now, &mut rng) else {
+        panic!("refused")
+    };
+    let replied = received.next.reply(&admitted.reply).unwrap();
+    let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap() else {
+        panic!("not attached")
+    };
+    let frame = attached.channel.seal(b"hello").unwrap();
+
+    let parsed = Credential::parse(&credential).unwrap();
+    let narrowed = parsed.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Drawn::new([(0x0d, 32)])).unwrap();
+    let attaching = attach(&agent.public(), &phone, &credential, OpSet::EMPTY, &mut Drawn::new([(0x0e, 32)])).unwrap();
+    let attach_payload = Responder::read(&agent, &attaching.message, &mut Drawn::new([(0x0f, 32)])).unwrap().payload;
+    let code = PairCode::new(&pairing.ticket, &agent.public(), &phone.public(), &[0x0b; 16]);
+
+    vec![
+        ("A", hex(agent.public().as_bytes())),
+        ("P", hex(phone.public().as_bytes())),
+        ("I", hex(issuer.public().as_bytes())),
+        ("D", hex(desktop.as_bytes())),
+        ("TPK", hex(pairing.link.ticket().public_key().as_bytes())),
+        ("tid", hex(pairing.ticket.as_bytes())),
+        ("link", pairing.link.to_https(&LinkHost::Agent).unwrap()),
+        ("link-host", pairing.link.to_https(&LinkHost::Fixed(String::from("link.example"))).unwrap()),
+        ("registration", hex(&registration)),
+        ("offer", hex(&pairing.offer)),
+        ("receipt", hex(&receipt.to_bytes())),
+        ("redeem-payload", hex(&received.payload)),
+        ("message-1", hex(&asking.message)),
+        ("credential", hex(credential.as_bytes())),
+        ("answer-payload", hex(&admitted.reply)),
+        ("message-2", hex(&replied.message)),
+        ("handshake-hash", hex(&replied.handshake_hash)),
+        ("frame", hex(&frame)),
+        ("attach-payload", hex(&attach_payload)),
+        ("narrowed", hex(narrowed.bytes().as_bytes())),
+        ("pair-code", code.to_string()),
+    ]
+}
+
+/// The values as they stand in the document: hexadecimal in lines of 64 digits.
+fn rendered() -> String {
+    let mut text = String::new();
+    for (name, value) in vector() {
+        writeln!(text, "{name} =").unwrap();
+        let characters: Vec<char> = value.chars().collect();
+        for line in characters.chunks(96) {
+            writeln!(text, "  {}", line.iter().collect::<String>()).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_worked_vector_is_what_this_build_does() {
+    let document = include_str!("../docs/PROTOCOL.md");
+    let rendered = rendered();
+    assert!(document.contains(&rendered), "the vector should read:\n{rendered}");
+}
