@@ -1,4 +1,99 @@
-//! draft
+//! Hand a phone **one agent session, a few named operations, for a while**, through a link or QR
+//! code, and hold the phone to exactly that.
+//!
+//! A desktop that is enrolled at an agent mints a one-time ticket and a capability token for one
+//! session. A phone redeems the ticket in one Noise IK round trip and gets the token, bound to its
+//! own key. From then on the agent asks a guard before every frame. Whatever was handed out can be
+//! taken back at once, live streams included.
+//!
+//! The crate opens no socket, reads no clock and draws no randomness of its own: messages are byte
+//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes. It
+//! runs beside any async runtime. `docs/PROTOCOL.md` specifies every byte; sections are cited where
+//! the code follows them.
+//!
+//! # Which type for which need
+//!
+//! | you write | you want |
+//! |---|---|
+//! | the desktop | [`Issuer`], [`Issuer::pair`], [`Link`], [`QrCode`] |
+//! | the phone | [`Link::parse`], [`redeem`], [`attach`] |
+//! | the agent | [`Gate`], [`Gate::admit`], [`Guard`]; [`noise::Responder`] if it has no Noise of its own |
+//! | an operator's tool | [`Gate::list`], [`Gate::revoke_credential`] and its kin, [`Gate::explain`], [`Policy`] |
+//! | a narrower copy for a widget | [`Credential::attenuate`] |
+//!
+//! # The whole story
+//!
+//! ```
+//! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use rand::rngs::OsRng;
+//! use sessioncap::{ledger::MemoryLedger, noise::Responder, *};
+//! # struct Agent(DevicePublicKey);
+//! # impl AgentContext for Agent {
+//! #     fn is_enrolled(&self, device: &DevicePublicKey) -> bool { *device == self.0 }
+//! #     fn session_is_live(&self, _: &SessionId) -> bool { true }
+//! #     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool { true }
+//! # }
+//! # let now = Now::new(time::OffsetDateTime::now_utc(), time::Duration::ZERO);
+//! # let device = DeviceSecretKey::generate(&mut OsRng).public();
+//! # let channel_hash = [0; 32];
+//!
+//! // The agent: a gate over a ledger.
+//! let agent_key = AgentSecretKey::generate(&mut OsRng);
+//! let url = AgentUrl::parse("wss://agent.example")?;
+//! let gate = Gate::open(GateConfig::new(agent_key.public(), [url.clone()])?, MemoryLedger::new(), Agent(device));
+//!
+//! // The desktop: register once, then share a session. Offer and registration travel over the
+//! // channel that desktop and agent already have.
+//! let issuer = Issuer::new(IssuerSecretKey::generate(&mut OsRng), agent_key.public(), url);
+//! gate.register_issuer(&device, &channel_hash, &issuer.registration(&device, &channel_hash), now)?;
+//! let pairing = issuer.pair(SessionId::new("build-42")?, &PairingTerms::default(), now.timestamp(), &mut OsRng)?;
+//! gate.offer(&device, &pairing.offer, now)?;
+//! let link = pairing.link.to_https(&LinkHost::Agent)?;
+//!
+//! // The phone: read the link, make a key, store it, send message 1.
+//! let holder = HolderSecretKey::generate(&mut OsRng);
+//! let asking = redeem(&Link::parse(&link)?, &holder, Label::new("my phone")?, &mut OsRng)?;
+//!
+//! // The agent: decide, answer with message 2.
+//! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
+//! let Admission::Admitted(admitted) = gate.admit(received.peer.as_bytes(), &received.payload, now, &mut OsRng)
+//! else { return Err("refused".into()) };
+//! let mut replied = received.next.reply(&admitted.reply)?;
+//!
+//! // The phone is in.
+//! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message)?
+//! else { return Err("waiting for the desktop".into()) };
+//! let frame = attached.channel.seal(b"ls -l\n")?;
+//!
+//! // The agent: the first frame that decrypts makes the guard live; every frame asks it.
+//! let typed = replied.channel.open(&frame)?;
+//! let mut guard = admitted.guard.activate(now)?;
+//! guard.permit(Op::SendInput, now, || { /* hand `typed` to the session */ })?;
+//! assert!(guard.permit(Op::Resize, now, || ()).is_err());
+//!
+//! // Taken back: the stream is cut before this returns.
+//! gate.revoke_credential(&pairing.credential, now)?;
+//! assert_eq!(guard.permit(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
+//! # let _ = (typed, credential);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Features
+//!
+//! | feature | for | costs |
+//! |---|---|---|
+//! | `holder` | the phone; a credential is opaque bytes | Noise and the curves, no biscuit-auth |
+//! | `issuer` | the desktop | biscuit-auth |
+//! | `agent` | the agent | biscuit-auth, Noise |
+//! | `attenuate` | narrowing and sealing offline | biscuit-auth |
+//! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
+//!
+//! All are on by default and only add. A phone build is
+//! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(

@@ -78,19 +78,25 @@ fn vector() -> Vec<(&'static str, String)> {
     let received = Responder::read(&agent, &asking.message, &mut Drawn::new([(0x0a, 32)])).unwrap();
     // the agent: its ephemeral key above, then the nonce and the key for the next block
     let mut rng = Drawn::new([(0x0b, 16), (0x0c, 32)]);
-    let Admission::Admitted(admitted) = gate.admit(received.peer.as_bytes(), &received.payload, now, &mut rng) else {
+    let Admission::Admitted(admitted) =
+        gate.admit(received.peer.as_bytes(), &received.payload, now, &mut rng)
+    else {
         panic!("refused")
     };
     let replied = received.next.reply(&admitted.reply).unwrap();
-    let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap() else {
+    let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap()
+    else {
         panic!("not attached")
     };
     let frame = attached.channel.seal(b"hello").unwrap();
 
     let parsed = Credential::parse(&credential).unwrap();
-    let narrowed = parsed.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Drawn::new([(0x0d, 32)])).unwrap();
-    let attaching = attach(&agent.public(), &phone, &credential, OpSet::EMPTY, &mut Drawn::new([(0x0e, 32)])).unwrap();
-    let attach_payload = Responder::read(&agent, &attaching.message, &mut Drawn::new([(0x0f, 32)])).unwrap().payload;
+    let narrowed =
+        parsed.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Drawn::new([(0x0d, 32)])).unwrap();
+    let attaching =
+        attach(&agent.public(), &phone, &credential, OpSet::EMPTY, &mut Drawn::new([(0x0e, 32)])).unwrap();
+    let attach_payload =
+        Responder::read(&agent, &attaching.message, &mut Drawn::new([(0x0f, 32)])).unwrap().payload;
     let code = PairCode::new(&pairing.ticket, &agent.public(), &phone.public(), &[0x0b; 16]);
 
     vec![

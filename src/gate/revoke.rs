@@ -13,15 +13,17 @@ use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::ledger::transition::Step;
 
-/// # Errors common to all
-/// [`Denial::Ledger`] if the revocation could not be made durable: live streams stay cut and the gate
-/// refuses everything until the ledger is opened again. [`Denial::ApiMisuse`] from inside a permit's
-/// closure, before anything happened.
+/// # Taking back
+///
+/// Each verb is idempotent, and an unknown id is no error. Live streams are cut first; when the verb
+/// returns, the revocation is durable, no further permit is granted and none is in use. Each costs one
+/// durable write and waits for permits in use, microseconds.
 impl Gate {
-    /// Revokes a ticket before it is redeemed, its credential afterwards. Unknown is no error.
+    /// Revokes a ticket before it is redeemed, its credential afterwards.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn revoke_ticket(&self, ticket: &TicketId, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Ticket(ticket), Cut::Revoked, now, |step| step.revoke_ticket(ticket))
     }
@@ -29,7 +31,8 @@ impl Gate {
     /// Revokes a credential, with everything that its holder narrowed from it.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn revoke_credential(&self, credential: &CredentialId, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Credential(credential), Cut::Revoked, now, |step| {
             step.revoke_credential(credential)
@@ -39,7 +42,8 @@ impl Gate {
     /// Revokes every ticket and credential of a session that goes on.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn revoke_session(&self, session: &SessionId, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Session(session), Cut::Revoked, now, |step| {
             step.close_session(session, RevocationReason::Session)
@@ -50,7 +54,8 @@ impl Gate {
     /// ends, before its id can be used again.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn end_session(&self, session: &SessionId, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Session(session), Cut::SessionGone, now, |step| {
             step.close_session(session, RevocationReason::SessionEnd)
@@ -61,7 +66,8 @@ impl Gate {
     /// revives nothing. Looks at every record once.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn revoke_issuer(&self, issuer: &IssuerPublicKey, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Issuer(issuer), Cut::Revoked, now, |step| step.revoke_issuer(issuer))
     }
@@ -69,7 +75,8 @@ impl Gate {
     /// Revokes every issuer key of a device, with everything that they signed.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn revoke_device(&self, device: &DevicePublicKey, now: Now) -> Result<(), Denial> {
         self.take_back(Target::Device(device), Cut::Revoked, now, |step| {
             step.issuers_of(device)?.iter().try_for_each(|issuer| step.revoke_issuer(issuer))
@@ -80,7 +87,8 @@ impl Gate {
     /// start.
     ///
     /// # Errors
-    /// See above.
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
     pub fn sync_devices(&self, enrolled: &[DevicePublicKey], now: Now) -> Result<(), Denial> {
         self.take_back(Target::DevicesOutside(enrolled), Cut::Revoked, now, |step| {
             step.issuers_outside(enrolled)?.iter().try_for_each(|issuer| step.revoke_issuer(issuer))
