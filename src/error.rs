@@ -200,13 +200,10 @@ pub enum RuleProblem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// Revoking from inside a permit would wait for itself.
-    #[error("revoke after the permit's closure has returned, not inside it")]
-    RevokeInsidePermit,
+    /// Revoking or admitting from inside a permit could wait for itself.
+    #[error("call the gate after the permit's closure has returned, not inside it")]
+    InsidePermit,
     /// A configuration value that makes no sense.
     #[error("an agent must have at least one address")]
     NoAgentUrl,
-    /// The ledger belongs to another gate that is still open.
-    #[error("the handshake was already answered")]
-    HandshakeAnswered,
 }

@@ -30,9 +30,9 @@ thread_local! {
     static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Refuses what must not be called from inside a permit.
+/// Refuses what waits for permits, when it is called from inside one.
 pub(crate) fn check_outside_permit() -> Result<(), Denial> {
-    if IN_PERMIT.get() { Err(Denial::ApiMisuse(Misuse::RevokeInsidePermit)) } else { Ok(()) }
+    if IN_PERMIT.get() { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
 }
 
 /// Why a credential's connections were cut.
@@ -83,19 +83,20 @@ impl Live {
         Arc::new(Self { cut: AtomicU8::new(0), slots: Mutex::default(), connections: Mutex::default() })
     }
 
-    /// Marks the credential and wakes its connections. No permit is granted from here on.
+    /// Marks the credential. No permit is granted from here on.
     pub(crate) fn cut(&self, why: Cut) {
+        // The first reason stays.
         let _ = self.cut.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst);
-        for slot in lock(&self.slots).iter() {
-            for waker in lock(&slot.wakers).drain(..) {
-                waker.wake();
-            }
-        }
     }
 
-    /// Waits until no permit is in use. To be called without any lock, after [`Live::cut`].
+    /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
+    /// without any lock: a waker may run foreign code, and a permit may be waiting for the lock.
     pub(crate) fn drain(&self) {
         let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
+        for slot in &slots {
+            let wakers = core::mem::take(&mut *lock(&slot.wakers));
+            wakers.into_iter().for_each(Waker::wake);
+        }
         for slot in slots {
             let mut spins = 0_u32;
             while slot.in_use.load(Ordering::SeqCst) {
@@ -348,21 +349,24 @@ impl fmt::Debug for Guard {
 }
 
 /// The flag is up while this lives, also when the closure panics.
-struct InUse<'a>(&'a AtomicBool);
+struct InUse<'a> {
+    flag: &'a AtomicBool,
+    /// Whether a permit of another guard was in use on this thread already.
+    nested: bool,
+}
 
 impl<'a> InUse<'a> {
     fn enter(flag: &'a AtomicBool) -> Self {
         // A swap, not a store: the flag must be visible before the mark is read.
         flag.swap(true, Ordering::SeqCst);
-        IN_PERMIT.set(true);
-        Self(flag)
+        Self { flag, nested: IN_PERMIT.replace(true) }
     }
 }
 
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        IN_PERMIT.set(false);
-        self.0.store(false, Ordering::Release);
+        IN_PERMIT.set(self.nested);
+        self.flag.store(false, Ordering::Release);
     }
 }
 

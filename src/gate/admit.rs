@@ -17,7 +17,7 @@ use crate::credential::block::Binding;
 use crate::credential::{Credential, UnboundCredential, VerifiedCredential};
 use crate::denial::{Denial, LedgerFailure};
 use crate::error::Error;
-use crate::guard::{Cut, Grant, Guard, Live, Review};
+use crate::guard::{Cut, Grant, Guard, Live, Review, check_outside_permit};
 use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
 use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
@@ -205,7 +205,9 @@ impl Gate {
             return Admission::Device;
         }
         let inner = &self.inner;
-        let peer = HolderPublicKey::from_bytes(*remote_static).map_err(|_| Denial::HolderMismatch);
+        // A contest cuts, and a cut waits for permits.
+        let peer = check_outside_permit()
+            .and_then(|()| HolderPublicKey::from_bytes(*remote_static).map_err(|_| Denial::HolderMismatch));
         let proven = peer.and_then(|peer| Ok((peer, inner.prove(&peer, payload, now)?)));
         let outcome = match proven {
             // Whatever failed up to here, the peer learns nothing.
