@@ -64,7 +64,9 @@ impl Host {
     /// Reads a host as it stands in a URL: IPv6 in brackets.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(inner) = text.strip_prefix('[') {
-            return inner.strip_suffix(']')?.parse().ok().map(Self::V6);
+            let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+            // `::ffff:127.0.0.1` is 127.0.0.1 in another spelling
+            return address.to_ipv4_mapped().is_none().then_some(Self::V6(address));
         }
         if text.is_empty() || text.len() > MAX_HOST_LEN {
             return None;
@@ -300,6 +302,7 @@ mod tests {
             ("wss://[::1", Host),
             ("wss://[fe80::1%eth0]", Host),
             ("wss://[127.0.0.1]", Host),
+            ("wss://[::ffff:127.0.0.1]", Host),
             ("wss://agent.example:", Port),
             ("wss://agent.example:0", Port),
             ("wss://agent.example:080", Port),

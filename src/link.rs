@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::agent_url::{AgentUrl, DEFAULT_PATH, Host, Scheme, parse_port, split_authority};
-use crate::error::Error;
+use crate::error::{Error, UrlProblem};
 use crate::key::AgentPublicKey;
 use crate::limits::{MAX_HOST_LEN, MAX_LINK_LEN};
 use crate::ticket::{TicketSecret, first_bytes};
@@ -160,11 +160,8 @@ impl Link {
                 let authority = spell_authority(self.url.host_ref(), self.url.scheme(), port);
                 (authority.clone(), String::new(), self.payload(&authority, self.port_needs_payload(), false))
             }
-            LinkHost::Fixed(link_host) => {
-                let link_host = match Host::parse(link_host) {
-                    Some(Host::Name(name)) => name,
-                    _ => return Err(Error::AgentUrl(crate::error::UrlProblem::Host)),
-                };
+            LinkHost::Fixed(name) => {
+                let link_host = link_host(name)?;
                 match self.url.host_ref() {
                     // brackets have no place in a fragment, so an IPv6 address goes into the payload
                     Host::V6(_) => (link_host, String::new(), self.payload("", true, true)),
@@ -231,6 +228,10 @@ impl Link {
         }
         let fields = Fields::read(&payload).ok_or(Error::LinkDamaged)?;
         let origin = origin.map(str::to_ascii_lowercase);
+        // An origin that is not the agent's is a plain name.
+        if let (Some(origin), true) = (&origin, fields.ipv6.is_some() || tail.is_some()) {
+            link_host(origin).map_err(|_| Error::LinkForeign)?;
+        }
         // Which text the checksum covers, and where the agent is.
         let (covered, host, port) = match (fields.ipv6, tail, origin) {
             (Some(address), None, _) => (String::new(), Host::V6(address.into()), None),
@@ -384,6 +385,14 @@ fn spell_authority(host: &Host, scheme: Scheme, port: Option<u16>) -> String {
     match port {
         Some(port) if port != scheme.default_port() => format!("{host}:{port}"),
         _ => host.to_string(),
+    }
+}
+
+/// The name of a fixed link host, in lower case.
+fn link_host(name: &str) -> Result<String, Error> {
+    match Host::parse(name) {
+        Some(Host::Name(name)) => Ok(name),
+        _ => Err(Error::AgentUrl(UrlProblem::Host)),
     }
 }
 
@@ -565,6 +574,14 @@ mod tests {
         assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:")), Err(Error::LinkDamaged));
         assert_eq!(Link::parse(&format!("{good}/agent.example")), Ok(link(URLS[0])), "the link host form");
         assert_eq!(Link::parse(&format!("{good}/agent.example:443")), Err(Error::LinkDamaged));
+        let other_host = link(URLS[0]).to_https(&hosts()[1]).unwrap();
+        for host in ["link.example:8443", "127.0.0.1", "[::1]", "a b", "user@link.example"] {
+            assert_eq!(
+                Link::parse(&other_host.replace("link.example", host)),
+                Err(Error::LinkForeign),
+                "{host}"
+            );
+        }
     }
 
     #[test]

@@ -23,9 +23,6 @@ pub const MAGIC: [u8; 4] = *b"SCP1";
 /// The sizes to which payloads are padded, bytes.
 const SIZES: [usize; 5] = [160, 1_024, 1_536, 2_560, MAX_PAYLOAD_LEN];
 
-/// The map key of the padding, above every other key.
-const PADDING: u64 = 15;
-
 /// Whether a first handshake payload belongs to this protocol. Any other payload, or none, is an
 /// enrolled device of the agent's own protocol and none of this crate's business.
 #[must_use]
@@ -149,14 +146,30 @@ pub(crate) struct RegistrationFields {
     pub(crate) signature: [u8; 64],
 }
 
-/// The first field of every map says what it is.
+/// The keys of a handshake payload. Each kind of message has its own, so that its first key says what
+/// it is.
+mod key {
+    pub(super) const REDEEM_TICKET: u64 = 1;
+    pub(super) const REDEEM_PROOF: u64 = 2;
+    pub(super) const REDEEM_LABEL: u64 = 3;
+    pub(super) const ATTACH_OPS: u64 = 4;
+    pub(super) const ATTACH_CREDENTIAL: u64 = 5;
+    pub(super) const STATUS: u64 = 6;
+    pub(super) const AGENT_TIME: u64 = 7;
+    pub(super) const SECONDS_LEFT: u64 = 8;
+    pub(super) const GRANTED_OPS: u64 = 9;
+    pub(super) const SESSION: u64 = 10;
+    pub(super) const CREDENTIAL_ID: u64 = 11;
+    pub(super) const CREDENTIAL: u64 = 12;
+    pub(super) const NONCE: u64 = 13;
+    pub(super) const PADDING: u64 = 15;
+}
+
+/// The first field of a message between desktop and agent says what it is.
 mod kind {
-    pub(super) const REDEEM: u64 = 1;
-    pub(super) const ATTACH: u64 = 2;
-    pub(super) const ANSWER: u64 = 3;
-    pub(super) const REGISTRATION: u64 = 4;
-    pub(super) const OFFER: u64 = 5;
-    pub(super) const RECEIPT: u64 = 6;
+    pub(super) const REGISTRATION: u64 = 1;
+    pub(super) const OFFER: u64 = 2;
+    pub(super) const RECEIPT: u64 = 3;
 }
 
 impl Request {
@@ -203,7 +216,7 @@ fn to_payload<T: Padded>(message: &T) -> Result<Vec<u8>, Error> {
         })
     };
     let padding = SIZES.into_iter().find_map(fits).ok_or(Error::MessageMalformed)?;
-    writer.uint(PADDING).bytes(&vec![0; padding]);
+    writer.uint(key::PADDING).bytes(&vec![0; padding]);
     Ok([MAGIC.as_slice(), &writer.into_bytes()].concat())
 }
 
@@ -221,33 +234,32 @@ impl Padded for Request {
     fn encode_fields(&self, writer: &mut Writer) {
         match self {
             Self::Redeem { proof, label } => {
-                writer.map(5).uint(0).uint(kind::REDEEM);
-                writer.uint(1).bytes(proof.id.as_bytes()).uint(2).bytes(&proof.signature);
-                writer.uint(3).text(label.as_str());
+                writer.map(4).uint(key::REDEEM_TICKET).bytes(proof.id.as_bytes());
+                writer.uint(key::REDEEM_PROOF).bytes(&proof.signature);
+                writer.uint(key::REDEEM_LABEL).text(label.as_str());
             }
             Self::Attach { ops, credential } => {
-                writer.map(4).uint(0).uint(kind::ATTACH);
-                writer.uint(1).uint(ops.bits().into()).uint(2).bytes(credential.as_bytes());
+                writer.map(3).uint(key::ATTACH_OPS).uint(ops.bits().into());
+                writer.uint(key::ATTACH_CREDENTIAL).bytes(credential.as_bytes());
             }
         }
     }
 
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.map()?;
-        match reader.key(0)?.uint()? {
-            kind::REDEEM => Ok(Self::Redeem {
+        if reader.optional_key(key::REDEEM_TICKET) {
+            return Ok(Self::Redeem {
                 proof: TicketProof {
-                    id: TicketId::from_bytes(reader.key(1)?.array_of()?),
-                    signature: reader.key(2)?.array_of()?,
+                    id: TicketId::from_bytes(reader.array_of()?),
+                    signature: reader.key(key::REDEEM_PROOF)?.array_of()?,
                 },
-                label: Label::new(reader.key(3)?.text(MAX_LABEL_LEN)?)?,
-            }),
-            kind::ATTACH => Ok(Self::Attach {
-                ops: OpSet::from_bits(reader.key(1)?.uint()?)?,
-                credential: CredentialBytes::new(reader.key(2)?.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?,
-            }),
-            _ => Err(Error::MessageMalformed),
+                label: Label::new(reader.key(key::REDEEM_LABEL)?.text(MAX_LABEL_LEN)?)?,
+            });
         }
+        Ok(Self::Attach {
+            ops: OpSet::from_bits(reader.key(key::ATTACH_OPS)?.uint()?)?,
+            credential: credential(reader.key(key::ATTACH_CREDENTIAL)?)?,
+        })
     }
 }
 
@@ -260,18 +272,20 @@ impl Padded for Answer {
             Self::Pending { agent_time, .. } => (Status::Pending, *agent_time, 2),
             Self::Refused { status, agent_time } => (*status, *agent_time, 0),
         };
-        writer.map(4 + rest).uint(0).uint(kind::ANSWER);
-        writer.uint(1).uint(status.number().into()).uint(2).uint(agent_time.seconds());
+        writer.map(3 + rest).uint(key::STATUS).uint(status.number().into());
+        writer.uint(key::AGENT_TIME).uint(agent_time.seconds());
         match self {
             Self::Admitted(admitted) => {
-                writer.uint(3).uint(admitted.seconds_left).uint(4).uint(admitted.ops.bits().into());
-                writer.uint(5).text(admitted.session.as_str()).uint(6).bytes(admitted.id.as_bytes());
+                writer.uint(key::SECONDS_LEFT).uint(admitted.seconds_left);
+                writer.uint(key::GRANTED_OPS).uint(admitted.ops.bits().into());
+                writer.uint(key::SESSION).text(admitted.session.as_str());
+                writer.uint(key::CREDENTIAL_ID).bytes(admitted.id.as_bytes());
                 if let Some(credential) = &admitted.credential {
-                    writer.uint(7).bytes(credential.as_bytes());
+                    writer.uint(key::CREDENTIAL).bytes(credential.as_bytes());
                 }
             }
             Self::Pending { seconds_left, nonce, .. } => {
-                writer.uint(3).uint(*seconds_left).uint(8).bytes(nonce);
+                writer.uint(key::SECONDS_LEFT).uint(*seconds_left).uint(key::NONCE).bytes(nonce);
             }
             Self::Refused { .. } => {}
         }
@@ -279,31 +293,32 @@ impl Padded for Answer {
 
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.map()?;
-        if reader.key(0)?.uint()? != kind::ANSWER {
-            return Err(Error::MessageMalformed);
-        }
-        let status = Status::from_number(reader.key(1)?.uint()?).ok_or(Error::MessageMalformed)?;
-        let agent_time = Timestamp::from_seconds(reader.key(2)?.uint()?)?;
+        let status = Status::from_number(reader.key(key::STATUS)?.uint()?).ok_or(Error::MessageMalformed)?;
+        let agent_time = Timestamp::from_seconds(reader.key(key::AGENT_TIME)?.uint()?)?;
         match status {
             Status::Ok => Ok(Self::Admitted(Admitted {
                 agent_time,
-                seconds_left: reader.key(3)?.uint()?,
-                ops: OpSet::from_bits(reader.key(4)?.uint()?)?,
-                session: SessionId::new(reader.key(5)?.text(MAX_SESSION_ID_LEN)?)?,
-                id: CredentialId::from_bytes(reader.key(6)?.array_of()?),
-                credential: match reader.optional_key(7) {
-                    true => Some(CredentialBytes::new(reader.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?),
+                seconds_left: reader.key(key::SECONDS_LEFT)?.uint()?,
+                ops: OpSet::from_bits(reader.key(key::GRANTED_OPS)?.uint()?)?,
+                session: SessionId::new(reader.key(key::SESSION)?.text(MAX_SESSION_ID_LEN)?)?,
+                id: CredentialId::from_bytes(reader.key(key::CREDENTIAL_ID)?.array_of()?),
+                credential: match reader.optional_key(key::CREDENTIAL) {
+                    true => Some(credential(reader)?),
                     false => None,
                 },
             })),
             Status::Pending => Ok(Self::Pending {
                 agent_time,
-                seconds_left: reader.key(3)?.uint()?,
-                nonce: reader.key(8)?.array_of()?,
+                seconds_left: reader.key(key::SECONDS_LEFT)?.uint()?,
+                nonce: reader.key(key::NONCE)?.array_of()?,
             }),
             status => Ok(Self::Refused { status, agent_time }),
         }
     }
+}
+
+fn credential(reader: &mut Reader<'_>) -> Result<CredentialBytes, Error> {
+    CredentialBytes::new(reader.bytes(MAX_CREDENTIAL_LEN)?.to_vec())
 }
 
 impl Wire for OfferFields {
@@ -330,7 +345,7 @@ impl Wire for OfferFields {
                 1 => true,
                 _ => return Err(Error::MessageMalformed),
             },
-            credential: CredentialBytes::new(reader.key(7)?.bytes(MAX_CREDENTIAL_LEN)?.to_vec())?,
+            credential: credential(reader.key(7)?)?,
         })
     }
 }
@@ -445,9 +460,9 @@ mod tests {
 
     #[test]
     fn redemption_fits_256_bytes_on_the_wire_whatever_the_label() {
-        for label in ["", "x", "a phone with a name of forty bytes......"] {
+        for len in 0..=MAX_LABEL_LEN {
             let proof = TicketProof { id: TicketId::from_bytes([255; 16]), signature: [255; 64] };
-            let request = Request::Redeem { proof, label: Label::new(label).unwrap() };
+            let request = Request::Redeem { proof, label: Label::new("x".repeat(len)).unwrap() };
             assert_eq!(request.to_payload().unwrap().len() + 96, 256);
         }
     }

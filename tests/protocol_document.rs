@@ -143,3 +143,8 @@ fn the_worked_vector_is_what_this_build_does() {
     let rendered = rendered();
     assert!(document.contains(&rendered), "the vector should read:\n{rendered}");
 }
+
+#[test]
+fn the_policy_in_the_document_is_the_one_that_runs() {
+    assert!(include_str!("../docs/PROTOCOL.md").contains(POLICY));
+}
