@@ -8,13 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use programs::agent::cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match cli::run(cli::Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("agent: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    programs::run("agent", cli::run(arguments))
 }

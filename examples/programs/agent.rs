@@ -34,6 +34,7 @@ use super::problem::{Outcome, Problem, While};
 use super::pty::Hub;
 use super::transport::{self, STRANGER, Socket};
 use devices::Devices;
+pub use phone::RAW;
 
 /// Connections at a time, devices and phones together.
 const MAX_CONNECTIONS: usize = 256;

@@ -1,6 +1,9 @@
 //! What the programs share of the terminal they run in.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::sync::mpsc;
 
 use super::problem::{Outcome, Problem};
 
@@ -47,5 +50,47 @@ pub fn show_duration(seconds: u64) -> String {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         _ => format!("{} h {:02} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+/// Columns of the terminal behind standard output, if it is one.
+pub fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
+/// Standard input, chunk by chunk, from a thread of its own: a read cannot be called off.
+pub fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(4);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 4096];
+        while let Ok(length @ 1..) = std::io::stdin().lock().read(&mut buffer) {
+            let chunk = buffer.get(..length).unwrap_or_default().to_vec();
+            if sender.blocking_send(chunk).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A terminal that passes every key on, until this is dropped.
+pub struct RawMode(Termios);
+
+impl RawMode {
+    /// `None` if standard input is no terminal.
+    pub fn enter() -> Option<Self> {
+        let before = tcgetattr(std::io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no repair.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
     }
 }

@@ -92,6 +92,12 @@ pub async fn receive(socket: &mut Socket) -> Outcome<Vec<u8>> {
     }
 }
 
+/// As [`receive`], for a message that must come soon.
+pub async fn receive_soon(socket: &mut Socket) -> Outcome<Vec<u8>> {
+    let slow = Err(Problem::TooSlow { seconds: PATIENCE.as_secs() });
+    timeout(PATIENCE, receive(socket)).await.unwrap_or(slow)
+}
+
 /// Sends one Noise message, or gives up on a peer that does not take it.
 pub async fn send(socket: &mut Socket, message: Vec<u8>) -> Outcome<()> {
     match timeout(PATIENCE, socket.send(Message::binary(message))).await {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -50,7 +51,7 @@ pub struct Arguments {
 }
 
 /// Runs an agent until it is told to end.
-pub async fn run(arguments: Arguments) -> Outcome<()> {
+pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     let rules = match &arguments.rules {
         Some(path) => {
             let text = std::fs::read_to_string(path);
@@ -84,7 +85,7 @@ pub async fn run(arguments: Arguments) -> Outcome<()> {
         }
     }
     running.stop().await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read_keys(enroll: &str) -> Outcome<Vec<DevicePublicKey>> {
