@@ -17,8 +17,8 @@ use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, MemoryLedger};
 use sessioncap::noise::{Channel, Received, Replying, Responder};
 use sessioncap::{
-    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig, Now,
-    PendingGuard, Policy, SessionId,
+    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
+    Now, PendingGuard, Policy, SessionId,
 };
 use time::UtcOffset;
 use tokio::io::AsyncWriteExt;
@@ -346,7 +346,9 @@ impl Agent {
                 Ok(changed) if changed || first => {
                     first = false;
                     let enrolled = self.devices.enrolled();
-                    if let Ok(Err(denial)) = self.ask(move |gate, now| gate.sync_devices(&enrolled, now)).await {
+                    if let Ok(Err(denial)) =
+                        self.ask(move |gate, now| gate.sync_devices(&enrolled, now)).await
+                    {
                         self.log(format!("the removal of devices could not be recorded: {denial}"));
                     }
                     self.devices.announce();
@@ -373,11 +375,7 @@ async fn turn_away(socket: Socket) -> Option<Peer> {
     None
 }
 
-async fn write_audit(
-    path: PathBuf,
-    mut records: mpsc::UnboundedReceiver<sessioncap::AuditRecord>,
-    log: Log,
-) {
+async fn write_audit(path: PathBuf, mut records: mpsc::UnboundedReceiver<sessioncap::AuditRecord>, log: Log) {
     let opened = tokio::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).await;
     let mut file = match opened {
         Ok(file) => file,

@@ -60,7 +60,9 @@ pub async fn join(
         let first_length = asking.message.len();
         transport::send(&mut socket, asking.message).await?;
         let answer = transport::receive_soon(&mut socket).await.map_err(|problem| match problem {
-            Problem::TurnedAway => Problem::said("the agent does not know this code; ask the desktop for a new one"),
+            Problem::TurnedAway => {
+                Problem::said("the agent does not know this code; ask the desktop for a new one")
+            }
             problem => problem,
         })?;
         match asking.next.finish(&answer)? {
@@ -81,8 +83,7 @@ pub async fn join(
 
 /// Comes back with a stored credential. No operations named means all that it has.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
-    let asking =
-        sessioncap::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
+    let asking = sessioncap::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
     transport::send(&mut socket, asking.message).await?;
     let answer = transport::receive_soon(&mut socket).await?;

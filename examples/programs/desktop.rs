@@ -2,7 +2,7 @@
 
 mod attach;
 pub mod cli;
-mod pair_mobile;
+pub mod pair_mobile;
 pub mod profile;
 
 use rand::rngs::OsRng;

@@ -10,6 +10,7 @@ pub mod files;
 pub mod problem;
 pub mod pty;
 pub mod request;
+pub mod story;
 pub mod terminal;
 pub mod transport;
 
@@ -30,7 +31,7 @@ pub fn run(name: &str, program: impl Future<Output = Outcome<ExitCode>>) -> Exit
         Err(error) => Err(Problem::Said(format!("no runtime: {error}"))),
     };
     outcome.unwrap_or_else(|problem| {
-        eprintln!("{name}: {problem}");
+        terminal::note(&format!("{name}: {problem}"));
         ExitCode::FAILURE
     })
 }

@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use feed::Feed;
 pub use feed::{Output, OutputEvent, Replay};
-pub use program::{safe_environment, spawn_alone};
 use program::{Program, Terminal};
+pub use program::{safe_environment, spawn_alone};
 
 /// Sessions that may exist at once, counting those whose program is not reaped yet.
 const MAX_SESSIONS: u32 = 64;
@@ -244,7 +244,8 @@ impl Inner {
     }
 
     fn kill_all(&self) {
-        let sessions: Vec<_> = lock(&self.sessions).iter().map(|(id, s)| (id.clone(), Arc::clone(s))).collect();
+        let sessions: Vec<_> =
+            lock(&self.sessions).iter().map(|(id, s)| (id.clone(), Arc::clone(s))).collect();
         for (id, session) in sessions {
             session.phase.send_replace(Phase::Killing);
             self.end(&id, &session);

@@ -10,9 +10,17 @@ use super::problem::{Outcome, Problem};
 /// Puts bytes on standard output at once.
 pub fn print_raw(bytes: &[u8]) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|_| Problem::said("standard output is closed"))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|_| Problem::said("standard output is closed"))
+}
+
+/// A line on standard output. That nobody reads it any more is no reason to stop.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// A line on standard error, likewise.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Whether standard output is a terminal, and may be coloured.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Config, start};
 use crate::programs::clock::Clock;
 use crate::programs::problem::{Outcome, Problem, While};
-use crate::programs::terminal::print_raw;
+use crate::programs::terminal::{note, print_raw};
 
 /// An agent daemon that owns terminal sessions and lets phones into them.
 ///
@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         enroll: keys?.concat(),
         audit: arguments.audit,
         clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::ahead_by_file),
-        log: Arc::new(|line| eprintln!("agent: {line}")),
+        log: Arc::new(|line| note(&format!("agent: {line}"))),
     })
     .await?;
     let line = json!({ "event": "listening", "url": running.url, "agent_key": running.key });

@@ -37,7 +37,11 @@ struct Connection<'a> {
 enum Answer {
     Reply(Value),
     /// Acknowledge, then raw bytes.
-    Attach { session: String, attachment: Attachment, close_after: bool },
+    Attach {
+        session: String,
+        attachment: Attachment,
+        close_after: bool,
+    },
 }
 
 pub(super) async fn serve(
@@ -72,7 +76,9 @@ impl Connection<'_> {
             }
             let answer = match Request::parse(&plaintext) {
                 Ok(request) => self.answer(&request).await,
-                Err(BadRequest) => Err(error("method_rejected", "a request is one json object with a method")),
+                Err(BadRequest) => {
+                    Err(error("method_rejected", "a request is one json object with a method"))
+                }
             };
             match answer {
                 Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
@@ -93,7 +99,9 @@ impl Connection<'_> {
     async fn reply(&mut self, reply: &Value) -> Outcome<()> {
         let mut bytes = reply.to_string().into_bytes();
         if bytes.len() > MAX_FRAME_LEN {
-            bytes = error("too_large", "the answer does not fit one frame; ask for less").to_string().into_bytes();
+            bytes = error("too_large", "the answer does not fit one frame; ask for less")
+                .to_string()
+                .into_bytes();
         }
         let frame = self.channel.seal(&bytes)?;
         transport::send(&mut self.socket, frame).await

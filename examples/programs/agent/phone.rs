@@ -78,7 +78,12 @@ impl From<Error> for End {
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
-pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, mut channel: Channel, pending: PendingGuard) {
+pub(super) async fn serve(
+    agent: &Arc<Agent>,
+    mut socket: Socket,
+    mut channel: Channel,
+    pending: PendingGuard,
+) {
     let patience = Duration::try_from(pending.time_left(agent.now())).unwrap_or_default();
     let Ok(Ok(frame)) = timeout(patience, transport::receive(&mut socket)).await else {
         return;
@@ -90,7 +95,10 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, mut channel: C
     let end = match activated {
         Ok(Ok(guard)) => {
             let session = guard.session().clone();
-            agent.log(format!("a phone is attached to session {session} with credential {}", guard.credential()));
+            agent.log(format!(
+                "a phone is attached to session {session} with credential {}",
+                guard.credential()
+            ));
             let mut connection =
                 Connection { agent, socket, channel, guard, session, output: None, waiting: None };
             let end = connection.run(first).await;
@@ -198,7 +206,8 @@ impl Connection<'_> {
     /// Hands typed bytes to the program, if they are allowed at this moment.
     async fn type_in(&mut self, bytes: Vec<u8>) -> Result<(), End> {
         let (hub, session) = (&self.agent.hub, &self.session);
-        let typed = self.guard.permit(Op::SendInput, self.agent.now(), || hub.input(session.as_str(), &bytes));
+        let typed =
+            self.guard.permit(Op::SendInput, self.agent.now(), || hub.input(session.as_str(), &bytes));
         match typed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(HubError::InputFull)) => {

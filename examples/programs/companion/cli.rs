@@ -11,7 +11,7 @@ use super::state::Pairing;
 use super::{FromAgent, attach, follow, join};
 use crate::programs::clock::Clock;
 use crate::programs::problem::{Outcome, Problem};
-use crate::programs::terminal::{parse_duration, print_raw, show_duration};
+use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
 
 /// A phone: joins one session by a link, and comes back to it.
 #[derive(Parser)]
@@ -74,13 +74,13 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
             let joined = join(&link, &Label::new(label)?, &file, |code| {
                 if shown != Some(*code) {
                     shown = Some(*code);
-                    eprintln!("companion: the desktop has to confirm; both screens must show {code}");
+                    note(&format!("companion: the desktop has to confirm; both screens must show {code}"));
                 }
             })
             .await?;
             let live = joined.live;
             let left = show_duration(live.seconds_left);
-            eprintln!("companion: joined session {} for {left}; may {}", live.session, live.ops);
+            note(&format!("companion: joined session {} for {left}; may {}", live.session, live.ops));
             if attach {
                 return follow::run(&file, Some(live)).await;
             }

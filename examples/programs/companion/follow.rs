@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::state::Pairing;
 use super::{FromAgent, Live, attach, is_final};
 use crate::programs::problem::{Outcome, Problem};
-use crate::programs::terminal::{print_raw, read_stdin};
+use crate::programs::terminal::{note, print_raw, read_stdin};
 
 /// The first wait before coming back, doubled up to the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
@@ -65,7 +65,7 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
                 return over("the agent does not know this pairing any more; pair again", ExitCode::FAILURE);
             }
             Err(problem) if is_final(&problem) => return over(&problem.to_string(), ExitCode::FAILURE),
-            Err(problem) => eprintln!("companion: {problem}; coming back"),
+            Err(problem) => note(&format!("companion: {problem}; coming back")),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -73,7 +73,7 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
 }
 
 fn over(why: &str, code: ExitCode) -> Outcome<ExitCode> {
-    eprintln!("companion: {why}");
+    note(&format!("companion: {why}"));
     Ok(code)
 }
 
@@ -87,7 +87,7 @@ async fn follow(live: &mut Live, typed: &mut Typed) -> Outcome<()> {
                 FromAgent::Output(bytes) => print_raw(&bytes)?,
                 FromAgent::Answer(refusal) => {
                     if let Err(problem) = super::read_answer(&refusal) {
-                        eprintln!("companion: {problem}");
+                        note(&format!("companion: {problem}"));
                     }
                 }
                 FromAgent::Notice { code, detail } => ended = Some(Problem::Ended { code, detail }),

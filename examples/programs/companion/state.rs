@@ -79,8 +79,9 @@ impl Pairing {
 
     /// As [`Pairing::load`], for a file that must be there.
     pub fn open(file: &Path) -> Outcome<Self> {
-        Self::load(file)?
-            .ok_or_else(|| Problem::Said(format!("there is nothing at {}; `join` a link first", file.display())))
+        Self::load(file)?.ok_or_else(|| {
+            Problem::Said(format!("there is nothing at {}; `join` a link first", file.display()))
+        })
     }
 
     /// Stores it.

@@ -26,7 +26,7 @@ pub(super) async fn run(identity: &Identity, session: &SessionId) -> Outcome<()>
                 Some(bytes) => print_raw(&bytes)?,
                 None => {
                     drop(raw);
-                    eprintln!("the session has ended");
+                    terminal::note("the session has ended");
                     return Ok(());
                 }
             },
@@ -41,7 +41,7 @@ pub(super) async fn run(identity: &Identity, session: &SessionId) -> Outcome<()>
                     if end.is_some() {
                         stream.end().await;
                         drop(raw);
-                        eprintln!("detached; the session goes on");
+                        terminal::note("detached; the session goes on");
                         return Ok(());
                     }
                 }

@@ -210,23 +210,30 @@ async fn run_request(desktop: &mut Desktop<'_>, identity: &Identity, command: Se
 }
 
 impl Revoke {
-    async fn resolve(self, desktop: &mut Desktop<'_>, identity: &Identity) -> Outcome<(&'static str, String)> {
+    async fn resolve(
+        self,
+        desktop: &mut Desktop<'_>,
+        identity: &Identity,
+    ) -> Outcome<(&'static str, String)> {
         let own = |named: String, own: String| if named.is_empty() { own } else { named };
         match self {
             Self { session: Some(session), .. } => Ok(("session", session.to_string())),
             Self { issuer: Some(key), .. } => Ok(("issuer", own(key, identity.issuer.public().to_string()))),
             Self { device: Some(key), .. } => Ok(("device", own(key, identity.device.public().to_string()))),
             Self { id, .. } => {
-                let begin = id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
+                let begin =
+                    id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
                 let entries = desktop.entries(None).await?;
-                let mut hits = entries.into_iter().filter(|entry| {
-                    entry.ticket.starts_with(&begin) || entry.credential.starts_with(&begin)
-                });
+                let mut hits = entries
+                    .into_iter()
+                    .filter(|entry| entry.ticket.starts_with(&begin) || entry.credential.starts_with(&begin));
                 match (hits.next(), hits.next()) {
                     // Revoking the ticket of a redeemed one revokes its credential.
                     (Some(entry), None) => Ok(("ticket", entry.ticket)),
                     (Some(_), Some(_)) => Err(Problem::said("more than one begins so; write more of the id")),
-                    (None, _) => Err(Problem::said("there is no such ticket or credential; see `session grants`")),
+                    (None, _) => {
+                        Err(Problem::said("there is no such ticket or credential; see `session grants`"))
+                    }
                 }
             }
         }

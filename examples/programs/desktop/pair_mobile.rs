@@ -58,7 +58,10 @@ pub(super) async fn run(
                 Some(Entry { state: State::Active, .. })
             );
             if redeemed {
-                show.event("the phone is in; revoke it if you did not mean that", json!({ "event": "redeemed" }))?;
+                show.event(
+                    "the phone is in; revoke it if you did not mean that",
+                    json!({ "event": "redeemed" }),
+                )?;
                 return Ok(ExitCode::SUCCESS);
             }
             desktop.revoke("ticket", &ticket).await?;
@@ -72,16 +75,20 @@ fn show_link(shared: &Shared, host: &LinkHost, show: Show) -> Outcome<()> {
     let Shared { pairing, receipt } = shared;
     let link = pairing.link.to_https(host)?;
     if show == Show::Json {
-        return show.event("", json!({
-            "event": "offered",
-            "link": link,
-            "ticket": pairing.ticket,
-            "credential": pairing.credential,
-            "ticket_expires_at": receipt.expires_at,
-        }));
+        return show.event(
+            "",
+            json!({
+                "event": "offered",
+                "link": link,
+                "ticket": pairing.ticket,
+                "credential": pairing.credential,
+                "ticket_expires_at": receipt.expires_at,
+            }),
+        );
     }
     print_raw(qr(&pairing.link, host)?.as_bytes())?;
-    let text = format!("scan the code, or open on the phone:\n\n{link}\n\nuntil {}, once\n", receipt.expires_at);
+    let text =
+        format!("scan the code, or open on the phone:\n\n{link}\n\nuntil {}, once\n", receipt.expires_at);
     print_raw(text.as_bytes())
 }
 
@@ -122,7 +129,8 @@ async fn wait(
                 desktop.confirm(&entry).await?;
             }
             State::Active => {
-                let text = format!("`{phone}` is in, with {}, until {}", entry.ops.join(", "), entry.expires_at);
+                let text =
+                    format!("`{phone}` is in, with {}, until {}", entry.ops.join(", "), entry.expires_at);
                 let json = json!({
                     "event": "redeemed", "phone": phone, "credential": entry.credential,
                     "ops": entry.ops, "expires_at": entry.expires_at,

@@ -92,5 +92,7 @@ pub fn default_directory() -> Outcome<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
     let config = config.or_else(home);
-    config.map(|config| config.join("sessioncap-dd")).ok_or_else(|| Problem::said("name a directory with --profile"))
+    config
+        .map(|config| config.join("sessioncap-dd"))
+        .ok_or_else(|| Problem::said("name a directory with --profile"))
 }
