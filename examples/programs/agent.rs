@@ -1,0 +1,395 @@
+//! The agent: it owns sessions, lets enrolled devices rule them, and lets phones do what their
+//! credentials say.
+
+pub mod cli;
+mod command;
+mod device;
+mod devices;
+mod pair;
+mod phone;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::OsRng;
+use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::noise::{Channel, Received, Replying, Responder};
+use sessioncap::{
+    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
+    Now, PendingGuard, Policy, SessionId,
+};
+use time::UtcOffset;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::clock::Clock;
+use super::files;
+use super::problem::{Outcome, Problem, While};
+use super::pty::Hub;
+use super::transport::{self, STRANGER, Socket};
+use devices::Devices;
+pub use phone::RAW;
+
+/// Connections at a time, devices and phones together.
+const MAX_CONNECTIONS: usize = 256;
+/// Handshakes at a time: each costs curve arithmetic before the peer has proven anything.
+const MAX_HANDSHAKES: usize = 16;
+/// How long a peer has from connecting to its first message.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often the list of devices is looked at.
+const DEVICES_LOOK: Duration = Duration::from_secs(1);
+/// What viewers get to read a session's last output before its credentials end. Nobody attaches
+/// within it: the session is off the list already.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// Takes lines for the agent's log. No line holds a secret.
+pub type Log = Arc<dyn Fn(String) + Send + Sync>;
+
+/// What an agent is started with.
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `noise.key` and `devices.json` live.
+    pub state: PathBuf,
+    /// Its own addresses, as phones may reach it; without any, the one it listens on.
+    pub urls: Vec<AgentUrl>,
+    /// The operator's own Datalog rules.
+    pub rules: Option<String>,
+    /// At which offset from UTC those rules read the clock.
+    pub offset: UtcOffset,
+    /// Devices to add to the list.
+    pub enroll: Vec<DevicePublicKey>,
+    /// Where audit records go, one JSON object a line.
+    pub audit: Option<PathBuf>,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its log.
+    pub log: Log,
+}
+
+/// What every connection shares.
+struct Agent {
+    key: AgentSecretKey,
+    gate: Gate,
+    hub: Hub,
+    devices: Arc<Devices>,
+    clock: Clock,
+    log: Log,
+    started: Instant,
+    handshakes: Semaphore,
+}
+
+/// An agent that listens. Dropping it ends its tasks; [`Running::stop`] also waits for its programs.
+pub struct Running {
+    /// Where it listens.
+    pub url: AgentUrl,
+    /// Its Noise key.
+    pub key: AgentPublicKey,
+    hub: Hub,
+    tasks: JoinSet<()>,
+    reload: mpsc::Sender<()>,
+}
+
+impl Running {
+    /// Has the list of devices read again now.
+    pub fn reload_devices(&self) {
+        // A reload that is still under way counts.
+        let _ = self.reload.try_send(());
+    }
+
+    /// Ends every connection and kills every program.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.hub.shutdown().await;
+    }
+}
+
+/// Starts an agent on the current runtime.
+pub async fn start(config: Config) -> Outcome<Running> {
+    files::make_private_directory(&config.state)?;
+    let key = noise_key(&config.state)?;
+    let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
+    let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
+
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.during(format_args!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().during("the listening address is unknown")?;
+    let url = AgentUrl::parse(&format!("ws://{address}"))?;
+    let urls = if config.urls.is_empty() { vec![url.clone()] } else { config.urls };
+
+    let mut tasks = JoinSet::new();
+    let (tell_end, ends) = mpsc::unbounded_channel();
+    let hub = Hub::new(move |id: &str| drop(tell_end.send(id.to_owned())));
+    let mut gate = GateConfig::new(key.public(), urls)?.with_policy(policy);
+    if let Some(path) = config.audit {
+        let (sink, records) = mpsc::unbounded_channel();
+        gate = gate.with_audit(move |record| drop(sink.send(record)));
+        tasks.spawn(write_audit(path, records, Arc::clone(&config.log)));
+    }
+    let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
+    let agent = Arc::new(Agent {
+        key,
+        gate: Gate::open(gate, open_ledger(), context),
+        hub: hub.clone(),
+        devices,
+        clock: config.clock,
+        log: config.log,
+        started: Instant::now(),
+        handshakes: Semaphore::new(MAX_HANDSHAKES),
+    });
+
+    let (reload, reloads) = mpsc::channel(1);
+    let key = agent.key.public();
+    let default_path = url.path().to_owned();
+    tasks.spawn(Arc::clone(&agent).end_sessions(ends));
+    tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
+    tasks.spawn(agent.listen(listener, default_path));
+    Ok(Running { url, key, hub, tasks, reload })
+}
+
+/// The one place that chooses where records live. In memory, every pairing ends with the process, as
+/// the sessions do.
+fn open_ledger() -> impl Ledger + 'static {
+    MemoryLedger::new()
+}
+
+fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
+    let path = state.join("noise.key");
+    match files::read_key(&path, AgentSecretKey::from_bytes)? {
+        Some(key) => Ok(key),
+        None => files::new_key(&path, AgentSecretKey::generate, AgentSecretKey::expose_bytes),
+    }
+}
+
+/// What the gate asks.
+struct Context {
+    devices: Arc<Devices>,
+    hub: Hub,
+}
+
+impl AgentContext for Context {
+    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
+        self.devices.contains(device)
+    }
+
+    fn session_is_live(&self, session: &SessionId) -> bool {
+        self.hub.info(session.as_str()).is_some()
+    }
+
+    /// An enrolled device has the whole machine, so it may share any of it.
+    fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
+        true
+    }
+}
+
+/// A peer whose handshake is done.
+enum Peer {
+    Device { socket: Socket, channel: Channel, device: DevicePublicKey, handshake_hash: [u8; 32] },
+    Phone { socket: Socket, channel: Channel, pending: PendingGuard },
+}
+
+impl Agent {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn log(&self, line: impl Into<String>) {
+        (self.log)(line.into());
+    }
+
+    /// Asks the gate away from the tasks that carry frames: a durable ledger waits for the disk, and
+    /// a revocation for permits in use.
+    async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Gate, Now) -> T + Send + 'static,
+    ) -> Outcome<T> {
+        let agent = Arc::clone(self);
+        let answer = spawn_blocking(move || question(&agent.gate, agent.now()));
+        answer.await.map_err(|_| Problem::said("the agent could not decide; see its log"))
+    }
+
+    async fn listen(self: Arc<Self>, listener: TcpListener, path: String) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let place = Arc::clone(&places).try_acquire_owned();
+                    // A failed accept is the peer's own loss; without a place, so is this one.
+                    if let (Ok((stream, _)), Ok(place)) = (accepted, place) {
+                        let (agent, path) = (Arc::clone(&self), path.clone());
+                        connections.spawn(async move {
+                            agent.serve(stream, &path).await;
+                            drop(place);
+                        });
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, path: &str) {
+        let greeting = timeout(HANDSHAKE, self.greet(stream, path)).await;
+        match greeting {
+            Ok(Some(Peer::Device { socket, channel, device, handshake_hash })) => {
+                device::serve(&self, socket, channel, device, handshake_hash).await;
+            }
+            Ok(Some(Peer::Phone { socket, channel, pending })) => {
+                phone::serve(&self, socket, channel, pending).await;
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    /// From the first byte to message 2. `None` if the peer was sent away.
+    async fn greet(self: &Arc<Self>, stream: TcpStream, path: &str) -> Option<Peer> {
+        // Fails only if closed, which it never is.
+        let _one_of_few = self.handshakes.acquire().await.ok()?;
+        let mut socket = transport::accept(stream, path).await.ok()?;
+        let message = match transport::receive(&mut socket).await {
+            Ok(message) => message,
+            Err(_) => return turn_away(socket).await,
+        };
+        let agent = Arc::clone(self);
+        let decided = spawn_blocking(move || agent.decide(&message)).await.ok().flatten();
+        match decided {
+            Some(Decided::Device { device, next }) => {
+                let replied = next.reply(b"").ok()?;
+                transport::send(&mut socket, replied.message).await.ok()?;
+                let handshake_hash = replied.handshake_hash;
+                Some(Peer::Device { socket, channel: replied.channel, device, handshake_hash })
+            }
+            Some(Decided::Admitted { reply, pending, next }) => {
+                let replied = next.reply(&reply).ok()?;
+                transport::send(&mut socket, replied.message).await.ok()?;
+                Some(Peer::Phone { socket, channel: replied.channel, pending })
+            }
+            Some(Decided::Refused { reply, next }) => {
+                let replied = next.reply(&reply).ok()?;
+                transport::send_last(socket, [replied.message], CloseCode::Normal).await;
+                None
+            }
+            // A stranger, a message for another agent, a wrong ticket, an unknown credential: from
+            // outside they are one.
+            None => turn_away(socket).await,
+        }
+    }
+
+    /// What message 1 amounts to; `None` means nothing at all.
+    fn decide(&self, message: &[u8]) -> Option<Decided> {
+        let Received { peer, payload, next } = Responder::read(&self.key, message, &mut OsRng).ok()?;
+        match self.gate.admit(peer.as_bytes(), &payload, self.now(), &mut OsRng) {
+            Admission::Device => {
+                let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
+                self.devices.contains(&device).then_some(Decided::Device { device, next })
+            }
+            Admission::Admitted(admitted) => {
+                Some(Decided::Admitted { reply: admitted.reply, pending: admitted.guard, next })
+            }
+            Admission::Refused(refused) => {
+                self.log(format!("turned a phone away: {}", refused.denial));
+                refused.reply.map(|reply| Decided::Refused { reply, next })
+            }
+        }
+    }
+
+    /// Ends the credentials of sessions that have ended.
+    async fn end_sessions(self: Arc<Self>, mut ends: mpsc::UnboundedReceiver<String>) {
+        let mut waiting = JoinSet::new();
+        loop {
+            tokio::select! {
+                ended = ends.recv() => {
+                    let Some(id) = ended else { return };
+                    let agent = Arc::clone(&self);
+                    waiting.spawn(async move {
+                        tokio::time::sleep(LAST_OUTPUT).await;
+                        agent.end_session(&id).await;
+                    });
+                }
+                Some(_) = waiting.join_next() => {}
+            }
+        }
+    }
+
+    async fn end_session(self: &Arc<Self>, id: &str) {
+        let Ok(session) = SessionId::new(id) else { return };
+        let ended = self.ask(move |gate, now| gate.end_session(&session, now)).await;
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(denial)) => self.log(format!("session {id}: its end could not be recorded: {denial}")),
+            Err(problem) => self.log(format!("session {id}: its end could not be recorded: {problem}")),
+        }
+    }
+
+    /// Follows the list of devices, and takes back what removed ones have shared. Also settles what
+    /// has run out while nobody asked.
+    async fn watch_devices(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
+        let mut look = interval(DEVICES_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut first = true;
+        loop {
+            let forced = tokio::select! {
+                _ = look.tick() => false,
+                asked = reloads.recv() => match asked {
+                    Some(()) => true,
+                    None => return,
+                },
+            };
+            match self.devices.reload(forced) {
+                Ok(changed) if changed || first => {
+                    first = false;
+                    let enrolled = self.devices.enrolled();
+                    if let Ok(Err(denial)) =
+                        self.ask(move |gate, now| gate.sync_devices(&enrolled, now)).await
+                    {
+                        self.log(format!("the removal of devices could not be recorded: {denial}"));
+                    }
+                    self.devices.announce();
+                }
+                Ok(_) => {
+                    if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await {
+                        self.log(format!("the ledger could not be settled: {denial}"));
+                    }
+                }
+                Err(problem) => self.log(format!("the list of devices stays as it was: {problem}")),
+            }
+        }
+    }
+}
+
+enum Decided {
+    Device { device: DevicePublicKey, next: Replying },
+    Admitted { reply: Vec<u8>, pending: PendingGuard, next: Replying },
+    Refused { reply: Vec<u8>, next: Replying },
+}
+
+async fn turn_away(socket: Socket) -> Option<Peer> {
+    transport::send_last(socket, [], STRANGER).await;
+    None
+}
+
+async fn write_audit(path: PathBuf, mut records: mpsc::UnboundedReceiver<sessioncap::AuditRecord>, log: Log) {
+    let opened = tokio::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).await;
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) => return log(format!("no audit: {} cannot be opened: {error}", path.display())),
+    };
+    while let Some(record) = records.recv().await {
+        let Ok(mut line) = serde_json::to_vec(&record) else { continue };
+        line.push(b'\n');
+        let written = match file.write_all(&line).await {
+            Ok(()) => file.flush().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            log(format!("an audit record could not be written to {}: {error}", path.display()));
+        }
+    }
+}

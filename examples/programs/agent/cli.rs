@@ -1,0 +1,111 @@
+//! The agent's command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use serde_json::json;
+use sessioncap::{AgentUrl, DevicePublicKey};
+use time::UtcOffset;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Config, start};
+use crate::programs::clock::Clock;
+use crate::programs::problem::{Outcome, Problem, While};
+use crate::programs::terminal::{note, print_raw};
+
+/// An agent daemon that owns terminal sessions and lets phones into them.
+///
+/// Prints one line of JSON with its address and key once it listens; everything else goes to standard
+/// error. SIGHUP has the list of devices read again, SIGTERM and Ctrl-C end it.
+#[derive(Parser)]
+#[command(name = "agent")]
+pub struct Arguments {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:9480", value_name = "HOST:PORT")]
+    listen: SocketAddr,
+    /// The directory of `noise.key` and `devices.json`.
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// An address under which phones reach the agent; may be repeated.
+    #[arg(long = "url", value_name = "URL")]
+    urls: Vec<AgentUrl>,
+    /// A file of Datalog rules, `check` and `deny` lines that narrow what credentials allow.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// The offset from UTC at which the rules read the clock.
+    #[arg(long, value_name = "+HH:MM", default_value = "+00:00", allow_hyphen_values = true, value_parser = parse_offset)]
+    utc_offset: UtcOffset,
+    /// A device's public key to enrol, or a file with one on each line; may be repeated.
+    #[arg(long, value_name = "HEX|FILE")]
+    enroll: Vec<String>,
+    /// Where to append audit records, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// A file with the number of seconds that the agent's clock is ahead, read at each use. For
+    /// trying out by hand what the passing of time does.
+    #[arg(long, value_name = "FILE")]
+    clock_offset_file: Option<PathBuf>,
+}
+
+/// Runs an agent until it is told to end.
+pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    let rules = match &arguments.rules {
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            Some(text.during(format_args!("the rules in {} cannot be read", path.display()))?)
+        }
+        None => None,
+    };
+    let keys: Outcome<Vec<_>> = arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
+    let running = start(Config {
+        listen: arguments.listen,
+        state: arguments.state,
+        urls: arguments.urls,
+        rules,
+        offset: arguments.utc_offset,
+        enroll: keys?.concat(),
+        audit: arguments.audit,
+        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::ahead_by_file),
+        log: Arc::new(|line| note(&format!("agent: {line}"))),
+    })
+    .await?;
+    let line = json!({ "event": "listening", "url": running.url, "agent_key": running.key });
+    print_raw(format!("{line}\n").as_bytes())?;
+
+    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => running.reload_devices(),
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_keys(enroll: &str) -> Outcome<Vec<DevicePublicKey>> {
+    if let Ok(key) = enroll.parse() {
+        return Ok(vec![key]);
+    }
+    let text = std::fs::read_to_string(enroll);
+    let text = text.during(format_args!("`{enroll}` is neither a public key nor a file of them"))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.parse().during(format_args!("{enroll}: `{line}` is not a public key"))).collect()
+}
+
+fn parse_offset(text: &str) -> Result<UtcOffset, Problem> {
+    let wrong = || Problem::said("write an offset as +HH:MM or -HH:MM");
+    let (sign, rest) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(rest), _) => (1, rest),
+        (_, Some(rest)) => (-1, rest),
+        _ => return Err(wrong()),
+    };
+    let (hours, minutes) = rest.split_once(':').ok_or_else(wrong)?;
+    let number = |digits: &str| digits.parse::<i8>().ok().filter(|number| *number >= 0).ok_or_else(wrong);
+    UtcOffset::from_hms(sign * number(hours)?, sign * number(minutes)?, 0).map_err(|_| wrong())
+}

@@ -1,0 +1,323 @@
+//! One connection of an enrolled device: the deployed protocol, as it is. Requests come one after
+//! another; an attach turns the channel into raw bytes for the rest of its life.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sessioncap::limits::MAX_FRAME_LEN;
+use sessioncap::noise::Channel;
+use sessioncap::{DevicePublicKey, SessionId};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Agent, command, pair};
+use crate::programs::problem::{Outcome, Problem};
+use crate::programs::pty::{Attachment, HubError, OutputEvent, Replay, SessionInfo, SessionSpec};
+use crate::programs::request::{BadRequest, Request, error};
+use crate::programs::transport::{self, Socket};
+
+/// Bytes of transcript that fit one frame of JSON as base64.
+const REPLAY: usize = 48_000;
+/// Bytes of transcript that `logs` shows.
+const LOGS: usize = 16_000;
+
+/// A device and its channel.
+struct Connection<'a> {
+    agent: &'a Arc<Agent>,
+    socket: Socket,
+    channel: Channel,
+    device: DevicePublicKey,
+    handshake_hash: [u8; 32],
+}
+
+/// What a request leads to.
+enum Answer {
+    Reply(Value),
+    /// Acknowledge, then raw bytes.
+    Attach {
+        session: String,
+        attachment: Attachment,
+        close_after: bool,
+    },
+}
+
+pub(super) async fn serve(
+    agent: &Arc<Agent>,
+    socket: Socket,
+    channel: Channel,
+    device: DevicePublicKey,
+    handshake_hash: [u8; 32],
+) {
+    let mut connection = Connection { agent, socket, channel, device, handshake_hash };
+    let ended = connection.run().await;
+    let Connection { socket, mut channel, .. } = connection;
+    // Only a complete stream gets the end mark; without it the device knows that there was more.
+    let end = ended.is_ok().then(|| channel.seal(b"").ok()).flatten();
+    transport::send_last(socket, end, CloseCode::Normal).await;
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Outcome<()> {
+        let mut changes = self.agent.devices.changes();
+        loop {
+            let frame = tokio::select! {
+                frame = transport::receive(&mut self.socket) => frame?,
+                _ = changes.changed() => match self.agent.devices.contains(&self.device) {
+                    true => continue,
+                    false => return Ok(()),
+                },
+            };
+            let plaintext = self.channel.open(&frame)?;
+            if plaintext.is_empty() {
+                return Ok(());
+            }
+            let answer = match Request::parse(&plaintext) {
+                Ok(request) => self.answer(&request).await,
+                Err(BadRequest) => {
+                    Err(error("method_rejected", "a request is one json object with a method"))
+                }
+            };
+            match answer {
+                Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
+                Ok(Answer::Attach { session, attachment, close_after }) => {
+                    self.reply(&json!({ "ok": true, "id": session })).await?;
+                    let bridged = self.bridge(&session, attachment).await;
+                    if close_after {
+                        // It may have ended by itself.
+                        let _ = self.agent.hub.close(&session);
+                    }
+                    return bridged;
+                }
+                Err(refusal) => self.reply(&refusal).await?,
+            }
+        }
+    }
+
+    async fn reply(&mut self, reply: &Value) -> Outcome<()> {
+        let mut bytes = reply.to_string().into_bytes();
+        if bytes.len() > MAX_FRAME_LEN {
+            bytes = error("too_large", "the answer does not fit one frame; ask for less")
+                .to_string()
+                .into_bytes();
+        }
+        let frame = self.channel.seal(&bytes)?;
+        transport::send(&mut self.socket, frame).await
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Answer, Value> {
+        let hub = &self.agent.hub;
+        let reply = match request.method() {
+            "shell.list_recipes" => {
+                json!({ "ok": true, "recipes": [{ "id": "shell", "name": "the user's shell" }] })
+            }
+            "shell.list_sessions" => {
+                let sessions: Vec<_> = hub.list().iter().map(describe).collect();
+                json!({ "ok": true, "sessions": sessions })
+            }
+            "shell.create_session" => {
+                let info = hub.create(parameters::<Create>(request)?.into_spec()?).map_err(shell_failed)?;
+                self.agent.log(format!("session {} started", info.id));
+                json!({ "ok": true, "id": info.id, "session": describe(&info) })
+            }
+            "shell.attach_session" => {
+                let Attach { id, tail } = parameters(request)?;
+                let replay = if tail { Replay::Ring } else { Replay::None };
+                let attached = hub.attach(id.as_str(), replay);
+                let attachment = attached.map_err(|failure| error("shell_attach_failed", failure))?;
+                return Ok(Answer::Attach { session: id.to_string(), attachment, close_after: false });
+            }
+            "shell.replay_session" => {
+                let ById { id } = parameters(request)?;
+                let history = hub.history(id.as_str()).map_err(shell_failed)?;
+                replay(&id, &history)
+            }
+            "shell.resize_session" => {
+                let Resize { id, cols, rows } = parameters(request)?;
+                hub.resize(id.as_str(), cols, rows).map_err(shell_failed)?;
+                json!({ "ok": true })
+            }
+            "shell.close_session" => {
+                let ById { id } = parameters(request)?;
+                hub.close(id.as_str()).map_err(shell_failed)?;
+                json!({ "ok": true })
+            }
+            "exec" => command::exec(parameters(request)?).await?,
+            "attach" => {
+                let command::Command { cmd, .. } = parameters(request)?;
+                return self.attach_command(cmd);
+            }
+            "list" => {
+                let processes: Vec<_> = hub.list().iter().map(describe_process).collect();
+                json!({ "ok": true, "processes": processes })
+            }
+            "logs" => {
+                let ById { id } = parameters(request)?;
+                let history = hub.history(id.as_str()).map_err(shell_failed)?;
+                let log = String::from_utf8_lossy(last(&history, LOGS)).into_owned();
+                json!({ "ok": true, "id": id, "log": log })
+            }
+            "health" => json!({
+                "ok": true,
+                "uptime_secs": self.agent.started.elapsed().as_secs(),
+                "sessions": hub.list().len(),
+                "ledger_ok": !self.agent.gate.is_poisoned(),
+            }),
+            "attest" => return Err(error("attest_failed", "this agent does not run in an enclave")),
+            "deploy" => return Err(error("method_rejected", "this agent deploys nothing")),
+            method if method.starts_with("pair.") => {
+                pair::answer(self.agent, &self.device, &self.handshake_hash, request).await?
+            }
+            _ => return Err(error("method_rejected", "there is no such method")),
+        };
+        Ok(Answer::Reply(reply))
+    }
+
+    /// Runs a command on a terminal of its own, for as long as the device stays.
+    fn attach_command(&self, cmd: Vec<String>) -> Result<Answer, Value> {
+        let failed = |failure: HubError| error("attach_failed", failure);
+        let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
+        let session = self.agent.hub.create(spec).map_err(failed)?.id;
+        let attachment = self.agent.hub.attach(&session, Replay::Ring).map_err(failed)?;
+        Ok(Answer::Attach { session, attachment, close_after: true })
+    }
+
+    /// Raw bytes in both directions, until a side ends.
+    async fn bridge(&mut self, session: &str, attachment: Attachment) -> Outcome<()> {
+        let Attachment { replay, mut output } = attachment;
+        for chunk in replay.chunks(transport::CHUNK) {
+            self.send_raw(chunk).await?;
+        }
+        let agent = Arc::clone(self.agent);
+        let mut changes = agent.devices.changes();
+        // Input that the program has no room for yet. Nothing more is read from the device until then.
+        let mut waiting: Option<Vec<u8>> = None;
+        loop {
+            if let Some(bytes) = waiting.take() {
+                match agent.hub.input(session, &bytes) {
+                    Err(HubError::InputFull) => waiting = Some(bytes),
+                    // A session that is gone says so by the end of its output.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            tokio::select! {
+                event = output.next() => match event {
+                    OutputEvent::Data(chunk) => self.send_raw(&chunk).await?,
+                    OutputEvent::Ended => return Ok(()),
+                    OutputEvent::Lagged => return Err(Problem::said("the device reads too slowly")),
+                },
+                frame = transport::receive(&mut self.socket), if waiting.is_none() => {
+                    let bytes = self.channel.open(&frame?)?;
+                    if bytes.is_empty() {
+                        return Ok(());
+                    }
+                    waiting = Some(bytes);
+                }
+                () = agent.hub.input_room(session), if waiting.is_some() => {}
+                _ = changes.changed() => if !agent.devices.contains(&self.device) {
+                    return Err(Problem::said("the device was removed"));
+                },
+            }
+        }
+    }
+
+    async fn send_raw(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let frame = self.channel.seal(bytes)?;
+        transport::send(&mut self.socket, frame).await
+    }
+}
+
+fn parameters<T: serde::de::DeserializeOwned>(request: &Request) -> Result<T, Value> {
+    request.parameters().map_err(|BadRequest| error("method_rejected", "a parameter is missing or malformed"))
+}
+
+fn shell_failed(failure: HubError) -> Value {
+    error("shell_failed", failure)
+}
+
+// Deployed clients send parameters that the agent does not know, so unknown ones are let pass here.
+// An id is a `SessionId`, so nothing else can be smuggled in it.
+
+#[derive(Deserialize)]
+struct ById {
+    id: SessionId,
+}
+
+#[derive(Deserialize)]
+struct Attach {
+    id: SessionId,
+    #[serde(default)]
+    tail: bool,
+}
+
+#[derive(Deserialize)]
+struct Resize {
+    id: SessionId,
+    cols: u16,
+    rows: u16,
+}
+
+#[derive(Deserialize)]
+struct Create {
+    name: Option<String>,
+    recipe_id: Option<String>,
+    command: Option<String>,
+    cwd: Option<std::path::PathBuf>,
+    cols: Option<u16>,
+    rows: Option<u16>,
+}
+
+impl Create {
+    fn into_spec(self) -> Result<SessionSpec, Value> {
+        if self.recipe_id.as_deref().is_some_and(|recipe| recipe != "shell") {
+            return Err(error("shell_failed", "there is no such recipe; list the recipes"));
+        }
+        let plain = SessionSpec::command(self.command.as_deref().unwrap_or_default());
+        Ok(SessionSpec {
+            name: self.name,
+            argv: if self.command.is_some() { plain.argv } else { Vec::new() },
+            cwd: self.cwd,
+            cols: self.cols.unwrap_or(plain.cols),
+            rows: self.rows.unwrap_or(plain.rows),
+        })
+    }
+}
+
+/// A session as an enrolled device sees it.
+fn describe(info: &SessionInfo) -> Value {
+    let mut entry = describe_for_phone(info);
+    if let Some(entry) = entry.as_object_mut() {
+        entry.insert("command".to_owned(), info.command.as_str().into());
+        entry.insert("cwd".to_owned(), info.cwd.as_str().into());
+    }
+    entry
+}
+
+/// A session as its phone sees it: neither the command line nor where it runs.
+pub(super) fn describe_for_phone(info: &SessionInfo) -> Value {
+    let created = info.created_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "id": info.id,
+        "name": info.name,
+        "cols": info.cols,
+        "rows": info.rows,
+        "created_at_ms": u64::try_from(created.as_millis()).unwrap_or(u64::MAX),
+        "running": true,
+    })
+}
+
+fn describe_process(info: &SessionInfo) -> Value {
+    json!({ "id": info.id, "pid": info.pid, "command": info.command, "running": true })
+}
+
+/// The end of a transcript, as much as fits one frame.
+pub(super) fn replay(id: &SessionId, history: &[u8]) -> Value {
+    let bytes = last(history, REPLAY);
+    json!({ "ok": true, "id": id, "data": STANDARD.encode(bytes), "truncated": bytes.len() < history.len() })
+}
+
+fn last(bytes: &[u8], limit: usize) -> &[u8] {
+    bytes.get(bytes.len().saturating_sub(limit)..).unwrap_or(bytes)
+}

@@ -1,0 +1,218 @@
+//! The phone: it redeems a link, keeps what it got, and comes back with it.
+
+pub mod cli;
+mod follow;
+pub mod state;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::rngs::OsRng;
+use serde_json::Value;
+use sessioncap::{
+    Attached, CredentialBytes, Error, Label, Link, OpSet, PairCode, Redeemed, SessionId, TicketId, Timestamp,
+};
+
+use super::agent::RAW;
+use super::problem::{Outcome, Problem};
+use super::request::read_answer;
+use super::transport::{self, Secure};
+use state::Pairing;
+
+/// How often a phone that waits to be confirmed asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(1_000);
+
+/// A phone that has redeemed its link.
+pub struct Joined {
+    /// What it keeps.
+    pub pairing: Pairing,
+    /// The connection on which it redeemed, already admitted.
+    pub live: Live,
+    /// Lengths of message 1 and message 2, the whole exchange.
+    pub message_lengths: (usize, usize),
+}
+
+/// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
+/// same call gets the same credential. `waiting` is told the digits while the desktop has to confirm.
+pub async fn join(
+    link: &Link,
+    label: &Label,
+    file: &Path,
+    mut waiting: impl FnMut(&PairCode),
+) -> Outcome<Joined> {
+    let ticket: TicketId = link.ticket().public_key().id();
+    let pairing = match Pairing::load(file)? {
+        Some(pairing) if pairing.ticket == ticket => pairing,
+        Some(Pairing { credential: Some(_), .. }) => {
+            return Err(Problem::Said(format!(
+                "{} holds another pairing; name another file with --state",
+                file.display()
+            )));
+        }
+        // One key for one pairing: what never became one is replaced.
+        Some(_) | None => Pairing::begin(link, ticket),
+    };
+    pairing.save(file)?;
+    loop {
+        let asking = sessioncap::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
+        let mut socket = transport::connect(link.url()).await?;
+        let first_length = asking.message.len();
+        transport::send(&mut socket, asking.message).await?;
+        let answer = transport::receive_soon(&mut socket).await.map_err(|problem| match problem {
+            Problem::TurnedAway => {
+                Problem::said("the agent does not know this code; ask the desktop for a new one")
+            }
+            problem => problem,
+        })?;
+        match asking.next.finish(&answer)? {
+            Redeemed::Attached { credential, attached } => {
+                let session = Some(attached.session.clone());
+                let pairing = Pairing { credential: Some(credential), session, ..pairing };
+                pairing.save(file)?;
+                let live = Live::new(socket, attached);
+                return Ok(Joined { pairing, live, message_lengths: (first_length, answer.len()) });
+            }
+            Redeemed::Waiting { code, .. } => {
+                waiting(&code);
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Comes back with a stored credential. No operations named means all that it has.
+pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
+    let asking = sessioncap::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
+    let mut socket = transport::connect(&pairing.url).await?;
+    transport::send(&mut socket, asking.message).await?;
+    let answer = transport::receive_soon(&mut socket).await?;
+    let attached = asking.next.finish(&answer)?;
+    Ok(Live::new(socket, attached))
+}
+
+/// An admitted connection. The agent waits a few seconds for its first frame.
+pub struct Live {
+    stream: Secure,
+    /// The session.
+    pub session: SessionId,
+    /// What this connection may do.
+    pub ops: OpSet,
+    /// The agent's time at the handshake.
+    pub agent_time: Timestamp,
+    /// How long the credential still lives.
+    pub seconds_left: u64,
+    /// A renewed credential, to be stored instead of the old one.
+    pub renewed: Option<CredentialBytes>,
+    /// Output that came while an answer was waited for.
+    early: VecDeque<Vec<u8>>,
+}
+
+/// What an agent sends to an attached phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromAgent {
+    /// Terminal output.
+    Output(Vec<u8>),
+    /// The answer to the oldest request without one, or the refusal of input.
+    Answer(Vec<u8>),
+    /// Why the agent ends the connection.
+    Notice {
+        /// A stable name.
+        code: String,
+        /// A sentence.
+        detail: String,
+    },
+    /// The agent has ended its side.
+    End,
+}
+
+impl Live {
+    fn new(socket: transport::Socket, attached: Attached) -> Self {
+        Self {
+            stream: Secure::new(socket, attached.channel),
+            session: attached.session,
+            ops: attached.ops,
+            agent_time: attached.agent_time,
+            seconds_left: attached.seconds_left,
+            renewed: attached.renewed,
+            early: VecDeque::new(),
+        }
+    }
+
+    /// What comes next. Cancel-safe.
+    pub async fn next(&mut self) -> Outcome<FromAgent> {
+        match self.early.pop_front() {
+            Some(output) => Ok(FromAgent::Output(output)),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Outcome<FromAgent> {
+        let Some(frame) = self.stream.receive().await? else {
+            return Ok(FromAgent::End);
+        };
+        match frame.split_first() {
+            Some((&RAW, output)) => Ok(FromAgent::Output(output.to_vec())),
+            Some((b'{', _)) => Ok(read_notice(&frame).unwrap_or(FromAgent::Answer(frame))),
+            _ => Err(Problem::said("the agent sent something that this client does not know; update it")),
+        }
+    }
+
+    /// Types bytes into the session.
+    pub async fn type_in(&mut self, bytes: &[u8]) -> Outcome<()> {
+        self.stream.send(&[&[RAW], bytes].concat()).await
+    }
+
+    /// One request and its answer. Output that comes first is kept for [`Live::next`].
+    pub async fn call(&mut self, request: &Value) -> Outcome<Value> {
+        self.stream.send(request.to_string().as_bytes()).await?;
+        let answer = async {
+            loop {
+                match self.receive().await? {
+                    FromAgent::Output(output) => self.early.push_back(output),
+                    FromAgent::Answer(answer) => return read_answer(&answer),
+                    FromAgent::Notice { code, detail } => return Err(Problem::Ended { code, detail }),
+                    FromAgent::End => return Err(Problem::BrokenOff),
+                }
+            }
+        };
+        let patience = transport::PATIENCE;
+        let slow = Err(Problem::TooSlow { seconds: patience.as_secs() });
+        tokio::time::timeout(patience, answer).await.unwrap_or(slow)
+    }
+
+    /// Starts the output, with the recent screen first.
+    pub async fn start_output(&mut self) -> Outcome<()> {
+        let session = self.session.clone();
+        let request = serde_json::json!({ "method": "shell.attach_session", "id": session, "tail": true });
+        self.call(&request).await.map(drop)
+    }
+
+    /// Ends this side only: what the agent still has to say can be read.
+    pub async fn finish(&mut self) -> Outcome<()> {
+        self.stream.send(b"").await
+    }
+
+    /// Leaves. The session goes on.
+    pub async fn leave(self) {
+        self.stream.end().await;
+    }
+}
+
+fn read_notice(frame: &[u8]) -> Option<FromAgent> {
+    let notice: Value = serde_json::from_slice(frame).ok()?;
+    notice.get("notice")?;
+    let text = |key: &str| notice.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(FromAgent::Notice { code: text("code"), detail: text("detail") })
+}
+
+/// Whether coming back later cannot help.
+pub fn is_final(problem: &Problem) -> bool {
+    use sessioncap::Status::{Busy, Unavailable};
+    match problem {
+        Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
+        Problem::Library(_) | Problem::TurnedAway | Problem::Said(_) | Problem::Refused { .. } => true,
+        // The agent says it in the next handshake too, if it is for good.
+        Problem::Ended { .. } | Problem::BrokenOff | Problem::TooSlow { .. } => false,
+    }
+}

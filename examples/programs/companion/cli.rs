@@ -1,0 +1,142 @@
+//! The phone's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rand::rngs::OsRng;
+use sessioncap::{Credential, Label, Link, Op, OpSet};
+
+use super::state::Pairing;
+use super::{FromAgent, attach, follow, join};
+use crate::programs::clock::Clock;
+use crate::programs::problem::{Outcome, Problem};
+use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
+
+/// A phone: joins one session by a link, and comes back to it.
+#[derive(Parser)]
+#[command(name = "companion")]
+pub struct Arguments {
+    /// Where the pairing is kept: a key, and a credential bound to it.
+    #[arg(long, global = true, value_name = "FILE", default_value = "companion.json")]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Redeem a link. After a lost answer, run it again.
+    Join {
+        /// The link.
+        link: String,
+        /// This phone's name, shown on the desktop.
+        #[arg(long, default_value = "companion")]
+        label: String,
+        /// Follow the session on the same connection.
+        #[arg(long)]
+        attach: bool,
+    },
+    /// Follow the session; lines of standard input are typed into it.
+    Attach,
+    /// Type one line into the session.
+    Send {
+        /// The line.
+        text: String,
+    },
+    /// Show what the credential allows, and how long.
+    Status {
+        /// Without asking the agent.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Make a credential that allows less, for something else on this phone.
+    Narrow {
+        /// What it may still do, names separated by commas.
+        #[arg(long)]
+        ops: Option<OpSet>,
+        /// How long it may still do it.
+        #[arg(long, value_parser = parse_duration)]
+        expires: Option<u64>,
+        /// Where to store it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// Runs one command.
+pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    let file = arguments.state;
+    match arguments.command {
+        Command::Join { link, label, attach } => {
+            let link = Link::parse(&link)?;
+            let mut shown = None;
+            let joined = join(&link, &Label::new(label)?, &file, |code| {
+                if shown != Some(*code) {
+                    shown = Some(*code);
+                    note(&format!("companion: the desktop has to confirm; both screens must show {code}"));
+                }
+            })
+            .await?;
+            let live = joined.live;
+            let left = show_duration(live.seconds_left);
+            note(&format!("companion: joined session {} for {left}; may {}", live.session, live.ops));
+            if attach {
+                return follow::run(&file, Some(live)).await;
+            }
+            live.leave().await;
+        }
+        Command::Attach => return follow::run(&file, None).await,
+        Command::Send { text } => send(&Pairing::open(&file)?, &text).await?,
+        Command::Status { offline } => status(&Pairing::open(&file)?, offline).await?,
+        Command::Narrow { ops, expires, out } => {
+            let pairing = Pairing::open(&file)?;
+            let narrower = narrow(&pairing, ops, expires)?;
+            narrower.save(&out)?;
+            print_raw(format!("{}\n", Credential::parse(narrower.credential()?)?).as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Types one line, and waits until the agent has taken it: it answers in order, so its end comes after
+/// any refusal.
+async fn send(pairing: &Pairing, text: &str) -> Outcome<()> {
+    let mut live = attach(pairing, OpSet::only(Op::SendInput)).await?;
+    live.type_in(format!("{text}\r").as_bytes()).await?;
+    live.finish().await?;
+    loop {
+        match live.next().await? {
+            FromAgent::Answer(refusal) => super::read_answer(&refusal).map(drop)?,
+            FromAgent::Notice { code, detail } => return Err(Problem::Ended { code, detail }),
+            FromAgent::Output(_) => {}
+            FromAgent::End => return Ok(()),
+        }
+    }
+}
+
+async fn status(pairing: &Pairing, offline: bool) -> Outcome<()> {
+    print_raw(format!("{}\n", Credential::parse(pairing.credential()?)?).as_bytes())?;
+    if !offline {
+        let live = attach(pairing, OpSet::EMPTY).await?;
+        let left = show_duration(live.seconds_left);
+        print_raw(format!("  now       {} at the agent, for {left} more\n", live.ops).as_bytes())?;
+        live.leave().await;
+    }
+    Ok(())
+}
+
+/// A copy of a pairing that allows less. Needs no connection. The end is by this phone's clock; if
+/// that is off, the original's end still holds.
+pub fn narrow(pairing: &Pairing, ops: Option<OpSet>, expires: Option<u64>) -> Outcome<Pairing> {
+    let end = expires.map(|seconds| Clock::system().now().timestamp().plus(seconds));
+    let narrower = Credential::parse(pairing.credential()?)?.attenuate(ops, end, &mut OsRng)?;
+    Ok(Pairing {
+        url: pairing.url.clone(),
+        agent: pairing.agent,
+        ticket: pairing.ticket,
+        holder: pairing.holder.clone(),
+        credential: Some(narrower.bytes().clone()),
+        session: pairing.session.clone(),
+    })
+}

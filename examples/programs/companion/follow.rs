@@ -1,0 +1,103 @@
+//! `attach`: follows the session until it is over, across broken connections.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sessioncap::{Error, OpSet, Status};
+use tokio::sync::mpsc;
+
+use super::state::Pairing;
+use super::{FromAgent, Live, attach, is_final};
+use crate::programs::problem::{Outcome, Problem};
+use crate::programs::terminal::{note, print_raw, read_stdin};
+
+/// The first wait before coming back, doubled up to the longest.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Standard input, as long as it has not ended.
+struct Typed(Option<mpsc::Receiver<Vec<u8>>>);
+
+impl Typed {
+    async fn next(&mut self) -> Vec<u8> {
+        let next = match &mut self.0 {
+            Some(receiver) => receiver.recv().await,
+            None => std::future::pending().await,
+        };
+        match next {
+            // What the Enter key sends.
+            Some(bytes) => bytes.into_iter().map(|byte| if byte == b'\n' { b'\r' } else { byte }).collect(),
+            None => {
+                self.0 = None;
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode> {
+    let mut pairing = Pairing::open(file)?;
+    let mut typed = Typed(Some(read_stdin()));
+    let mut wait = SHORTEST_WAIT;
+    loop {
+        let attached = match live.take() {
+            Some(live) => Ok(live),
+            None => attach(&pairing, OpSet::EMPTY).await,
+        };
+        let outcome = match attached {
+            Ok(mut live) => {
+                wait = SHORTEST_WAIT;
+                if let Some(renewed) = live.renewed.take() {
+                    pairing.credential = Some(renewed);
+                    pairing.save(file)?;
+                }
+                follow(&mut live, &mut typed).await
+            }
+            Err(problem) => Err(problem),
+        };
+        match outcome {
+            Ok(()) => return over("the session has ended", ExitCode::SUCCESS),
+            Err(Problem::Library(Error::Refused(Status::SessionGone))) => {
+                return over("the session has ended", ExitCode::SUCCESS);
+            }
+            Err(Problem::TurnedAway) => {
+                return over("the agent does not know this pairing any more; pair again", ExitCode::FAILURE);
+            }
+            Err(problem) if is_final(&problem) => return over(&problem.to_string(), ExitCode::FAILURE),
+            Err(problem) => note(&format!("companion: {problem}; coming back")),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn over(why: &str, code: ExitCode) -> Outcome<ExitCode> {
+    note(&format!("companion: {why}"));
+    Ok(code)
+}
+
+/// One connection's life.
+async fn follow(live: &mut Live, typed: &mut Typed) -> Outcome<()> {
+    live.start_output().await?;
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            next = live.next() => match next? {
+                FromAgent::Output(bytes) => print_raw(&bytes)?,
+                FromAgent::Answer(refusal) => {
+                    if let Err(problem) = super::read_answer(&refusal) {
+                        note(&format!("companion: {problem}"));
+                    }
+                }
+                FromAgent::Notice { code, detail } => ended = Some(Problem::Ended { code, detail }),
+                FromAgent::End => match ended {
+                    Some(Problem::Ended { code, .. }) if code == "session_gone" => return Ok(()),
+                    Some(why) => return Err(why),
+                    None => return Ok(()),
+                },
+            },
+            bytes = typed.next() => live.type_in(&bytes).await?,
+        }
+    }
+}

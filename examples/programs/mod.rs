@@ -1,0 +1,37 @@
+//! What the example programs share. `pair_mobile` runs all of it in one process.
+#![allow(dead_code, reason = "each program uses a part of it")]
+
+pub mod agent;
+pub mod classify;
+pub mod clock;
+pub mod companion;
+pub mod desktop;
+pub mod files;
+pub mod problem;
+pub mod pty;
+pub mod request;
+pub mod story;
+pub mod terminal;
+pub mod transport;
+
+use std::process::ExitCode;
+
+use problem::{Outcome, Problem};
+
+/// Runs a program to its end on a runtime of its own, and says what went wrong.
+pub fn run(name: &str, program: impl Future<Output = Outcome<ExitCode>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(program);
+            // Without waiting: a thread may still be reading standard input.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Problem::Said(format!("no runtime: {error}"))),
+    };
+    outcome.unwrap_or_else(|problem| {
+        terminal::note(&format!("{name}: {problem}"));
+        ExitCode::FAILURE
+    })
+}

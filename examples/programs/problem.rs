@@ -1,0 +1,68 @@
+//! What can go wrong in a program, as a sentence that its user can act on.
+
+use std::fmt::Display;
+
+use thiserror::Error;
+
+/// Why a program could not do what it was asked to.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// A sentence of the program's own.
+    #[error("{0}")]
+    Said(String),
+    /// The library refused to build, read or send something.
+    #[error(transparent)]
+    Library(#[from] sessioncap::Error),
+    /// The agent answered a request with an error.
+    #[error("the agent refused: {detail} ({code})")]
+    Refused {
+        /// A stable name.
+        code: String,
+        /// The agent's words.
+        detail: String,
+        /// The agent's clock, seconds since 1970, if that is what it is about.
+        agent_time: Option<u64>,
+    },
+    /// The close that every stranger gets.
+    #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
+    TurnedAway,
+    /// The connection is gone and nobody said that it would be.
+    #[error("the connection broke off; what came before is complete, but there may have been more")]
+    BrokenOff,
+    /// The agent said why it ends the connection.
+    #[error("the agent ended the connection: {detail} ({code})")]
+    Ended {
+        /// A stable name.
+        code: String,
+        /// The agent's words.
+        detail: String,
+    },
+    /// The other side does not read, or does not answer.
+    #[error("no answer within {seconds} seconds; check the address and the network")]
+    TooSlow {
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// The outcome of what a program does.
+pub type Outcome<T> = Result<T, Problem>;
+
+impl Problem {
+    /// From a sentence.
+    pub fn said(text: impl Into<String>) -> Self {
+        Self::Said(text.into())
+    }
+}
+
+/// Puts a sentence before the cause of a failure.
+pub trait While<T> {
+    /// "`doing`: cause".
+    fn during(self, doing: impl Display) -> Outcome<T>;
+}
+
+impl<T, E: Display> While<T> for Result<T, E> {
+    fn during(self, doing: impl Display) -> Outcome<T> {
+        self.map_err(|cause| Problem::Said(format!("{doing}: {cause}")))
+    }
+}

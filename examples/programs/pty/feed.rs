@@ -1,0 +1,129 @@
+//! What a session puts out, and its readers. Readers come for it, so one that is slow or gone costs
+//! nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::{CHUNK, lock};
+
+/// Bytes of output kept, for the history and for readers that are behind.
+const TRANSCRIPT: usize = 1024 * 1024;
+/// Bytes of output that [`Replay::Ring`] gives a new reader.
+const RING: usize = 256 * 1024;
+
+/// What a new reader gets of the output before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// The last output, up to 256 KiB.
+    Ring,
+    /// Nothing.
+    None,
+}
+
+/// What [`Output::next`] returns. After `Lagged` or `Ended`, every further call returns the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputEvent {
+    /// Between 1 byte and 4 KiB.
+    Data(Vec<u8>),
+    /// This reader fell more than 1 MiB behind and gets no more; it may attach again.
+    Lagged,
+    /// The session has ended, and this reader has had all of its output.
+    Ended,
+}
+
+/// The output of a session from the moment of attaching. Dropping it detaches.
+pub struct Output {
+    feed: Arc<Feed>,
+    /// How much of the stream this reader has had.
+    position: u64,
+}
+
+impl Output {
+    /// The next event. Cancel-safe: nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> OutputEvent {
+        loop {
+            // Before the look, so that no change after it is missed.
+            let changed = self.feed.changed.notified();
+            let event = lock(&self.feed.transcript).event_at(self.position);
+            match event {
+                Some(OutputEvent::Data(chunk)) => {
+                    self.position = self.position.saturating_add(chunk.len() as u64);
+                    return OutputEvent::Data(chunk);
+                }
+                Some(last) => return last,
+                None => changed.await,
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Feed {
+    transcript: Mutex<Transcript>,
+    changed: Notify,
+}
+
+/// The last bytes of a stream.
+#[derive(Default)]
+struct Transcript {
+    bytes: VecDeque<u8>,
+    /// The length of the whole stream.
+    end: u64,
+    complete: bool,
+}
+
+impl Feed {
+    pub(super) fn attach(self: &Arc<Self>, replay: Replay) -> (Vec<u8>, Output) {
+        let transcript = lock(&self.transcript);
+        let replay = match replay {
+            Replay::Ring => transcript.tail(RING),
+            Replay::None => Vec::new(),
+        };
+        (replay, Output { feed: Arc::clone(self), position: transcript.end })
+    }
+
+    pub(super) fn history(&self) -> Vec<u8> {
+        lock(&self.transcript).tail(TRANSCRIPT)
+    }
+
+    pub(super) fn publish(&self, bytes: &[u8]) {
+        lock(&self.transcript).append(bytes);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn complete(&self) {
+        lock(&self.transcript).complete = true;
+        self.changed.notify_waiters();
+    }
+}
+
+impl Transcript {
+    fn append(&mut self, bytes: &[u8]) {
+        self.end = self.end.saturating_add(bytes.len() as u64);
+        self.bytes.extend(bytes);
+        let overflow = self.bytes.len().saturating_sub(TRANSCRIPT);
+        self.bytes.drain(..overflow);
+    }
+
+    /// Up to `limit` bytes, the last ones.
+    fn tail(&self, limit: usize) -> Vec<u8> {
+        let skipped = self.bytes.len().saturating_sub(limit);
+        self.bytes.range(skipped..).copied().collect()
+    }
+
+    /// What a reader at `position` gets; `None` if that is still to come.
+    fn event_at(&self, position: u64) -> Option<OutputEvent> {
+        let unread = usize::try_from(self.end.saturating_sub(position)).ok();
+        let Some(start) = unread.and_then(|unread| self.bytes.len().checked_sub(unread)) else {
+            return Some(OutputEvent::Lagged);
+        };
+        let chunk: Vec<u8> = self.bytes.range(start..).take(CHUNK).copied().collect();
+        if chunk.is_empty() {
+            self.complete.then_some(OutputEvent::Ended)
+        } else {
+            Some(OutputEvent::Data(chunk))
+        }
+    }
+}

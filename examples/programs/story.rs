@@ -1,0 +1,224 @@
+//! The whole story in one process: an agent, a desktop and phones, over real WebSockets on loopback
+//! and a real terminal. Every step checks what it shows.
+
+mod stage;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sessioncap::{Confirmation, Error, Label, Link, LinkHost, Op, OpSet, PairingTerms, SessionId, Status};
+
+use super::companion::state::Pairing;
+use super::companion::{self, Joined, Live};
+use super::desktop::{Desktop, State, pair_mobile};
+use super::problem::{Outcome, Problem};
+use super::terminal::print_raw;
+use stage::{Stage, check, see, see_end};
+
+/// A session that prints something, asks something, and then does as it is told.
+const SCRIPT: &str = "echo 'build: 3 of 3 tests pass'
+printf 'deploy to staging? [y/N] '
+read -r answer
+case $answer in y) echo 'deploying, as answered' ;; *) echo 'left alone' ;; esac
+while read -r line; do echo \"you said: $line\"; done";
+
+/// The shortest ticket that an agent takes, seconds.
+const SHORT_TICKET: u64 = 30;
+
+/// Tells it all, or says which step went wrong.
+pub async fn run() -> Outcome<ExitCode> {
+    let stage = Stage::set_up().await?;
+    let told = tell(&stage).await;
+    stage.clear().await;
+    told.map(|()| ExitCode::SUCCESS)
+}
+
+async fn tell(stage: &Stage) -> Outcome<()> {
+    let mut desktop = Desktop::connect(&stage.identity).await?;
+    let session = a_session_starts(stage, &mut desktop).await?;
+    let link = the_desktop_shares_it(stage, &mut desktop, &session).await?;
+    let (mut phone, pairing) = a_phone_redeems(stage, &link).await?;
+    it_follows_and_answers(stage, &mut phone).await?;
+    it_can_do_nothing_else(stage, &mut phone).await?;
+    the_desktop_leaves(stage, desktop, &mut phone).await?;
+    a_widget_gets_less(stage, &pairing).await?;
+    an_answer_gets_lost(stage, &link, &pairing).await?;
+    two_phones_show_one_code(stage, &link, phone).await?;
+    the_desktop_takes_it_back(stage, &session).await?;
+    a_code_runs_out(stage, &session).await?;
+    stage.step("Done.");
+    Ok(())
+}
+
+async fn a_session_starts(stage: &Stage, desktop: &mut Desktop<'_>) -> Outcome<SessionId> {
+    stage.step("The desktop starts a session at its agent.");
+    let session = desktop.create_session(Some("release"), Some(SCRIPT)).await?;
+    stage.say(&format!("session {session}"));
+    Ok(session)
+}
+
+async fn the_desktop_shares_it(
+    stage: &Stage,
+    desktop: &mut Desktop<'_>,
+    session: &SessionId,
+) -> Outcome<Link> {
+    stage.step("`session pair-mobile`: it shows a code that works once, for five minutes.");
+    let terms = PairingTerms::default().with_label(Label::new("my phone")?);
+    let shared = desktop.share(session, &terms).await?;
+    print_raw(pair_mobile::qr(&shared.pairing.link, &LinkHost::Agent)?.as_bytes())?;
+    // Broken into lines here; `dd_client` prints it in one.
+    stage.say_broken(&shared.pairing.link.to_https(&LinkHost::Agent)?);
+    stage.say("No key of the session, the desktop or the phone is in it.");
+    let entry = desktop.entry(session, &shared.pairing.ticket).await?;
+    check(entry.is_some_and(|entry| entry.state == State::Open), "the ticket waits for a phone")?;
+    Ok(shared.pairing.link)
+}
+
+async fn a_phone_redeems(stage: &Stage, link: &Link) -> Outcome<(Live, Pairing)> {
+    stage.step("A phone scans it and redeems it, in one round trip.");
+    let file = stage.file("phone.json");
+    let Joined { pairing, mut live, message_lengths: (first, second) } =
+        companion::join(link, &Label::new("phone")?, &file, |_| {}).await?;
+    live.start_output().await?;
+    stage.say(&format!("message 1: {first} bytes, message 2: {second} bytes"));
+
+    let device = stage.typical(|| async { Desktop::connect(&stage.identity).await.map(drop) }).await?;
+    let again = stage.typical(|| async { companion::attach(&pairing, OpSet::EMPTY).await.map(drop) }).await?;
+    let ratio = again.as_secs_f64() / device.as_secs_f64().max(f64::MIN_POSITIVE);
+    stage.say(&format!("coming back takes {ratio:.1} times as long as an enrolled device's connect"));
+    check(live.ops == OpSet::COMPANION, "the phone gets the companion's operations")?;
+    Ok((live, pairing))
+}
+
+async fn it_follows_and_answers(stage: &Stage, phone: &mut Live) -> Outcome<()> {
+    stage.step("The phone sees the session's output.");
+    stage.show(&see(phone, "deploy to staging? [y/N] ").await?);
+    stage.step("It answers the prompt, and the shell goes on.");
+    phone.type_in(b"y\r").await?;
+    stage.show(&see(phone, "deploying, as answered").await?);
+    Ok(())
+}
+
+async fn it_can_do_nothing_else(stage: &Stage, phone: &mut Live) -> Outcome<()> {
+    stage.step("Nothing else is allowed. Each is tried over the wire:");
+    let own = phone.session.to_string();
+    let tries = [
+        ("list the fleet", json!({ "method": "list" }), "privilege_denied"),
+        ("new session", json!({ "method": "shell.create_session", "command": "id" }), "privilege_denied"),
+        ("deploy", json!({ "method": "deploy", "app": "x" }), "privilege_denied"),
+        ("run a command", json!({ "method": "exec", "cmd": ["id"] }), "privilege_denied"),
+        ("configure", json!({ "method": "session/set_mode", "mode": "yolo" }), "privilege_denied"),
+        ("enrol", json!({ "method": "pair.register_issuer", "registration": "" }), "privilege_denied"),
+        ("read a file", json!({ "method": "fs/read_text_file", "path": "/etc/passwd" }), "privilege_denied"),
+        ("close it", json!({ "method": "shell.close_session", "id": own }), "privilege_denied"),
+        ("another session", json!({ "method": "shell.attach_session", "id": "other" }), "other_session"),
+        (
+            "resize it",
+            json!({ "method": "shell.resize_session", "cols": 9, "rows": 9 }),
+            "operation_not_granted",
+        ),
+        ("its history", json!({ "method": "shell.replay_session", "id": own }), "operation_not_granted"),
+    ];
+    for (what, request, expected) in tries {
+        match phone.call(&request).await {
+            Err(Problem::Refused { code, detail, .. }) if code == expected => {
+                stage.say(&format!("{what:<15} {detail}"));
+            }
+            other => return Err(stage::unlike(&format!("`{what}` is refused with {expected}"), &other)),
+        }
+    }
+    let seen = phone.call(&json!({ "method": "shell.list_sessions" })).await?;
+    let sessions = seen.get("sessions").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
+    check(sessions == 1 && seen.to_string().contains(&own), "a list of sessions shows the phone's own only")
+}
+
+async fn the_desktop_leaves(stage: &Stage, desktop: Desktop<'_>, phone: &mut Live) -> Outcome<()> {
+    stage.step("The desktop disconnects. The phone goes on.");
+    desktop.disconnect().await;
+    phone.type_in(b"still here\r").await?;
+    stage.show(&see(phone, "you said: still here").await?);
+    Ok(())
+}
+
+async fn a_widget_gets_less(stage: &Stage, pairing: &Pairing) -> Outcome<()> {
+    stage.step("The phone narrows its credential for a widget, without asking anyone.");
+    let narrower = companion::cli::narrow(pairing, Some(OpSet::only(Op::StreamOutput)), None)?;
+    let mut widget = companion::attach(&narrower, OpSet::EMPTY).await?;
+    widget.start_output().await?;
+    see(&mut widget, "you said: still here").await?;
+    stage.say("It sees the output. It types:");
+    widget.type_in(b"from the widget\r").await?;
+    stage.say(&stage::next_refusal(&mut widget, "operation_not_granted").await?);
+    widget.leave().await;
+    Ok(())
+}
+
+async fn an_answer_gets_lost(stage: &Stage, link: &Link, pairing: &Pairing) -> Outcome<()> {
+    stage.step("Had the answer got lost: the same phone redeems the same code again.");
+    let again = companion::join(link, &Label::new("phone")?, &stage.file("phone.json"), |_| {}).await?;
+    again.live.leave().await;
+    check(again.pairing.credential()? == pairing.credential()?, "it gets the same credential")?;
+    stage.say("It gets the same credential, byte for byte.");
+    Ok(())
+}
+
+async fn two_phones_show_one_code(stage: &Stage, link: &Link, mut first: Live) -> Outcome<()> {
+    stage.step("A second phone has photographed the code.");
+    let second = companion::join(link, &Label::new("stranger")?, &stage.file("second.json"), |_| {}).await;
+    stage::refused_with(Status::Revoked, second)?;
+    stage.say("It is refused. Nobody can tell which of the two is the owner's, so");
+    let (code, detail) = see_end(&mut first, "").await?;
+    check(code == "ticket_contested", "the first phone is told of the contest")?;
+    stage.say(&format!("the first is cut off too: {detail}"));
+    Ok(())
+}
+
+async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcome<()> {
+    stage.step("They pair anew. This time the desktop has to confirm the phone.");
+    let mut desktop = Desktop::connect(&stage.identity).await?;
+    let terms = PairingTerms::default().with_confirmation(Confirmation::Required);
+    let shared = desktop.share(session, &terms).await?;
+    let (mut shown, label, file) = (None, Label::new("phone")?, stage.file("third.json"));
+    let joining = companion::join(&shared.pairing.link, &label, &file, |code| shown = Some(code.to_string()));
+    let confirming = stage::confirm(&mut desktop, session, &shared.pairing.ticket);
+    let (joined, on_desktop) = tokio::join!(joining, confirming);
+    let (mut phone, on_desktop) = (joined?.live, on_desktop?);
+    check(shown.as_deref() == Some(on_desktop.as_str()), "both screens show the same digits")?;
+    stage.say(&format!("Both screens show {on_desktop}. The desktop says yes; the phone is in."));
+    phone.start_output().await?;
+    see(&mut phone, "you said: still here").await?;
+
+    stage.step("`session revoke`: the stream is cut at once.");
+    desktop.revoke("ticket", &shared.pairing.ticket.to_string()).await?;
+    // The session goes on, and what it prints from here on must not reach the phone.
+    let mut terminal = desktop.attach(session).await?;
+    terminal.send(b"after the revocation\r").await?;
+    stage::see_raw(&mut terminal, "you said: after the revocation").await?;
+    let (code, detail) = see_end(&mut phone, "after the revocation").await?;
+    check(code == "credential_revoked", "the phone is told that it was revoked")?;
+    stage.say(&format!("{detail}; nothing that the session printed since has reached it"));
+    terminal.end().await;
+    let back = companion::attach(&Pairing::open(&file)?, OpSet::EMPTY).await;
+    stage::refused_with(Status::Revoked, back)
+}
+
+async fn a_code_runs_out(stage: &Stage, session: &SessionId) -> Outcome<()> {
+    stage.step("A code is left unused for 31 seconds, on the agent's clock.");
+    let mut desktop = Desktop::connect(&stage.identity).await?;
+    let terms = PairingTerms::default().with_ticket_lifetime(SHORT_TICKET)?;
+    let shared = desktop.share(session, &terms).await?;
+    stage.move_clock(Duration::from_secs(SHORT_TICKET + 1));
+    let late =
+        companion::join(&shared.pairing.link, &Label::new("late")?, &stage.file("late.json"), |_| {}).await;
+    stage::refused_with(Status::Expired, late)?;
+    stage.say(&Error::Refused(Status::Expired).to_string());
+    desktop.disconnect().await;
+    Ok(())
+}
+
+/// How long something takes.
+async fn timed<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<Duration> {
+    let start = Instant::now();
+    work.await.map(|_| start.elapsed())
+}

@@ -1,0 +1,253 @@
+//! What the story stands on: an agent with a clock that can be moved, the desktop's files, and eyes.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sessioncap::{Error, SessionId, Status, TicketId};
+use time::UtcOffset;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::timed;
+use crate::programs::agent::{self, Running};
+use crate::programs::clock::Clock;
+use crate::programs::companion::{FromAgent, Live};
+use crate::programs::desktop::profile::Profile;
+use crate::programs::desktop::{Desktop, Identity, State};
+use crate::programs::problem::{Outcome, Problem};
+use crate::programs::request::read_answer;
+use crate::programs::terminal::{harmless, is_terminal, tell};
+use crate::programs::transport::Secure;
+
+/// How long anything may take until the story counts as broken.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How wide the story is told.
+const WIDTH: usize = 78;
+
+/// Where the story plays.
+pub struct Stage {
+    /// The desktop's.
+    pub identity: Identity,
+    agent: Running,
+    directory: PathBuf,
+    /// Seconds that the agent's clock is ahead.
+    ahead: Arc<AtomicI64>,
+    step: Cell<u32>,
+}
+
+impl Stage {
+    /// Starts the agent, with the desktop enrolled.
+    pub async fn set_up() -> Outcome<Self> {
+        let directory = std::env::temp_dir().join(format!("sessioncap-story-{}", Uuid::new_v4().simple()));
+        let profile =
+            Profile { directory: directory.join("desktop"), url: None, agent: None, device_key: None };
+        let device = profile.make()?;
+        let ahead = Arc::new(AtomicI64::new(0));
+        let (clock, moved) = (Clock::system(), Arc::clone(&ahead));
+        let running = agent::start(agent::Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            state: directory.join("agent"),
+            urls: Vec::new(),
+            rules: None,
+            offset: UtcOffset::UTC,
+            enroll: vec![device.public()],
+            audit: None,
+            clock: Clock::new(move || {
+                clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
+            }),
+            // The story says what matters.
+            log: Arc::new(|_| {}),
+        })
+        .await?;
+        let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };
+        let identity = profile.open()?;
+        Ok(Self { identity, agent: running, directory, ahead, step: Cell::new(0) })
+    }
+
+    /// Stops the agent and removes every file.
+    pub async fn clear(self) {
+        self.agent.stop().await;
+        // A temporary directory that stays costs nothing but room.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+
+    /// A phone's file.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Moves the agent's clock forward.
+    pub fn move_clock(&self, by: Duration) {
+        self.ahead.fetch_add(i64::try_from(by.as_secs()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Begins a numbered step.
+    pub fn step(&self, title: &str) {
+        let number = self.step.get().saturating_add(1);
+        self.step.set(number);
+        let title = format!("{number:>2}. {title}");
+        match is_terminal() {
+            true => tell(&format!("\n\x1b[1m{title}\x1b[0m")),
+            false => tell(&format!("\n{title}")),
+        }
+    }
+
+    /// Says something, in as many lines as it takes.
+    pub fn say(&self, text: &str) {
+        let mut line = String::new();
+        for word in text.split_inclusive(' ') {
+            if line.len() + word.trim_end().len() > WIDTH - 4 && !line.is_empty() {
+                tell(&format!("    {}", line.trim_end()));
+                line.clear();
+            }
+            line.push_str(word);
+        }
+        tell(&format!("    {}", line.trim_end()));
+    }
+
+    /// Says one long word, broken.
+    pub fn say_broken(&self, word: &str) {
+        for piece in word.as_bytes().chunks(WIDTH - 4) {
+            tell(&format!("    {}", String::from_utf8_lossy(piece)));
+        }
+    }
+
+    /// Shows the last lines of a terminal.
+    pub fn show(&self, output: &str) {
+        let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(3)) {
+            tell(&format!("    | {}", harmless(line.trim_end())));
+        }
+    }
+
+    /// The middle one of five times.
+    pub async fn typical<T, F: Future<Output = Outcome<T>>>(
+        &self,
+        mut work: impl FnMut() -> F,
+    ) -> Outcome<Duration> {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            times.push(timed(work()).await?);
+        }
+        times.sort();
+        Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+    }
+}
+
+/// Stops the story where something is not as it should be.
+pub fn check(holds: bool, what: &str) -> Outcome<()> {
+    if holds { Ok(()) } else { Err(Problem::Said(format!("it should be that {what}, and it is not"))) }
+}
+
+/// The same, with what was seen instead.
+pub fn unlike(what: &str, seen: &impl Debug) -> Problem {
+    Problem::Said(format!("it should be that {what}, and it is not: {seen:?}"))
+}
+
+async fn in_time<T>(what: &str, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    timeout(DEADLINE, work).await.unwrap_or_else(|_| Err(Problem::Said(format!("{what} did not happen"))))
+}
+
+/// Reads a phone's output until `text` has come.
+pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
+    let seeing = async {
+        let mut seen = Vec::new();
+        loop {
+            match phone.next().await? {
+                FromAgent::Output(bytes) => seen.extend(bytes),
+                other => return Err(unlike(&format!("the phone sees `{text}`"), &other)),
+            }
+            let shown = String::from_utf8_lossy(&seen);
+            if shown.contains(text) {
+                return Ok(shown.into_owned());
+            }
+        }
+    };
+    in_time(&format!("the output `{text}`"), seeing).await
+}
+
+/// As [`see`], for the desktop's raw terminal.
+pub async fn see_raw(terminal: &mut Secure, text: &str) -> Outcome<()> {
+    let seeing = async {
+        let mut seen = Vec::new();
+        while let Some(bytes) = terminal.receive().await? {
+            seen.extend(bytes);
+            if String::from_utf8_lossy(&seen).contains(text) {
+                return Ok(());
+            }
+        }
+        Err(Problem::BrokenOff)
+    };
+    in_time(&format!("the output `{text}`"), seeing).await
+}
+
+/// Reads until the agent ends a phone's stream, and returns why. No output may hold `forbidden`.
+pub async fn see_end(phone: &mut Live, forbidden: &str) -> Outcome<(String, String)> {
+    let seeing = async {
+        let mut why = None;
+        loop {
+            match phone.next().await? {
+                FromAgent::Output(bytes) => {
+                    let leaked = !forbidden.is_empty() && String::from_utf8_lossy(&bytes).contains(forbidden);
+                    check(!leaked, "a phone that was cut off sees nothing more")?;
+                }
+                FromAgent::Notice { code, detail } => why = Some((code, detail)),
+                FromAgent::End => {
+                    return why.ok_or_else(|| Problem::said("the agent did not say why it ended"));
+                }
+                other @ FromAgent::Answer(_) => return Err(unlike("the stream ends", &other)),
+            }
+        }
+    };
+    in_time("the end of the phone's stream", seeing).await
+}
+
+/// Reads until the agent refuses something that was typed.
+pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
+    let seeing = async {
+        loop {
+            match phone.next().await? {
+                FromAgent::Output(_) => {}
+                FromAgent::Answer(answer) => match read_answer(&answer) {
+                    Err(Problem::Refused { code, detail, .. }) if code == expected => return Ok(detail),
+                    other => return Err(unlike(&format!("typing is refused with {expected}"), &other)),
+                },
+                other => return Err(unlike("typing is refused", &other)),
+            }
+        }
+    };
+    in_time("a refusal", seeing).await
+}
+
+/// Checks that the agent refused, and said so in message 2.
+pub fn refused_with<T>(status: Status, outcome: Outcome<T>) -> Outcome<()> {
+    match outcome {
+        Err(Problem::Library(Error::Refused(told))) if told == status => Ok(()),
+        Err(other) => Err(unlike(&format!("the agent answers `{}`", status.code()), &other)),
+        Ok(_) => {
+            Err(Problem::Said(format!("the agent should answer `{}`, and let the phone in", status.code())))
+        }
+    }
+}
+
+/// Confirms the phone that waits, once there is one, and returns the digits on the desktop.
+pub async fn confirm(desktop: &mut Desktop<'_>, session: &SessionId, ticket: &TicketId) -> Outcome<String> {
+    let confirming = async {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            look.tick().await;
+            let entry = desktop.entry(session, ticket).await?;
+            let entry = entry.ok_or_else(|| Problem::said("the agent has forgotten the ticket"))?;
+            if let State::Pending { code } = &entry.state {
+                let code = code.clone();
+                desktop.confirm(&entry).await?;
+                return Ok(code);
+            }
+        }
+    };
+    in_time("a phone that waits", confirming).await
+}

@@ -1,0 +1,162 @@
+//! The WebSocket below Noise: one binary message is one Noise message, everything else is skipped,
+//! and an empty plaintext ends a side.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use sessioncap::limits::MAX_FRAME_LEN;
+use sessioncap::noise::{Channel, FRAME_OVERHEAD};
+use sessioncap::{AgentUrl, Scheme};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+
+use super::problem::{Outcome, Problem, While};
+
+/// A WebSocket over TCP. For TLS, put a terminator in front of the agent: Noise inside is the same.
+pub type Socket = WebSocketStream<TcpStream>;
+
+/// How long a connection may take to be made, and a peer to take or answer a message.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of output in one frame, as in the deployed agent.
+pub const CHUNK: usize = 4 * 1024;
+/// How long a last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// The close that every stranger gets, whoever it is and whatever it tried.
+pub const STRANGER: CloseCode = CloseCode::Policy;
+
+fn config() -> WebSocketConfig {
+    let longest = Some(MAX_FRAME_LEN + FRAME_OVERHEAD);
+    WebSocketConfig::default()
+        .max_message_size(longest)
+        .max_frame_size(longest)
+        // A frame goes out when it is sent, not when more have gathered.
+        .write_buffer_size(0)
+        // Room for one frame. What a slow peer leaves unread stays in the session's transcript.
+        .max_write_buffer_size(2 * (MAX_FRAME_LEN + FRAME_OVERHEAD))
+}
+
+/// Answers an upgrade to WebSocket on `path`, and nothing else.
+pub async fn accept(stream: TcpStream, path: &str) -> Outcome<Socket> {
+    // Keystrokes must not wait for each other. Failing costs only that.
+    let _ = stream.set_nodelay(true);
+    // The type of the refusal is the WebSocket library's.
+    #[allow(clippy::result_large_err, reason = "given by the trait")]
+    let on_path = |request: &Request, response: Response| {
+        if request.uri().path() == path {
+            return Ok(response);
+        }
+        let mut refusal = ErrorResponse::new(None);
+        *refusal.status_mut() = StatusCode::NOT_FOUND;
+        Err(refusal)
+    };
+    accept_hdr_async_with_config(stream, on_path, Some(config())).await.during("no websocket")
+}
+
+/// Connects to an agent.
+pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
+    if url.scheme() == Scheme::Wss {
+        return Err(Problem::said(
+            "this example speaks `ws` only; reach the agent through a tunnel or a tls terminator",
+        ));
+    }
+    let connecting = async {
+        let host = url.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let stream = TcpStream::connect((host, url.port())).await;
+        let stream = stream.during(format_args!("the agent at {url} cannot be reached"))?;
+        let _ = stream.set_nodelay(true);
+        let upgraded = client_async_with_config(url.to_string(), stream, Some(config())).await;
+        let (socket, _) = upgraded.during(format_args!("{url} is not an agent"))?;
+        Ok(socket)
+    };
+    timeout(PATIENCE, connecting).await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
+}
+
+/// The next Noise message. Cancel-safe.
+pub async fn receive(socket: &mut Socket) -> Outcome<Vec<u8>> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
+            Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) if code == STRANGER => {
+                return Err(Problem::TurnedAway);
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Problem::BrokenOff),
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
+/// As [`receive`], for a message that must come soon.
+pub async fn receive_soon(socket: &mut Socket) -> Outcome<Vec<u8>> {
+    let slow = Err(Problem::TooSlow { seconds: PATIENCE.as_secs() });
+    timeout(PATIENCE, receive(socket)).await.unwrap_or(slow)
+}
+
+/// Sends one Noise message, or gives up on a peer that does not take it.
+pub async fn send(socket: &mut Socket, message: Vec<u8>) -> Outcome<()> {
+    match timeout(PATIENCE, socket.send(Message::binary(message))).await {
+        Ok(sent) => sent.map_err(|_| Problem::BrokenOff),
+        Err(_) => Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }),
+    }
+}
+
+/// Sends a last message if the peer takes it at once, and closes.
+pub async fn send_last(mut socket: Socket, messages: impl IntoIterator<Item = Vec<u8>>, code: CloseCode) {
+    let farewell = async {
+        for message in messages {
+            socket.feed(Message::binary(message)).await?;
+        }
+        socket.close(Some(CloseFrame { code, reason: "".into() })).await?;
+        // Until the peer has closed too, or what is still on its way to it could be lost.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+    };
+    // A peer that does not listen loses the last word, and nothing else.
+    let _ = timeout(LAST_WORD, farewell).await;
+}
+
+/// A client's encrypted stream.
+pub struct Secure {
+    socket: Socket,
+    channel: Channel,
+}
+
+impl Secure {
+    /// After a handshake.
+    pub fn new(socket: Socket, channel: Channel) -> Self {
+        Self { socket, channel }
+    }
+
+    /// Sends one frame.
+    pub async fn send(&mut self, plaintext: &[u8]) -> Outcome<()> {
+        let frame = self.channel.seal(plaintext)?;
+        send(&mut self.socket, frame).await
+    }
+
+    /// The next frame; `None` when the agent has ended its side. A connection that breaks off before
+    /// is an error. Cancel-safe.
+    pub async fn receive(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let frame = receive(&mut self.socket).await?;
+        let plaintext = self.channel.open(&frame)?;
+        Ok((!plaintext.is_empty()).then_some(plaintext))
+    }
+
+    /// As [`Secure::receive`], for an answer that must come soon.
+    pub async fn receive_soon(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let slow = Err(Problem::TooSlow { seconds: PATIENCE.as_secs() });
+        timeout(PATIENCE, self.receive()).await.unwrap_or(slow)
+    }
+
+    /// Ends this side and closes.
+    pub async fn end(mut self) {
+        if let Ok(frame) = self.channel.seal(b"") {
+            send_last(self.socket, [frame], CloseCode::Normal).await;
+        }
+    }
+}
