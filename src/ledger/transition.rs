@@ -197,7 +197,11 @@ impl<'a> Step<'a> {
             TicketState::Claimed => self.redeem_again(id, &ticket, holder, redemption.session_live),
             TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
             TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
-            TicketState::Expired => Ok(Err(Denial::TicketExpired)),
+            // A gone session or issuer comes before the ticket's own end.
+            TicketState::Expired => {
+                let gone = self.may_claim(&ticket, redemption.session_live)?;
+                Ok(gone.and(Err(Denial::TicketExpired)))
+            }
             TicketState::Open(_) => {
                 if let Err(denial) = self.may_claim(&ticket, redemption.session_live)? {
                     return Ok(Err(denial));
