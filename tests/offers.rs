@@ -112,7 +112,7 @@ fn registrations_that_are_not_exactly_one_are_refused() {
         Vec::new(),
         vec![0; 5_000],
         [good.as_slice(), &[0]].concat(),
-        cbor::encode(&cbor::with(&map, 0, Value::Uint(5))),
+        cbor::encode(&cbor::with(&map, 0, Value::Uint(2))),
         cbor::encode(&cbor::with(&map, 1, low_order)),
         cbor::encode(&map.iter().rev().cloned().collect()),
     ];
@@ -363,7 +363,7 @@ fn offers_that_are_not_exactly_one_are_refused_and_leave_nothing() {
         vec![0; limits::MAX_OFFER_LEN + 1],
         [good.as_slice(), &[0]].concat(),
         good[..good.len() - 1].to_vec(),
-        with(0, Value::Uint(4)),
+        with(0, Value::Uint(1)),
         with(1, cbor::bytes(&[0; 32])),
         with(1, cbor::bytes(&[1; 31])),
         with(5, Value::Text("a\nb".into())),

@@ -477,7 +477,7 @@ fn revoking_inside_a_permit_is_an_error_and_no_deadlock() {
             let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
             let verb = || (way.verb)(&world, &pairing, &desktop);
             let inside = joined.guard.permit(Op::SendInput, world.now, verb);
-            let misuse = Denial::ApiMisuse(Misuse::RevokeInsidePermit);
+            let misuse = Denial::ApiMisuse(Misuse::InsidePermit);
             assert_eq!(inside, Ok(Err(misuse)), "{}", way.name);
             assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1), "nothing happened");
             (way.verb)(&world, &pairing, &desktop).unwrap();
@@ -496,7 +496,7 @@ fn revoking_inside_a_permit_after_a_permit_inside_it_is_an_error_too() {
             fork.permit(Op::StreamOutput, world.now, || ()).unwrap();
             world.gate.revoke_credential(&pairing.credential, world.now)
         });
-        assert_eq!(inside, Ok(Err(Denial::ApiMisuse(Misuse::RevokeInsidePermit))));
+        assert_eq!(inside, Ok(Err(Denial::ApiMisuse(Misuse::InsidePermit))));
     });
 }
 

@@ -335,5 +335,5 @@ impl Desktop {
 /// The payload that attaches with a credential.
 pub fn attach_payload(ops: OpSet, credential: &[u8]) -> Vec<u8> {
     use cbor::Value::Uint;
-    cbor::payload(&vec![(0, Uint(2)), (1, Uint(ops.bits().into())), (2, cbor::bytes(credential))])
+    cbor::payload(&vec![(4, Uint(ops.bits().into())), (5, cbor::bytes(credential))])
 }
