@@ -206,6 +206,10 @@ impl<'a> Step<'a> {
                 if let Err(denial) = self.may_claim(&ticket, redemption.session_live)? {
                     return Ok(Err(denial));
                 }
+                // Issuers choose credential ids, and two open tickets may name the same one.
+                if self.records.credential(&ticket.credential)?.is_some() {
+                    return Ok(Err(Denial::OfferRepeated));
+                }
                 match &redemption.bound {
                     Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
                     None => Ok(Err(Denial::PolicyFailed)),
