@@ -249,6 +249,8 @@ impl Guard {
             return Err(denial);
         }
         if now.monotonic >= self.grant.ends_at || now.timestamp() >= self.grant.expires_at {
+            // A wall clock that is set back afterwards revives nothing.
+            self.grant.ends_at = Duration::MIN;
             return Err(Denial::CredentialExpired);
         }
         if now.monotonic >= self.next_review {
