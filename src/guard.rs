@@ -68,8 +68,6 @@ pub(crate) struct Live {
 struct Slot {
     /// Up while a permit's closure runs.
     in_use: AtomicBool,
-    /// Down once the guard is dropped.
-    open: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -127,11 +125,11 @@ impl Live {
     fn join(&self) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             in_use: AtomicBool::new(false),
-            open: AtomicBool::new(true),
             wakers: Mutex::new(Vec::new()),
         });
         let mut slots = lock(&self.slots);
-        slots.retain(|slot| slot.open.load(Ordering::Relaxed));
+        // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
+        slots.retain(|slot| Arc::strong_count(slot) > 1);
         slots.push(Arc::clone(&slot));
         drop(slots);
         slot
@@ -251,6 +249,8 @@ impl Guard {
             return Err(denial);
         }
         if now.monotonic >= self.grant.ends_at || now.timestamp() >= self.grant.expires_at {
+            // A wall clock that is set back afterwards revives nothing.
+            self.grant.ends_at = Duration::MIN;
             return Err(Denial::CredentialExpired);
         }
         if now.monotonic >= self.next_review {
@@ -330,12 +330,6 @@ impl Guard {
 
 fn review_interval() -> Duration {
     Duration::seconds(i64::try_from(crate::limits::POLICY_REVIEW_INTERVAL).unwrap_or(i64::MAX))
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.slot.open.store(false, Ordering::Relaxed);
-    }
 }
 
 impl fmt::Debug for Guard {

@@ -98,8 +98,8 @@ impl Issuer {
     }
 }
 
-/// One pairing: lodge the offer at the agent, then show the link.
-#[derive(Debug)]
+/// One pairing: lodge the offer at the agent, then show the link. `Debug` shows neither the unbound
+/// credential in the offer nor the ticket's secret.
 pub struct Pairing {
     /// The ticket, for revoking it.
     pub ticket: TicketId,
@@ -109,6 +109,16 @@ pub struct Pairing {
     pub offer: Vec<u8>,
     /// To be shown to the phone, and to nobody else. Holds the ticket's secret.
     pub link: Link,
+}
+
+impl core::fmt::Debug for Pairing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pairing")
+            .field("ticket", &self.ticket)
+            .field("credential", &self.credential)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether the desktop has to confirm the phone that redeems.

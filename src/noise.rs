@@ -128,8 +128,7 @@ impl AwaitingReply {
     }
 }
 
-/// A finished handshake.
-#[derive(Debug)]
+/// A finished handshake. `Debug` does not show the payload, which can hold a credential.
 pub struct Finished {
     /// The other side's payload.
     pub payload: Vec<u8>,
@@ -170,8 +169,8 @@ impl Responder {
     }
 }
 
-/// What message 1 said, and the state that can answer it.
-#[derive(Debug)]
+/// What message 1 said, and the state that can answer it. `Debug` does not show the payload, which can
+/// hold a credential.
 pub struct Received {
     /// The peer's static key. Message 1 can be replayed: only a transport frame proves that the
     /// peer is there.
@@ -297,7 +296,13 @@ macro_rules! redacted {
     };
 }
 
-redacted!(AwaitingReply, Replying, Channel);
+redacted!(AwaitingReply, Replying, Channel, Finished);
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
 
 #[cfg(test)]
 mod tests {

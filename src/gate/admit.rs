@@ -44,12 +44,17 @@ pub enum Admission {
 }
 
 /// A peer that may go on.
-#[derive(Debug)]
 pub struct Admitted {
-    /// The payload of message 2.
+    /// The payload of message 2. It can hold a credential.
     pub reply: Vec<u8>,
     /// Becomes live with the peer's first transport frame.
     pub guard: PendingGuard,
+}
+
+impl core::fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Admitted").field("guard", &self.guard).finish_non_exhaustive()
+    }
 }
 
 /// A peer that may not.

@@ -113,18 +113,11 @@ impl<'a> Step<'a> {
         }
         self.records.remove_issuer(issuer)?;
         self.events.push(AuditEvent::IssuerRevoked { issuer: *issuer });
-        for entry in self.records.all()? {
-            let signed = match entry {
-                Entry::Ticket(id) => self.records.ticket(&id)?.is_some_and(|record| record.issuer == *issuer),
-                Entry::Credential(id) => {
-                    self.records.credential(&id)?.is_some_and(|record| record.issuer == *issuer)
-                }
-            };
-            if signed {
-                self.revoke_entry(entry, RevocationReason::Issuer)?;
-            }
-        }
-        Ok(())
+        self.revoke_all(
+            |record| record.issuer == *issuer,
+            |record| record.issuer == *issuer,
+            RevocationReason::Issuer,
+        )
     }
 
     // --- offers --------------------------------------------------------------------------------
@@ -197,10 +190,18 @@ impl<'a> Step<'a> {
             TicketState::Claimed => self.redeem_again(id, &ticket, holder, redemption.session_live),
             TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
             TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
-            TicketState::Expired => Ok(Err(Denial::TicketExpired)),
+            // A gone session or issuer comes before the ticket's own end.
+            TicketState::Expired => {
+                let gone = self.may_claim(&ticket, redemption.session_live)?;
+                Ok(gone.and(Err(Denial::TicketExpired)))
+            }
             TicketState::Open(_) => {
                 if let Err(denial) = self.may_claim(&ticket, redemption.session_live)? {
                     return Ok(Err(denial));
+                }
+                // Issuers choose credential ids, and two open tickets may name the same one.
+                if self.records.credential(&ticket.credential)?.is_some() {
+                    return Ok(Err(Denial::OfferRepeated));
                 }
                 match &redemption.bound {
                     Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
@@ -416,12 +417,38 @@ impl<'a> Step<'a> {
                 self.revoke_credential(&credential)
             }
             Some(_) => self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner),
-            None => Ok(()),
+            // A redeemed ticket's record is gone long before its credential's.
+            None => self.revoke_all(|_| false, |record| record.ticket == *id, RevocationReason::Owner),
         }
     }
 
+    /// Revokes a credential, or, before it was redeemed, the ticket that gives it.
     pub(crate) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
-        self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner)
+        match self.records.credential(id)? {
+            Some(_) => self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner),
+            None => self.revoke_all(|record| record.credential == *id, |_| false, RevocationReason::Owner),
+        }
+    }
+
+    /// Revokes whatever is picked. Looks at every record once.
+    fn revoke_all(
+        &mut self,
+        of_ticket: impl Fn(&TicketRecord) -> bool,
+        of_credential: impl Fn(&CredentialRecord) -> bool,
+        why: RevocationReason,
+    ) -> Result<(), LedgerFailure> {
+        for entry in self.records.all()? {
+            let picked = match entry {
+                Entry::Ticket(id) => self.records.ticket(&id)?.is_some_and(|record| of_ticket(&record)),
+                Entry::Credential(id) => {
+                    self.records.credential(&id)?.is_some_and(|record| of_credential(&record))
+                }
+            };
+            if picked {
+                self.revoke_entry(entry, why)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends everything of a session and moves its epoch on.

@@ -2,22 +2,30 @@
 //! that moves only when told.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test file uses a part of it")]
 
+pub mod cbor;
+pub mod ledger;
+pub mod rng;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, MemoryLedger};
-use sessioncap::noise::{Channel, Replying, Responder};
+use sessioncap::noise::{Channel, Received, Responder};
 use sessioncap::{
-    Admission, AgentContext, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent, AuditRecord,
-    CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
-    HolderSecretKey, Issuer, IssuerSecretKey, Label, Link, Now, OpSet, Pairing, PairingTerms, PendingGuard,
-    Redeemed, SessionId,
+    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent,
+    AuditRecord, CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
+    HolderSecretKey, Issuer, IssuerSecretKey, Label, Link, Listing, Now, OpSet, Pairing, PairingTerms,
+    PendingGuard, Redeemed, Redeeming, SessionId, Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
 pub const URL: &str = "wss://agent.example";
 pub const SESSION: &str = "3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55";
+/// 2026-05-28T20:26:40Z, a Thursday.
+pub const START: i64 = 1_780_000_000;
+/// The handshake hash of the desktop's channel.
+pub const CHANNEL: [u8; 32] = [7; 32];
 
 #[derive(Default)]
 pub struct Facts {
@@ -45,6 +53,26 @@ pub fn session(id: &str) -> SessionId {
     SessionId::new(id).unwrap()
 }
 
+pub fn seconds(seconds: u64) -> Timestamp {
+    Timestamp::from_seconds(seconds).unwrap()
+}
+
+pub fn at(wall: i64, monotonic: i64) -> Now {
+    Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
+}
+
+pub fn phone(seed: u8) -> HolderSecretKey {
+    HolderSecretKey::from_bytes([seed; 32])
+}
+
+pub fn terms() -> PairingTerms {
+    PairingTerms::default()
+}
+
+pub fn text(label: &str) -> Label {
+    Label::new(label).unwrap()
+}
+
 /// The agent and its surroundings.
 pub struct World {
     pub agent: AgentSecretKey,
@@ -59,6 +87,10 @@ impl World {
         Self::with(MemoryLedger::new(), |config| config)
     }
 
+    pub fn on(ledger: impl Ledger + 'static) -> Self {
+        Self::with(ledger, |config| config)
+    }
+
     pub fn with(ledger: impl Ledger + 'static, configure: impl FnOnce(GateConfig) -> GateConfig) -> Self {
         let agent = AgentSecretKey::from_bytes([1; 32]);
         let context = Context::default();
@@ -68,27 +100,50 @@ impl World {
         let config = GateConfig::new(agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
         let config = configure(config.with_audit(move |record| sink.lock().unwrap().push(record)));
         let gate = Gate::open(config, ledger, context.clone());
-        let now =
-            Now::new(OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap(), Duration::seconds(1_000));
-        Self { agent, gate, context, audit, now }
+        Self { agent, gate, context, audit, now: at(START, 1_000) }
     }
 
     pub fn pass(&mut self, seconds: i64) {
         self.now = self.now.plus(Duration::seconds(seconds));
     }
 
+    pub fn enrol(&self, device: DevicePublicKey) {
+        self.context.0.lock().unwrap().devices.insert(device);
+    }
+
+    pub fn strike_off(&self, device: &DevicePublicKey) {
+        self.context.0.lock().unwrap().devices.remove(device);
+    }
+
+    pub fn start_session(&self, id: &str) {
+        self.context.0.lock().unwrap().sessions.insert(session(id));
+    }
+
+    pub fn stop_session(&self, id: &str) {
+        self.context.0.lock().unwrap().sessions.remove(&session(id));
+    }
+
     /// An enrolled desktop whose issuer key is registered.
     pub fn desktop(&self, seed: u8) -> Desktop {
         let desktop = Desktop::new(self, seed);
-        self.context.0.lock().unwrap().devices.insert(desktop.device);
-        let registration = desktop.issuer.registration(&desktop.device, &[7; 32]);
-        self.gate.register_issuer(&desktop.device, &[7; 32], &registration, self.now).unwrap();
+        self.enrol(desktop.device);
+        desktop.register(self).unwrap();
         desktop
+    }
+
+    /// Reads message 1 as the agent does.
+    pub fn open(&self, message: &[u8]) -> Result<Received, Error> {
+        Responder::read(&self.agent, message, &mut OsRng)
+    }
+
+    /// What the gate says to a payload from a phone's key.
+    pub fn admit(&self, phone: &HolderSecretKey, payload: &[u8]) -> Admission {
+        self.gate.admit(phone.public().as_bytes(), payload, self.now, &mut OsRng)
     }
 
     /// What the agent does with message 1, up to message 2.
     pub fn respond(&self, message: &[u8]) -> Response {
-        let received = match Responder::read(&self.agent, message, &mut OsRng) {
+        let received = match self.open(message) {
             Ok(received) => received,
             Err(_) => return Response::Closed(None),
         };
@@ -102,18 +157,19 @@ impl World {
                 Some(reply) => {
                     Response::Refused(received.next.reply(&reply).unwrap().message, refused.denial)
                 }
-                None => {
-                    close(received.next);
-                    Response::Closed(Some(refused.denial))
-                }
+                None => Response::Closed(Some(refused.denial)),
             },
         }
     }
 
+    /// A phone's first message of a redemption.
+    pub fn ask(&self, link: &Link, phone: &HolderSecretKey) -> Asking<Redeeming> {
+        sessioncap::redeem(link, phone, text("phone"), &mut OsRng).unwrap()
+    }
+
     /// Redeems and sends the first frame.
     pub fn join(&self, link: &Link, phone: &HolderSecretKey) -> Result<Joined, Refusal> {
-        let asking = sessioncap::redeem(link, phone, Label::new("phone").unwrap(), &mut OsRng).unwrap();
-        let Asking { message, next } = asking;
+        let Asking { message, next } = self.ask(link, phone);
         match self.respond(&message) {
             Response::Admitted(message, channel, guard) => match next.finish(&message).unwrap() {
                 Redeemed::Attached { credential, attached } => {
@@ -128,13 +184,12 @@ impl World {
                 Err(error) => Err(Refusal { denial, told: Some(error), code: None }),
                 Ok(Redeemed::Attached { .. }) => panic!("refused, and told to go on"),
             },
-            Response::Closed(denial) => {
-                Err(Refusal { denial: denial.unwrap_or(Denial::PayloadMalformed), told: None, code: None })
-            }
+            Response::Closed(denial) => Err(Refusal::closed(denial)),
             Response::Device => panic!("taken for a device"),
         }
     }
 
+    /// Attaches and sends the first frame. No operation named means all.
     pub fn attach(
         &self,
         phone: &HolderSecretKey,
@@ -146,14 +201,15 @@ impl World {
             Response::Admitted(message, channel, guard) => {
                 let attached = asking.next.finish(&message).unwrap();
                 assert_eq!(attached.session, session(SESSION));
-                self.first_frame(attached, channel, guard)
+                let ops = attached.ops;
+                let guard = self.first_frame(attached, channel, guard)?;
+                assert_eq!(guard.ops(), ops, "the phone is told what it got");
+                Ok(guard)
             }
             Response::Refused(message, denial) => {
                 Err(Refusal { denial, told: asking.next.finish(&message).err(), code: None })
             }
-            Response::Closed(denial) => {
-                Err(Refusal { denial: denial.unwrap_or(Denial::PayloadMalformed), told: None, code: None })
-            }
+            Response::Closed(denial) => Err(Refusal::closed(denial)),
             Response::Device => panic!("taken for a device"),
         }
     }
@@ -172,10 +228,21 @@ impl World {
     pub fn events(&self) -> Vec<AuditEvent> {
         self.audit.lock().unwrap().iter().map(|record| record.event.clone()).collect()
     }
-}
 
-fn close(next: Replying) {
-    drop(next);
+    /// Everything there is, in the order of tickets.
+    pub fn list(&self) -> Vec<Listing> {
+        let mut listings = self.gate.list(None, self.now).unwrap();
+        listings.sort_by_key(|listing| listing.ticket);
+        listings
+    }
+
+    /// The only entry.
+    pub fn only_listing(&self) -> Listing {
+        match self.list().as_slice() {
+            [listing] => listing.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 pub enum Response {
@@ -193,11 +260,27 @@ pub struct Joined {
 }
 
 /// What the agent knows, and what the phone was told.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     pub denial: Denial,
     pub told: Option<Error>,
     pub code: Option<String>,
+}
+
+impl Refusal {
+    fn closed(denial: Option<Denial>) -> Self {
+        Self { denial: denial.unwrap_or(Denial::PayloadMalformed), told: None, code: None }
+    }
+
+    /// Refused with a word to the phone.
+    pub fn told(denial: Denial, status: sessioncap::Status) -> Self {
+        Self { denial, told: Some(Error::Refused(status)), code: None }
+    }
+
+    /// Refused without a word.
+    pub fn silent(denial: Denial) -> Self {
+        Self { denial, told: None, code: None }
+    }
 }
 
 pub struct Desktop {
@@ -207,26 +290,50 @@ pub struct Desktop {
 
 impl Desktop {
     pub fn new(world: &World, seed: u8) -> Self {
+        Self::of(world.agent.public(), URL, seed)
+    }
+
+    pub fn of(agent: AgentPublicKey, url: &str, seed: u8) -> Self {
         let issuer = IssuerSecretKey::from_bytes([seed ^ 0x55; 32]);
         Self {
             device: DeviceSecretKey::from_bytes([seed; 32]).public(),
-            issuer: Issuer::new(issuer, world.agent.public(), AgentUrl::parse(URL).unwrap()),
+            issuer: Issuer::new(issuer, agent, AgentUrl::parse(url).unwrap()),
         }
     }
 
+    pub fn register(&self, world: &World) -> Result<(), Denial> {
+        let registration = self.issuer.registration(&self.device, &CHANNEL);
+        world.gate.register_issuer(&self.device, &CHANNEL, &registration, world.now)
+    }
+
     pub fn mint(&self, world: &World, terms: &PairingTerms) -> Pairing {
-        self.issuer.pair(session(SESSION), terms, world.now.timestamp(), &mut OsRng).unwrap()
+        self.mint_for(world, SESSION, terms)
+    }
+
+    pub fn mint_for(&self, world: &World, id: &str, terms: &PairingTerms) -> Pairing {
+        self.issuer.pair(session(id), terms, world.now.timestamp(), &mut OsRng).unwrap()
+    }
+
+    pub fn lodge(&self, world: &World, pairing: &Pairing) -> Result<(), Denial> {
+        let receipt = world.gate.offer(&self.device, &pairing.offer, world.now)?;
+        assert_eq!(receipt.ticket, pairing.ticket);
+        Ok(())
     }
 
     /// Mints and lodges the offer.
     pub fn share(&self, world: &World, terms: &PairingTerms) -> Pairing {
-        let pairing = self.mint(world, terms);
-        let receipt = world.gate.offer(&self.device, &pairing.offer, world.now).unwrap();
-        assert_eq!(receipt.ticket, pairing.ticket);
+        self.share_session(world, SESSION, terms)
+    }
+
+    pub fn share_session(&self, world: &World, id: &str, terms: &PairingTerms) -> Pairing {
+        let pairing = self.mint_for(world, id, terms);
+        self.lodge(world, &pairing).unwrap();
         pairing
     }
 }
 
-pub fn phone(seed: u8) -> HolderSecretKey {
-    HolderSecretKey::from_bytes([seed; 32])
+/// The payload that attaches with a credential.
+pub fn attach_payload(ops: OpSet, credential: &[u8]) -> Vec<u8> {
+    use cbor::Value::Uint;
+    cbor::payload(&vec![(4, Uint(ops.bits().into())), (5, cbor::bytes(credential))])
 }

@@ -1,0 +1,189 @@
+//! Two clocks, set back and forth: nothing is revived and nothing lasts longer than it should.
+#![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod common;
+
+use common::*;
+use proptest::prelude::*;
+use sessioncap::*;
+use time::Duration;
+
+const HOUR: i64 = 3_600;
+const YEAR: i64 = 366 * 24 * HOUR;
+/// The monotonic clock when a world begins.
+const BOOT: i64 = 1_000;
+
+fn hour_long(world: &World) -> (Pairing, Joined) {
+    let pairing = world.desktop(9).share(world, &terms().valid_for(HOUR as u64).unwrap());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    (pairing, joined)
+}
+
+fn streams(guard: &mut Guard, now: Now) -> Result<(), Denial> {
+    guard.permit(Op::StreamOutput, now, || ())
+}
+
+#[test]
+fn a_stream_ends_by_either_clock() {
+    for (last_second, end) in [
+        (at(START + HOUR - 1, BOOT + HOUR - 1), at(START + HOUR, BOOT + HOUR)),
+        // the wall clock runs ahead, or stands still
+        (at(START + HOUR - 1, BOOT + 1), at(START + HOUR, BOOT + 1)),
+        (at(START, BOOT + HOUR - 1), at(START, BOOT + HOUR)),
+    ] {
+        let (_, mut joined) = hour_long(&World::new());
+        assert_eq!(streams(&mut joined.guard, last_second), Ok(()));
+        assert_eq!(joined.guard.time_left(last_second), Duration::seconds(1));
+        assert_eq!(joined.guard.time_left(end), Duration::ZERO);
+        assert_eq!(streams(&mut joined.guard, end), Err(Denial::CredentialExpired));
+    }
+}
+
+#[test]
+fn an_attach_ends_by_either_clock() {
+    for end in [at(START + HOUR, BOOT + HOUR), at(START + HOUR, BOOT + 1), at(START, BOOT + HOUR)] {
+        let mut world = World::new();
+        let (_, joined) = hour_long(&world);
+        world.now = Now::new(end.wall - Duration::SECOND, end.monotonic - Duration::SECOND);
+        assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+        world.now = end;
+        let refusal = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
+        assert_eq!(refusal, Refusal::told(Denial::CredentialExpired, Status::Expired));
+    }
+}
+
+#[test]
+fn a_wall_clock_set_back_revives_nothing_at_the_gate() {
+    let mut world = World::new();
+    let (_, joined) = hour_long(&world);
+    let unused = world.desktop(9).share(&world, &terms());
+    world.pass(HOUR);
+    world.gate.settle(world.now).unwrap();
+    for back in [1, HOUR, 24 * HOUR, YEAR] {
+        world.now = Now::new(world.now.wall - Duration::seconds(back), world.now.monotonic);
+        assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
+        assert!(world.join(&unused.link, &phone(3)).is_err());
+        assert!(world.list().iter().all(|listing| listing.state == ListingState::Expired));
+    }
+}
+
+#[test]
+fn a_wall_clock_set_back_revives_no_stream() {
+    let (_, mut joined) = hour_long(&World::new());
+    assert_eq!(streams(&mut joined.guard, at(START + HOUR, BOOT + HOUR)), Err(Denial::CredentialExpired));
+    let back = streams(&mut joined.guard, at(START, BOOT + HOUR + 1));
+    assert_eq!(back, Err(Denial::CredentialExpired));
+}
+
+#[test]
+fn a_stream_that_a_forward_jump_ended_stays_ended() {
+    let (_, mut joined) = hour_long(&World::new());
+    assert_eq!(streams(&mut joined.guard, at(START + YEAR, BOOT + 1)), Err(Denial::CredentialExpired));
+    // The jump is undone a second later, long before the hour is over.
+    let back = at(START + 2, BOOT + 2);
+    assert_eq!(streams(&mut joined.guard, back), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.check(back), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.time_left(back), Duration::ZERO);
+    assert_eq!(streams(&mut joined.guard.fork(), back), Err(Denial::CredentialExpired));
+}
+
+#[test]
+fn a_wall_clock_set_back_does_not_stop_time() {
+    let mut world = World::new();
+    let (_, joined) = hour_long(&world);
+    // Set back by ten minutes every minute, for an hour.
+    for _ in 0..59 {
+        world.now =
+            Now::new(world.now.wall - Duration::minutes(10), world.now.monotonic + Duration::minutes(1));
+        assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+    }
+    world.now = Now::new(world.now.wall - Duration::minutes(10), world.now.monotonic + Duration::minutes(1));
+    let refusal = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
+    assert_eq!(refusal.denial, Denial::CredentialExpired);
+}
+
+#[test]
+fn a_jump_of_a_year_forward_ends_everything_and_is_not_undone_by_itself() {
+    let mut world = World::new();
+    let (_, joined) = hour_long(&world);
+    let desktop = world.desktop(9);
+    let open = desktop.share(&world, &terms());
+    world.now = at(START + YEAR, BOOT + 1);
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
+    assert!(world.join(&open.link, &phone(3)).is_err());
+    // Back again: the agent goes on from where it was.
+    world.now = at(START + 2, BOOT + 2);
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
+    assert!(world.join(&open.link, &phone(3)).is_err());
+    let refused = desktop.lodge(&world, &desktop.mint(&world, &terms()));
+    let Err(Denial::ClockSkew { agent_time }) = refused else { panic!("{refused:?}") };
+    assert_eq!(agent_time, seconds((START + YEAR + 1) as u64));
+    // With the agent's own time a desktop can share all the same.
+    let pairing =
+        desktop.issuer.pair(session(SESSION), &terms(), agent_time, &mut rand::rngs::OsRng).unwrap();
+    desktop.lodge(&world, &pairing).unwrap();
+    let mut joined = world.join(&pairing.link, &phone(4)).unwrap();
+    assert_eq!(streams(&mut joined.guard, world.now), Ok(()));
+    world.now = at(START + 2, BOOT + 2 + limits::DEFAULT_CREDENTIAL_LIFETIME as i64);
+    assert_eq!(streams(&mut joined.guard, world.now), Err(Denial::CredentialExpired));
+    assert!(world.attach(&phone(4), &joined.credential, OpSet::EMPTY).is_err());
+}
+
+#[test]
+fn a_jump_of_a_year_back_lengthens_nothing() {
+    let mut world = World::new();
+    let (pairing, mut joined) = hour_long(&world);
+    world.now = at(START - YEAR, BOOT + 1);
+    assert_eq!(streams(&mut joined.guard, world.now), Ok(()));
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+    world.now = at(START - YEAR + 300, BOOT + 300);
+    let late = world.join(&pairing.link, &phone(3)).unwrap_err();
+    assert_eq!(late.denial, Denial::TicketClaimed, "the ticket's lifetime is over: no contest");
+    world.now = at(START - YEAR + HOUR, BOOT + HOUR);
+    assert_eq!(streams(&mut joined.guard, world.now), Err(Denial::CredentialExpired));
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
+}
+
+#[test]
+fn dates_at_the_edges_do_no_harm() {
+    for wall in [-62_135_596_800, -1, 0, 253_402_300_799] {
+        let mut world = World::new();
+        let (_, mut joined) = hour_long(&world);
+        world.now = at(wall, BOOT + HOUR);
+        assert_eq!(streams(&mut joined.guard, world.now), Err(Denial::CredentialExpired));
+        assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
+    }
+    let mut world = World::new();
+    world.now = at(253_402_300_799, BOOT);
+    let pairing = world.desktop(9).share(&world, &terms());
+    assert!(world.join(&pairing.link, &phone(2)).is_err(), "nothing can live past the last date");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever the wall clock does: a credential ends at the latest when its lifetime has passed by
+    /// the monotonic clock, and once an attach found it expired it stays expired.
+    #[test]
+    fn no_walk_of_the_wall_clock_lengthens_a_credential(
+        steps in proptest::collection::vec((-2 * HOUR..2 * HOUR, 0..900_i64), 1..16)
+    ) {
+        let mut world = World::new();
+        let (_, mut joined) = hour_long(&world);
+        let begin = world.now.monotonic;
+        let (mut attach_expired, mut stream_expired) = (false, false);
+        for (wall, monotonic) in steps {
+            world.now = Now::new(
+                world.now.wall + Duration::seconds(wall),
+                world.now.monotonic + Duration::seconds(monotonic),
+            );
+            let over = world.now.monotonic - begin >= Duration::seconds(HOUR);
+            let attached = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok();
+            prop_assert!(!(attached && (over || attach_expired)));
+            attach_expired |= !attached;
+            let streamed = streams(&mut joined.guard, world.now).is_ok();
+            prop_assert!(!(streamed && (over || stream_expired)));
+            stream_expired |= !streamed;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The shape of the source: who may import whom, how long a file may be, which file owns which crate.
+//! What the compiler does not check and a reviewer would have to.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules from bottom to top. A module imports from rows below its own and from nowhere else, so
+/// there is no circle.
+const ROWS: [&[&str]; 9] = [
+    &["limits", "secret", "status"],
+    &["error"],
+    &["agent_url", "clock", "codec", "op"],
+    &["id", "key", "token"],
+    &["caveat", "noise", "ticket"],
+    &["credential", "denial", "link", "wire"],
+    &["audit", "guard", "issuer", "policy", "qr", "redeem"],
+    &["ledger"],
+    &["gate"],
+];
+
+/// A third-party crate and the modules that may name it. What is not listed may be named anywhere.
+const OWNERS: [(&str, &[&str]); 15] = [
+    ("base64", &["codec"]),
+    ("biscuit_auth", &["credential", "policy"]),
+    ("ciborium_ll", &["codec"]),
+    ("curve25519_dalek", &["key"]),
+    ("ed25519_dalek", &["key"]),
+    ("hkdf", &["ticket"]),
+    ("prost", &["credential"]),
+    ("qrcode", &["qr"]),
+    ("rand_core", &["credential", "gate", "issuer", "key", "noise", "redeem", "secret", "ticket"]),
+    ("regex", &["policy"]),
+    ("sha2", &["link", "ticket"]),
+    ("snow", &["noise"]),
+    ("subtle", &["secret", "token"]),
+    ("thiserror", &["denial", "error", "status"]),
+    ("time", &["clock", "gate", "guard", "policy"]),
+];
+
+const MOST_CODE_LINES: usize = 800;
+
+/// Words that would mean a clock, a socket, a file, ambient randomness or a terminal.
+const OUTSIDE_WORLD: [&str; 16] = [
+    "Instant::now",
+    "OffsetDateTime::now",
+    "OsRng",
+    "SystemTime",
+    "TcpStream",
+    "UdpSocket",
+    "dbg!",
+    "eprintln!",
+    "from_entropy",
+    "getrandom",
+    "println!",
+    "std::env",
+    "std::fs",
+    "std::process",
+    "thread::sleep",
+    "thread_rng",
+];
+
+struct File {
+    path: PathBuf,
+    /// The module directly under the crate's root.
+    module: String,
+    /// Without comments, blank lines and the tests at its end.
+    code: Vec<String>,
+}
+
+fn source_files() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    let files = paths.into_iter().filter(|path| path.file_name().unwrap() != "tests.rs").map(|path| {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let module = relative.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+        let code = code_lines(&fs::read_to_string(&path).unwrap());
+        File { path, module, code }
+    });
+    files.collect()
+}
+
+fn walk(directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+fn code_lines(text: &str) -> Vec<String> {
+    let end = ["\n#[cfg(test)]\nmod ", "\n#[cfg(test)]\npub(crate) mod ", "\n#[cfg(all(test"]
+        .iter()
+        .filter_map(|start| text.find(start))
+        .min()
+        .unwrap_or(text.len());
+    let lines = text[..end].lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//")).map(str::to_owned).collect()
+}
+
+/// The first path segments after each `prefix` that begins a path, also inside braces.
+fn named_after(code: &[String], prefix: &str) -> BTreeSet<String> {
+    let text = code.join("\n");
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices(prefix) {
+        let begins = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let rest = &text[at + prefix.len()..];
+        if begins {
+            assert!(!rest.starts_with('{'), "write one `use` for each module: {}", &rest[..rest.len().min(40)]);
+            found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+fn row_of(module: &str) -> usize {
+    let row = ROWS.iter().position(|row| row.contains(&module));
+    row.unwrap_or_else(|| panic!("give module `{module}` a row in tests/structure.rs"))
+}
+
+#[test]
+fn every_module_imports_only_from_rows_below_its_own() {
+    let mut upward = Vec::new();
+    for file in source_files().iter().filter(|file| file.module != "lib") {
+        for import in named_after(&file.code, "crate::") {
+            if import != file.module && row_of(&import) >= row_of(&file.module) {
+                upward.push(format!("{} imports {import}", file.path.display()));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn every_row_is_needed_and_every_module_exists() {
+    let files = source_files();
+    let modules: BTreeSet<&str> = files.iter().map(|file| file.module.as_str()).collect();
+    for module in ROWS.concat() {
+        assert!(modules.contains(module), "no module `{module}`");
+    }
+    // Each module stands as low as its imports let it.
+    let mut lowest: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.module != "lib") {
+        let imports = named_after(&file.code, "crate::").into_iter().filter(|import| *import != file.module);
+        let row = imports.map(|import| row_of(&import) + 1).max().unwrap_or(0);
+        let entry = lowest.entry(&file.module).or_default();
+        *entry = (*entry).max(row);
+    }
+    for (module, row) in lowest {
+        assert_eq!(row_of(module), row, "`{module}` belongs into row {row}");
+    }
+}
+
+#[test]
+fn every_third_party_crate_stays_with_its_owner() {
+    let mut strays = Vec::new();
+    for file in &source_files() {
+        let text = file.code.join("\n");
+        for (name, owners) in OWNERS {
+            let named = text.match_indices(&format!("{name}::")).any(|(at, _)| {
+                !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+            });
+            if named && !owners.contains(&file.module.as_str()) {
+                strays.push(format!("{} names {name}", file.path.display()));
+            }
+        }
+    }
+    assert!(strays.is_empty(), "{strays:#?}");
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_hold() {
+    for file in source_files() {
+        assert!(file.code.len() <= MOST_CODE_LINES, "{}: {} lines", file.path.display(), file.code.len());
+    }
+}
+
+#[test]
+fn the_crate_root_holds_no_logic() {
+    let root = source_files().into_iter().find(|file| file.module == "lib").unwrap();
+    assert!(!root.code.iter().any(|line| line.contains("fn ") || line.contains("impl ")));
+}
+
+#[test]
+fn nothing_reads_a_clock_a_file_or_the_systems_randomness() {
+    for file in source_files() {
+        for word in OUTSIDE_WORLD {
+            let line = file.code.iter().find(|line| line.contains(word));
+            assert!(line.is_none(), "{}: {line:?}", file.path.display());
+        }
+    }
+}
+
+#[test]
+fn there_is_no_unsafe_code_and_no_note_to_self() {
+    let root = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    assert!(root.contains("#![forbid(unsafe_code)]"));
+    for file in source_files() {
+        let text = fs::read_to_string(&file.path).unwrap();
+        for note in ["TODO", "FIXME", "XXX", "HACK"] {
+            assert!(!text.contains(note), "{}: {note}", file.path.display());
+        }
+    }
+}
