@@ -486,7 +486,9 @@ fn any_url() -> impl Strategy<Value = String> {
     let host = prop_oneof![
         4 => "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\\.[a-z0-9]{1,12}){0,4}\\.[a-z]{2,10}",
         1 => any::<std::net::Ipv4Addr>().prop_map(|address| address.to_string()),
-        1 => any::<std::net::Ipv6Addr>().prop_map(|address| format!("[{address}]")),
+        1 => any::<std::net::Ipv6Addr>()
+            .prop_filter("has an IPv4 spelling", |address| address.to_ipv4_mapped().is_none())
+            .prop_map(|address| format!("[{address}]")),
     ];
     let port = prop_oneof![Just(String::new()), (1..=u16::MAX).prop_map(|port| format!(":{port}"))];
     let path = prop_oneof![Just(String::new()), "(/[A-Za-z0-9_~-]{1,20}){1,3}"];
