@@ -9,7 +9,7 @@ use biscuit_auth::macros::biscuit;
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey};
 use ed25519_dalek::{Signature, VerifyingKey};
 use prost::Message;
-use sessioncap::{Caveat, Credential, Op, OpSet, POLICY, SessionId};
+use sessioncap::{Caveat, Credential, OpSet, POLICY, SessionId};
 
 use crate::world::{Phone, World};
 
@@ -98,7 +98,7 @@ fn operations() -> BTreeSet<Term> {
 pub struct Presented {
     bytes: Vec<u8>,
     root: PublicKey,
-    facts: AuthorizerBuilder,
+    facts: Facts,
     policy: AuthorizerBuilder,
     token: Biscuit,
     root_key: VerifyingKey,
@@ -118,7 +118,7 @@ impl Presented {
         let root = PublicKey::from_bytes(world.issuer.public().as_bytes(), Algorithm::Ed25519).unwrap();
         Self {
             token: Biscuit::from(&bytes, root).unwrap(),
-            facts: facts(world, phone),
+            facts: Facts::new(world, phone),
             policy: AuthorizerBuilder::new().set_limits(limits()).code(POLICY).unwrap(),
             root_key: VerifyingKey::from_bytes(world.issuer.public().as_bytes()).unwrap(),
             signed: signed(&bytes),
@@ -130,12 +130,13 @@ impl Presented {
     /// Parse, verify, authorize with the same policy text and the same facts.
     pub fn authorize_with_text(&self) -> usize {
         let token = Biscuit::from(&self.bytes, self.root).unwrap();
-        let authorizer = self.facts.clone().code(POLICY).unwrap();
+        let authorizer =
+            self.facts.state(AuthorizerBuilder::new().set_limits(limits())).code(POLICY).unwrap();
         authorizer.build(&token).unwrap().authorize().unwrap()
     }
 
-    /// The least that any Biscuit verifier does: its signatures, and one run of a policy that was
-    /// parsed before over a token that was parsed before.
+    /// The least that any Biscuit verifier does: the signatures with their messages at hand, and one
+    /// run of a policy that was parsed before, over a token that was parsed before.
     pub fn signatures_and_one_run(&self) -> usize {
         self.signatures();
         self.one_run()
@@ -150,7 +151,7 @@ impl Presented {
     }
 
     pub fn one_run(&self) -> usize {
-        let authorizer = self.facts.clone().merge(self.policy.clone());
+        let authorizer = self.facts.state(self.policy.clone());
         authorizer.build(&self.token).unwrap().authorize().unwrap()
     }
 
@@ -164,30 +165,51 @@ fn limits() -> AuthorizerLimits {
     AuthorizerLimits { max_facts: 2_000, max_iterations: 100, max_time: Duration::from_secs(2) }
 }
 
-fn facts(world: &World, phone: &Phone) -> AuthorizerBuilder {
-    let credential = Credential::parse(&phone.credential).unwrap();
-    let epoch = credential.caveats().find_map(|(_, caveat)| match caveat {
-        Caveat::Epoch(epoch) => i64::try_from(epoch).ok(),
-        _ => None,
-    });
-    let bytes = |bytes: &[u8]| Term::Bytes(bytes.to_vec());
-    let (id, ticket) = (credential.id(), credential.ticket());
-    let (id, ticket) = (bytes(id.as_bytes()), bytes(ticket.as_bytes()));
-    let peer = bytes(phone.key.public().as_bytes());
-    let agent = bytes(world.agent.public().as_bytes());
-    let mut facts = vec![
-        fact("agent", &[agent, Term::Str(world.url.to_string())]),
-        fact("session", &[Term::Str(phone.session.to_string())]),
-        fact("peer", &[peer.clone()]),
-        fact("epoch", &[Term::Integer(epoch.unwrap())]),
-        fact("time", &[Term::Date(world.now.timestamp().seconds())]),
-        fact("live", &[id, ticket.clone(), peer.clone()]),
-        fact("redeemed", &[ticket, peer]),
-    ];
-    let operations = OpSet::COMPANION.iter().map(Op::name);
-    facts.extend(operations.map(|name| fact("operation", &[Term::Str(name.to_owned())])));
-    let builder = AuthorizerBuilder::new().set_limits(limits());
-    facts.into_iter().try_fold(builder, AuthorizerBuilder::fact).unwrap()
+/// What the agent knows, stated anew for each request.
+struct Facts {
+    agent: [u8; 32],
+    url: String,
+    session: String,
+    peer: [u8; 32],
+    epoch: i64,
+    time: u64,
+    credential: [u8; 16],
+    ticket: [u8; 16],
+}
+
+impl Facts {
+    fn new(world: &World, phone: &Phone) -> Self {
+        let credential = Credential::parse(&phone.credential).unwrap();
+        let epoch = credential.caveats().find_map(|(_, caveat)| match caveat {
+            Caveat::Epoch(epoch) => i64::try_from(epoch).ok(),
+            _ => None,
+        });
+        Self {
+            agent: *world.agent.public().as_bytes(),
+            url: world.url.to_string(),
+            session: phone.session.to_string(),
+            peer: *phone.key.public().as_bytes(),
+            epoch: epoch.unwrap(),
+            time: world.now.timestamp().seconds(),
+            credential: *credential.id().as_bytes(),
+            ticket: *credential.ticket().as_bytes(),
+        }
+    }
+
+    fn state(&self, builder: AuthorizerBuilder) -> AuthorizerBuilder {
+        let bytes = |bytes: &[u8]| Term::Bytes(bytes.to_vec());
+        let text = |text: &str| Term::Str(text.to_owned());
+        let mut facts = Vec::with_capacity(12);
+        facts.push(fact("agent", &[bytes(&self.agent), text(&self.url)]));
+        facts.push(fact("session", &[text(&self.session)]));
+        facts.extend(OpSet::COMPANION.iter().map(|op| fact("operation", &[text(op.name())])));
+        facts.push(fact("peer", &[bytes(&self.peer)]));
+        facts.push(fact("epoch", &[Term::Integer(self.epoch)]));
+        facts.push(fact("time", &[Term::Date(self.time)]));
+        facts.push(fact("live", &[bytes(&self.credential), bytes(&self.ticket), bytes(&self.peer)]));
+        facts.push(fact("redeemed", &[bytes(&self.ticket), bytes(&self.peer)]));
+        facts.into_iter().try_fold(builder, AuthorizerBuilder::fact).unwrap()
+    }
 }
 
 /// Biscuit specification, signature version 0: the block, the next key's algorithm, the next key.
