@@ -1,0 +1,94 @@
+//! This crate beside what it is built from and what it replaces, in one run on one machine.
+//!
+//! ```text
+//! cargo bench --bench versus                    every row but the holder build, about five minutes
+//! cargo bench --bench versus -- permit mint     the rows of these groups
+//! VERSUS_LIVE=1000000 cargo bench ...           a million live credentials instead of 100,000
+//! VERSUS_ROUNDS=501 cargo bench ...             more pairs of slices than 201
+//! VERSUS_TIMES=1 cargo bench ...                absolute times as well
+//! cargo bench --bench versus -- holder          crates and bytes of the phone's build
+//! ```
+//!
+//! A row is a ratio: our time over the peer's, the median over many pairs of slices that follow each
+//! other (`versus/sample.rs`), with the quartiles. Absolute times differ between machines; the ratios
+//! are what the budgets are set for.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark")]
+#![allow(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
+
+#[path = "versus/admission.rs"]
+mod admission;
+#[path = "versus/counting.rs"]
+mod counting;
+#[path = "versus/frame.rs"]
+mod frame;
+#[path = "versus/handshake.rs"]
+mod handshake;
+#[path = "versus/holder.rs"]
+mod holder;
+#[path = "versus/ledger.rs"]
+mod ledger;
+#[path = "versus/plain.rs"]
+mod plain;
+#[path = "versus/report.rs"]
+mod report;
+#[path = "versus/sample.rs"]
+mod sample;
+#[path = "versus/world.rs"]
+mod world;
+
+use report::Report;
+use world::World;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+fn main() {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runs = |group: &str| match wanted.is_empty() {
+        true => group != "holder",
+        false => wanted.iter().any(|wanted| wanted == group),
+    };
+    let rounds = number("VERSUS_ROUNDS", 201);
+    let live = number("VERSUS_LIVE", 100_000);
+    let mut report = Report::default();
+
+    let world = World::new();
+    let mut guard = frame::guard(&world);
+    if runs("permit") {
+        frame::permit(&mut report, rounds, &mut guard, world.now);
+    }
+    if runs("admit") {
+        admission::cold(&mut report, rounds);
+    }
+    if runs("redeem") {
+        handshake::redemption(&mut report, rounds);
+    }
+    if runs("transport") {
+        frame::transport(&mut report, rounds, &mut guard, &world);
+    }
+    if runs("mint") {
+        handshake::mint(&mut report, rounds);
+    }
+    if runs("warm") {
+        admission::warm(&mut report, rounds);
+    }
+    if runs("memory") {
+        ledger::memory(&mut report);
+    }
+    if runs("ledger") {
+        eprintln!("pairing {live} phones");
+        let many = World::new();
+        let mut guards = many.populate_connected(live);
+        frame::flatness(&mut report, rounds, &mut guard, &mut guards, world.now);
+        ledger::growth(&mut report, rounds, &many, live);
+    }
+    if runs("holder") {
+        holder::build(&mut report);
+    }
+    report.print(std::env::var_os("VERSUS_TIMES").is_some());
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}

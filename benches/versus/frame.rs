@@ -1,0 +1,184 @@
+//! What a frame costs: the permit, alone and around an encryption.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use sessioncap::{Guard, Now, Op};
+use time::{Duration, OffsetDateTime};
+
+use crate::handshake;
+use crate::report::{Budget, Report};
+use crate::sample::{Side, compare, repeat};
+use crate::world::World;
+
+const OPS: [Op; 5] =
+    [Op::ReadMetadata, Op::StreamOutput, Op::SendInput, Op::Detach, Op::ReceiveNotifications];
+
+/// `guard.permit` beside what agents do today, on the same thread in alternating slices.
+///
+/// Today: the request is parsed JSON, its `method` member is looked up, and the string is matched
+/// with thirteen names; parsing is not counted. The requests come in a random order that no branch
+/// predictor learns, as from many connections. The permit has no branch that depends on the
+/// operation, so it needs no such order. The second row is the other extreme, the same method over
+/// and over. All inputs and results go through `black_box`.
+pub fn permit(report: &mut Report, rounds: usize, guard: &mut Guard, now: Now) {
+    report.section("guard.permit for each frame");
+    let requests: Vec<Value> = REQUESTS.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let order = random_order(13);
+    let today = || in_order(&order, |at| classify(black_box(&requests[at])));
+    let compared = compare(rounds, permits(guard, now), today());
+    let row = "permit / method looked up in the parsed request and matched";
+    report.compared(row, compared, Budget::AtMost(0.5));
+    let attach = &requests[6];
+    let same_method = repeat(|| classify(black_box(attach)));
+    let compared = compare(rounds, permits(guard, now), same_method);
+    report.compared("permit / the same, one method over and over", compared, Budget::Information);
+    let names: Vec<&str> = requests.iter().map(|request| request["method"].as_str().unwrap()).collect();
+    let bare_match = in_order(&order, |at| match_name(black_box(names[at])));
+    let compared = compare(rounds, permits(guard, now), bare_match);
+    report.compared("permit / the match alone, without the lookup", compared, Budget::Information);
+    let compared = compare(rounds, repeat(|| black_box(read_clocks())), today());
+    report.compared("(reading both clocks, which the caller does / the same)", compared, Budget::Information);
+}
+
+/// The same permit while few and many other credentials are live and connected.
+pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &mut [Guard], now: Now) {
+    report.section(&format!("guard.permit among {} connected credentials", among.len()));
+    let middle = among.len() / 2;
+    let compared = compare(rounds, permits(&mut among[middle], now), permits(alone, now));
+    report.compared("one of many / the only one", compared, Budget::AtMost(1.1));
+    let mut at = 0;
+    let each_in_turn = repeat(|| {
+        // a large odd step, so that the next guard is never in the cache by its place alone
+        at = (at + 7_919) % among.len();
+        among[at].permit(black_box(Op::StreamOutput), black_box(now), || black_box(1))
+    });
+    let compared = compare(rounds, each_in_turn, permits(alone, now));
+    report.compared("another one each time, out of cache / the only one", compared, Budget::Information);
+}
+
+/// 4 KiB of output: permitted and encrypted, beside encrypted.
+pub fn transport(report: &mut Report, rounds: usize, guard: &mut Guard, world: &World) {
+    report.section("guarded transport, frames of 4 KiB");
+    let plaintext = vec![0x5a_u8; 4_096];
+    let (mut channel, mut raw) = (handshake::channel(&world.agent), handshake::raw_transport());
+    let (mut frame, mut message) = (Vec::new(), vec![0; 4_096 + 16]);
+    let now = world.now;
+    let ours = repeat(|| {
+        guard
+            .permit(Op::StreamOutput, black_box(now), || {
+                channel.seal_into(black_box(&plaintext), &mut frame).unwrap();
+            })
+            .unwrap();
+        black_box(frame.len())
+    });
+    let peer = repeat(|| black_box(raw.write_message(black_box(&plaintext), &mut message).unwrap()));
+    let compared = compare(rounds, ours, peer).inverted();
+    report.compared("throughput: permit + seal / snow write_message", compared, Budget::AtLeast(0.97));
+}
+
+/// One operation for each slice, all in turn.
+fn permits(guard: &mut Guard, now: Now) -> Side<'_> {
+    let mut turn = 0;
+    Box::new(move |times| {
+        turn += 1;
+        let op = OPS[turn % OPS.len()];
+        let start = Instant::now();
+        for _ in 0..times {
+            let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
+            black_box(permitted.is_ok());
+        }
+        start.elapsed()
+    })
+}
+
+fn in_order<'a, O>(order: &'a [u8], mut operation: impl FnMut(usize) -> O + 'a) -> Side<'a> {
+    let mut next = 0;
+    repeat(move || {
+        next = (next + 1) & (ORDER - 1);
+        operation(usize::from(order[next]))
+    })
+}
+
+/// Longer than what a branch predictor keeps, a power of two so that going around
+/// costs nothing, and small enough for the first cache.
+const ORDER: usize = 1 << 14;
+
+fn random_order(choices: u8) -> Vec<u8> {
+    let mut rng = StdRng::seed_from_u64(1);
+    (0..ORDER).map(|_| rng.gen_range(0..choices)).collect()
+}
+
+/// What an agent has to do itself before it can ask.
+fn read_clocks() -> Now {
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    let elapsed = START.with(Instant::elapsed);
+    let nanoseconds = i64::try_from(elapsed.as_nanos()).unwrap();
+    Now::new(OffsetDateTime::now_utc(), Duration::nanoseconds(nanoseconds))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Attest,
+    Attach,
+    Exec,
+    Health,
+    List,
+    Logs,
+    AttachSession,
+    CloseSession,
+    CreateSession,
+    ListRecipes,
+    ListSessions,
+    ReplaySession,
+    ResizeSession,
+}
+
+fn classify(request: &Value) -> Option<Method> {
+    match_name(request.get("method")?.as_str()?)
+}
+
+fn match_name(name: &str) -> Option<Method> {
+    match name {
+        "attest" => Some(Method::Attest),
+        "attach" => Some(Method::Attach),
+        "exec" => Some(Method::Exec),
+        "health" => Some(Method::Health),
+        "list" => Some(Method::List),
+        "logs" => Some(Method::Logs),
+        "shell.attach_session" => Some(Method::AttachSession),
+        "shell.close_session" => Some(Method::CloseSession),
+        "shell.create_session" => Some(Method::CreateSession),
+        "shell.list_recipes" => Some(Method::ListRecipes),
+        "shell.list_sessions" => Some(Method::ListSessions),
+        "shell.replay_session" => Some(Method::ReplaySession),
+        "shell.resize_session" => Some(Method::ResizeSession),
+        _ => None,
+    }
+}
+
+const REQUESTS: [&str; 13] = [
+    r#"{"method":"attest","nonce":"7b0c"}"#,
+    r#"{"method":"attach","cmd":["bash"]}"#,
+    r#"{"method":"exec","cmd":["ls","-l"],"timeout_secs":10}"#,
+    r#"{"method":"health"}"#,
+    r#"{"method":"list"}"#,
+    r#"{"method":"logs","id":"web"}"#,
+    r#"{"method":"shell.attach_session","id":"3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55","tail":true}"#,
+    r#"{"method":"shell.close_session","id":"3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55"}"#,
+    r#"{"method":"shell.create_session","name":"build","command":"make","cwd":"/src"}"#,
+    r#"{"method":"shell.list_recipes"}"#,
+    r#"{"method":"shell.list_sessions"}"#,
+    r#"{"method":"shell.replay_session","id":"3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55"}"#,
+    r#"{"method":"shell.resize_session","id":"3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55","cols":80,"rows":24}"#,
+];
+
+/// A guard that a fresh phone holds.
+pub fn guard(world: &World) -> Guard {
+    world.redeem_one().activate(world.now).unwrap()
+}

@@ -1,0 +1,142 @@
+//! The bare Noise handshake of snow, as an agent runs it today, and ours beside it.
+
+use rand::RngCore;
+use rand::rngs::OsRng;
+use sessioncap::noise::{Channel, Initiator, PROTOCOL_NAME, Responder};
+use sessioncap::{AgentSecretKey, HolderSecretKey, Pairing};
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState, TransportState};
+
+use crate::report::{Budget, Report};
+use crate::sample::{compare, consume, repeat};
+use crate::world::World;
+
+const MAX_MESSAGE: usize = 65_535;
+
+/// A whole redemption at the agent beside a handshake with payloads of the same sizes: build the
+/// responder, read message 1, write message 2, split. Each operation of either side has a fresh
+/// ticket and a fresh phone, and both read the same kind of message; the peer writes into a buffer
+/// that it keeps.
+pub fn redemption(report: &mut Report, rounds: usize) {
+    report.section("redemption at the agent, memory ledger");
+    let world = World::new();
+    let payload = vec![0; reply_size(&world)];
+    let handshake = || {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let payload = &payload;
+        let agent = &world.agent;
+        consume(
+            || world.fresh_redemption(),
+            move |message| raw_respond(agent, &message, payload, &mut buffer),
+        )
+    };
+    let whole = consume(|| world.fresh_redemption(), |message| world.respond(&message));
+    let compared = compare(rounds, whole, handshake());
+    report.compared("read, admit, reply / snow IK responder", compared, Budget::AtMost(1.4));
+    let read = |message: Vec<u8>| Responder::read(&world.agent, &message, &mut OsRng).unwrap();
+    let noise = consume(|| world.fresh_redemption(), |message| read(message).next.reply(&payload).unwrap());
+    let compared = compare(rounds, noise, handshake());
+    report.compared("read, reply alone / the same", compared, Budget::Information);
+    let admit = consume(
+        || read(world.fresh_redemption()),
+        |received| world.admit(received.peer.as_bytes(), &received.payload),
+    );
+    let compared = compare(rounds, admit, handshake());
+    report.compared("admit alone / the same", compared, Budget::Information);
+    let activate = consume(|| world.redeem_one(), |guard| guard.activate(world.now).unwrap());
+    let compared = compare(rounds, activate, handshake());
+    report.compared("activation, at the first frame / the same", compared, Budget::Information);
+}
+
+/// What a desktop does beside one plain mint of the same authority block.
+pub fn mint(report: &mut Report, rounds: usize) {
+    report.section("mint, ticket and link at the desktop");
+    let world = World::new();
+    let session = world.next_session();
+    let mut link = || {
+        let Pairing { link, .. } = world.pair(session.clone());
+        link.to_https(&sessioncap::LinkHost::Agent).unwrap()
+    };
+    let plain = crate::plain::Mint::new(&world, &session);
+    let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_macro()));
+    report.compared("pair + link / biscuit! macro, built and serialized", compared, Budget::AtMost(2.0));
+    let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_text()));
+    report.compared("pair + link / the same from text with parameters", compared, Budget::Information);
+}
+
+fn reply_size(world: &World) -> usize {
+    let received = Responder::read(&world.agent, &world.fresh_redemption(), &mut OsRng).unwrap();
+    world.admit(received.peer.as_bytes(), &received.payload).reply.len()
+}
+
+/// Our channel after a handshake.
+pub fn channel(agent: &AgentSecretKey) -> Channel {
+    let phone = HolderSecretKey::generate(&mut OsRng);
+    let started = Initiator::start(&phone, &agent.public(), b"", &mut OsRng).unwrap();
+    Responder::read(agent, &started.message, &mut OsRng).unwrap().next.reply(b"").unwrap().channel
+}
+
+/// snow's transport after a handshake.
+pub fn raw_transport() -> TransportState {
+    let agent = AgentSecretKey::generate(&mut OsRng);
+    raw_respond(&agent, &raw_message_1(&agent, 0), b"", &mut vec![0; MAX_MESSAGE]).1
+}
+
+fn raw_respond(
+    agent: &AgentSecretKey,
+    message: &[u8],
+    payload: &[u8],
+    buffer: &mut [u8],
+) -> (usize, TransportState) {
+    let mut state = builder().local_private_key(agent.expose_bytes()).unwrap().build_responder().unwrap();
+    state.read_message(message, buffer).unwrap();
+    assert_eq!(state.get_remote_static().map(<[u8]>::len), Some(32));
+    let len = state.write_message(payload, buffer).unwrap();
+    (len, state.into_transport_mode().unwrap())
+}
+
+fn raw_message_1(agent: &AgentSecretKey, payload: usize) -> Vec<u8> {
+    let agent = agent.public();
+    let mut state: HandshakeState = builder()
+        .local_private_key(&[5; 32])
+        .and_then(|builder| builder.remote_public_key(agent.as_bytes()))
+        .and_then(Builder::build_initiator)
+        .unwrap();
+    let mut message = vec![0; MAX_MESSAGE];
+    let len = state.write_message(&vec![0; payload], &mut message).unwrap();
+    message.truncate(len);
+    message
+}
+
+fn builder<'key>() -> Builder<'key> {
+    Builder::with_resolver(PROTOCOL_NAME.parse().unwrap(), Box::new(Resolver))
+}
+
+/// snow's own primitives with the system's randomness. This crate builds snow without its
+/// generator, so the default resolver has none.
+struct Resolver;
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        OsRng.try_fill_bytes(dest).map_err(|_| snow::Error::Rng)
+    }
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(SystemRandom))
+    }
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}

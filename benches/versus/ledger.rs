@@ -1,0 +1,71 @@
+//! Whether the ledger stays fast and small.
+
+use sessioncap::Guard;
+use time::Duration;
+
+use crate::counting;
+use crate::report::{Budget, Report};
+use crate::sample::{Side, compare, consume};
+use crate::world::{Phone, World};
+
+/// Records in the ledger to compare with.
+const FEW: usize = 1_000;
+
+/// A whole redemption and a whole admission, from message 1 to a live guard, among many records and
+/// among few.
+pub fn growth(report: &mut Report, rounds: usize, many: &World, count: usize) {
+    report.section(&format!("ledger: {count} live credentials beside {FEW}"));
+    let few = World::new();
+    few.populate(FEW);
+    let compared = compare(rounds, redemptions(many), redemptions(&few));
+    report.compared("a whole redemption, many / few", compared, Budget::AtMost(1.3));
+    let compared = compare(rounds, admissions(many), admissions(&few));
+    report.compared("a whole admission, many / few", compared, Budget::AtMost(1.3));
+}
+
+fn redemptions(world: &World) -> Side<'_> {
+    consume(|| world.fresh_redemption(), |message| to_guard(world, &message))
+}
+
+fn admissions(world: &World) -> Side<'_> {
+    let phones: Vec<Phone> = (0..64).map(|_| world.phone()).collect();
+    let mut turn = 0;
+    let message = move || {
+        turn += 1;
+        world.fresh_attach(&phones[turn % phones.len()])
+    };
+    consume(message, |message| to_guard(world, &message))
+}
+
+fn to_guard(world: &World, message: &[u8]) -> Guard {
+    world.respond(message).1.activate(world.now).unwrap()
+}
+
+/// Heap bytes for each credential, as requested from the allocator, beside the credential's own
+/// bytes.
+pub fn memory(report: &mut Report) {
+    const COUNT: usize = 4_000;
+    report.section("memory for each live credential beside its token, bytes");
+    // the first ones fill what is allocated once
+    let world = World::new();
+    let token = world.phone().credential.as_bytes().len() as f64;
+    let each = |bytes: isize| bytes as f64 / COUNT as f64;
+    let redeemed = counting::net(|| world.populate_here(COUNT));
+    // tickets go when nobody can retry them any more; the credentials live on
+    let later = world.now.plus(Duration::minutes(20));
+    let settled = counting::net(|| (0..COUNT).for_each(|_| world.gate.settle(later).unwrap()));
+    let lasting = each(redeemed.requested + settled.requested) - token;
+    report.figure("requested, once its ticket has gone", lasting, Budget::AtMost(400.0));
+    let with_overhead = each(redeemed.usable + settled.usable) - token;
+    report.figure("the same with the allocator's own overhead", with_overhead, Budget::Information);
+    let fresh = each(redeemed.requested) - token;
+    report.figure("requested, with its ticket, for the first 15 minutes", fresh, Budget::Information);
+    let world = World::new();
+    let pending: Vec<_> = (0..COUNT).map(|_| world.redeem_one()).collect();
+    let mut guards = Vec::with_capacity(COUNT);
+    let connected =
+        counting::net(|| guards.extend(pending.into_iter().map(|guard| guard.activate(world.now).unwrap())));
+    let inline = size_of::<Guard>() as f64;
+    report.figure("a guard: its own size", inline, Budget::Information);
+    report.figure("what becoming live frees (-) or takes", each(connected.requested), Budget::Information);
+}

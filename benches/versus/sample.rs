@@ -1,0 +1,105 @@
+//! The sampler: two sides in alternating slices of about two milliseconds, one ratio for each pair of
+//! slices, and the quartiles of those ratios.
+//!
+//! A machine that slows down for a second slows both sides of the same pair, so the ratio holds where
+//! two separate averages would not. The order inside a pair alternates too.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Runs an operation so many times and says how long that took, preparation not counted.
+pub type Side<'a> = Box<dyn FnMut(usize) -> Duration + 'a>;
+
+const SLICE: Duration = Duration::from_millis(2);
+
+/// Two sides compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared {
+    /// Our time over the peer's: lower quartile, median, upper quartile.
+    pub ratio: [f64; 3],
+    /// Median nanoseconds for one operation.
+    pub ours: f64,
+    pub peer: f64,
+}
+
+impl Compared {
+    /// The same comparison as throughput: the peer's time over ours.
+    pub fn inverted(mut self) -> Self {
+        let [low, median, high] = self.ratio;
+        self.ratio = [1.0 / high, 1.0 / median, 1.0 / low];
+        self
+    }
+}
+
+/// Compares two sides in `rounds` pairs of slices.
+pub fn compare(rounds: usize, mut ours: Side<'_>, mut peer: Side<'_>) -> Compared {
+    let (ours_batch, peer_batch) = (calibrate(&mut ours), calibrate(&mut peer));
+    let (mut ratios, mut our_times, mut peer_times) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (our_time, peer_time) = if round % 2 == 0 {
+            let our_time = one(&mut ours, ours_batch);
+            (our_time, one(&mut peer, peer_batch))
+        } else {
+            let peer_time = one(&mut peer, peer_batch);
+            (one(&mut ours, ours_batch), peer_time)
+        };
+        ratios.push(our_time / peer_time);
+        our_times.push(our_time);
+        peer_times.push(peer_time);
+    }
+    let [_, ours, _] = quartiles(our_times);
+    let [_, peer, _] = quartiles(peer_times);
+    Compared { ratio: quartiles(ratios), ours, peer }
+}
+
+/// A side that has nothing to prepare.
+pub fn repeat<'a, O>(mut operation: impl FnMut() -> O + 'a) -> Side<'a> {
+    Box::new(move |times| {
+        let start = Instant::now();
+        for _ in 0..times {
+            black_box(operation());
+        }
+        start.elapsed()
+    })
+}
+
+/// A side that needs something fresh for each operation. What the operation returns is dropped
+/// outside the measured time.
+pub fn consume<'a, I, O>(
+    mut prepare: impl FnMut() -> I + 'a,
+    mut operation: impl FnMut(I) -> O + 'a,
+) -> Side<'a> {
+    Box::new(move |times| {
+        let inputs: Vec<I> = (0..times).map(|_| prepare()).collect();
+        let mut outputs = Vec::with_capacity(times);
+        let start = Instant::now();
+        for input in inputs {
+            outputs.push(operation(black_box(input)));
+        }
+        let elapsed = start.elapsed();
+        black_box(outputs);
+        elapsed
+    })
+}
+
+fn one(side: &mut Side<'_>, times: usize) -> f64 {
+    side(times).as_secs_f64() * 1e9 / times as f64
+}
+
+/// Doubles the number of operations until they fill a slice.
+fn calibrate(side: &mut Side<'_>) -> usize {
+    let mut times = 1;
+    loop {
+        // the first call warms up
+        side(times);
+        if side(times) * 3 / 2 >= SLICE {
+            return times;
+        }
+        times *= 2;
+    }
+}
+
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}

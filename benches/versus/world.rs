@@ -1,0 +1,173 @@
+//! One agent with its gate over a memory ledger, one desktop, and as many phones as asked for. The
+//! quotas are raised; everything else is as an agent would run it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::rngs::OsRng;
+use sessioncap::ledger::MemoryLedger;
+use sessioncap::noise::{Replied, Responder};
+use sessioncap::{
+    Admission, Admitted, AgentContext, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey,
+    DeviceSecretKey, Gate, GateConfig, Guard, HolderSecretKey, Issuer, IssuerSecretKey, Label, Now, OpSet,
+    Pairing, PairingTerms, PendingGuard, Quotas, Redeemed, SessionId,
+};
+use time::{Duration, OffsetDateTime};
+
+/// 29 bytes of host, the length for which the budget is set.
+pub const URL: &str = "wss://agent-4f2a9.fleet.example.org";
+
+/// Credentials of one session, the default quota.
+const PER_SESSION: usize = 8;
+
+/// Everybody is enrolled and every session runs: what an agent looks up there is its own cost.
+struct Context;
+
+impl AgentContext for Context {
+    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
+        true
+    }
+    fn session_is_live(&self, _: &SessionId) -> bool {
+        true
+    }
+    fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
+        true
+    }
+}
+
+pub struct World {
+    pub agent: AgentSecretKey,
+    pub url: AgentUrl,
+    pub issuer_key: IssuerSecretKey,
+    pub issuer: Issuer,
+    pub gate: Gate,
+    pub now: Now,
+    device: DevicePublicKey,
+    paired: AtomicUsize,
+}
+
+/// A phone that was let in once.
+pub struct Phone {
+    pub key: HolderSecretKey,
+    pub session: SessionId,
+    pub credential: CredentialBytes,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let agent = AgentSecretKey::generate(&mut OsRng);
+        let url = AgentUrl::parse(URL).unwrap();
+        let quotas = Quotas {
+            tickets_per_session: u32::MAX,
+            credentials_per_session: u32::MAX,
+            tickets_per_agent: u32::MAX,
+            credentials_per_agent: u32::MAX,
+            connections_per_credential: u32::MAX,
+        };
+        let config = GateConfig::new(agent.public(), [url.clone()]).unwrap().with_quotas(quotas);
+        let gate = Gate::open(config, MemoryLedger::new(), Context);
+        let issuer_key = IssuerSecretKey::generate(&mut OsRng);
+        let issuer = Issuer::new(issuer_key.clone(), agent.public(), url.clone());
+        let device = DeviceSecretKey::generate(&mut OsRng).public();
+        let wall = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
+        let now = Now::new(wall, Duration::seconds(1_000));
+        let registration = issuer.registration(&device, &[7; 32]);
+        gate.register_issuer(&device, &[7; 32], &registration, now).unwrap();
+        Self { agent, url, issuer_key, issuer, gate, now, device, paired: AtomicUsize::new(0) }
+    }
+
+    /// A session id as the consumers have them: a UUID, eight credentials to each.
+    pub fn next_session(&self) -> SessionId {
+        let number = self.paired.fetch_add(1, Ordering::Relaxed) / PER_SESSION;
+        SessionId::new(format!("{number:08x}-5f0b-4a53-9a58-0d6f3c1c9e55")).unwrap()
+    }
+
+    pub fn pair(&self, session: SessionId) -> Pairing {
+        self.issuer.pair(session, &PairingTerms::default(), self.now.timestamp(), &mut OsRng).unwrap()
+    }
+
+    /// An open ticket for the next session.
+    pub fn share(&self) -> Pairing {
+        let pairing = self.pair(self.next_session());
+        self.gate.offer(&self.device, &pairing.offer, self.now).unwrap();
+        pairing
+    }
+
+    /// Message 1 of a fresh phone with a fresh ticket.
+    pub fn fresh_redemption(&self) -> Vec<u8> {
+        let pairing = self.share();
+        let key = HolderSecretKey::generate(&mut OsRng);
+        sessioncap::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap().message
+    }
+
+    /// Message 1 of a phone that comes back.
+    pub fn fresh_attach(&self, phone: &Phone) -> Vec<u8> {
+        let (agent, credential) = (self.agent.public(), &phone.credential);
+        sessioncap::attach(&agent, &phone.key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message
+    }
+
+    /// What the agent does with message 1: read it, decide, write message 2.
+    pub fn respond(&self, message: &[u8]) -> (Replied, PendingGuard) {
+        let received = Responder::read(&self.agent, message, &mut OsRng).unwrap();
+        let admitted = self.admit(received.peer.as_bytes(), &received.payload);
+        (received.next.reply(&admitted.reply).unwrap(), admitted.guard)
+    }
+
+    pub fn admit(&self, peer: &[u8; 32], payload: &[u8]) -> Admitted {
+        match self.gate.admit(peer, payload, self.now, &mut OsRng) {
+            Admission::Admitted(admitted) => admitted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn phone(&self) -> Phone {
+        let session = self.next_session();
+        let pairing = self.pair(session.clone());
+        self.gate.offer(&self.device, &pairing.offer, self.now).unwrap();
+        let key = HolderSecretKey::generate(&mut OsRng);
+        let asking = sessioncap::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap();
+        let (replied, guard) = self.respond(&asking.message);
+        guard.activate(self.now).unwrap();
+        match asking.next.finish(&replied.message).unwrap() {
+            Redeemed::Attached { credential, .. } => Phone { key, session, credential },
+            Redeemed::Waiting { .. } => panic!("no confirmation was asked for"),
+        }
+    }
+
+    /// Redeems `count` tickets, on two threads. Each phone is real: minted, offered, proven, bound.
+    pub fn populate(&self, count: usize) {
+        self.in_two_threads(count, || {
+            drop(self.redeem_one());
+        });
+    }
+
+    /// As [`World::populate`], on this thread.
+    pub fn populate_here(&self, count: usize) {
+        for _ in 0..count {
+            drop(self.redeem_one());
+        }
+    }
+
+    /// As [`World::populate`], with every phone connected.
+    pub fn populate_connected(&self, count: usize) -> Vec<Guard> {
+        self.in_two_threads(count, || self.redeem_one().activate(self.now).unwrap())
+    }
+
+    pub fn redeem_one(&self) -> PendingGuard {
+        let received = Responder::read(&self.agent, &self.fresh_redemption(), &mut OsRng).unwrap();
+        self.admit(received.peer.as_bytes(), &received.payload).guard
+    }
+
+    fn in_two_threads<T: Send>(&self, count: usize, one: impl Fn() -> T + Sync) -> Vec<T> {
+        let run = |count: usize| (0..count).map(|_| one()).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            let half = scope.spawn(|| run(count / 2));
+            let mut all = run(count - count / 2);
+            all.extend(half.join().unwrap());
+            all
+        })
+    }
+}
+
+fn phone_label() -> Label {
+    Label::new("my phone").unwrap()
+}
