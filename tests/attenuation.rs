@@ -43,7 +43,8 @@ fn a_wider_block_has_no_effect() {
     let guard = world.attach(&phone(2), &child, OpSet::ALL).unwrap();
     assert_eq!(guard.ops(), only(Op::StreamOutput));
     assert_eq!(guard.expires_at(), joined.guard.expires_at());
-    let narrowed_then_widened = narrow(&narrow(&child, Some(only(Op::SendInput)), None), Some(OpSet::ALL), None);
+    let narrowed_then_widened =
+        narrow(&narrow(&child, Some(only(Op::SendInput)), None), Some(OpSet::ALL), None);
     let refusal = world.attach(&phone(2), &narrowed_then_widened, OpSet::EMPTY).unwrap_err();
     assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
     world.pass(3_600);
@@ -123,7 +124,8 @@ fn six_narrowings_are_accepted_by_the_agent() {
     let world = World::new();
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     let mut credential = joined.credential;
-    for op in [Op::ReadMetadata, Op::SendInput, Op::Detach, Op::ReceiveNotifications, Op::Resize, Op::Interrupt]
+    for op in
+        [Op::ReadMetadata, Op::SendInput, Op::Detach, Op::ReceiveNotifications, Op::Resize, Op::Interrupt]
     {
         credential = narrow(&credential, Some(OpSet::ALL.without(op)), None);
     }
@@ -155,7 +157,8 @@ fn an_attach_gets_what_is_both_held_and_asked_for() {
 fn a_child_with_nothing_left_is_refused_with_a_caveat() {
     let world = World::new();
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
-    let nothing = narrow(&narrow(&joined.credential, Some(only(Op::Detach)), None), Some(only(Op::SendInput)), None);
+    let nothing =
+        narrow(&narrow(&joined.credential, Some(only(Op::Detach)), None), Some(only(Op::SendInput)), None);
     for asked in [OpSet::EMPTY, OpSet::ALL, only(Op::Detach)] {
         let refusal = world.attach(&phone(2), &nothing, asked).unwrap_err();
         assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
@@ -271,7 +274,8 @@ fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
             ("end", biscuit_auth::builder::Term::Date(end.seconds())),
         ];
         let values = values.map(|(name, value)| (name.to_owned(), value)).into();
-        let code = "check all peer($k), $k === {holder}; check if epoch({epoch}); check all time($t), $t < {end};";
+        let code =
+            "check all peer($k), $k === {holder}; check if epoch({epoch}); check all time($t), $t < {end};";
         let block = biscuit_auth::builder::BlockBuilder::new()
             .code_with_params(code, values, Default::default())
             .unwrap();
@@ -281,10 +285,11 @@ fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
     let scope = Credential::parse(&joined.credential).unwrap();
     let epoch = scope.caveats().find_map(|(_, c)| if let Caveat::Epoch(n) = c { Some(n) } else { None });
     let epoch = i64::try_from(epoch.unwrap()).unwrap();
-    let attach = |who: &HolderSecretKey, bytes: &[u8]| match world.admit(who, &attach_payload(OpSet::EMPTY, bytes)) {
-        Admission::Refused(refused) => (refused.reply, refused.denial),
-        other => panic!("{other:?}"),
-    };
+    let attach =
+        |who: &HolderSecretKey, bytes: &[u8]| match world.admit(who, &attach_payload(OpSet::EMPTY, bytes)) {
+            Admission::Refused(refused) => (refused.reply, refused.denial),
+            other => panic!("{other:?}"),
+        };
     assert_eq!(attach(&phone(3), &bind(&phone(3), epoch, end)), (None, Denial::HolderMismatch));
     let longer = bind(&phone(2), epoch, end.plus(3_600));
     assert_eq!(attach(&phone(2), &longer), (None, Denial::CredentialSignatureInvalid));

@@ -82,9 +82,9 @@ fn whichever_call_fails_the_outcome_is_a_denial_and_the_gate_stays_shut() {
             let (world, desktop) = world_on(&ledger);
             ledger.fail_nth(nth, commit);
             let mut held = Held::default();
-            let failed = SCRIPT.iter().find_map(|(name, act)| {
-                act(&world, &desktop, &mut held).err().map(|denial| (*name, denial))
-            });
+            let failed = SCRIPT
+                .iter()
+                .find_map(|(name, act)| act(&world, &desktop, &mut held).err().map(|denial| (*name, denial)));
             let (name, denial) = failed.unwrap_or_else(|| panic!("call {nth} did not fail anything"));
             assert_eq!(denial, IO, "call {nth}, {name}");
             assert!(world.gate.is_poisoned(), "call {nth}, {name}");

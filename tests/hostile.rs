@@ -340,7 +340,8 @@ fn an_answer_to_another_question_is_a_mismatch() {
         map.extend(credential.map(|bytes| (12, cbor::bytes(bytes))));
         cbor::payload(&map)
     };
-    let pending = cbor::payload(&vec![(6, Value::Uint(1)), time.clone(), left.clone(), (13, cbor::bytes(&[1; 16]))]);
+    let pending =
+        cbor::payload(&vec![(6, Value::Uint(1)), time.clone(), left.clone(), (13, cbor::bytes(&[1; 16]))]);
     assert!(answered(&world, &admitted(Some(&[1; 40]))).is_ok());
     assert_eq!(answered(&world, &admitted(None)).err(), Some(Error::AnswerMismatch));
     assert!(matches!(answered(&world, &pending), Ok(Redeemed::Waiting { .. })));

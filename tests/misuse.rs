@@ -162,9 +162,8 @@ fn a_permit_inside_a_permit_works_and_ends_with_it() {
     let pairing = world.desktop(9).share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let mut other = joined.guard.fork();
-    let inside = joined.guard.permit(Op::SendInput, world.now, || {
-        other.permit(Op::StreamOutput, world.now, || 1)
-    });
+    let inside =
+        joined.guard.permit(Op::SendInput, world.now, || other.permit(Op::StreamOutput, world.now, || 1));
     assert_eq!(inside, Ok(Ok(1)));
     world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
 }

@@ -328,7 +328,10 @@ fn two_tickets_never_give_the_same_credential() {
         assert!(world.join(&theirs.link, &phone(3)).is_err(), "one credential, two holders");
     }
     // The first phone's record is untouched and its credential still works.
-    assert_eq!(world.gate.list(Some(&session(SESSION)), world.now).unwrap()[0].holder, Some(phone(2).public()));
+    assert_eq!(
+        world.gate.list(Some(&session(SESSION)), world.now).unwrap()[0].holder,
+        Some(phone(2).public())
+    );
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
 }
 

@@ -319,7 +319,8 @@ fn a_phone_that_must_be_confirmed_waits_with_the_same_digits_on_both_screens() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
     world.gate.confirm(&desktop.device, &pairing.ticket, &phone(2).public(), world.now).unwrap();
-    let confirmed = world.events().into_iter().filter(|e| matches!(e, AuditEvent::CredentialConfirmed { .. }));
+    let confirmed =
+        world.events().into_iter().filter(|e| matches!(e, AuditEvent::CredentialConfirmed { .. }));
     assert_eq!(confirmed.count(), 1, "confirming twice is confirming once");
 }
 
@@ -362,8 +363,9 @@ fn only_the_desktop_that_offered_confirms_and_only_the_phone_that_waits() {
     let other = world.desktop(8);
     let pairing = desktop.share(&world, &confirmed_terms());
     let holder = phone(2).public();
-    let confirm =
-        |device: &DevicePublicKey, holder: &HolderPublicKey| world.gate.confirm(device, &pairing.ticket, holder, world.now);
+    let confirm = |device: &DevicePublicKey, holder: &HolderPublicKey| {
+        world.gate.confirm(device, &pairing.ticket, holder, world.now)
+    };
     assert_eq!(confirm(&desktop.device, &holder), Err(Denial::NothingToConfirm), "nobody waits yet");
     assert!(world.join(&pairing.link, &phone(2)).is_err());
     assert_eq!(confirm(&other.device, &holder), Err(Denial::IssuerOfAnotherDevice));

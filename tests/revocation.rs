@@ -507,9 +507,9 @@ fn a_contest_inside_a_permit_does_not_deadlock() {
         let pairing = world.desktop(9).share(&world, &terms());
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         let message = world.ask(&pairing.link, &phone(3)).message;
-        let inside = joined.guard.permit(Op::SendInput, world.now, || {
-            !matches!(world.respond(&message), Response::Admitted(..))
-        });
+        let inside = joined
+            .guard
+            .permit(Op::SendInput, world.now, || !matches!(world.respond(&message), Response::Admitted(..)));
         assert_eq!(inside, Ok(true));
     });
 }

@@ -112,7 +112,11 @@ fn named_after(code: &[String], prefix: &str) -> BTreeSet<String> {
         let begins = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
         let rest = &text[at + prefix.len()..];
         if begins {
-            assert!(!rest.starts_with('{'), "write one `use` for each module: {}", &rest[..rest.len().min(40)]);
+            assert!(
+                !rest.starts_with('{'),
+                "write one `use` for each module: {}",
+                &rest[..rest.len().min(40)]
+            );
             found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
         }
     }
@@ -163,9 +167,9 @@ fn every_third_party_crate_stays_with_its_owner() {
     for file in &source_files() {
         let text = file.code.join("\n");
         for (name, owners) in OWNERS {
-            let named = text.match_indices(&format!("{name}::")).any(|(at, _)| {
-                !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-            });
+            let named = text
+                .match_indices(&format!("{name}::"))
+                .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
             if named && !owners.contains(&file.module.as_str()) {
                 strays.push(format!("{} names {name}", file.path.display()));
             }
