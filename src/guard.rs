@@ -123,10 +123,7 @@ impl Live {
     }
 
     fn join(&self) -> Arc<Slot> {
-        let slot = Arc::new(Slot {
-            in_use: AtomicBool::new(false),
-            wakers: Mutex::new(Vec::new()),
-        });
+        let slot = Arc::new(Slot { in_use: AtomicBool::new(false), wakers: Mutex::new(Vec::new()) });
         let mut slots = lock(&self.slots);
         // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
         slots.retain(|slot| Arc::strong_count(slot) > 1);
