@@ -41,7 +41,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+    assert!(
+        text.len().is_multiple_of(2)
+            && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    );
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
@@ -1153,7 +1156,7 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
         {
             let later = stage.datalog(1).replace("2026-05-29", "2026-05-30");
             assert_ne!(later, stage.datalog(1));
-            let token = UnverifiedBiscuit::from(&stage.unbound()).unwrap();
+            let token = UnverifiedBiscuit::from(stage.unbound()).unwrap();
             let block = BlockBuilder::new().code(later).unwrap();
             token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
         },
