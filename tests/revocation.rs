@@ -174,7 +174,8 @@ fn registering_a_revoked_issuer_again_revives_nothing() {
     let desktop = world.desktop(9);
     let (open, redeemed) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
     let mut joined = world.join(&redeemed.link, &phone(2)).unwrap();
-    let revoke: [fn(&World, &Desktop) -> Result<(), Denial>; 3] = [
+    type Revoke = fn(&World, &Desktop) -> Result<(), Denial>;
+    let revoke: [Revoke; 3] = [
         |w, d| w.gate.revoke_issuer(&d.issuer.public(), w.now),
         |w, d| w.gate.revoke_device(&d.device, w.now),
         |w, _| w.gate.sync_devices(&[], w.now),

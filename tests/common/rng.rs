@@ -51,3 +51,35 @@ impl RngCore for CounterRng {
 
 // It is none. The library asks for one, and a vector must be the same every time.
 impl CryptoRng for CounterRng {}
+
+/// Gives the bytes that it was made with, and panics when more are drawn.
+#[derive(Debug, Clone)]
+pub struct Fixed(Vec<u8>);
+
+impl Fixed {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl RngCore for Fixed {
+    fn next_u32(&mut self) -> u32 {
+        impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        assert!(dest.len() <= self.0.len(), "more was drawn than was fixed");
+        dest.copy_from_slice(&self.0.drain(..dest.len()).collect::<Vec<_>>());
+    }
+
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), Error> {
+        self.fill_bytes(dest);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Fixed {}

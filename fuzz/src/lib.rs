@@ -1,0 +1,393 @@
+//! The bodies of the fuzz targets. Each is a function of bytes that panics when a law is broken;
+//! nothing in them is random, so every finding repeats.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "a target fails by panicking")]
+
+#[path = "../../tests/common/cbor.rs"]
+pub mod cbor;
+#[path = "../../tests/common/ledger.rs"]
+mod ledger;
+mod operations;
+#[path = "../../tests/common/rng.rs"]
+mod rng;
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use cbor::Value;
+use ed25519_dalek::{Signer, SigningKey};
+use hkdf::Hkdf;
+use ledger::{Rows, TestLedger};
+pub use operations::operations;
+use rng::CounterRng;
+use sessioncap::noise::Responder;
+use sessioncap::*;
+use sha2::{Digest, Sha256};
+use time::{Duration, OffsetDateTime};
+
+const START: i64 = 1_780_000_000;
+const CHANNEL: [u8; 32] = [7; 32];
+const SESSIONS: [&str; 2] = ["one", "two"];
+
+fn agent() -> AgentSecretKey {
+    AgentSecretKey::from_bytes([1; 32])
+}
+
+/// The phones are 2 to 5.
+pub fn phone(seed: u8) -> HolderSecretKey {
+    HolderSecretKey::from_bytes([seed; 32])
+}
+
+fn device() -> DevicePublicKey {
+    DeviceSecretKey::from_bytes([9; 32]).public()
+}
+
+fn url() -> AgentUrl {
+    AgentUrl::parse("wss://agent.example").unwrap()
+}
+
+fn issuer() -> Issuer {
+    Issuer::new(IssuerSecretKey::from_bytes([8; 32]), agent().public(), url())
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::new(id).unwrap()
+}
+
+fn at(wall: i64, monotonic: i64) -> Now {
+    Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
+}
+
+/// Which sessions run. Every device is enrolled and may share.
+#[derive(Clone, Default)]
+struct Surroundings(Arc<Mutex<Vec<SessionId>>>);
+
+impl Surroundings {
+    fn running(ids: &[&str]) -> Self {
+        Self(Arc::new(Mutex::new(ids.iter().map(|id| session(id)).collect())))
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Vec<SessionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AgentContext for Surroundings {
+    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
+        true
+    }
+    fn session_is_live(&self, session: &SessionId) -> bool {
+        self.sessions().contains(session)
+    }
+    fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
+        true
+    }
+}
+
+fn gate_over(ledger: &TestLedger, surroundings: &Surroundings) -> Gate {
+    let config = GateConfig::new(agent().public(), [url()]).unwrap();
+    Gate::open(config, ledger.clone(), surroundings.clone())
+}
+
+fn register(gate: &Gate, now: Now) {
+    let registration = issuer().registration(&device(), &CHANNEL);
+    gate.register_issuer(&device(), &CHANNEL, &registration, now).unwrap();
+}
+
+/// A redemption as section 6.2 of the protocol has it, made from the primitives.
+pub fn redeem_payload(link: &Link, holder: &HolderSecretKey) -> Vec<u8> {
+    let mut seed = [0; 32];
+    let secret = link.ticket().expose_bytes();
+    Hkdf::<Sha256>::new(Some(b"sessioncap/1"), secret).expand(b"ticket-signing-key", &mut seed).unwrap();
+    let key = SigningKey::from_bytes(&seed);
+    let hash = Sha256::digest([b"sessioncap/1 ticket-id\0", &key.verifying_key().to_bytes()[..]].concat());
+    let (id, holder) = (&hash[..16], holder.public());
+    let message = [&b"sessioncap/1 redeem\0"[..], link.agent().as_bytes(), holder.as_bytes(), id].concat();
+    cbor::payload(&vec![
+        (1, cbor::bytes(id)),
+        (2, cbor::bytes(&key.sign(&message).to_bytes())),
+        (3, Value::Text("phone".to_owned())),
+    ])
+}
+
+pub fn attach_payload(ops: OpSet, credential: &[u8]) -> Vec<u8> {
+    cbor::payload(&vec![(4, Value::Uint(ops.bits().into())), (5, cbor::bytes(credential))])
+}
+
+/// An agent with something of each kind in its ledger. It is made once; each run gets its records
+/// back as they were.
+pub struct Base {
+    gate: Gate,
+    ledger: TestLedger,
+    rows: Rows,
+    now: Now,
+    /// Waits for a phone.
+    pub open: Link,
+    /// Redeemed by phone 2.
+    pub redeemed: Link,
+    /// Phone 2's credential.
+    pub credential: Credential,
+    /// What the agent told phone 2.
+    pub reply: Vec<u8>,
+    /// Redeemed by phone 4, who has to be confirmed.
+    pub pending: Link,
+    /// What the agent told phone 4.
+    pub pending_reply: Vec<u8>,
+    /// Phone 5's credential, revoked.
+    pub revoked: CredentialBytes,
+    /// An offer that was not lodged.
+    pub offer: Vec<u8>,
+}
+
+impl Base {
+    fn new() -> Self {
+        let ledger = TestLedger::default();
+        let gate = gate_over(&ledger, &Surroundings::running(&SESSIONS));
+        let now = at(START, 1_000);
+        register(&gate, now);
+        let pair = |seed: u64, terms: PairingTerms| {
+            let time = now.timestamp();
+            issuer().pair(session(SESSIONS[0]), &terms, time, &mut CounterRng::new(seed)).unwrap()
+        };
+        let share = |seed: u64, terms: PairingTerms| {
+            let pairing = pair(seed, terms);
+            gate.offer(&device(), &pairing.offer, now).unwrap();
+            pairing
+        };
+        let redeem = |pairing: &Pairing, seed: u8| {
+            let payload = redeem_payload(&pairing.link, &phone(seed));
+            let holder = phone(seed).public();
+            match gate.admit(holder.as_bytes(), &payload, now, &mut CounterRng::new(seed.into())) {
+                Admission::Admitted(admitted) => admitted.reply,
+                Admission::Refused(refused) => refused.reply.unwrap(),
+                Admission::Device => panic!("taken for a device"),
+            }
+        };
+        let credential_in = |reply: &[u8]| {
+            let map = cbor::decode_payload(reply).unwrap();
+            CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap()
+        };
+        let open = share(1, PairingTerms::default());
+        let redeemed = share(2, PairingTerms::default());
+        let reply = redeem(&redeemed, 2);
+        let pending = share(4, PairingTerms::default().with_confirmation(Confirmation::Required));
+        let pending_reply = redeem(&pending, 4);
+        let revoked = share(5, PairingTerms::default());
+        let revoked_reply = redeem(&revoked, 5);
+        gate.revoke_credential(&revoked.credential, now).unwrap();
+        Self {
+            rows: ledger.rows(),
+            credential: Credential::parse(&credential_in(&reply)).unwrap(),
+            revoked: credential_in(&revoked_reply),
+            offer: pair(6, PairingTerms::default()).offer,
+            open: open.link,
+            redeemed: redeemed.link,
+            pending: pending.link,
+            reply,
+            pending_reply,
+            gate,
+            ledger,
+            now,
+        }
+    }
+
+    fn admit(&self, seed: u8, payload: &[u8]) -> Admission {
+        let holder = phone(seed).public();
+        self.gate.admit(holder.as_bytes(), payload, self.now, &mut CounterRng::new(7))
+    }
+}
+
+static BASE: LazyLock<Mutex<Base>> = LazyLock::new(|| Mutex::new(Base::new()));
+
+/// Runs `law` on the agent with its records as they were in the beginning.
+pub fn with_base<T>(law: impl FnOnce(&Base) -> T) -> T {
+    let base = BASE.lock().unwrap_or_else(PoisonError::into_inner);
+    base.ledger.set_rows(base.rows.clone());
+    law(&base)
+}
+
+/// Text that may be a link: it has one spelling and reads back from every form.
+pub fn link(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    if let Ok(url) = AgentUrl::parse(text) {
+        assert_eq!(AgentUrl::parse(&url.to_string()).as_ref(), Ok(&url), "canonical is a fixed point");
+    }
+    if let Ok(link) = Link::parse_custom_scheme(text, "example-app") {
+        let spelled = link.to_custom_scheme("example-app").unwrap();
+        assert!(spelled.eq_ignore_ascii_case(text), "{spelled} {text}");
+    }
+    let Ok(link) = Link::parse(text) else { return };
+    let (head, _) = text.split_once("/P#").expect("every https link has one");
+    let host = head["https://".len()..].to_ascii_lowercase();
+    let spellings = [LinkHost::Agent, LinkHost::Fixed(host)].map(|host| link.to_https(&host));
+    assert!(
+        spellings.iter().flatten().any(|spelled| spelled.eq_ignore_ascii_case(text)),
+        "{spellings:?} {text}"
+    );
+    for host in [LinkHost::Agent, LinkHost::Fixed("link.example".to_owned())] {
+        assert_eq!(Link::parse(&link.to_https(&host).unwrap()).as_ref(), Ok(&link));
+        let scanned: String =
+            link.to_qr_segments(&host).unwrap().iter().map(|segment| segment.as_str().to_owned()).collect();
+        assert_eq!(Link::parse(&scanned).as_ref(), Ok(&link));
+    }
+    let custom = link.to_custom_scheme("example-app").unwrap();
+    assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link));
+}
+
+/// The first byte says how the rest arrives: its low bits as what, the others from which phone.
+pub fn message_1(data: &[u8]) {
+    let Some((how, rest)) = data.split_first() else { return };
+    let who = 2 + (how >> 2) % 4;
+    with_base(|base| match how % 4 {
+        0 => {
+            let Ok(received) = Responder::read(&agent(), rest, &mut CounterRng::new(8)) else { return };
+            let admission = base.gate.admit(
+                received.peer.as_bytes(),
+                &received.payload,
+                base.now,
+                &mut CounterRng::new(9),
+            );
+            judge_admission(base, &received.peer, &received.payload, admission);
+        }
+        1 => judge_payload(base, who, rest),
+        2 => judge_payload(base, who, &[&MAGIC, rest].concat()),
+        // the fields alone: what is hard to find, the padding, is put on
+        _ => {
+            if let Some(map) = cbor::decode(rest).filter(|map| cbor::encode(map).len() < 4_500) {
+                judge_payload(base, who, &cbor::payload(&map));
+            }
+        }
+    });
+}
+
+fn judge_payload(base: &Base, who: u8, payload: &[u8]) {
+    judge_admission(base, &phone(who).public(), payload, base.admit(who, payload));
+}
+
+/// What holds for every admission at the base.
+fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admission: Admission) {
+    match admission {
+        Admission::Device => assert!(!is_scoped(payload)),
+        Admission::Refused(refused) => {
+            assert!(is_scoped(payload));
+            if refused.reply.is_none() {
+                assert_eq!(base.ledger.rows(), base.rows, "a silent refusal changes nothing");
+            }
+            if let Some(reply) = refused.reply {
+                assert_eq!(reply.len(), 160, "no room for a credential");
+            }
+            assert!(
+                !matches!(refused.denial, Denial::Ledger(_) | Denial::PolicyDisagreement),
+                "{payload:x?}"
+            );
+        }
+        Admission::Admitted(admitted) => {
+            let guard = admitted.guard.activate(base.now).unwrap();
+            assert_eq!(guard.holder(), *peer);
+            assert!(guard.ops().is_subset_of(OpSet::COMPANION) && !guard.ops().is_empty());
+            let id = guard.credential();
+            let listed = base.gate.list(None, base.now).unwrap();
+            let record = listed.iter().find(|listing| listing.credential == id).unwrap();
+            assert_eq!((record.holder, record.state), (Some(*peer), ListingState::Active));
+            let known = cbor::decode_payload(payload).unwrap();
+            assert_eq!(cbor::payload(&known), payload, "one spelling");
+        }
+    }
+}
+
+/// The first byte says how the rest arrives at a phone that waits for an answer.
+pub fn message_2(data: &[u8]) {
+    let Some((how, rest)) = data.split_first() else { return };
+    let holder = phone(3);
+    let ticket = TicketSecret::from_bytes([0x11; 16]);
+    let link = Link::new(url(), agent().public(), ticket);
+    let rng = &mut CounterRng::new(10);
+    let reply = |message: &[u8], payload: &[u8]| {
+        let received = Responder::read(&agent(), message, &mut CounterRng::new(11)).unwrap();
+        received.next.reply(payload).map(|replied| replied.message)
+    };
+    let payload = match how >> 2 & 1 {
+        0 => rest.to_vec(),
+        // the fields alone, to be padded
+        _ => match cbor::decode(rest).filter(|map| cbor::encode(map).len() < 4_500) {
+            Some(map) => cbor::payload(&map),
+            None => return,
+        },
+    };
+    match how % 3 {
+        0 => {
+            let asking = redeem(&link, &holder, Label::default(), rng).unwrap();
+            assert!(asking.next.finish(rest).is_err(), "nobody without the agent's key can answer");
+        }
+        1 => {
+            let asking = redeem(&link, &holder, Label::default(), rng).unwrap();
+            let Ok(message) = reply(&asking.message, &payload) else { return };
+            if asking.next.finish(&message).is_ok() {
+                judge_answer(&payload);
+            }
+        }
+        _ => {
+            let credential = CredentialBytes::new(vec![1]).unwrap();
+            let asking = attach(&agent().public(), &holder, &credential, OpSet::EMPTY, rng).unwrap();
+            let Ok(message) = reply(&asking.message, &payload) else { return };
+            if let Ok(attached) = asking.next.finish(&message) {
+                assert!(SessionId::new(attached.session.as_str()).is_ok());
+                judge_answer(&payload);
+            }
+        }
+    }
+}
+
+/// An accepted answer is what a second encoder makes of its fields.
+fn judge_answer(payload: &[u8]) {
+    let map = cbor::decode_payload(payload).expect("an accepted answer is a map with padding");
+    assert_eq!(cbor::payload(&map), payload);
+}
+
+/// Bytes as a credential: read, narrowed, shown to the agent, offered.
+pub fn credential(data: &[u8]) {
+    let Ok(bytes) = CredentialBytes::new(data.to_vec()) else { return };
+    assert_eq!(bytes.to_text().parse().as_ref(), Ok(&bytes));
+    if let Ok(unbound) = UnboundCredential::parse(&bytes) {
+        assert!(unbound.scope().is_within(&Scope::ANY));
+        assert!(Credential::parse(&bytes).is_err(), "bound and unbound at once");
+    }
+    if let Ok(credential) = Credential::parse(&bytes) {
+        judge_credential(&credential);
+    }
+    with_base(|base| {
+        if let Admission::Admitted(admitted) = base.admit(2, &attach_payload(OpSet::EMPTY, data)) {
+            let guard = admitted.guard.activate(base.now).unwrap();
+            let (scope, whole) = (Credential::parse(&bytes).unwrap().scope(), base.credential.scope());
+            assert!(scope.is_within(&whole));
+            assert!(guard.ops().is_subset_of(whole.ops()));
+            assert!(Some(guard.expires_at()) <= whole.expires_at());
+        }
+        let stolen = base.admit(3, &attach_payload(OpSet::EMPTY, data));
+        assert!(matches!(stolen, Admission::Refused(Refused { reply: None, .. })));
+        let offer = cbor::decode(&base.offer).unwrap();
+        let offer = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(data)));
+        if base.gate.offer(&device(), &offer, base.now).is_ok() {
+            assert_eq!(offer, base.offer, "nobody else signs for this ticket");
+        }
+    });
+}
+
+fn judge_credential(credential: &Credential) {
+    let scope = credential.scope();
+    let met: Scope = credential.caveats().map(|(_, caveat)| caveat).collect::<Vec<_>>().iter().collect();
+    assert_eq!(scope, met);
+    assert!(!credential.to_string().is_empty());
+    let narrowed =
+        credential.attenuate(Some(OpSet::COMPANION), Some(Timestamp::MAX), &mut CounterRng::new(12));
+    match narrowed {
+        Ok(child) => assert!(child.scope().is_within(&scope)),
+        Err(error) => assert!(
+            credential.is_sealed()
+                || credential.attenuations() == limits::MAX_ATTENUATIONS
+                || matches!(error, Error::Credential(_)),
+            "{error:?}"
+        ),
+    }
+    if let Ok(sealed) = credential.seal() {
+        assert_eq!(sealed.scope(), scope);
+    }
+}

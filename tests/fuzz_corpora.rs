@@ -1,0 +1,299 @@
+//! Replays the committed corpora of `fuzz/` through the bodies of its targets, and makes the seeds.
+#![cfg(all(
+    feature = "agent",
+    feature = "holder",
+    feature = "issuer",
+    feature = "attenuate",
+    feature = "qr"
+))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sessioncap::*;
+
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 5] = [
+    ("link", targets::link),
+    ("message_1", targets::message_1),
+    ("message_2", targets::message_2),
+    ("credential", targets::credential),
+    ("operations", targets::operations),
+];
+
+const MOST_FILES: usize = 40;
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+#[test]
+fn every_corpus_file_passes_its_target() {
+    let folders = fs::read_dir(corpus()).unwrap().count();
+    assert_eq!(folders, TARGETS.len(), "one corpus for each target");
+    for (name, target) in TARGETS {
+        let files: Vec<_> =
+            fs::read_dir(corpus().join(name)).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!((5..=MOST_FILES).contains(&files.len()), "{name}: {} files", files.len());
+        for file in files {
+            // shown with the failure of a target
+            println!("{}", file.display());
+            target(&fs::read(file).unwrap());
+        }
+    }
+}
+
+/// A corpus that no target reads past its first check is worth little.
+#[test]
+fn the_seeds_reach_past_the_first_checks() {
+    targets::with_base(|base| {
+        let payload = targets::redeem_payload(&base.open, &targets::phone(3));
+        let by_library =
+            redeem(&base.open, &targets::phone(3), Label::new("phone").unwrap(), &mut rand::rngs::OsRng);
+        let agent = AgentSecretKey::from_bytes([1; 32]);
+        let message = by_library.unwrap().message;
+        let received = noise::Responder::read(&agent, &message, &mut rand::rngs::OsRng).unwrap();
+        assert_eq!(received.payload, payload, "the targets write what the library writes");
+        assert!(Credential::parse(base.credential.bytes()).is_ok());
+    });
+    for (target, seeds) in seeds() {
+        assert!(seeds.len() <= MOST_FILES, "{target}");
+    }
+}
+
+/// `cargo test --all-features --test fuzz_corpora -- --ignored`
+#[test]
+#[ignore = "writes the seeds"]
+fn write_the_seeds() {
+    for (target, seeds) in seeds() {
+        let folder = corpus().join(target);
+        fs::create_dir_all(&folder).unwrap();
+        for (name, bytes) in seeds {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+}
+
+type Seeds = BTreeMap<String, Vec<u8>>;
+
+fn seeds() -> [(&'static str, Seeds); 5] {
+    let vector = |name: &str, member: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
+        let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        value[member].as_str().unwrap().to_owned()
+    };
+    let unhex = |text: String| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+
+    let mut link = Seeds::new();
+    for name in [
+        "own-plain",
+        "own-port",
+        "own-path",
+        "own-loopback",
+        "own-ws-port-443",
+        "own-ipv6",
+        "host-plain",
+        "host-port",
+        "host-path",
+        "host-ws-port-443",
+        "host-ipv6",
+        "host-ipv6-port-443-path",
+        "scheme-plain",
+        "scheme-ipv6",
+        "scheme-path",
+    ] {
+        link.insert(name.to_owned(), vector(&format!("valid/link-{name}.json"), "text").into_bytes());
+    }
+    for name in ["damaged-needless-path", "damaged-needless-port", "unknown-version-2", "foreign-small-p"] {
+        link.insert(name.to_owned(), vector(&format!("invalid/link-{name}.json"), "input").into_bytes());
+    }
+
+    let with_how = |how: u8, bytes: &[u8]| [&[how], bytes].concat();
+    let fields = |payload: &[u8]| targets::cbor::encode(&targets::cbor::decode_payload(payload).unwrap());
+    let (mut message_1, mut message_2, mut credential) = (Seeds::new(), Seeds::new(), Seeds::new());
+    targets::with_base(|base| {
+        let phone = targets::phone;
+        let narrowed =
+            base.credential.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Zeros).unwrap();
+        let payloads = [
+            ("redeem-open", 1, targets::redeem_payload(&base.open, &phone(3))),
+            ("redeem-again", 0, targets::redeem_payload(&base.redeemed, &phone(2))),
+            ("redeem-contest", 1, targets::redeem_payload(&base.redeemed, &phone(3))),
+            ("redeem-pending", 2, targets::redeem_payload(&base.pending, &phone(4))),
+            ("redeem-other-phone", 3, targets::redeem_payload(&base.open, &phone(3))),
+            ("attach", 0, targets::attach_payload(OpSet::EMPTY, base.credential.bytes().as_bytes())),
+            (
+                "attach-some",
+                0,
+                targets::attach_payload(OpSet::only(Op::SendInput), base.credential.bytes().as_bytes()),
+            ),
+            (
+                "attach-none-held",
+                0,
+                targets::attach_payload(OpSet::only(Op::Resize), base.credential.bytes().as_bytes()),
+            ),
+            ("attach-narrowed", 0, targets::attach_payload(OpSet::EMPTY, narrowed.bytes().as_bytes())),
+            ("attach-stolen", 1, targets::attach_payload(OpSet::EMPTY, base.credential.bytes().as_bytes())),
+            ("attach-revoked", 3, targets::attach_payload(OpSet::EMPTY, base.revoked.as_bytes())),
+        ];
+        for (name, who, payload) in &payloads {
+            message_1.insert((*name).to_owned(), with_how(1 | who << 2, payload));
+            message_1.insert(format!("{name}-fields"), with_how(3 | who << 2, &fields(payload)));
+        }
+        message_1.insert("device".to_owned(), vec![1]);
+        message_1.insert("magic-alone".to_owned(), vec![2]);
+        for (name, seed) in [("raw", 2), ("raw-contest", 3)] {
+            let label = Label::new("phone").unwrap();
+            let asking = redeem(&base.redeemed, &phone(seed), label, &mut Zeros).unwrap();
+            message_1.insert(name.to_owned(), with_how(0, &asking.message));
+        }
+        for (name, reply) in [("admitted", &base.reply), ("pending", &base.pending_reply)] {
+            for (to, how) in [("redeem", 1), ("attach", 2)] {
+                message_2.insert(format!("{name}-to-{to}"), with_how(how, reply));
+            }
+            message_2.insert(format!("{name}-to-redeem-fields"), with_how(7, &fields(reply)));
+            message_2.insert(format!("{name}-to-attach-fields"), with_how(5, &fields(reply)));
+        }
+        for name in ["expired", "revoked", "busy"] {
+            let payload = unhex(vector(&format!("valid/answer-refused-{name}.json"), "payload"));
+            message_2.insert(format!("refused-{name}"), with_how(1, &payload));
+        }
+        message_2.insert("empty".to_owned(), vec![1]);
+        message_2.insert(
+            "raw".to_owned(),
+            with_how(0, &unhex(vector("valid/handshake-redeem.json", "message_2"))),
+        );
+        credential.insert("bound".to_owned(), base.credential.bytes().as_bytes().to_vec());
+        credential.insert("sealed".to_owned(), base.credential.seal().unwrap().bytes().as_bytes().to_vec());
+        credential.insert("narrowed".to_owned(), narrowed.bytes().as_bytes().to_vec());
+        credential.insert("revoked".to_owned(), base.revoked.as_bytes().to_vec());
+        let offer = targets::cbor::decode(&base.offer).unwrap();
+        credential.insert("unbound".to_owned(), targets::cbor::bytes_of(&offer, 7));
+    });
+    for name in [
+        "smuggled-check-or",
+        "smuggled-check-regex",
+        "smuggled-check-unknown-op",
+        "smuggled-fact-operation",
+        "smuggled-rule",
+        "smuggled-second-binding",
+        "smuggled-empty-block",
+        "authority-second-credential",
+        "authority-no-session",
+        "p256-next-key",
+        "envelope-root-key-id",
+        "envelope-external-signature",
+        "envelope-unknown-field",
+        "envelope-nine-blocks",
+        "smuggled-check-closure",
+        "smuggled-check-scope",
+    ] {
+        credential
+            .insert(name.to_owned(), unhex(vector(&format!("invalid/credential-{name}.json"), "input")));
+    }
+    for name in ["narrowed-both", "narrowed-six-times", "narrowed-sealed"] {
+        credential.insert(name.to_owned(), unhex(vector(&format!("valid/credential-{name}.json"), "token")));
+    }
+
+    [
+        ("link", link),
+        ("message_1", message_1),
+        ("message_2", message_2),
+        ("credential", credential),
+        ("operations", operations()),
+    ]
+}
+
+/// Stories for the target `operations`; see there for the numbers.
+fn operations() -> Seeds {
+    const OFFER: u8 = 0;
+    const REDEEM: u8 = 1;
+    const ATTACH: u8 = 2;
+    const PERMIT: u8 = 3;
+    const CONFIRM: u8 = 12;
+    const PASS: u8 = 13;
+    const WALL: u8 = 14;
+    const DROP: u8 = 15;
+    let story = |calls: &[[u8; 3]]| calls.concat();
+    let begin = [[OFFER, 0, 250], [REDEEM, 0, 0], [PERMIT, 0, 1], [ATTACH, 0, 0], [PERMIT, 1, 1]];
+    let mut seeds = Seeds::new();
+    let mut add = |name: &str, more: &[[u8; 3]]| {
+        seeds.insert(name.to_owned(), [story(&begin), story(more)].concat());
+    };
+    let after = [[PERMIT, 0, 1], [PERMIT, 1, 1], [ATTACH, 0, 0], [REDEEM, 0, 0]];
+    for (name, verb) in [
+        ("revoke-ticket", 4),
+        ("revoke-credential", 5),
+        ("revoke-session", 6),
+        ("end-session", 7),
+        ("revoke-issuer", 9),
+        ("revoke-device", 10),
+        ("sync-devices", 11),
+    ] {
+        add(name, &[&[[verb, 0, 0], [8, 0, 0]], after.as_slice()].concat());
+    }
+    add("contest", &[&[[REDEEM, 0, 1]], after.as_slice()].concat());
+    add("late-second-phone", &[&[[PASS, 1, 100], [REDEEM, 0, 1]], after.as_slice()].concat());
+    add("expiry", &[&[[PASS, 200, 255]], after.as_slice()].concat());
+    add("revoke-ticket-late", &[&[[PASS, 4, 64], [16, 0, 0], [4, 0, 0]], after.as_slice()].concat());
+    add(
+        "wall-forward-and-back",
+        &[&[[WALL, 255, 255], [PERMIT, 0, 1], [WALL, 1, 255]], after.as_slice()].concat(),
+    );
+    add("wall-back", &[&[[WALL, 0, 255], [PASS, 100, 100]], after.as_slice()].concat());
+    add("many-connections", &[[ATTACH, 0, 0], [ATTACH, 0, 0], [ATTACH, 0, 0], [DROP, 0, 0], [ATTACH, 0, 0]]);
+    add(
+        "confirm",
+        &[[OFFER, 1, 4], [REDEEM, 1, 0], [CONFIRM, 1, 1], [CONFIRM, 1, 0], [REDEEM, 1, 0], [PERMIT, 2, 1]],
+    );
+    add(
+        "quota",
+        &[
+            [OFFER, 0, 2],
+            [OFFER, 0, 2],
+            [OFFER, 0, 2],
+            [OFFER, 0, 2],
+            [OFFER, 0, 2],
+            [4, 1, 0],
+            [OFFER, 0, 2],
+        ],
+    );
+    add(
+        "revoke-before-redemption",
+        &[[OFFER, 1, 3], [5, 1, 0], [REDEEM, 1, 0], [OFFER, 1, 3], [4, 2, 0], [REDEEM, 2, 0]],
+    );
+    add(
+        "session-begins-again",
+        &[[OFFER, 0, 3], [7, 0, 0], [8, 0, 0], [OFFER, 0, 3], [REDEEM, 1, 0], [REDEEM, 2, 0]],
+    );
+    seeds
+}
+
+/// Draws nothing but zeros: a seed must be the same every time.
+struct Zeros;
+
+impl rand_core::RngCore for Zeros {
+    fn next_u32(&mut self) -> u32 {
+        0
+    }
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        dest.fill(0);
+    }
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(dest);
+        Ok(())
+    }
+}
+
+impl rand_core::CryptoRng for Zeros {}
