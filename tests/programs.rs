@@ -223,7 +223,7 @@ async fn nothing_but_the_session_is_reached_over_the_wire() {
     let odd = json!({ "method": "shell.attach_session", "id": [session] });
     assert_eq!(stream.call(odd).await["code"], "other_session");
     for malformed in [
-        format!(r#"{{"method":"shell.list_sessions","method":"shell.list_sessions"}}"#),
+        r#"{"method":"shell.list_sessions","method":"shell.list_sessions"}"#.to_owned(),
         format!(r#"{{"method":"shell.attach_session","id":"{session}","id":"{session}"}}"#),
         format!(r#"{{"method":"shell.attach_session","id":"{session}","readonly":false}}"#),
         r#"{"method":7}"#.to_owned(),
