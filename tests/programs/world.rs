@@ -61,14 +61,14 @@ pub struct Running {
 /// Text that grows.
 #[derive(Default)]
 pub struct Text {
-    text: Mutex<String>,
+    bytes: Mutex<Vec<u8>>,
     complete: AtomicBool,
     grown: Notify,
 }
 
 impl Text {
     pub fn get(&self) -> String {
-        self.text.lock().unwrap().clone()
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
     }
 
     pub async fn until(&self, what: &str) -> String {
@@ -108,7 +108,7 @@ impl Text {
         tokio::spawn(async move {
             let mut buffer = vec![0; 4096];
             while let Ok(length @ 1..) = from.read(&mut buffer).await {
-                filled.text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                filled.bytes.lock().unwrap().extend_from_slice(&buffer[..length]);
                 filled.grown.notify_waiters();
             }
             filled.complete.store(true, Ordering::Release);
