@@ -38,8 +38,10 @@ pub use phone::RAW;
 
 /// Connections at a time, devices and phones together.
 const MAX_CONNECTIONS: usize = 256;
-/// Handshakes at a time: each costs curve arithmetic before the peer has proven anything.
-const MAX_HANDSHAKES: usize = 16;
+/// Of these, peers that have not proven anything yet. The others keep their places.
+const MAX_STRANGERS: usize = 128;
+/// First messages judged at a time: each costs curve arithmetic, and the sessions need the machine too.
+const MAX_JUDGED: usize = 4;
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the list of devices is looked at.
@@ -82,7 +84,8 @@ struct Agent {
     clock: Clock,
     log: Log,
     started: Instant,
-    handshakes: Semaphore,
+    strangers: Semaphore,
+    judged: Semaphore,
 }
 
 /// An agent that listens. Dropping it ends its tasks; [`Running::stop`] also waits for its programs.
@@ -141,7 +144,8 @@ pub async fn start(config: Config) -> Outcome<Running> {
         clock: config.clock,
         log: config.log,
         started: Instant::now(),
-        handshakes: Semaphore::new(MAX_HANDSHAKES),
+        strangers: Semaphore::new(MAX_STRANGERS),
+        judged: Semaphore::new(MAX_JUDGED),
     });
 
     let (reload, reloads) = mpsc::channel(1);
@@ -250,15 +254,18 @@ impl Agent {
 
     /// From the first byte to message 2. `None` if the peer was sent away.
     async fn greet(self: &Arc<Self>, stream: TcpStream, path: &str) -> Option<Peer> {
-        // Fails only if closed, which it never is.
-        let _one_of_few = self.handshakes.acquire().await.ok()?;
+        let _stranger = self.strangers.try_acquire().ok()?;
         let mut socket = transport::accept(stream, path).await.ok()?;
         let message = match transport::receive(&mut socket).await {
             Ok(message) => message,
             Err(_) => return turn_away(socket).await,
         };
         let agent = Arc::clone(self);
-        let decided = spawn_blocking(move || agent.decide(&message)).await.ok().flatten();
+        let decided = {
+            // Fails only if closed, which it never is.
+            let _one_of_few = self.judged.acquire().await.ok()?;
+            spawn_blocking(move || agent.decide(&message)).await.ok().flatten()
+        };
         match decided {
             Some(Decided::Device { device, next }) => {
                 let replied = next.reply(b"").ok()?;

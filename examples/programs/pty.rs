@@ -2,7 +2,8 @@
 //!
 //! Every session has two tasks. One reads the terminal and appends to the session's transcript, from
 //! which each reader takes the output at its own pace; the other writes queued input. Neither waits
-//! for a reader: one that falls too far behind is told so. No lock is held across an `.await`.
+//! for a reader that has stopped: one that falls too far behind is told so. No lock is held across an
+//! `.await`.
 
 mod feed;
 mod program;
@@ -327,7 +328,7 @@ async fn relay(session: &Session, reading: &mut OwnedReadPty, program: &mut Prog
             () = program.exited(), if asked == Phase::Running && !program.has_exited() => {
                 start_grace(&mut deadline);
             }
-            read = reading.read(&mut buffer), if open => match read {
+            read = read_paced(session, reading, &mut buffer), if open => match read {
                 Ok(length @ 1..) => session.feed.publish(buffer.get(..length).unwrap_or_default()),
                 // Nobody has the other side open. A program that still runs gets the grace to exit.
                 Ok(0) | Err(_) => {
@@ -337,6 +338,12 @@ async fn relay(session: &Session, reading: &mut OwnedReadPty, program: &mut Prog
             },
         }
     }
+}
+
+/// Cancel-safe.
+async fn read_paced(session: &Session, reading: &mut OwnedReadPty, buffer: &mut [u8]) -> io::Result<usize> {
+    session.feed.pace().await;
+    reading.read(buffer).await
 }
 
 /// Writes the input until the queue is closed, also in the middle of what the program does not read.

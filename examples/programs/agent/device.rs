@@ -196,10 +196,9 @@ impl Connection<'_> {
         let mut waiting: Option<Vec<u8>> = None;
         loop {
             if let Some(bytes) = waiting.take() {
-                match agent.hub.input(session, &bytes) {
-                    Err(HubError::InputFull) => waiting = Some(bytes),
-                    // A session that is gone says so by the end of its output.
-                    Ok(()) | Err(_) => {}
+                // A session that is gone says so by the end of its output.
+                if let Err(HubError::InputFull) = agent.hub.input(session, &bytes) {
+                    waiting = Some(bytes);
                 }
             }
             tokio::select! {

@@ -239,10 +239,10 @@ impl Connection<'_> {
         // A privilege is refused without a look at the credential, so ask first whether it stands.
         self.guard.check(now)?;
         let action = classify(request);
-        if let (Action::Session(_), Some(named)) = (action, request.named_session()) {
-            if named.as_str() != Some(self.session.as_str()) {
-                return self.refuse(&other_session()).await;
-            }
+        if let (Action::Session(_), Some(named)) = (action, request.named_session())
+            && named.as_str() != Some(self.session.as_str())
+        {
+            return self.refuse(&other_session()).await;
         }
         let (hub, session, channel) = (&self.agent.hub, &self.session, &mut self.channel);
         // Inside the permit: nothing here waits.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sessioncap::{Link, LinkHost, PairingTerms, QrCode, SessionId, TerminalStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Desktop, Entry, Shared, State};
-use crate::programs::problem::{Outcome, Problem};
+use crate::programs::problem::{Outcome, Problem, While};
 use crate::programs::terminal::{harmless, print_raw, width};
 
 /// How often the agent is asked what has become of the ticket.
@@ -40,12 +41,14 @@ pub(super) async fn run(
     host: &LinkHost,
     show: Show,
 ) -> Outcome<ExitCode> {
+    // Watched from before the offer, so that no Ctrl-C leaves it open.
+    let mut interrupt = signal(SignalKind::interrupt()).during("signals cannot be watched")?;
     let shared = desktop.share(session, terms).await?;
     let ticket = shared.pairing.ticket.to_string();
     show_link(&shared, host, show)?;
     let outcome = tokio::select! {
         outcome = wait(desktop, session, &shared, show) => Some(outcome),
-        _ = tokio::signal::ctrl_c() => None,
+        _ = interrupt.recv() => None,
     };
     match outcome {
         Some(Ok(code)) => Ok(code),

@@ -1,10 +1,14 @@
-//! What a session puts out, and its readers. Readers come for it, so one that is slow or gone costs
-//! nothing.
+//! What a session puts out, and its readers.
+//!
+//! Readers come for it, so one that is slow or gone costs the others nothing. A flood runs at the pace
+//! of the fastest reader, as long as that one reads at all.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::{CHUNK, lock};
 
@@ -12,6 +16,11 @@ use super::{CHUNK, lock};
 const TRANSCRIPT: usize = 1024 * 1024;
 /// Bytes of output that [`Replay::Ring`] gives a new reader.
 const RING: usize = 256 * 1024;
+
+/// How far the output may run ahead of its fastest reader.
+const AHEAD: u64 = 256 * 1024;
+/// How long the output waits for readers of which none reads on.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a new reader gets of the output before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +55,32 @@ impl Output {
         loop {
             // Before the look, so that no change after it is missed.
             let changed = self.feed.changed.notified();
-            let event = lock(&self.feed.transcript).event_at(self.position);
-            match event {
-                Some(OutputEvent::Data(chunk)) => {
+            let event = {
+                let mut transcript = lock(&self.feed.transcript);
+                let event = transcript.event_at(self.position);
+                if let Some(OutputEvent::Data(chunk)) = &event {
                     self.position = self.position.saturating_add(chunk.len() as u64);
-                    return OutputEvent::Data(chunk);
+                    transcript.furthest = transcript.furthest.max(self.position);
                 }
-                Some(last) => return last,
+                event
+            };
+            match event {
+                Some(event) => {
+                    self.feed.read_on.notify_waiters();
+                    return event;
+                }
                 None => changed.await,
             }
         }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let mut transcript = lock(&self.feed.transcript);
+        transcript.readers = transcript.readers.saturating_sub(1);
+        drop(transcript);
+        self.feed.read_on.notify_waiters();
     }
 }
 
@@ -63,6 +88,7 @@ impl Output {
 pub(super) struct Feed {
     transcript: Mutex<Transcript>,
     changed: Notify,
+    read_on: Notify,
 }
 
 /// The last bytes of a stream.
@@ -72,11 +98,18 @@ struct Transcript {
     /// The length of the whole stream.
     end: u64,
     complete: bool,
+    readers: usize,
+    /// How much of the stream the fastest reader has had.
+    furthest: u64,
+    /// Where the fastest reader was when it was waited for in vain.
+    stalled_at: Option<u64>,
 }
 
 impl Feed {
     pub(super) fn attach(self: &Arc<Self>, replay: Replay) -> (Vec<u8>, Output) {
-        let transcript = lock(&self.transcript);
+        let mut transcript = lock(&self.transcript);
+        transcript.readers = transcript.readers.saturating_add(1);
+        transcript.furthest = transcript.end;
         let replay = match replay {
             Replay::Ring => transcript.tail(RING),
             Replay::None => Vec::new(),
@@ -86,6 +119,21 @@ impl Feed {
 
     pub(super) fn history(&self) -> Vec<u8> {
         lock(&self.transcript).tail(TRANSCRIPT)
+    }
+
+    /// Waits while the output is far ahead of every reader, but not for readers that have stopped.
+    pub(super) async fn pace(&self) {
+        loop {
+            let read_on = self.read_on.notified();
+            if !lock(&self.transcript).is_far_ahead() {
+                return;
+            }
+            if timeout(PATIENCE, read_on).await.is_err() {
+                let mut transcript = lock(&self.transcript);
+                transcript.stalled_at = Some(transcript.furthest);
+                return;
+            }
+        }
     }
 
     pub(super) fn publish(&self, bytes: &[u8]) {
@@ -105,6 +153,11 @@ impl Transcript {
         self.bytes.extend(bytes);
         let overflow = self.bytes.len().saturating_sub(TRANSCRIPT);
         self.bytes.drain(..overflow);
+    }
+
+    fn is_far_ahead(&self) -> bool {
+        let ahead = self.end.saturating_sub(self.furthest);
+        self.readers > 0 && ahead > AHEAD && self.stalled_at != Some(self.furthest)
     }
 
     /// Up to `limit` bytes, the last ones.

@@ -1,0 +1,203 @@
+//! What was handed out comes back: revoked, contested, run out, or gone with its session or device.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::json;
+use sessioncap::Status;
+
+use super::phone;
+use super::wire::{Stream, Told, attach, connect_device, redeem};
+use super::world::{DEADLINE, ECHO, World, eventually, new_directory, within};
+
+/// Attached, and past its first output.
+async fn follow(mut stream: Stream) -> Stream {
+    let answer = stream.call(json!({ "method": "shell.attach_session", "tail": true })).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    stream.until("ready").await;
+    stream
+}
+
+/// Types into a session through its device, and waits for what it does.
+async fn go_on(world: &World, session: &str, line: &str) {
+    let mut device = connect_device(world, &world.device_key()).await.unwrap();
+    device.call(json!({ "method": "shell.attach_session", "id": session })).await;
+    device.send(format!("{line}\r").as_bytes()).await;
+    device.until_raw(&format!("got:{line}")).await;
+}
+
+#[tokio::test]
+async fn a_ticket_is_revoked_before_anyone_redeems_it() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let mut pairing = world.pair(&session, &[]).await;
+    world.dd_ok(&["session", "revoke", &pairing.ticket]).await;
+    assert_eq!(pairing.desktop.exit_code().await, 1);
+    assert!(pairing.desktop.stderr.all().await.contains("revoked"));
+    let (code, _, told) = world.companion_done("phone.json", &["join", &pairing.text]).await;
+    assert!(code == 1 && told.contains("it was revoked by the owner"), "{told}");
+}
+
+#[tokio::test]
+async fn a_revoked_phone_sees_and_types_nothing_more() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    for how in ["credential", "--session", "--issuer", "--device"] {
+        let pairing = world.pair(&session, &[]).await;
+        let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+        let mut stream = follow(joined.stream).await;
+        let credential =
+            world.grants().await.into_iter().find(|grant| grant["ticket"] == pairing.ticket.as_str());
+        let credential = credential.unwrap()["credential"].as_str().unwrap().to_owned();
+        let what = match how {
+            "credential" => vec![credential.as_str()],
+            "--session" => vec![how, session.as_str()],
+            how => vec![how],
+        };
+        world.dd_ok(&[&["session", "revoke"], what.as_slice()].concat()).await;
+        // After the call has returned: what is typed and printed from here on is not the phone's.
+        let _ = tokio::time::timeout(DEADLINE, stream.type_in_if_open("after\r")).await;
+        go_on(&world, session.as_str(), &format!("secret of {how}")).await;
+        let (seen, code) = stream.until_end().await;
+        assert!(!seen.contains("secret") && !seen.contains("after"), "{how}: {seen}");
+        assert_eq!(code.as_deref(), Some("credential_revoked"), "{how}");
+        let back = attach(&world, &phone(1), &joined.credential).await.err();
+        assert_eq!(back, Some(Told::Status(Status::Revoked)), "{how}");
+    }
+    let mut device = connect_device(&world, &world.device_key()).await.unwrap();
+    device.call(json!({ "method": "shell.attach_session", "id": session, "tail": true })).await;
+    let all = device.until_raw("got:secret of --device").await;
+    assert!(!all.contains("after"), "typed by a revoked phone: {all}");
+}
+
+#[tokio::test]
+async fn a_code_that_two_phones_show_is_worth_nothing_to_either() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &[]).await;
+    let first = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let mut stream = follow(first.stream).await;
+    let second = redeem(&world, &pairing.link, &phone(2)).await.err();
+    assert_eq!(second, Some(Told::Status(Status::Revoked)));
+    assert_eq!(stream.until_end().await.1.as_deref(), Some("ticket_contested"));
+    let back = attach(&world, &phone(1), &first.credential).await.err();
+    assert_eq!(back, Some(Told::Status(Status::Revoked)));
+    assert!(world.audit().contains("ticket_contested"));
+}
+
+/// An agent whose clock is ahead by what the file says.
+async fn world_with_clock() -> (World, std::path::PathBuf) {
+    let directory = new_directory();
+    let ahead = directory.join("ahead");
+    let world = World::start_with(directory, &["--clock-offset-file", ahead.to_str().unwrap()]).await;
+    (world, ahead)
+}
+
+fn set_clock_ahead(file: &Path, seconds: u32) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, seconds.to_string()).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_ticket_runs_out_on_the_agents_clock() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    let mut pairing = world.pair(&session, &["--ttl", "30s"]).await;
+    set_clock_ahead(&ahead, 31);
+    let (code, _, told) = world.companion_done("phone.json", &["join", &pairing.text]).await;
+    assert!(code == 1 && told.contains("it has expired"), "{told}");
+    assert_eq!(pairing.desktop.exit_code().await, 1);
+    assert!(pairing.desktop.stderr.all().await.contains("no phone came in time"));
+}
+
+#[tokio::test]
+async fn a_credential_runs_out_in_the_middle_of_a_stream() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &["--expires", "5m"]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let mut stream = follow(joined.stream).await;
+    set_clock_ahead(&ahead, 301);
+    go_on(&world, session.as_str(), "too late").await;
+    let (seen, code) = stream.until_end().await;
+    assert!(!seen.contains("too late"), "{seen}");
+    assert_eq!(code.as_deref(), Some("credential_expired"));
+    let back = attach(&world, &phone(1), &joined.credential).await.err();
+    assert_eq!(back, Some(Told::Status(Status::Expired)));
+}
+
+#[tokio::test]
+async fn a_desktop_whose_clock_is_off_mints_again_with_the_agents() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    set_clock_ahead(&ahead, 7_200);
+    let pairing = world.pair(&session, &["--expires", "1h"]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let (_, terms) = attach(&world, &phone(1), &joined.credential).await.unwrap();
+    assert!((3_500..=3_600).contains(&terms.seconds_left), "{terms:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_takes_its_phones_along_after_their_last_output() {
+    let world = World::start().await;
+    let session = world.session("echo ready; read -r line; echo \"last:$line\"").await;
+    let pairing = world.pair(&session, &[]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let mut stream = follow(joined.stream).await;
+    stream.type_in("words\r").await;
+    let (seen, code) = stream.until_end().await;
+    assert!(seen.contains("last:words"), "{seen}");
+    assert_eq!(code.as_deref(), Some("session_gone"));
+    let back = attach(&world, &phone(1), &joined.credential).await.err();
+    assert_eq!(back, Some(Told::Status(Status::SessionGone)));
+    eventually("the session's end in the audit", || async { world.audit().contains("session_closed") }).await;
+}
+
+#[tokio::test]
+async fn a_device_that_leaves_the_list_takes_what_it_shared() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &[]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let mut stream = follow(joined.stream).await;
+    let mut device = connect_device(&world, &world.device_key()).await.unwrap();
+    device.call(json!({ "method": "shell.attach_session", "id": session })).await;
+
+    // As the deployed agent's own tools do it.
+    let file = world.file("agent/devices.json");
+    let list = std::fs::read_to_string(&file).unwrap();
+    let mut list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    list["devices"][0]["revoked_at_ms"] = 1_780_000_000_000_u64.into();
+    std::fs::write(&file, list.to_string()).unwrap();
+    world.agent.signal(rustix::process::Signal::HUP);
+
+    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"));
+    while within("the end of the device's stream", device.next()).await.is_some() {}
+    assert!(connect_device(&world, &world.device_key()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_phone_that_does_not_read_delays_neither_the_desktop_nor_its_revocation() {
+    let world = World::start().await;
+    let session = world.session("stty -opost -echo; echo ready; read -r go; head -c 20000000 /dev/zero | tr '\\0' x; echo; echo done; cat").await;
+    let pairing = world.pair(&session, &[]).await;
+    let mut stalled = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
+    let mut device = connect_device(&world, &world.device_key()).await.unwrap();
+    device.call(json!({ "method": "shell.attach_session", "id": session })).await;
+    device.send(b"go\r").await;
+    // The phone reads none of the twenty megabytes; the desktop gets them all.
+    let mut length = 0;
+    let mut tail = Vec::new();
+    while !tail.ends_with(b"done\n") {
+        let chunk = within("the desktop's output", device.next()).await.expect("the desktop is not cut off");
+        length += chunk.len();
+        tail = chunk;
+    }
+    assert!(length > 20_000_000);
+    let start = std::time::Instant::now();
+    world.dd_ok(&["session", "revoke", &pairing.ticket]).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "the stalled phone delayed its revocation");
+    assert!(stalled.next().now_or_never().is_some(), "it was stalled by its own choice");
+}
