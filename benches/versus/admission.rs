@@ -23,6 +23,9 @@ pub fn cold(report: &mut Report, rounds: usize) {
     report.compared("admit / biscuit-auth: parse, verify, authorize", plain, Budget::AtMost(1.0));
     let bare = compare(rounds, admits(&world, &phone), repeat(|| presented.signatures_and_one_run()));
     report.compared("admit / bare signatures + one run", bare, Budget::AtMost(1.25));
+    let complete = repeat(|| presented.signatures_next_secret_and_one_run());
+    let compared = compare(rounds, admits(&world, &phone), complete);
+    report.compared("admit / the same and the next secret checked", compared, Budget::Information);
     let shape = repeat(|| Credential::parse(&phone.credential).unwrap());
     let compared = compare(rounds, shape, repeat(|| presented.parse_and_verify()));
     report.compared("shape check alone / parse, verify", compared, Budget::Information);
