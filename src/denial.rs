@@ -75,6 +75,9 @@ pub enum Denial {
         /// The operation.
         op: Op,
     },
+    /// The request names another session than the connection's.
+    #[error("the credential is for another session")]
+    OtherSession,
     /// No credential can ever allow it.
     #[error("`{privilege}` is never allowed by a credential")]
     PrivilegeDenied {
@@ -106,8 +109,8 @@ pub enum Denial {
     /// The device is not in the agent's trust set.
     #[error("the device is not enrolled")]
     DeviceNotEnrolled,
-    /// The issuer key was registered by another device.
-    #[error("another device registered this issuer")]
+    /// The issuer key was registered, or the ticket offered, by another device.
+    #[error("another device registered this issuer or offered this ticket")]
     IssuerOfAnotherDevice,
     /// The issuer key is not registered.
     #[error("the issuer is not registered")]
@@ -155,6 +158,9 @@ pub enum Denial {
         /// Its size.
         max: u32,
     },
+    /// Something was revoked, or a session ended, while this was being judged. Try again.
+    #[error("something was taken back meanwhile; try again")]
+    Interrupted,
     /// Nothing is waiting to be confirmed for this ticket and phone.
     #[error("nothing waits for confirmation here")]
     NothingToConfirm,
@@ -165,6 +171,9 @@ pub enum Denial {
     /// The policy engine failed.
     #[error("the policy engine failed")]
     PolicyFailed,
+    /// The agent could not build or read its own message: a defect, to be reported.
+    #[error("the agent could not handle its own message; please report this")]
+    Internal,
     /// The policy and the native scope disagree: a defect, to be reported.
     #[error("the policy and the native scope disagree; please report this")]
     PolicyDisagreement,
@@ -234,6 +243,7 @@ impl Denial {
             Self::SessionGone => "session_gone",
             Self::CaveatFailed { .. } => "caveat_failed",
             Self::OperationNotGranted { .. } => "operation_not_granted",
+            Self::OtherSession => "other_session",
             Self::PrivilegeDenied { .. } => "privilege_denied",
             Self::OutsideVocabulary => "outside_vocabulary",
             Self::NoLiveRecord => "no_live_record",
@@ -253,9 +263,11 @@ impl Denial {
             Self::ClockSkew { .. } => "clock_skew",
             Self::LifetimeOutOfBounds { .. } => "lifetime_out_of_bounds",
             Self::QuotaReached { .. } => "quota_reached",
+            Self::Interrupted => "interrupted",
             Self::NothingToConfirm => "nothing_to_confirm",
             Self::PolicyLimit => "policy_limit",
             Self::PolicyFailed => "policy_failed",
+            Self::Internal => "internal",
             Self::PolicyDisagreement => "policy_disagreement",
             Self::Ledger(_) => "ledger_unavailable",
             Self::ApiMisuse(_) => "api_misuse",
@@ -280,14 +292,17 @@ impl Denial {
                 _ => Status::OperationDenied,
             }),
             Self::OperationNotGranted { .. }
+            | Self::OtherSession
             | Self::PrivilegeDenied { .. }
             | Self::OutsideVocabulary
             | Self::NoLiveRecord
             | Self::OperatorRule { .. } => Some(Status::OperationDenied),
             Self::TooManyConnections { .. } => Some(Status::Busy),
-            Self::PolicyLimit | Self::PolicyFailed | Self::PolicyDisagreement | Self::Ledger(_) => {
-                Some(Status::Unavailable)
-            }
+            Self::Internal
+            | Self::PolicyLimit
+            | Self::PolicyFailed
+            | Self::PolicyDisagreement
+            | Self::Ledger(_) => Some(Status::Unavailable),
             Self::PayloadMalformed
             | Self::TicketUnknown
             | Self::TicketProofInvalid
@@ -307,6 +322,7 @@ impl Denial {
             | Self::ClockSkew { .. }
             | Self::LifetimeOutOfBounds { .. }
             | Self::QuotaReached { .. }
+            | Self::Interrupted
             | Self::NothingToConfirm
             | Self::ApiMisuse(_) => None,
         }

@@ -1,5 +1,5 @@
 //! Errors of building, parsing and calling. What an agent refuses, and why, is
-//! [`Reason`](crate::Reason).
+//! `Denial`.
 
 use thiserror::Error;
 

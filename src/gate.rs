@@ -160,8 +160,21 @@ struct Inner {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic inside leaves the ledger's own transaction undone; the next call finds it whole.
+        // A ledger that panicked is poisoned by its store; the rest is whole between calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the context without the lock, then takes the lock. If something was taken back in between,
+    /// the answer may be from before a session's end and is not used: another session may have the
+    /// same id by now.
+    fn settled(
+        &self,
+        ask: impl FnOnce(&dyn AgentContext) -> Result<(), Denial>,
+    ) -> Result<MutexGuard<'_, State>, Denial> {
+        let before = self.state().closures();
+        ask(self.context.as_ref())?;
+        let state = self.state();
+        if state.closures() == before { Ok(state) } else { Err(Denial::Interrupted) }
     }
 
     fn audit(&self) -> &dyn AuditSink {
@@ -202,9 +215,6 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        if !inner.context.is_enrolled(device) {
-            return Err(Denial::DeviceNotEnrolled);
-        }
         let fields = (registration.len() <= MAX_OFFER_LEN)
             .then(|| codec::decode::<RegistrationFields>(registration).ok())
             .flatten()
@@ -213,7 +223,10 @@ impl Gate {
         if !fields.issuer.verify(&message, &fields.signature) {
             return Err(Denial::RegistrationInvalid);
         }
-        let mut state = inner.state();
+        let mut state = inner.settled(|context| match context.is_enrolled(device) {
+            true => Ok(()),
+            false => Err(Denial::DeviceNotEnrolled),
+        })?;
         let now = state.effective(now);
         state.judge(now, inner.audit(), |step| step.register_issuer(&fields.issuer, device))
     }
@@ -251,12 +264,6 @@ impl Gate {
             return Err(Denial::ClockSkew { agent_time });
         }
         credential.verify(&offer.issuer).map_err(Denial::OfferMalformed)?;
-        if !inner.context.session_is_live(&authority.session) {
-            return Err(Denial::SessionNotLive);
-        }
-        if !inner.context.may_share(device, &authority.session) {
-            return Err(Denial::SharingForbidden);
-        }
         let record = TicketRecord {
             key: offer.ticket,
             credential: authority.credential,
@@ -276,7 +283,18 @@ impl Gate {
         };
         let expires_at = record.expires_at;
         let quotas = inner.config.quotas.limits();
-        let mut state = inner.state();
+        let mut state = inner.settled(|context| {
+            if !context.is_enrolled(device) {
+                return Err(Denial::DeviceNotEnrolled);
+            }
+            if !context.session_is_live(&authority.session) {
+                return Err(Denial::SessionNotLive);
+            }
+            match context.may_share(device, &authority.session) {
+                true => Ok(()),
+                false => Err(Denial::SharingForbidden),
+            }
+        })?;
         let now = state.effective(now);
         state.judge(now, inner.audit(), |step| step.offer(&ticket, record.clone(), &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at })
@@ -311,7 +329,7 @@ impl Gate {
     }
 
     /// Ends what has run out and removes what nobody asks for any more, a bounded number of records.
-    /// Every other call does a little of it; an idle agent may call this from a timer.
+    /// Every call that decides something does a little of it; an idle agent may call this from a timer.
     ///
     /// # Errors
     /// [`Denial::Ledger`].
@@ -321,7 +339,7 @@ impl Gate {
         state.judge(now, self.inner.audit(), |_| Ok(Ok(())))
     }
 
-    /// Whether an earlier failure to write has stopped the ledger. Everything is refused until the
+    /// Whether an earlier failure to read or write has stopped the ledger. Everything is refused until the
     /// ledger is opened again.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

@@ -42,6 +42,7 @@ pub(crate) enum Cut {
     Revoked = 1,
     Contested = 2,
     SessionGone = 3,
+    Expired = 4,
 }
 
 impl Cut {
@@ -50,7 +51,8 @@ impl Cut {
             0 => None,
             1 => Some(Denial::CredentialRevoked),
             2 => Some(Denial::TicketContested),
-            _ => Some(Denial::SessionGone),
+            3 => Some(Denial::SessionGone),
+            _ => Some(Denial::CredentialExpired),
         }
     }
 }
@@ -61,14 +63,23 @@ pub(crate) struct Live {
     cut: AtomicU8,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// One token for each connection; a connection's guards share it.
-    connections: Mutex<Vec<Weak<()>>>,
+    connections: Mutex<Vec<Weak<Connection>>>,
+}
+
+/// What the guards of one connection share.
+#[derive(Default)]
+struct Connection {
+    /// Up once one of them has found the credential expired. A clock that is set back afterwards
+    /// revives nothing.
+    ended: AtomicBool,
 }
 
 /// One guard's part in the contract.
 struct Slot {
     /// Up while a permit's closure runs.
     in_use: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
+    /// Those who wait for a cut, each with its last waker.
+    waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,8 +103,13 @@ impl Live {
     pub(crate) fn drain(&self) {
         let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
         for slot in &slots {
-            let wakers = core::mem::take(&mut *lock(&slot.wakers));
-            wakers.into_iter().for_each(Waker::wake);
+            let waiting: Vec<_> = lock(&slot.waiting).iter().filter_map(Weak::upgrade).collect();
+            for waiter in waiting {
+                let waker = lock(&waiter).take();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
         }
         for slot in slots {
             let mut spins = 0_u32;
@@ -109,21 +125,24 @@ impl Live {
         }
     }
 
-    /// How many connections there are.
+    /// How many connections there are. One that was cut is none, even if its guard is still held.
     pub(crate) fn connections(&self) -> usize {
+        if self.denial().is_some() {
+            return 0;
+        }
         let mut connections = lock(&self.connections);
         connections.retain(|connection| connection.strong_count() > 0);
         connections.len()
     }
 
-    fn connect(&self) -> Arc<()> {
-        let connection = Arc::new(());
+    fn connect(&self) -> Arc<Connection> {
+        let connection = Arc::new(Connection::default());
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
     }
 
     fn join(&self) -> Arc<Slot> {
-        let slot = Arc::new(Slot { in_use: AtomicBool::new(false), wakers: Mutex::new(Vec::new()) });
+        let slot = Arc::new(Slot { in_use: AtomicBool::new(false), waiting: Mutex::default() });
         let mut slots = lock(&self.slots);
         // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
         slots.retain(|slot| Arc::strong_count(slot) > 1);
@@ -153,6 +172,8 @@ pub(crate) struct Grant {
     pub(crate) expires_at: Timestamp,
     /// The same moment by the monotonic clock.
     pub(crate) ends_at: Duration,
+    /// When the policy gave its verdict, by the monotonic clock.
+    pub(crate) judged_at: Duration,
     pub(crate) review: Option<Arc<dyn Review>>,
 }
 
@@ -165,12 +186,21 @@ impl Clone for Grant {
             ops: self.ops,
             expires_at: self.expires_at,
             ends_at: self.ends_at,
+            judged_at: self.judged_at,
             review: self.review.clone(),
         }
     }
 }
 
 /// The live right of one connection.
+///
+/// A guard cannot be made by hand or copied; only an activation gives one:
+///
+/// ```compile_fail
+/// fn twice(guard: sessioncap::Guard) -> (sessioncap::Guard, sessioncap::Guard) {
+///     (guard.clone(), guard)
+/// }
+/// ```
 ///
 /// Every frame to or from the phone goes through [`Guard::permit`]. A guard belongs to one task;
 /// [`Guard::fork`] makes another for a connection whose two directions run in two tasks. Dropping it
@@ -182,14 +212,14 @@ pub struct Guard {
     next_review: Duration,
     live: Arc<Live>,
     slot: Arc<Slot>,
-    connection: Arc<()>,
+    connection: Arc<Connection>,
 }
 
 impl Guard {
-    pub(crate) fn new(grant: Grant, live: Arc<Live>, now: Now) -> Self {
+    pub(crate) fn new(grant: Grant, live: Arc<Live>) -> Self {
         let slot = live.join();
         let next_review = match grant.review {
-            Some(_) => now.monotonic.saturating_add(review_interval()),
+            Some(_) => grant.judged_at.saturating_add(review_interval()),
             None => Duration::MAX,
         };
         let connection = live.connect();
@@ -199,8 +229,9 @@ impl Guard {
     /// Runs `use_it` if the connection may do `op` now. Nothing else may carry the phone's bytes.
     ///
     /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not
-    /// block, await, or call the gate: a revoker waits for it. Costs a few atomic operations, no
-    /// lock and no allocation.
+    /// block or call the gate: a revoker waits for it. It must not return a future: that would run
+    /// after the permit. Costs a few atomic operations, no lock and no allocation; where the operator
+    /// has rules, one permit a minute also asks the policy, under the gate's lock.
     ///
     /// # Errors
     /// [`Denial`] with the reason; `use_it` was not called. After [`Denial::OperationNotGranted`] the
@@ -221,10 +252,10 @@ impl Guard {
     }
 
     /// As [`Guard::permit`], for an action that an adapter has read. A privilege is refused here, in
-    /// code, whatever the credential says.
+    /// code, whatever the credential says; a connection that is over is told that instead.
     ///
     /// # Errors
-    /// As [`Guard::permit`], and [`Denial::PrivilegeDenied`].
+    /// As [`Guard::permit`], and [`Denial::PrivilegeDenied`], after which the connection may go on.
     pub fn permit_action<T>(
         &mut self,
         action: Action,
@@ -233,8 +264,20 @@ impl Guard {
     ) -> Result<T, Denial> {
         match action {
             Action::Session(op) => self.permit(op, now, use_it),
-            Action::Privileged(privilege) => Err(Denial::PrivilegeDenied { privilege }),
+            Action::Privileged(privilege) => {
+                self.check(now)?;
+                Err(Denial::PrivilegeDenied { privilege })
+            }
         }
+    }
+
+    /// Whether a session id that a request names is the connection's own, byte for byte. Pass
+    /// [`Guard::session`] on, not what was named.
+    ///
+    /// # Errors
+    /// [`Denial::OtherSession`], after which the connection may go on.
+    pub fn check_session(&self, named: &str) -> Result<(), Denial> {
+        if named == self.grant.session.as_str() { Ok(()) } else { Err(Denial::OtherSession) }
     }
 
     /// Whether the connection may go on at all. Ask when [`Guard::time_left`] has run out.
@@ -245,9 +288,11 @@ impl Guard {
         if let Some(denial) = self.live.denial() {
             return Err(denial);
         }
-        if now.monotonic >= self.grant.ends_at || now.timestamp() >= self.grant.expires_at {
-            // A wall clock that is set back afterwards revives nothing.
-            self.grant.ends_at = Duration::MIN;
+        if self.connection.ended.load(Ordering::Relaxed)
+            || now.monotonic >= self.grant.ends_at
+            || now.timestamp() >= self.grant.expires_at
+        {
+            self.connection.ended.store(true, Ordering::Relaxed);
             return Err(Denial::CredentialExpired);
         }
         if now.monotonic >= self.next_review {
@@ -265,9 +310,13 @@ impl Guard {
     }
 
     /// How long from `now` until [`Guard::check`] is due: at the credential's end, or earlier where
-    /// the operator's rules have to be asked again.
+    /// the operator's rules have to be asked again. It cannot foresee a wall clock that is set
+    /// forward: an idle connection should also check now and then, every second or so.
     #[must_use]
     pub fn time_left(&self, now: Now) -> Duration {
+        if self.connection.ended.load(Ordering::Relaxed) || self.live.denial().is_some() {
+            return Duration::ZERO;
+        }
         let by_wall = Duration::seconds(
             i64::try_from(self.grant.expires_at.since(now.timestamp())).unwrap_or(i64::MAX),
         );
@@ -278,7 +327,12 @@ impl Guard {
     /// Resolves when the credential is cut: revoked, contested, or its session ended. It does not
     /// watch the clock; sleep for [`Guard::time_left`] beside it. Works on any executor.
     pub fn cut(&self) -> CutSignal {
-        CutSignal { live: Arc::clone(&self.live), slot: Arc::clone(&self.slot) }
+        let waker = Arc::new(Mutex::new(None));
+        let mut waiting = lock(&self.slot.waiting);
+        waiting.retain(|waiter| waiter.strong_count() > 0);
+        waiting.push(Arc::downgrade(&waker));
+        drop(waiting);
+        CutSignal { live: Arc::clone(&self.live), _slot: Arc::clone(&self.slot), waker }
     }
 
     /// A second guard of the same connection, for a second task. It does not count as a connection.
@@ -365,18 +419,16 @@ impl Drop for InUse<'_> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct CutSignal {
     live: Arc<Live>,
-    slot: Arc<Slot>,
+    /// Keeps the slot listed after its guard is dropped.
+    _slot: Arc<Slot>,
+    waker: Arc<Mutex<Option<Waker>>>,
 }
 
 impl Future for CutSignal {
     type Output = Denial;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Denial> {
-        let mut wakers = lock(&self.slot.wakers);
-        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
-        }
-        drop(wakers);
+        lock(&self.waker).replace(context.waker().clone());
         // Looked at after the waker is in place, so that no cut falls in between.
         self.live.denial().map_or(Poll::Pending, Poll::Ready)
     }

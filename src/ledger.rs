@@ -109,7 +109,7 @@ pub trait Ledger: Send {
     fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure>;
 }
 
-/// A ledger that refuses for good after a write whose outcome is unknown.
+/// A ledger that refuses for good after a transaction whose outcome is unknown.
 pub(crate) struct Store {
     ledger: Box<dyn Ledger>,
     poisoned: bool,
@@ -129,20 +129,22 @@ impl Store {
             return Err(LedgerFailure::Poisoned);
         }
         let mut result = None;
+        // Until the outcome is known; also if the backend panics.
+        self.poisoned = true;
         let outcome = self.ledger.transact(&mut |transaction| {
             result = Some(transition(transaction)?);
             Ok(())
         });
         match (outcome, result) {
-            (Ok(()), Some(result)) => Ok(result),
-            (outcome, _) => {
-                self.poisoned = true;
-                Err(outcome.err().unwrap_or(LedgerFailure::Io))
+            (Ok(()), Some(result)) => {
+                self.poisoned = false;
+                Ok(result)
             }
+            (outcome, _) => Err(outcome.err().unwrap_or(LedgerFailure::Io)),
         }
     }
 
-    /// After a cut could not be made durable.
+    /// After any failure, of a read as well: what cannot be read may say "revoked".
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned
     }

@@ -90,6 +90,9 @@ pub const TOMBSTONE_GRACE: u64 = 10 * 60;
 /// many expired at once.
 pub const COLLECT_PER_TRANSITION: usize = 8;
 
+/// Most issuer keys of one device: a desktop has one, or two while it changes.
+pub const ISSUERS_PER_DEVICE: u32 = 4;
+
 /// Open tickets for one session, by default.
 pub const DEFAULT_TICKETS_PER_SESSION: u32 = 4;
 /// Live credentials for one session, by default.

@@ -111,7 +111,13 @@ pub struct Started {
     pub next: AwaitingReply,
 }
 
-/// The phone's side after message 1.
+/// The phone's side after message 1. It reads one answer:
+///
+/// ```compile_fail
+/// fn twice(state: sessioncap::noise::AwaitingReply, message: &[u8]) {
+///     let _ = (state.finish(message), state.finish(message));
+/// }
+/// ```
 pub struct AwaitingReply {
     state: Box<snow::HandshakeState>,
 }
@@ -280,9 +286,9 @@ impl Channel {
             return Err(Error::Noise);
         }
         plaintext.resize(frame.len(), 0);
-        let len = self.state.read_message(frame, plaintext).map_err(|_| Error::Noise)?;
-        plaintext.truncate(len);
-        Ok(())
+        let read = self.state.read_message(frame, plaintext);
+        plaintext.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(|_| ()).map_err(|_| Error::Noise)
     }
 }
 

@@ -236,7 +236,11 @@ impl serde::Serialize for OpSet {
 /// What no credential can ever allow.
 ///
 /// There is no conversion from a privilege to an [`Op`], so no code path can put one in a
-/// credential, an offer or a scope.
+/// credential, an offer or a scope:
+///
+/// ```compile_fail
+/// let ops = sessioncap::OpSet::only(sessioncap::Privilege::CreateSession);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Privilege {
     /// List sessions, machines, applications, logs.

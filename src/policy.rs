@@ -198,7 +198,9 @@ impl Policy {
             facts.push(fact("redeemed", &[bytes(live.ticket.as_bytes()), bytes(holder)]));
         }
         if self.has_operator_rules() {
-            let local = circumstances.time.to_date().to_offset(self.offset);
+            // None only in the last hours of the year 9999.
+            let local = circumstances.time.to_date().checked_to_offset(self.offset);
+            let local = local.ok_or(Failure::InternalError)?;
             facts.push(fact("hour", &[Term::Integer(local.hour().into())]));
             facts.push(fact("minute", &[Term::Integer(local.minute().into())]));
             facts.push(fact("weekday", &[Term::Integer(local.weekday().number_from_monday().into())]));

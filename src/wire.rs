@@ -299,7 +299,10 @@ impl Padded for Answer {
             Status::Ok => Ok(Self::Admitted(Admitted {
                 agent_time,
                 seconds_left: reader.key(key::SECONDS_LEFT)?.uint()?,
-                ops: OpSet::from_bits(reader.key(key::GRANTED_OPS)?.uint()?)?,
+                ops: match OpSet::from_bits(reader.key(key::GRANTED_OPS)?.uint()?)? {
+                    OpSet::EMPTY => return Err(Error::AnswerMismatch),
+                    ops => ops,
+                },
                 session: SessionId::new(reader.key(key::SESSION)?.text(MAX_SESSION_ID_LEN)?)?,
                 id: CredentialId::from_bytes(reader.key(key::CREDENTIAL_ID)?.array_of()?),
                 credential: match reader.optional_key(key::CREDENTIAL) {
@@ -439,7 +442,7 @@ mod tests {
         let time = (0..253_402_300_800_u64).prop_map(|seconds| Timestamp::from_seconds(seconds).unwrap());
         let credential = proptest::option::of(proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN));
         prop_oneof![
-            (time.clone(), any::<u64>(), 0..=0xff_u64, "[a-z0-9-]{1,128}", any::<[u8; 16]>(), credential)
+            (time.clone(), any::<u64>(), 1..=0xff_u64, "[a-z0-9-]{1,128}", any::<[u8; 16]>(), credential)
                 .prop_map(|(agent_time, seconds_left, ops, session, id, credential)| Answer::Admitted(
                     Admitted {
                         agent_time,

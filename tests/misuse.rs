@@ -10,10 +10,10 @@
 //! | a privilege among the operations | does not compile: no conversion |
 //! | a secret printed or serialised | does not compile: neither `Display` nor `Serialize` |
 //! | an unverified credential in a decision | does not compile: verified is another, private type |
-//! | a permit held across an `.await` | does not compile: its closure is not async |
+//! | an `.await` inside a permit | does not compile: its closure is not async (a future that it *returns* would run outside: its documentation says so) |
 //! | everything below | an error, as its test shows |
 //!
-//! Those that do not compile are `compile_fail` examples in the crate's documentation.
+//! Some of those that do not compile are `compile_fail` examples where the types are documented.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;

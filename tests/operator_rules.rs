@@ -192,7 +192,8 @@ fn rules_that_would_never_fire_or_would_widen_do_not_start() {
         ("deny if weekday(0);", ValueOutOfRange),
         (r#"deny if operation($o), $o.matches("^(send");"#, Regex),
         ("deny if", Syntax),
-        (r#"deny if hour($h), $h > "22";"#, Evaluation),
+        (r#"deny if hour($h), $h > "22";"#, ValueOutOfRange),
+        ("deny if credential($c), $c > 5;", Evaluation),
     ] {
         match Policy::with_operator_rules(rules, UtcOffset::UTC) {
             Err(Error::OperatorRule { problem: found, .. }) => assert_eq!(found, problem, "{rules}"),

@@ -69,7 +69,21 @@ pub struct Refused {
 /// An admission that has not taken effect yet.
 ///
 /// Message 1 can be replayed by anyone who saw it; a transport frame that decrypts cannot. Until
-/// then nothing is counted, noted or shown.
+/// then the connection is not counted and the phone's visit is not noted; the redemption itself is on
+/// record.
+///
+/// It permits nothing, and it can be made live once:
+///
+/// ```compile_fail
+/// fn too_early(mut pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+///     let _ = pending.permit(sessioncap::Op::SendInput, now, || ());
+/// }
+/// ```
+/// ```compile_fail
+/// fn twice(pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+///     let _ = (pending.activate(now), pending.activate(now));
+/// }
+/// ```
 #[must_use = "activate it with the first transport frame that decrypts"]
 pub struct PendingGuard {
     inner: Arc<Inner>,
@@ -82,6 +96,8 @@ pub struct PendingGuard {
     activate_before: Duration,
     /// The credential's end by the monotonic clock.
     ends_at: Duration,
+    /// By the monotonic clock.
+    judged_at: Duration,
     judged: Judged,
 }
 
@@ -126,6 +142,11 @@ impl PendingGuard {
         let session_live = inner.context.session_is_live(&self.record.session);
         let mut state = inner.state();
         let agent_time = state.effective(now);
+        let standing = state.judge(agent_time, inner.audit(), |step| stands(step, &self.id, session_live));
+        if agent_time >= self.expires_at {
+            return Err(standing.err().unwrap_or(Denial::CredentialExpired));
+        }
+        standing?;
         inner.check_room(&self.live)?;
         state.judge(agent_time, inner.audit(), |step| {
             step.attached(&self.id, &self.record.holder, self.ops, session_live)
@@ -138,9 +159,10 @@ impl PendingGuard {
             ops: self.ops,
             expires_at: self.expires_at,
             ends_at: self.ends_at,
+            judged_at: self.judged_at,
             review,
         };
-        Ok(Guard::new(grant, self.live, now))
+        Ok(Guard::new(grant, self.live))
     }
 
     /// Until when [`PendingGuard::activate`] works, from `now`.
@@ -222,7 +244,7 @@ impl Gate {
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
             Ok(reply) => Ok(Admitted { reply, guard }),
-            Err(_) => Err(Refusal::from(Denial::PolicyFailed)),
+            Err(_) => Err(Refusal::from(Denial::Internal)),
         });
         match sent {
             Ok(admitted) => Admission::Admitted(admitted),
@@ -254,7 +276,7 @@ impl Gate {
         let time = {
             let mut state = inner.state();
             let now = state.effective(now);
-            state.judge(now, inner.audit(), |step| step.standing(&proven.record, session_live))?;
+            state.transact(now, inner.audit(), |step| step.standing(&proven.record, session_live))??;
             now
         };
         inner.with_circumstances(&proven.verified, &proven.record, time, |policy, circumstances| {
@@ -365,10 +387,15 @@ impl Inner {
             label: ticket.label,
             nonce,
         };
+        if let Some(bound) = &redemption.bound {
+            self.allows_any(bound, &ticket.record, now)?;
+        }
         let mut state = self.state();
         let agent_time = state.effective(now);
         // A leaked code: cut first, then write that it is revoked.
-        let contested = state.transact(agent_time, self.audit(), |step| step.contested(&ticket.id, peer))?;
+        let session_live = redemption.session_live;
+        let contested = state
+            .transact(agent_time, self.audit(), |step| step.contested(&ticket.id, peer, session_live))?;
         let cut = match &contested {
             Some(id) => state.registry().cut(Target::Credential(id), Cut::Contested),
             None => Vec::new(),
@@ -385,10 +412,10 @@ impl Inner {
             return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
         }
         self.check_room(&live)?;
-        let credential = Credential::parse(&record.bytes).map_err(|_| Denial::PolicyFailed)?;
+        let credential = Credential::parse(&record.bytes).map_err(|_| Denial::Internal)?;
         // With operator rules the answer has to name what is allowed at this hour.
         let (ops, judged) = if self.config.policy.has_operator_rules() {
-            let verified = credential.verify(&record.issuer).map_err(|_| Denial::PolicyFailed)?;
+            let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
             (self.grant(&verified, &record, record.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
         } else {
             (record.ops, Judged::AtActivation(Box::new(credential)))
@@ -403,6 +430,33 @@ impl Inner {
         });
         let expires_at = record.expires_at;
         Ok((answer, self.pending_guard(live, id, record, Terms { ops, expires_at, judged }, now, agent_time)))
+    }
+
+    /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
+    /// it can be redeemed later.
+    fn allows_any(&self, bound: &CredentialBytes, ticket: &TicketRecord, now: Now) -> Result<(), Denial> {
+        if !self.config.policy.has_operator_rules() {
+            return Ok(());
+        }
+        let credential = Credential::parse(bound).map_err(|_| Denial::Internal)?;
+        let verified = credential.verify(&ticket.issuer).map_err(|_| Denial::Internal)?;
+        let time = self.state().effective(now);
+        let credential = verified.credential();
+        let (holder, epoch) = (credential.binding().holder, credential.binding().epoch);
+        let circumstances = Circumstances {
+            agent: &self.config.agent,
+            urls: &self.config.urls,
+            session: &ticket.session,
+            epoch,
+            peer: &holder,
+            time,
+            live: Some(LiveRecord { credential: credential.id(), ticket: credential.ticket(), holder }),
+        };
+        match self.config.policy.grant(&verified, &circumstances, ticket.ops) {
+            Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
+            // Whatever else there is to say, the ledger says it in its order.
+            _ => Ok(()),
+        }
     }
 
     /// Binds the offered credential to this phone, if the ticket is open. The ledger decides later
@@ -421,7 +475,7 @@ impl Inner {
         UnboundCredential::parse(unbound)
             .and_then(|unbound| unbound.bind(binding, rng))
             .map(Some)
-            .map_err(|_| Denial::PolicyFailed)
+            .map_err(|_| Denial::Internal)
     }
 
     fn attach(
@@ -487,6 +541,7 @@ impl Inner {
             expires_at: terms.expires_at,
             activate_before: now.monotonic.saturating_add(seconds(ACTIVATION_TIMEOUT)),
             ends_at: now.monotonic.saturating_add(seconds(terms.expires_at.since(agent_time))),
+            judged_at: now.monotonic,
             judged: terms.judged,
         }
     }

@@ -35,7 +35,7 @@ pub struct Listing {
     pub ops: OpSet,
     /// When it was offered, or redeemed.
     pub created_at: Timestamp,
-    /// When the phone was last there, at most a minute stale.
+    /// When the phone was last there, at most a minute stale; none before its first transport frame.
     pub last_seen: Option<Timestamp>,
     /// When the ticket, or the credential, ends.
     pub expires_at: Timestamp,
@@ -154,7 +154,7 @@ fn of_credential(
         phone_label: Some(record.phone_label),
         ops: record.ops,
         created_at: record.created_at,
-        last_seen: Some(record.last_seen),
+        last_seen: record.last_seen,
         expires_at: record.expires_at,
         connections: 0,
         state,

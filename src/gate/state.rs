@@ -21,6 +21,7 @@ pub(super) struct State {
     clock: Clock,
     registry: Registry,
     next_sequence: u64,
+    closures: u64,
 }
 
 impl State {
@@ -30,12 +31,23 @@ impl State {
             clock: Clock::default(),
             registry: Registry::default(),
             next_sequence: 0,
+            closures: 0,
         }
     }
 
     /// The agent's time.
     pub(super) fn effective(&mut self, now: Now) -> Timestamp {
         self.clock.advance(now)
+    }
+
+    /// How often something was taken back. What the agent's context said before a number changed may
+    /// no longer be so.
+    pub(super) fn closures(&self) -> u64 {
+        self.closures
+    }
+
+    pub(super) fn count_closure(&mut self) {
+        self.closures += 1;
     }
 
     pub(super) fn registry(&mut self) -> &mut Registry {
@@ -78,6 +90,11 @@ impl State {
 
     fn tell(&mut self, at: Timestamp, audit: &dyn AuditSink, events: Vec<AuditEvent>) {
         for event in events {
+            // What has run out by the agent's clock has ended for good, whatever a stream's own clock
+            // says later.
+            if let AuditEvent::CredentialExpired { credential } = &event {
+                self.registry.cut(Target::Credential(credential), Cut::Expired);
+            }
             audit.record(AuditRecord { sequence: self.next_sequence, at, event });
             self.next_sequence += 1;
         }
@@ -99,15 +116,17 @@ impl Clock {
         let effective = match self.mark {
             None => wall,
             Some((mark, monotonic)) => {
-                let elapsed = now.monotonic.saturating_sub(monotonic).whole_seconds();
-                wall.max(mark.plus(u64::try_from(elapsed).unwrap_or(0)))
+                let elapsed = now.monotonic.saturating_sub(monotonic).whole_seconds().max(0);
+                let by_mark = mark.plus(u64::try_from(elapsed).unwrap_or(0));
+                if by_mark >= wall {
+                    // The mark moves by whole seconds only, or the fractions would be lost at each call.
+                    self.mark = Some((by_mark, monotonic.saturating_add(Duration::seconds(elapsed))));
+                    return by_mark;
+                }
+                wall
             }
         };
-        // The mark moves only with the time that it shows, or fractions of seconds would be lost at
-        // each call.
-        if self.mark.is_none_or(|(mark, _)| effective > mark) {
-            self.mark = Some((effective, now.monotonic));
-        }
+        self.mark = Some((effective, now.monotonic));
         effective
     }
 }
@@ -175,15 +194,16 @@ impl Registry {
             Target::DevicesOutside(enrolled) => !enrolled.contains(&entry.device),
         };
         let mut cut = Vec::new();
-        self.entries.retain(|id, entry| {
-            if !hit(id, entry) {
-                return true;
-            }
-            if let Some(live) = entry.live.upgrade() {
+        // What was cut stays listed while anyone holds it, so that a second revoker waits for the same
+        // permits as the first.
+        self.entries.retain(|id, entry| match entry.live.upgrade() {
+            Some(live) if hit(id, entry) => {
                 live.cut(why);
                 cut.push(live);
+                true
             }
-            false
+            Some(_) => true,
+            None => false,
         });
         cut
     }
@@ -211,11 +231,15 @@ mod tests {
 
     #[test]
     fn fractions_of_seconds_add_up_under_a_frozen_wall_clock() {
-        let mut clock = Clock::default();
         let frozen = OffsetDateTime::from_unix_timestamp(1_000).unwrap();
-        for tenth in 0..=100 {
-            clock.advance(Now::new(frozen, Duration::milliseconds(tenth * 100)));
+        for step in [100, 700, 1_900, 2_500] {
+            let mut clock = Clock::default();
+            let mut elapsed = 0;
+            while elapsed <= 100_000 {
+                let effective = clock.advance(Now::new(frozen, Duration::milliseconds(elapsed)));
+                assert_eq!(effective.seconds(), 1_000 + u64::try_from(elapsed / 1_000).unwrap(), "{step} ms");
+                elapsed += step;
+            }
         }
-        assert_eq!(clock.advance(Now::new(frozen, Duration::seconds(10))).seconds(), 1_010);
     }
 }

@@ -86,7 +86,8 @@ pub(crate) struct CredentialRecord {
     pub(crate) generation: u64,
     pub(crate) device: DevicePublicKey,
     pub(crate) created_at: Timestamp,
-    pub(crate) last_seen: Timestamp,
+    /// None until its first transport frame.
+    pub(crate) last_seen: Option<Timestamp>,
     pub(crate) expires_at: Timestamp,
     pub(crate) ops: OpSet,
     pub(crate) label: Label,
@@ -263,7 +264,8 @@ impl Wire for CredentialRecord {
         writer.array(15).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
         writer.text(self.session.as_str()).uint(self.epoch);
         writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
-        writer.uint(self.created_at.seconds()).uint(self.last_seen.seconds());
+        // 1970 stands for never
+        writer.uint(self.created_at.seconds()).uint(self.last_seen.map_or(0, Timestamp::seconds));
         writer.uint(self.expires_at.seconds()).uint(self.ops.bits().into());
         writer.text(self.label.as_str()).text(self.phone_label.as_str());
         self.state.encode(writer);
@@ -281,7 +283,7 @@ impl Wire for CredentialRecord {
             generation: reader.uint()?,
             device: DevicePublicKey::from_bytes(reader.array_of()?)?,
             created_at: timestamp(reader)?,
-            last_seen: timestamp(reader)?,
+            last_seen: Some(timestamp(reader)?).filter(|seen| *seen > Timestamp::EPOCH),
             expires_at: timestamp(reader)?,
             ops: OpSet::from_bits(reader.uint()?)?,
             label: label(reader)?,

@@ -11,16 +11,15 @@ use crate::ledger::record::{
     Counters, CredentialRecord, CredentialState, Entry, IssuerRecord, Records, SessionRecord, TicketRecord,
     TicketState,
 };
-use crate::limits::{COLLECT_PER_TRANSITION, LAST_SEEN_RESOLUTION, RETRY_WINDOW, TOMBSTONE_GRACE};
+use crate::limits::{
+    COLLECT_PER_TRANSITION, ISSUERS_PER_DEVICE, LAST_SEEN_RESOLUTION, RETRY_WINDOW, TOMBSTONE_GRACE,
+};
 use crate::op::OpSet;
 use crate::token::CredentialBytes;
 use crate::wire::Label;
 
 /// A verdict inside a transaction that went through: a denial is an answer, not a failure.
 pub(crate) type Verdict<T> = Result<Result<T, Denial>, LedgerFailure>;
-
-/// Most issuer keys of one device: a desktop has one, or two while it changes.
-const ISSUERS_PER_DEVICE: usize = 4;
 
 /// How many may be open or live at a time. See [`Quotas`](crate::Quotas).
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +62,8 @@ impl<'a> Step<'a> {
         }
         let of_device =
             self.records.issuers()?.into_iter().filter(|(_, record)| record.device == *device).count();
-        if of_device >= ISSUERS_PER_DEVICE {
-            return Ok(Err(Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: 4 }));
+        if u32::try_from(of_device).unwrap_or(u32::MAX) >= ISSUERS_PER_DEVICE {
+            return Ok(Err(Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: ISSUERS_PER_DEVICE }));
         }
         let generation = self.records.next_number()?;
         self.records.put_issuer(issuer, &IssuerRecord { device: *device, generation })?;
@@ -205,10 +204,20 @@ impl<'a> Step<'a> {
                 }
                 match &redemption.bound {
                     Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
-                    None => Ok(Err(Denial::PolicyFailed)),
+                    None => Ok(Err(Denial::Internal)),
                 }
             }
         }
+    }
+
+    /// The credential that a ticket gave. Issuers choose credential ids, so a record under the same id
+    /// may be another ticket's.
+    fn credential_of(
+        &mut self,
+        id: &TicketId,
+        ticket: &TicketRecord,
+    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
+        Ok(self.records.credential(&ticket.credential)?.filter(|record| record.ticket == *id))
     }
 
     /// The credential that a redemption by `holder` contests, if it does.
@@ -216,11 +225,16 @@ impl<'a> Step<'a> {
         &mut self,
         id: &TicketId,
         holder: &HolderPublicKey,
+        session_live: bool,
     ) -> Result<Option<CredentialId>, LedgerFailure> {
-        match self.records.ticket(id)? {
-            Some(ticket) if ticket.state == TicketState::Claimed && self.now < ticket.expires_at => {
-                let record = self.records.credential(&ticket.credential)?;
-                Ok(record.filter(|record| record.holder != *holder).map(|_| ticket.credential))
+        let Some(ticket) = self.records.ticket(id)? else { return Ok(None) };
+        if ticket.state != TicketState::Claimed || self.now >= ticket.expires_at {
+            return Ok(None);
+        }
+        match self.credential_of(id, &ticket)? {
+            Some(record) if record.holder != *holder => {
+                let standing = self.standing(&record, session_live)?;
+                Ok(matches!(standing, Ok(()) | Err(Denial::ConfirmationPending)).then_some(ticket.credential))
             }
             _ => Ok(None),
         }
@@ -260,7 +274,7 @@ impl<'a> Step<'a> {
             generation: ticket.generation,
             device: ticket.device,
             created_at: self.now,
-            last_seen: self.now,
+            last_seen: None,
             expires_at: ticket.credential_expires_at,
             ops: ticket.ops,
             label: ticket.label.clone(),
@@ -294,11 +308,12 @@ impl<'a> Step<'a> {
         session_live: bool,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
         let credential = ticket.credential;
-        let Some(record) = self.records.credential(&credential)? else {
+        let Some(record) = self.credential_of(id, ticket)? else {
             return Ok(Err(Denial::TicketUnknown));
         };
+        let standing = self.standing(&record, session_live)?;
         if record.holder == *holder {
-            match self.standing(&record, session_live)? {
+            match standing {
                 Ok(()) | Err(Denial::ConfirmationPending) => {}
                 Err(denial) => return Ok(Err(denial)),
             }
@@ -307,8 +322,16 @@ impl<'a> Step<'a> {
             }
             return Ok(Ok((credential, record)));
         }
-        if self.now >= ticket.expires_at {
-            return Ok(Err(Denial::TicketClaimed));
+        match standing {
+            // The same precedence as for the first phone, where there is nothing left to contest.
+            Err(
+                denial @ (Denial::CredentialRevoked
+                | Denial::TicketContested
+                | Denial::IssuerRevoked
+                | Denial::SessionGone),
+            ) => return Ok(Err(denial)),
+            _ if self.now >= ticket.expires_at => return Ok(Err(Denial::TicketClaimed)),
+            _ => {}
         }
         if is_live(&record.state) {
             let first = record.holder;
@@ -363,10 +386,11 @@ impl<'a> Step<'a> {
         holder: &HolderPublicKey,
         session_live: bool,
     ) -> Verdict<()> {
-        let Some(id) = self.records.ticket(ticket)?.map(|ticket| ticket.credential) else {
+        let Some(offered) = self.records.ticket(ticket)? else {
             return Ok(Err(Denial::NothingToConfirm));
         };
-        let Some(record) = self.records.credential(&id)? else {
+        let id = offered.credential;
+        let Some(record) = self.credential_of(ticket, &offered)? else {
             return Ok(Err(Denial::NothingToConfirm));
         };
         if record.device != *device {
@@ -400,8 +424,8 @@ impl<'a> Step<'a> {
         if let Err(denial) = self.standing(&record, session_live)? {
             return Ok(Err(denial));
         }
-        if self.now.since(record.last_seen) >= LAST_SEEN_RESOLUTION {
-            record.last_seen = self.now;
+        if record.last_seen.is_none_or(|seen| self.now.since(seen) >= LAST_SEEN_RESOLUTION) {
+            record.last_seen = Some(self.now);
             self.records.put_credential(id, &record)?;
         }
         self.events.push(AuditEvent::PhoneAttached { credential: *id, holder: *holder, ops });
@@ -413,9 +437,10 @@ impl<'a> Step<'a> {
     /// Revokes a ticket, or, once it was redeemed, its credential.
     pub(crate) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
         match self.records.ticket(id)? {
-            Some(TicketRecord { state: TicketState::Claimed, credential, .. }) => {
-                self.revoke_credential(&credential)
-            }
+            Some(ticket) if ticket.state == TicketState::Claimed => match self.credential_of(id, &ticket)? {
+                Some(_) => self.revoke_credential(&ticket.credential),
+                None => Ok(()),
+            },
             Some(_) => self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner),
             // A redeemed ticket's record is gone long before its credential's.
             None => self.revoke_all(|_| false, |record| record.ticket == *id, RevocationReason::Owner),

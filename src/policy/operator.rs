@@ -4,11 +4,9 @@
 //! accept `operation("sned_input")`, an unknown predicate, or a regular expression that does not
 //! compile, and quietly match nothing. Here each of them is an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_auth::builder::{
-    Binary, Check, Op as Operator, Policy, PolicyKind, Predicate, Rule, Term, Unary,
-};
+use biscuit_auth::builder::{Binary, Check, Op as Operator, Policy, PolicyKind, Rule, Term, Unary, fact};
 use biscuit_auth::error::Token as Failure;
 use biscuit_auth::{Authorizer, AuthorizerBuilder};
 
@@ -21,23 +19,50 @@ use crate::key::{AgentPublicKey, HolderPublicKey};
 use crate::limits::{MAX_OPERATOR_RULE_DEPTH, MAX_OPERATOR_RULES_LEN};
 use crate::op::Op;
 
-/// Every predicate that a run can hold, with its number of terms.
-const PREDICATES: [(&str, usize); 14] = [
-    ("agent", 2),
-    ("session", 1),
-    ("operation", 1),
-    ("peer", 1),
-    ("epoch", 1),
-    ("time", 1),
-    ("live", 3),
-    ("redeemed", 2),
-    ("hour", 1),
-    ("minute", 1),
-    ("weekday", 1),
-    ("credential", 1),
-    ("ticket", 1),
-    ("version", 1),
+/// What a term of a predicate can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bytes(usize),
+    Text,
+    SessionName,
+    Operation,
+    Date,
+    Number(i64, i64),
+}
+
+/// Every predicate that a run can hold, with its terms.
+const PREDICATES: [(&str, &[Kind]); 14] = [
+    ("agent", &[Kind::Bytes(32), Kind::Text]),
+    ("session", &[Kind::SessionName]),
+    ("operation", &[Kind::Operation]),
+    ("peer", &[Kind::Bytes(32)]),
+    ("epoch", &[Kind::Number(0, i64::MAX)]),
+    ("time", &[Kind::Date]),
+    ("live", &[Kind::Bytes(16), Kind::Bytes(16), Kind::Bytes(32)]),
+    ("redeemed", &[Kind::Bytes(16), Kind::Bytes(32)]),
+    ("hour", &[Kind::Number(0, 23)]),
+    ("minute", &[Kind::Number(0, 59)]),
+    ("weekday", &[Kind::Number(1, 7)]),
+    ("credential", &[Kind::Bytes(16)]),
+    ("ticket", &[Kind::Bytes(16)]),
+    ("version", &[Kind::Number(1, 1)]),
 ];
+
+impl Kind {
+    /// Whether a written value could ever be equal to one that the agent states.
+    fn judge(self, value: &Term) -> Result<(), RuleProblem> {
+        match (self, value) {
+            (_, Term::Variable(_)) => Ok(()),
+            (Self::Operation, Term::Str(name)) => known_operation(name),
+            (Self::Operation, _) => Err(RuleProblem::UnknownOperation),
+            (Self::Number(low, high), Term::Integer(number)) if (low..=high).contains(number) => Ok(()),
+            (Self::Bytes(len), Term::Bytes(bytes)) if bytes.len() == len => Ok(()),
+            (Self::Text, Term::Str(_)) | (Self::Date, Term::Date(_)) => Ok(()),
+            (Self::SessionName, Term::Str(id)) if SessionId::new(id.as_str()).is_ok() => Ok(()),
+            _ => Err(RuleProblem::ValueOutOfRange),
+        }
+    }
+}
 
 /// Rules that passed.
 pub(super) struct OperatorRules {
@@ -79,7 +104,14 @@ impl OperatorRules {
             return Ok(0);
         }
         let sample = Sample::new().map_err(|_| Failure::InternalError)?;
-        let mut authorizer: Authorizer = state(&sample)?.build_unauthenticated()?;
+        // What a credential would state beside the agent's facts.
+        let of_credential = [
+            fact("version", &[Term::Integer(1)]),
+            fact("credential", &[Term::Bytes(vec![1; 16])]),
+            fact("ticket", &[Term::Bytes(vec![2; 16])]),
+        ];
+        let state = of_credential.into_iter().try_fold(state(&sample)?, AuthorizerBuilder::fact)?;
+        let mut authorizer: Authorizer = state.build_unauthenticated()?;
         authorizer.authorize()
     }
 }
@@ -105,68 +137,107 @@ fn judge(rule: &Rule) -> Result<(), RuleProblem> {
     if !rule.scopes.is_empty() {
         return Err(RuleProblem::Unsupported);
     }
-    let mut operation_variables = BTreeSet::new();
+    let mut kinds = BTreeMap::new();
+    let mut operations = BTreeSet::new();
     for predicate in &rule.body {
-        judge_predicate(predicate)?;
-        if let ("operation", [Term::Variable(name)]) = (predicate.name.as_str(), predicate.terms.as_slice()) {
-            operation_variables.insert(name.as_str());
+        let (_, terms) = PREDICATES
+            .iter()
+            .find(|(name, terms)| *name == predicate.name && terms.len() == predicate.terms.len())
+            .ok_or(RuleProblem::UnknownPredicate)?;
+        for (kind, value) in terms.iter().zip(&predicate.terms) {
+            kind.judge(value)?;
+            match value {
+                Term::Variable(name) => {
+                    kinds.insert(name.as_str(), *kind);
+                }
+                Term::Str(name) if *kind == Kind::Operation => {
+                    operations.insert(name.as_str());
+                }
+                _ => {}
+            }
         }
     }
-    rule.expressions.iter().try_for_each(|expression| judge_expression(&expression.ops, &operation_variables))
-}
-
-fn judge_predicate(predicate: &Predicate) -> Result<(), RuleProblem> {
-    let known = PREDICATES.contains(&(predicate.name.as_str(), predicate.terms.len()));
-    if !known {
-        return Err(RuleProblem::UnknownPredicate);
+    // Each operation is decided in a run of its own, so two at once never match.
+    if operations.len() > 1 {
+        return Err(RuleProblem::UnknownOperation);
     }
-    match (predicate.name.as_str(), predicate.terms.as_slice()) {
-        ("operation", [Term::Str(name)]) => known_operation(name),
-        ("operation", [Term::Variable(_)]) => Ok(()),
-        ("operation", _) => Err(RuleProblem::UnknownOperation),
-        ("hour", [Term::Integer(value)]) => in_range(*value, 0, 23),
-        ("minute", [Term::Integer(value)]) => in_range(*value, 0, 59),
-        ("weekday", [Term::Integer(value)]) => in_range(*value, 1, 7),
-        ("hour" | "minute" | "weekday", [Term::Variable(_)]) => Ok(()),
-        ("hour" | "minute" | "weekday", _) => Err(RuleProblem::ValueOutOfRange),
-        _ => Ok(()),
-    }
-}
-
-fn in_range(value: i64, low: i64, high: i64) -> Result<(), RuleProblem> {
-    if (low..=high).contains(&value) { Ok(()) } else { Err(RuleProblem::ValueOutOfRange) }
+    rule.expressions.iter().try_for_each(|expression| judge_expression(&expression.ops, &kinds))
 }
 
 fn known_operation(name: &str) -> Result<(), RuleProblem> {
     name.parse::<Op>().map(|_| ()).map_err(|_| RuleProblem::UnknownOperation)
 }
 
-/// Judges an expression in postfix form, closures included.
-fn judge_expression(ops: &[Operator], operation_variables: &BTreeSet<&str>) -> Result<(), RuleProblem> {
+/// Judges an expression in postfix form, closures included. Where it speaks of one operation, hour,
+/// minute or weekday and of no other variable, every value in it has to be one of those.
+fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Result<(), RuleProblem> {
     let flat = flatten(ops);
-    let partial =
-        flat.iter().any(|op| matches!(op, Operator::Binary(Binary::Regex | Binary::Prefix | Binary::Suffix)));
-    let about_operations = flat.iter().any(|op| {
-        matches!(op, Operator::Value(Term::Variable(name)) if operation_variables.contains(name.as_str()))
-    });
+    let mut values = Vec::new();
+    let mut spoken_of = Vec::new();
+    let mut patterns = Vec::new();
     let mut previous: Option<&Operator> = None;
     for op in &flat {
         match op {
             Operator::Unary(Unary::Ffi(_)) | Operator::Binary(Binary::Ffi(_)) => {
                 return Err(RuleProblem::Unsupported);
             }
-            Operator::Binary(Binary::Regex) => match previous {
-                Some(Operator::Value(Term::Str(pattern))) => {
-                    regex::Regex::new(pattern).map_err(|_| RuleProblem::Regex)?;
-                }
+            Operator::Binary(binary @ (Binary::Regex | Binary::Prefix | Binary::Suffix)) => match previous {
+                Some(Operator::Value(Term::Str(pattern))) => patterns.push((binary, pattern.as_str())),
                 _ => return Err(RuleProblem::Regex),
             },
-            Operator::Value(value) if about_operations && !partial => judge_value(value)?,
+            Operator::Value(Term::Variable(name)) => spoken_of.extend(kinds.get(name.as_str()).copied()),
+            Operator::Value(value) => values.push(value),
             _ => {}
         }
         previous = Some(op);
     }
+    let about_operations = spoken_of.contains(&Kind::Operation);
+    for (binary, pattern) in &patterns {
+        judge_pattern(binary, pattern, about_operations)?;
+    }
+    if about_operations && patterns.is_empty() {
+        return values.into_iter().try_for_each(judge_operation_value);
+    }
+    match spoken_of.as_slice() {
+        [kind @ Kind::Number(..), rest @ ..] if rest.iter().all(|other| other == kind) => {
+            judge_numbers(&flat, values, *kind)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A pattern over operations has to match at least one of them.
+fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Result<(), RuleProblem> {
+    let regex = match binary {
+        Binary::Regex => Some(regex::Regex::new(pattern).map_err(|_| RuleProblem::Regex)?),
+        _ => None,
+    };
+    let matches = |op: Op| match (&regex, binary) {
+        (Some(regex), _) => regex.is_match(op.name()),
+        (None, Binary::Prefix) => op.name().starts_with(pattern),
+        (None, _) => op.name().ends_with(pattern),
+    };
+    if about_operations && !Op::ALL.into_iter().any(matches) {
+        return Err(RuleProblem::UnknownOperation);
+    }
     Ok(())
+}
+
+/// Numbers beside an hour, minute or weekday are in its range; arithmetic is left alone.
+fn judge_numbers(ops: &[&Operator], values: Vec<&Term>, kind: Kind) -> Result<(), RuleProblem> {
+    let arithmetic = |op: &&Operator| {
+        matches!(op, Operator::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div))
+    };
+    if ops.iter().any(|op| arithmetic(op)) {
+        return Ok(());
+    }
+    let judge = |value: &Term| match value {
+        Term::Set(values) => values.iter().try_for_each(|value| kind.judge(value)),
+        Term::Array(values) => values.iter().try_for_each(|value| kind.judge(value)),
+        Term::Bool(_) => Ok(()),
+        value => kind.judge(value),
+    };
+    values.into_iter().try_for_each(judge)
 }
 
 fn flatten(ops: &[Operator]) -> Vec<&Operator> {
@@ -179,11 +250,11 @@ fn flatten(ops: &[Operator]) -> Vec<&Operator> {
 }
 
 /// Every string that is compared with an operation is an operation's name.
-fn judge_value(value: &Term) -> Result<(), RuleProblem> {
+fn judge_operation_value(value: &Term) -> Result<(), RuleProblem> {
     match value {
         Term::Str(name) => known_operation(name),
-        Term::Set(values) => values.iter().try_for_each(judge_value),
-        Term::Array(values) => values.iter().try_for_each(judge_value),
+        Term::Set(values) => values.iter().try_for_each(judge_operation_value),
+        Term::Array(values) => values.iter().try_for_each(judge_operation_value),
         _ => Ok(()),
     }
 }
