@@ -1,4 +1,11 @@
 //! The example programs, started as processes and joined over real sockets and terminals.
+#![cfg(all(
+    feature = "holder",
+    feature = "issuer",
+    feature = "agent",
+    feature = "attenuate",
+    feature = "qr"
+))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../examples/programs/mod.rs"]

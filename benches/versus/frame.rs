@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::handshake;
 use crate::report::{Budget, Report};
-use crate::sample::{Side, compare, repeat};
+use crate::sample::{Side, Stopwatch, compare, repeat};
 use crate::world::World;
 
 const OPS: [Op; 5] =
@@ -86,7 +86,7 @@ fn permits(guard: &mut Guard, now: Now) -> Side<'_> {
     Box::new(move |times| {
         turn += 1;
         let op = OPS[turn % OPS.len()];
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for _ in 0..times {
             let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
             black_box(permitted.is_ok());

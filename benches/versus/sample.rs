@@ -2,10 +2,13 @@
 //! slices, and the quartiles of those ratios.
 //!
 //! A machine that slows down for a second slows both sides of the same pair, so the ratio holds where
-//! two separate averages would not. The order inside a pair alternates too.
+//! two separate averages would not. The order inside a pair alternates too. What is counted is this
+//! thread's own CPU time: nothing measured here waits, and other programs' turns are nobody's cost.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Runs an operation so many times and says how long that took, preparation not counted.
 pub type Side<'a> = Box<dyn FnMut(usize) -> Duration + 'a>;
@@ -28,6 +31,23 @@ impl Compared {
         let [low, median, high] = self.ratio;
         self.ratio = [1.0 / high, 1.0 / median, 1.0 / low];
         self
+    }
+}
+
+/// This thread's CPU time since it began to count.
+pub struct Stopwatch(Duration);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(Self::read())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Self::read() - self.0
+    }
+
+    fn read() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
     }
 }
 
@@ -55,7 +75,7 @@ pub fn compare(rounds: usize, mut ours: Side<'_>, mut peer: Side<'_>) -> Compare
 /// A side that has nothing to prepare.
 pub fn repeat<'a, O>(mut operation: impl FnMut() -> O + 'a) -> Side<'a> {
     Box::new(move |times| {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for _ in 0..times {
             black_box(operation());
         }
@@ -72,7 +92,7 @@ pub fn consume<'a, I, O>(
     Box::new(move |times| {
         let inputs: Vec<I> = (0..times).map(|_| prepare()).collect();
         let mut outputs = Vec::with_capacity(times);
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for input in inputs {
             outputs.push(operation(black_box(input)));
         }

@@ -111,7 +111,7 @@ pub(super) async fn serve(
     farewell(socket, channel, end).await;
 }
 
-/// Says why, ends the agent's side, and closes.
+/// Says why, ends the agent's side, and closes. Outside any permit: nothing of the session is in it.
 async fn farewell(socket: Socket, mut channel: Channel, end: End) {
     let notice = match end {
         End::Left => None,
@@ -291,8 +291,8 @@ impl Connection<'_> {
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), End> {
         tokio::select! {
             biased;
-            // The frame may be half-way out: nothing can follow it, so the phone learns why when it
-            // comes back.
+            // Encrypted and not, or half-way, out: no later frame would decrypt, so nothing can follow.
+            // The phone learns why when it comes back.
             _ = self.guard.cut() => Err(End::Gone),
             sent = timeout(PATIENCE, self.socket.send(Message::binary(frame))) => match sent {
                 Ok(Ok(())) => Ok(()),

@@ -20,7 +20,7 @@ const RING: usize = 256 * 1024;
 /// How far the output may run ahead of its fastest reader.
 const AHEAD: u64 = 256 * 1024;
 /// How long the output waits for readers of which none reads on.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a new reader gets of the output before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
