@@ -4,11 +4,12 @@
 mod common;
 
 use common::cbor::Value;
+use common::ledger::TestLedger;
 use common::*;
 use rand::RngCore;
 use rand::rngs::OsRng;
 use rand_core::CryptoRng;
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::ledger::{MemoryLedger, Table};
 use sessioncap::*;
 
 /// An offer's map, to be written again with something else in it.
@@ -488,6 +489,24 @@ fn the_agents_own_quotas_span_sessions() {
 }
 
 #[test]
+fn what_expired_elsewhere_does_not_hold_up_a_sessions_own_places() {
+    let mut world = World::new();
+    let desktop = world.desktop(9);
+    // More than the two transitions of an offer settle by themselves, and all of it due earlier.
+    for n in 0..3 * limits::COLLECT_PER_TRANSITION {
+        let id = format!("s{n}");
+        world.start_session(&id);
+        desktop.share_session(&world, &id, &terms().with_ticket_lifetime(30).unwrap());
+    }
+    world.pass(1);
+    for _ in 0..4 {
+        desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
+    }
+    world.pass(30);
+    assert_eq!(try_share(&world, &desktop, SESSION).map(|_| ()), Ok(()));
+}
+
+#[test]
 fn no_full_quota_pushes_out_what_is_live() {
     let world = with_quotas(|quotas| quotas.tickets_per_agent = 1);
     let desktop = world.desktop(9);
@@ -500,10 +519,9 @@ fn no_full_quota_pushes_out_what_is_live() {
 
 #[test]
 fn quotas_come_free_again_however_often_they_are_used() {
-    let mut world = with_quotas(|quotas| {
-        quotas.tickets_per_session = 1;
-        quotas.credentials_per_agent = 1;
-    });
+    let ledger = TestLedger::default();
+    let quotas = Quotas { tickets_per_session: 1, credentials_per_agent: 1, ..Quotas::default() };
+    let mut world = World::with(ledger.clone(), |config| config.with_quotas(quotas));
     let desktop = world.desktop(9);
     let terms = terms().valid_for(30).unwrap().with_ticket_lifetime(30).unwrap();
     for round in 0..40_u8 {
@@ -528,4 +546,6 @@ fn quotas_come_free_again_however_often_they_are_used() {
         world.gate.settle(world.now).unwrap();
     }
     assert!(world.list().is_empty());
+    let left: Vec<Table> = ledger.rows().into_keys().map(|(table, _)| table).collect();
+    assert_eq!(left, [Table::Meta, Table::Issuers], "the counters and the issuer");
 }

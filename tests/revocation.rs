@@ -531,8 +531,8 @@ fn a_closure_that_panics_leaves_no_permit_in_use() {
 
 #[test]
 fn when_a_revoker_returns_no_permit_is_granted_and_none_is_in_use() {
-    const ROUNDS: usize = 400;
-    const STREAMS: usize = 3;
+    const ROUNDS: usize = 250;
+    const STREAMS: usize = 2;
     let mut world = World::new();
     let desktop = world.desktop(9);
     let permits = AtomicU64::new(0);
@@ -575,7 +575,7 @@ fn when_a_revoker_returns_no_permit_is_granted_and_none_is_in_use() {
         world.pass(600);
     }
     assert_eq!(late.load(Ordering::SeqCst), 0);
-    assert!(permits.load(Ordering::SeqCst) > 5_000, "{permits:?} permits: too few to show anything");
+    assert!(permits.load(Ordering::SeqCst) > 2_000, "{permits:?} permits: too few to show anything");
 }
 
 /// As much work as the encryption of a short frame.

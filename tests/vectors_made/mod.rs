@@ -1,0 +1,811 @@
+//! How the vectors of `tests/vectors` are made: one pairing in which every draw is fixed, and from it
+//! one file for each thing that can be right and each that can be wrong.
+
+use biscuit_auth::builder::BlockBuilder;
+use biscuit_auth::format::schema;
+use biscuit_auth::{KeyPair, PrivateKey, UnverifiedBiscuit};
+use prost::Message;
+
+use super::*;
+use crate::common::rng::{CounterRng, Fixed};
+
+/// One pairing in which every draw is fixed.
+pub struct Stage {
+    pub world: World,
+    desktop: Desktop,
+    pairing: Pairing,
+    receipt: OfferReceipt,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+    credential: Credential,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        let world = World::new();
+        let desktop = world.desktop(9);
+        let terms = terms().with_label(text("laptop"));
+        let time = world.now.timestamp();
+        let pairing = desktop.issuer.pair(session(SESSION), &terms, time, &mut CounterRng::new(1)).unwrap();
+        let receipt = world.gate.offer(&desktop.device, &pairing.offer, world.now).unwrap();
+        let asking = redeem(&pairing.link, &phone(2), text("phone"), &mut CounterRng::new(2)).unwrap();
+        let request = world.open(&asking.message).unwrap().payload;
+        let peer = phone(2).public();
+        let admission = world.gate.admit(peer.as_bytes(), &request, world.now, &mut CounterRng::new(3));
+        let Admission::Admitted(Admitted { reply, .. }) = admission else { panic!("{admission:?}") };
+        let map = cbor::decode_payload(&reply).unwrap();
+        let bytes = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
+        let credential = Credential::parse(&bytes).unwrap();
+        Self { world, desktop, pairing, receipt, request, reply, credential }
+    }
+
+    fn issuer_key(&self) -> KeyPair {
+        KeyPair::from(&PrivateKey::from_bytes(&[9 ^ 0x55; 32], Algorithm::Ed25519).unwrap())
+    }
+
+    fn bound(&self) -> &[u8] {
+        self.credential.bytes().as_bytes()
+    }
+
+    fn unbound(&self) -> Vec<u8> {
+        cbor::bytes_of(&cbor::decode(&self.pairing.offer).unwrap(), 7)
+    }
+
+    /// The bound credential, correctly extended by a block with this code.
+    fn with_block(&self, code: &str) -> Vec<u8> {
+        let block = BlockBuilder::new().code(code).unwrap();
+        let token = UnverifiedBiscuit::from(self.bound()).unwrap();
+        token.append_with_keypair(&key_pair(7), block).unwrap().to_vec().unwrap()
+    }
+
+    /// A correctly signed credential with this code as its first block, and the agent's own second.
+    fn with_authority(&self, code: &str, next: &KeyPair) -> Vec<u8> {
+        let token = Biscuit::builder().code(code).unwrap();
+        let token = token.build_with_key_pair(&self.issuer_key(), Default::default(), next).unwrap();
+        let binding = BlockBuilder::new().code(self.datalog(1)).unwrap();
+        token.append_with_keypair(&key_pair(8), binding).unwrap().to_vec().unwrap()
+    }
+
+    /// The text of a block of the bound credential.
+    fn datalog(&self, block: usize) -> String {
+        let token = UnverifiedBiscuit::from(self.bound()).unwrap();
+        token.print_block_source(block).unwrap()
+    }
+
+    /// The bound credential with its envelope changed.
+    fn edited(&self, edit: impl FnOnce(&mut schema::Biscuit)) -> Vec<u8> {
+        let mut token = schema::Biscuit::decode(self.bound()).unwrap();
+        edit(&mut token);
+        token.encode_to_vec()
+    }
+}
+
+fn key_pair(seed: u64) -> KeyPair {
+    KeyPair::new_with_rng(Algorithm::Ed25519, &mut CounterRng::new(seed))
+}
+
+pub fn generate() -> Files {
+    let stage = Stage::new();
+    let mut files = Files::new();
+    valid_tickets(&mut files);
+    valid_links(&mut files);
+    valid_payloads(&stage, &mut files);
+    valid_handshakes(&stage, &mut files);
+    valid_credentials(&stage, &mut files);
+    valid_desktop_messages(&stage, &mut files);
+    invalid_links(&mut files);
+    invalid_payloads(&stage, &mut files);
+    invalid_credentials(&stage, &mut files);
+    invalid_keys(&mut files);
+    invalid_names(&mut files);
+    files
+}
+
+fn valid(files: &mut Files, name: &str, value: Value) {
+    assert!(files.insert(format!("valid/{name}.json"), value).is_none(), "{name} twice");
+}
+
+fn invalid(files: &mut Files, name: &str, value: Value) {
+    assert!(files.insert(format!("invalid/{name}.json"), value).is_none(), "{name} twice");
+}
+
+fn valid_tickets(files: &mut Files) {
+    let secrets = [("zero", [0; 16]), ("ones", [0xff; 16]), ("counting", core::array::from_fn(|i| i as u8))];
+    for (name, secret) in secrets {
+        let key = ticket_signing_key(&secret);
+        let (public_key, id) = (key.verifying_key().to_bytes(), ticket_id(key.verifying_key().as_bytes()));
+        let value = json!({
+            "kind": "ticket", "secret": hex(&secret), "public_key": hex(&public_key), "id": hex(&id),
+        });
+        valid(files, &format!("ticket-{name}"), value);
+        let (agent, holder) = (AgentSecretKey::from_bytes([1; 32]), phone(2));
+        let message = proof_message(agent.public().as_bytes(), holder.public().as_bytes(), &id);
+        let value = json!({
+            "kind": "proof", "secret": hex(&secret), "agent_secret": hex(&[1; 32]),
+            "holder_secret": hex(&[2; 32]), "proof": hex(&key.sign(&message).to_bytes()),
+        });
+        valid(files, &format!("proof-{name}"), value);
+        let id: [u8; 16] = id.try_into().unwrap();
+        let nonce = [0x0b; 16];
+        let code = PairCode::new(&TicketId::from_bytes(id), &agent.public(), &holder.public(), &nonce);
+        let value = json!({
+            "kind": "pair_code", "ticket": hex(&id), "agent": hex(agent.public().as_bytes()),
+            "holder": hex(holder.public().as_bytes()), "nonce": hex(&nonce), "code": code.to_string(),
+        });
+        valid(files, &format!("pair-code-{name}"), value);
+    }
+}
+
+const ADDRESSES: [(&str, &str); 10] = [
+    ("plain", "wss://agent.example"),
+    ("long-host", "wss://agent-7f3a.dd.example-of-host"),
+    ("port", "wss://agent.example:8443"),
+    ("path", "wss://agent.example/other/path"),
+    ("loopback", "ws://127.0.0.1:9099"),
+    ("ws-default-port", "ws://agent.example"),
+    ("ws-port-443", "ws://agent.example:443"),
+    ("wss-port-80", "wss://agent.example:80"),
+    ("ipv6", "ws://[::1]:9099"),
+    ("ipv6-port-443-path", "ws://[2001:db8::7]:443/x"),
+];
+
+fn valid_links(files: &mut Files) {
+    for (name, url) in ADDRESSES {
+        let agent = AgentSecretKey::from_bytes([1; 32]).public();
+        let secret = [0x11; 16];
+        let link = Link::new(AgentUrl::parse(url).unwrap(), agent, TicketSecret::from_bytes(secret));
+        let common = |text: String| {
+            json!({
+                "kind": "link", "agent_url": link.url().to_string(), "agent": hex(agent.as_bytes()),
+                "secret": hex(&secret), "text": text,
+            })
+        };
+        for (form, host) in [("own", LinkHost::Agent), ("host", LinkHost::Fixed("link.example".to_owned()))] {
+            let mut value = common(link.to_https(&host).unwrap());
+            value["link_host"] = if host == LinkHost::Agent { Value::Null } else { json!("link.example") };
+            value["qr"] = qr_segments(&link.to_qr_segments(&host).unwrap());
+            valid(files, &format!("link-{form}-{name}"), value);
+        }
+        let mut value = common(link.to_custom_scheme("example-app").unwrap());
+        value["scheme"] = json!("example-app");
+        valid(files, &format!("link-scheme-{name}"), value);
+    }
+}
+
+fn valid_payloads(stage: &Stage, files: &mut Files) {
+    let mut request = |name: &str, map: &cbor::Map| {
+        let value = json!({ "kind": "request", "fields": json_of(map), "payload": hex(&cbor::payload(map)) });
+        valid(files, name, value);
+    };
+    let redeem = cbor::decode_payload(&stage.request).unwrap();
+    request("request-redeem", &redeem);
+    request("request-redeem-no-label", &cbor::with(&redeem, 3, cbor::Value::Text(String::new())));
+    request("request-redeem-longest-label", &cbor::with(&redeem, 3, cbor::Value::Text("x".repeat(40))));
+    let attach =
+        |ops: u64, credential: &[u8]| vec![(4, cbor::Value::Uint(ops)), (5, cbor::bytes(credential))];
+    request("request-attach", &attach(0, stage.bound()));
+    request("request-attach-some-ops", &attach(0b1010, stage.bound()));
+    request("request-attach-longest", &attach(255, &[1; limits::MAX_CREDENTIAL_LEN]));
+
+    let mut answer = |name: &str, to: &str, map: &cbor::Map| {
+        let payload = cbor::payload(map);
+        let outcome = answered(to, &payload).unwrap_or_else(|error| format!("{error:?}"));
+        let value = json!({
+            "kind": "answer", "to": to, "fields": json_of(map), "payload": hex(&payload), "outcome": outcome,
+        });
+        valid(files, name, value);
+    };
+    let admitted = cbor::decode_payload(&stage.reply).unwrap();
+    answer("answer-admitted-to-redeem", "redeem", &admitted);
+    answer("answer-admitted-to-attach", "attach", &admitted[..6].to_vec());
+    answer("answer-admitted-to-attach-renewed", "attach", &admitted);
+    answer("answer-admitted-nothing-left", "redeem", &cbor::with(&admitted, 8, cbor::Value::Uint(0)));
+    let time = (7, cbor::Value::Uint(START as u64));
+    let pending = vec![
+        (6, cbor::Value::Uint(1)),
+        time.clone(),
+        (8, cbor::Value::Uint(300)),
+        (13, cbor::bytes(&[0x0b; 16])),
+    ];
+    answer("answer-pending", "redeem", &pending);
+    for status in Status::ALL.into_iter().skip(2) {
+        let map = vec![(6, cbor::Value::Uint(status.number().into())), time.clone()];
+        answer(&format!("answer-refused-{}", status.code().replace('_', "-")), "redeem", &map);
+    }
+}
+
+fn valid_handshakes(stage: &Stage, files: &mut Files) {
+    let mut handshake = |name: &str, first: &[u8], second: &[u8]| {
+        let (agent, holder) = (AgentSecretKey::from_bytes([1; 32]), phone(2));
+        let started = Initiator::start(&holder, &agent.public(), first, &mut Fixed::new([3; 32])).unwrap();
+        let received = Responder::read(&agent, &started.message, &mut Fixed::new([4; 32])).unwrap();
+        let mut replied = received.next.reply(second).unwrap();
+        let mut finished = started.next.finish(&replied.message).unwrap();
+        let frames: Vec<Value> = [("phone", "hello"), ("agent", "world"), ("phone", ""), ("agent", "")]
+            .into_iter()
+            .map(|(from, plaintext)| {
+                let channel = if from == "phone" { &mut finished.channel } else { &mut replied.channel };
+                let frame = channel.seal(plaintext.as_bytes()).unwrap();
+                json!({ "from": from, "plaintext": hex(plaintext.as_bytes()), "frame": hex(&frame) })
+            })
+            .collect();
+        let value = json!({
+            "kind": "handshake", "agent_secret": hex(&[1; 32]), "holder_secret": hex(&[2; 32]),
+            "initiator_ephemeral_secret": hex(&[3; 32]), "responder_ephemeral_secret": hex(&[4; 32]),
+            "payload_1": hex(first), "message_1": hex(&started.message), "payload_2": hex(second),
+            "message_2": hex(&replied.message), "handshake_hash": hex(&replied.handshake_hash),
+            "frames": frames,
+        });
+        valid(files, name, value);
+    };
+    handshake("handshake-redeem", &stage.request, &stage.reply);
+    handshake("handshake-empty", b"", b"");
+}
+
+fn valid_credentials(stage: &Stage, files: &mut Files) {
+    let issuer = hex(stage.desktop.issuer.public().as_bytes());
+    let source = |token: &[u8]| {
+        let token = UnverifiedBiscuit::from(token).unwrap();
+        (0..token.block_count()).map(|block| token.print_block_source(block).unwrap()).collect::<Vec<_>>()
+    };
+    let unbound = UnboundCredential::parse(&CredentialBytes::new(stage.unbound()).unwrap()).unwrap();
+    let scope = unbound.scope();
+    let value = json!({
+        "kind": "unbound_credential", "issuer": issuer, "token": hex(unbound.bytes().as_bytes()),
+        "id": unbound.id().to_string(), "ops": scope.ops().to_string(),
+        "expires_at": scope.expires_at().unwrap().to_string(), "session": SESSION,
+        "datalog": source(unbound.bytes().as_bytes()),
+    });
+    valid(files, "credential-unbound", value);
+    let mut credential = |name: &str, credential: &Credential| {
+        let scope = credential.scope();
+        let value = json!({
+            "kind": "credential", "issuer": issuer, "token": hex(credential.bytes().as_bytes()),
+            "id": credential.id().to_string(), "holder": hex(scope.holder().unwrap().as_bytes()),
+            "ops": scope.ops().to_string(), "expires_at": scope.expires_at().unwrap().to_string(),
+            "session": SESSION, "sealed": credential.is_sealed(), "narrowed": credential.attenuations(),
+            "caveats": listed_caveats(credential), "datalog": source(credential.bytes().as_bytes()),
+        });
+        valid(files, name, value);
+    };
+    let bound = &stage.credential;
+    let output = Some(OpSet::only(Op::StreamOutput).with(Op::Detach));
+    let end = Some(stage.world.now.timestamp().plus(600));
+    let narrow =
+        |from: &Credential, ops, end, seed| from.attenuate(ops, end, &mut CounterRng::new(seed)).unwrap();
+    credential("credential-bound", bound);
+    credential("credential-bound-sealed", &bound.seal().unwrap());
+    credential("credential-narrowed-ops", &narrow(bound, output, None, 10));
+    credential("credential-narrowed-end", &narrow(bound, None, end, 11));
+    let both = narrow(bound, output, end, 12);
+    credential("credential-narrowed-both", &both);
+    credential("credential-narrowed-sealed", &both.seal().unwrap());
+    credential("credential-widened-in-vain", &narrow(&both, Some(OpSet::ALL), Some(Timestamp::MAX), 13));
+    let six = (0..6).fold(bound.clone(), |from, n| narrow(&from, Some(OpSet::ALL), None, 20 + n));
+    credential("credential-narrowed-six-times", &six);
+}
+
+fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
+    let device = stage.desktop.device;
+    let value = json!({
+        "kind": "registration", "issuer_secret": hex(&[9 ^ 0x55; 32]), "device": hex(device.as_bytes()),
+        "agent": hex(stage.world.agent.public().as_bytes()), "handshake_hash": hex(&CHANNEL),
+        "message": hex(&stage.desktop.issuer.registration(&device, &CHANNEL)),
+    });
+    valid(files, "registration", value);
+    let offer = cbor::decode(&stage.pairing.offer).unwrap();
+    let receipt = stage.receipt.to_bytes();
+    let value = json!({
+        "kind": "offer", "comment": "at 1780000000, by the device and issuer of registration.json",
+        "fields": json_of(&offer), "message": hex(&stage.pairing.offer), "receipt": hex(&receipt),
+    });
+    valid(files, "offer", value);
+    let value = json!({
+        "kind": "receipt", "fields": json_of(&cbor::decode(&receipt).unwrap()), "message": hex(&receipt),
+    });
+    valid(files, "receipt", value);
+}
+
+/// Section 7, written anew: groups of seven bytes as decimal digits.
+fn digits(payload: &[u8]) -> String {
+    let widths = [0, 3, 5, 8, 10, 13, 15, 17];
+    payload
+        .chunks(7)
+        .map(|group| {
+            let number = group.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+            format!("{number:0width$}", width = widths[group.len()])
+        })
+        .collect()
+}
+
+/// A link's payload with its checksum, whatever is in it.
+fn link_payload(flags: u8, agent: &[u8], more: &[u8], authority: &str) -> Vec<u8> {
+    let body = [&[flags], [0x11; 16].as_slice(), agent, more].concat();
+    let sum = Sha256::digest([b"sessioncap/1 link\0", body.as_slice(), authority.as_bytes()].concat());
+    [body.as_slice(), &sum[..2]].concat()
+}
+
+fn invalid_links(files: &mut Files) {
+    let agent = AgentSecretKey::from_bytes([1; 32]).public();
+    let key = agent.as_bytes();
+    let own = |payload: &[u8]| format!("https://agent.example/P#{}", digits(payload));
+    let good = own(&link_payload(0x10, key, &[], "agent.example"));
+    assert!(Link::parse(&good).is_ok(), "the writer here and the library agree");
+    let mut bad = |name: &str, input: String, error: &str| {
+        invalid(files, &format!("link-{name}"), json!({ "kind": "link", "input": input, "error": error }));
+    };
+    let at = good.find('#').unwrap();
+    let with_low_order = link_payload(0x10, &[0; 32], &[], "agent.example");
+    let second_spelling: Vec<u8> = key[..31].iter().copied().chain([key[31] | 0x80]).collect();
+    let mut flipped = link_payload(0x10, key, &[], "agent.example");
+    flipped[50] ^= 1;
+    bad("damaged-changed-digit", good.replacen("#04", "#05", 1), "LinkDamaged");
+    bad("damaged-checksum", own(&flipped), "LinkDamaged");
+    bad("damaged-cut-short", good[..good.len() - 1].to_owned(), "LinkDamaged");
+    bad("damaged-one-digit-more", format!("{good}0"), "LinkDamaged");
+    bad("damaged-letter", format!("{}x", &good[..good.len() - 1]), "LinkDamaged");
+    bad("damaged-no-digits", good[..=at].to_owned(), "LinkDamaged");
+    bad("damaged-other-host", good.replace("agent.", "agemt."), "LinkDamaged");
+    bad(
+        "damaged-group-too-large",
+        format!("{}99999999999999999{}", &good[..=at], &good[at + 18..]),
+        "LinkDamaged",
+    );
+    bad("damaged-default-port-spelled", good.replace("example/", "example:443/"), "LinkDamaged");
+    bad("damaged-empty-tail", format!("{good}/"), "LinkDamaged");
+    bad("damaged-low-order-agent", own(&with_low_order), "LinkDamaged");
+    bad(
+        "damaged-agent-key-not-canonical",
+        own(&link_payload(0x10, &second_spelling, &[], "agent.example")),
+        "LinkDamaged",
+    );
+    bad(
+        "damaged-needless-path",
+        own(&link_payload(0x12, key, b"\x09/noise/ws", "agent.example")),
+        "LinkDamaged",
+    );
+    bad("damaged-needless-port", own(&link_payload(0x14, key, &[1, 187], "agent.example")), "LinkDamaged");
+    bad("damaged-path-climbs", own(&link_payload(0x12, key, b"\x03/..", "agent.example")), "LinkDamaged");
+    bad(
+        "damaged-ipv6-in-own-origin",
+        own(&link_payload(0x1c, key, &[0; 18], "agent.example")),
+        "LinkDamaged",
+    );
+    bad("damaged-trailing-byte", own(&link_payload(0x10, key, &[0], "agent.example")), "LinkDamaged");
+    bad("damaged-too-short", own(&[0x10; 20]), "LinkDamaged");
+    let version = |version: u8| own(&link_payload(version << 4, key, &[], "agent.example"));
+    bad("unknown-version-0", version(0), "LinkUnknownVersion { version: 0 }");
+    bad("unknown-version-2", version(2), "LinkUnknownVersion { version: 2 }");
+    bad("foreign-empty", String::new(), "LinkForeign");
+    bad("foreign-text", "hello".to_owned(), "LinkForeign");
+    bad("foreign-http", good.replace("https", "http"), "LinkForeign");
+    bad("foreign-small-p", good.replace("/P#", "/p#"), "LinkForeign");
+    bad("foreign-other-path", good.replace("/P#", "/Q#"), "LinkForeign");
+    bad("foreign-no-fragment", good.replace('#', "?"), "LinkForeign");
+    bad("foreign-own-scheme", good.replace("https://agent.example/P", "example-app://p"), "LinkForeign");
+    bad("foreign-too-long", format!("{good}{}", "0".repeat(limits::MAX_LINK_LEN)), "LinkForeign");
+    let link = Link::new(AgentUrl::parse(URL).unwrap(), agent, TicketSecret::from_bytes([0x11; 16]));
+    let text = link.to_custom_scheme("example-app").unwrap();
+    let mut custom = |name: &str, input: String, scheme: &str, error: &str| {
+        let value = json!({ "kind": "custom_scheme_link", "input": input, "scheme": scheme, "error": error });
+        invalid(files, &format!("link-scheme-{name}"), value);
+    };
+    custom("foreign-other-scheme", text.clone(), "other-app", "LinkForeign");
+    custom("foreign-https", good, "https", "LinkForeign");
+    custom("foreign-other-place", text.replace("p#", "q#"), "example-app", "LinkForeign");
+    custom("damaged-no-agent", text.replace("/agent.example", ""), "example-app", "LinkDamaged");
+}
+
+fn invalid_payloads(stage: &Stage, files: &mut Files) {
+    let malformed = "payload_malformed";
+    let redeem = cbor::decode_payload(&stage.request).unwrap();
+    let good = cbor::payload(&redeem);
+    assert_eq!(good, stage.request);
+    let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        edit(&mut bytes);
+        bytes
+    };
+    let framed = |map: &cbor::Map| [b"SCP1".to_vec(), cbor::encode(map)].concat();
+    let extra: cbor::Map = [redeem.clone(), vec![(14, cbor::Value::Uint(0))]].concat();
+    let reversed: cbor::Map = redeem.iter().rev().cloned().collect();
+    let with = |key, value| cbor::payload(&cbor::with(&redeem, key, value));
+    let mut bad = |name: &str, input: Vec<u8>| {
+        let value = json!({ "kind": "request", "input": hex(&input), "error": malformed });
+        invalid(files, &format!("request-{name}"), value);
+    };
+    bad("magic-alone", b"SCP1".to_vec());
+    bad("unpadded", framed(&redeem));
+    bad("padding-not-zero", edited(&|bytes| *bytes.last_mut().unwrap() = 1));
+    bad(
+        "padding-one-short",
+        edited(&|bytes| {
+            bytes.pop();
+        }),
+    );
+    bad("trailing-byte", edited(&|bytes| bytes.push(0)));
+    bad(
+        "map-head-too-long",
+        edited(&|bytes| {
+            bytes.splice(4..5, [0xb8, 4]);
+        }),
+    );
+    bad(
+        "map-indefinite",
+        edited(&|bytes| {
+            bytes[4] = 0xbf;
+            bytes.push(0xff);
+        }),
+    );
+    bad("map-count-wrong", edited(&|bytes| bytes[4] = 0xa5));
+    bad("tagged", edited(&|bytes| bytes.insert(4, 0xc1)));
+    bad("array-instead-of-map", edited(&|bytes| bytes[4] = 0x84));
+    bad("keys-in-another-order", cbor::payload(&reversed));
+    bad("unknown-field", cbor::payload(&extra));
+    bad("ticket-id-too-short", with(1, cbor::bytes(&[1; 15])));
+    bad("proof-too-long", with(2, cbor::bytes(&[1; 65])));
+    bad("label-too-long", with(3, cbor::Value::Text("x".repeat(41))));
+    bad("label-with-newline", with(3, cbor::Value::Text("a\nb".to_owned())));
+    bad("label-right-to-left", with(3, cbor::Value::Text("\u{202e}x".to_owned())));
+    bad("label-as-bytes", with(3, cbor::bytes(b"phone")));
+    bad("empty-map", cbor::payload(&Vec::new()));
+    bad("answer-as-request", stage.reply.clone());
+    bad("unknown-op", cbor::payload(&vec![(4, cbor::Value::Uint(256)), (5, cbor::bytes(stage.bound()))]));
+    bad("empty-credential", cbor::payload(&vec![(4, cbor::Value::Uint(0)), (5, cbor::bytes(&[]))]));
+    bad(
+        "credential-too-long",
+        cbor::payload(&vec![(4, cbor::Value::Uint(0)), (5, cbor::bytes(&[1; 4_097]))]),
+    );
+    bad("both-kinds", cbor::payload(&[redeem.clone(), vec![(4, cbor::Value::Uint(0))]].concat()));
+
+    let admitted = cbor::decode_payload(&stage.reply).unwrap();
+    let with = |key, value| cbor::payload(&cbor::with(&admitted, key, value));
+    let time = (7, cbor::Value::Uint(START as u64));
+    let mut bad = |name: &str, to: &str, input: Vec<u8>, error: &str| {
+        let value = json!({ "kind": "answer", "to": to, "input": hex(&input), "error": error });
+        invalid(files, &format!("answer-{name}"), value);
+    };
+    bad("empty", "redeem", Vec::new(), "MessageMalformed");
+    bad("unpadded", "redeem", framed(&admitted), "MessageMalformed");
+    bad("request-as-answer", "redeem", stage.request.clone(), "MessageMalformed");
+    bad("unknown-status", "redeem", with(6, cbor::Value::Uint(9)), "MessageMalformed");
+    bad("time-after-9999", "redeem", with(7, cbor::Value::Uint(253_402_300_800)), "Time");
+    bad("unknown-op", "redeem", with(9, cbor::Value::Uint(256)), "OpUnknown");
+    bad("session-climbs", "redeem", with(10, cbor::Value::Text("..".to_owned())), "SessionId");
+    bad("session-with-slash", "redeem", with(10, cbor::Value::Text("a/close".to_owned())), "SessionId");
+    bad("admitted-without-credential", "redeem", cbor::payload(&admitted[..6].to_vec()), "AnswerMismatch");
+    let pending =
+        vec![(6, cbor::Value::Uint(1)), time.clone(), (8, cbor::Value::Uint(9)), (13, cbor::bytes(&[1; 16]))];
+    bad("pending-to-attach", "attach", cbor::payload(&pending), "AnswerMismatch");
+    bad("pending-without-nonce", "redeem", cbor::payload(&pending[..3].to_vec()), "MessageMalformed");
+    let refused_with_more = vec![(6, cbor::Value::Uint(4)), time, (8, cbor::Value::Uint(9))];
+    bad("refused-with-more", "redeem", cbor::payload(&refused_with_more), "MessageMalformed");
+
+    let receipt = stage.receipt.to_bytes();
+    let mut bad = |name: &str, input: Vec<u8>, error: &str| {
+        let value = json!({ "kind": "receipt", "input": hex(&input), "error": error });
+        invalid(files, &format!("receipt-{name}"), value);
+    };
+    let map = cbor::decode(&receipt).unwrap();
+    let with = |key, value| cbor::encode(&cbor::with(&map, key, value));
+    bad("trailing-byte", [receipt.as_slice(), &[0]].concat(), "MessageMalformed");
+    bad("cut-short", receipt[..receipt.len() - 1].to_vec(), "MessageMalformed");
+    bad("of-another-kind", with(0, cbor::Value::Uint(2)), "MessageMalformed");
+    bad("time-after-9999", with(2, cbor::Value::Uint(253_402_300_800)), "Time");
+
+    let offer = cbor::decode(&stage.pairing.offer).unwrap();
+    let mut bad = |name: &str, input: Vec<u8>, error: &str| {
+        let value = json!({ "kind": "offer", "input": hex(&input), "error": error });
+        invalid(files, &format!("offer-{name}"), value);
+    };
+    let with = |key, value| cbor::encode(&cbor::with(&offer, key, value));
+    let text = |text: &str| cbor::Value::Text(text.to_owned());
+    bad("trailing-byte", [stage.pairing.offer.as_slice(), &[0]].concat(), "OfferMalformed(MessageMalformed)");
+    bad("of-another-kind", with(0, cbor::Value::Uint(1)), "OfferMalformed(MessageMalformed)");
+    bad("issuer-of-low-order", with(1, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("ticket-of-another-key", with(2, cbor::bytes(&[3; 32])), "OfferMismatch");
+    bad(
+        "ticket-too-short-lived",
+        with(3, cbor::Value::Uint(29)),
+        "LifetimeOutOfBounds { min: 30, max: 900 }",
+    );
+    bad(
+        "too-long-lived",
+        with(4, cbor::Value::Uint(259_201)),
+        "LifetimeOutOfBounds { min: 30, max: 259200 }",
+    );
+    bad(
+        "end-does-not-fit",
+        with(4, cbor::Value::Uint(43_200 - 61)),
+        "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }",
+    );
+    bad("label-with-newline", with(5, text("a\nb")), "OfferMalformed(Label { max: 40 })");
+    bad("confirm-neither-0-nor-1", with(6, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
+    bad("credential-bound", with(7, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+}
+
+fn identity() -> [u8; 32] {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    identity
+}
+
+fn invalid_credentials(stage: &Stage, files: &mut Files) {
+    let mut bad = |name: &str, input: Vec<u8>| {
+        let error = show(CredentialBytes::new(input.clone()).and_then(|bytes| Credential::parse(&bytes)));
+        let value = json!({ "kind": "credential", "input": hex(&input), "error": error });
+        invalid(files, &format!("credential-{name}"), value);
+        error
+    };
+    // What a holder may not append.
+    for (name, code) in [
+        ("fact-operation", r#"operation("send_input");"#),
+        ("fact-time", "time(2019-01-01T00:00:00Z);"),
+        ("rule", r#"operation("x") <- session($s);"#),
+        ("check-true", "check if true;"),
+        ("check-epoch", "check if epoch(2);"),
+        ("check-regex", r#"check if session($s), $s.matches("^(a+)+$");"#),
+        ("check-closure", "check if [1,2,3].all($x -> $x > 0);"),
+        ("check-unknown-op", r#"check all operation($o), {"fleet"}.contains($o);"#),
+        ("check-privilege", r#"check all operation($o), {"send_input", "administer"}.contains($o);"#),
+        ("check-array", r#"check all operation($o), ["send_input"].contains($o);"#),
+        ("check-other-variable", r#"check all operation($x), {"send_input"}.contains($x);"#),
+        ("check-if-for-all", r#"check if operation($o), {"send_input"}.contains($o);"#),
+        ("check-or", r#"check all operation($o), {"send_input"}.contains($o) or true;"#),
+        ("check-no-op", "check all operation($o), {,}.contains($o);"),
+        ("check-at-most", "check all time($t), $t <= 2030-01-01T00:00:00Z;"),
+        ("check-scope", "check all time($t), $t < 2030-01-01T00:00:00Z trusting previous;"),
+        ("check-reject", "reject if time($t), $t > 2030-01-01T00:00:00Z;"),
+        (
+            "checks-in-wrong-order",
+            r#"check all time($t), $t < 2030-01-01T00:00:00Z; check all operation($o), {"send_input"}.contains($o);"#,
+        ),
+        (
+            "check-twice",
+            "check all time($t), $t < 2030-01-01T00:00:00Z; check all time($t), $t < 2031-01-01T00:00:00Z;",
+        ),
+        ("second-binding", &stage.datalog(1)),
+        ("empty-block", ""),
+    ] {
+        let error = bad(&format!("smuggled-{name}"), stage.with_block(code));
+        assert!(
+            error.contains("Content { block: 2 }") || error.contains("Cryptography { block: 2 }"),
+            "{name}"
+        );
+    }
+    // What an issuer may not write.
+    let authority = stage.datalog(0);
+    let ed25519 = key_pair(6);
+    assert!(
+        Credential::parse(&CredentialBytes::new(stage.with_authority(&authority, &ed25519)).unwrap()).is_ok()
+    );
+    let without =
+        |word: &str| authority.lines().filter(|line| !line.contains(word)).collect::<Vec<_>>().join("\n");
+    for (name, code) in [
+        ("time-fact", format!("{authority}time(2019-01-01T00:00:00Z);")),
+        ("operation-fact", format!("{authority}operation(\"send_input\");")),
+        ("rule", format!("{authority}live($a, $b, $c) <- credential($a), ticket($b), peer($c);")),
+        ("version-2", authority.replace("version(1)", "version(2)")),
+        ("second-credential", format!("{authority}credential(hex:00);")),
+        ("no-session", without("check if session(")),
+        ("no-end", without("check all time(")),
+        ("no-ticket", without("redeemed(")),
+        ("address-not-canonical", authority.replace("wss://agent", "wss://AGENT")),
+        ("session-climbs", authority.replace(SESSION, "../sessions?x=")),
+        ("privilege", authority.replace("\"send_input\"", "\"create_session\"")),
+    ] {
+        assert_ne!(code, authority, "{name}");
+        let error = bad(&format!("authority-{name}"), stage.with_authority(&code, &ed25519));
+        assert!(error.contains("Content { block: 0 }"), "{name}: {error}");
+    }
+    // Keys, signatures and envelope.
+    let p256 = KeyPair::new_with_rng(Algorithm::Secp256r1, &mut CounterRng::new(5));
+    assert!(
+        bad("p256-next-key", stage.with_authority(&authority, &p256)).contains("Cryptography { block: 0 }")
+    );
+    let mut envelope = |name: &str, input: Vec<u8>| bad(&format!("envelope-{name}"), input);
+    envelope("root-key-id", stage.edited(|token| token.root_key_id = Some(1)));
+    envelope("block-version", stage.edited(|token| token.blocks[0].version = Some(1)));
+    envelope("block-version-0", stage.edited(|token| token.authority.version = Some(0)));
+    envelope("key-algorithm", stage.edited(|token| token.authority.next_key.algorithm = 1));
+    envelope(
+        "key-short",
+        stage.edited(|token| {
+            token.authority.next_key.key.pop();
+        }),
+    );
+    envelope("signature-long", stage.edited(|token| token.authority.signature.push(0)));
+    envelope(
+        "external-signature",
+        stage.edited(|token| {
+            token.blocks[0].external_signature = Some(schema::ExternalSignature {
+                signature: token.blocks[0].signature.clone(),
+                public_key: token.blocks[0].next_key.clone(),
+            });
+        }),
+    );
+    envelope(
+        "secret-short",
+        stage.edited(|token| {
+            token.proof.content = Some(schema::proof::Content::NextSecret(vec![1; 31]));
+        }),
+    );
+    envelope("no-proof", stage.edited(|token| token.proof.content = None));
+    envelope("unknown-field", [stage.bound(), &[0x30, 0x01]].concat());
+    envelope("cut-short", stage.bound()[..stage.bound().len() - 1].to_vec());
+    envelope("field-twice", [stage.bound(), &stage.bound()[stage.bound().len() - 36..]].concat());
+    envelope("not-protobuf", b"not a credential".to_vec());
+    envelope("too-long", vec![1; limits::MAX_CREDENTIAL_LEN + 1]);
+    envelope("nine-blocks", {
+        let block = BlockBuilder::new().code("check all time($t), $t < 2030-01-01T00:00:00Z;").unwrap();
+        let token = UnverifiedBiscuit::from(stage.bound()).unwrap();
+        let append =
+            |token: UnverifiedBiscuit, n| token.append_with_keypair(&key_pair(n), block.clone()).unwrap();
+        (30..37).fold(token, append).to_vec().unwrap()
+    });
+    bad("unbound-as-bound", stage.unbound());
+    let bound_as_unbound = json!({
+        "kind": "unbound_credential", "input": hex(stage.bound()), "error": "Credential(Binding)",
+    });
+    invalid(files, "credential-bound-as-unbound", bound_as_unbound);
+
+    // In good shape, and worth nothing at the agent that has the record.
+    let mut attach = |name: &str, input: Vec<u8>, holder: u8, error: &str| {
+        let value = json!({
+            "kind": "attach", "comment": "at the agent that gave out valid/credential-bound.json",
+            "input": hex(&input), "holder_secret": hex(&[holder; 32]), "error": error,
+        });
+        invalid(files, &format!("attach-{name}"), value);
+    };
+    let signature = "credential_signature_invalid";
+    attach("other-phone", stage.bound().to_vec(), 3, "holder_mismatch");
+    attach("authority-signature", stage.edited(|token| token.authority.signature[0] ^= 1), 2, signature);
+    attach("binding-signature", stage.edited(|token| token.blocks[0].signature[0] ^= 1), 2, signature);
+    attach(
+        "next-secret",
+        stage.edited(|token| {
+            token.proof.content = Some(schema::proof::Content::NextSecret(vec![1; 32]));
+        }),
+        2,
+        signature,
+    );
+    attach(
+        "seal-signature",
+        {
+            let sealed = stage.credential.seal().unwrap();
+            let mut token = schema::Biscuit::decode(sealed.bytes().as_bytes()).unwrap();
+            token.proof.content = Some(schema::proof::Content::FinalSignature(vec![1; 64]));
+            token.encode_to_vec()
+        },
+        2,
+        signature,
+    );
+    attach(
+        "own-binding-with-a-later-end",
+        {
+            let later = stage.datalog(1).replace("2026-05-29", "2026-05-30");
+            assert_ne!(later, stage.datalog(1));
+            let token = UnverifiedBiscuit::from(stage.unbound()).unwrap();
+            let block = BlockBuilder::new().code(later).unwrap();
+            token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
+        },
+        2,
+        signature,
+    );
+    attach(
+        "other-issuer",
+        {
+            let token = Biscuit::builder().code(stage.datalog(0)).unwrap();
+            let token = token.build_with_key_pair(&key_pair(40), Default::default(), &key_pair(41)).unwrap();
+            let binding = BlockBuilder::new().code(stage.datalog(1)).unwrap();
+            token.append_with_keypair(&key_pair(42), binding).unwrap().to_vec().unwrap()
+        },
+        2,
+        signature,
+    );
+    attach(
+        "other-credential-id",
+        {
+            let id = stage.credential.id().to_string();
+            let code = stage.datalog(0).replace(&id, &"ab".repeat(16));
+            stage.with_authority(&code, &key_pair(6))
+        },
+        2,
+        "credential_unknown",
+    );
+}
+
+fn invalid_keys(files: &mut Files) {
+    let near_p = |low: u8, high: u8| {
+        let mut bytes = [0xff; 32];
+        (bytes[0], bytes[31]) = (low, high);
+        bytes
+    };
+    let small = |value: u8| {
+        let mut bytes = [0; 32];
+        bytes[0] = value;
+        bytes
+    };
+    let order_8_a = unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800");
+    let order_8_b = unhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157");
+    let mut with_bit_255 = *phone(2).public().as_bytes();
+    with_bit_255[31] |= 0x80;
+    for (name, key, error) in [
+        ("zero", small(0).to_vec(), "KeyLowOrder"),
+        ("one", small(1).to_vec(), "KeyLowOrder"),
+        ("order-8", order_8_a, "KeyLowOrder"),
+        ("order-8-other", order_8_b, "KeyLowOrder"),
+        ("p-minus-1", near_p(0xec, 0x7f).to_vec(), "KeyLowOrder"),
+        ("p", near_p(0xed, 0x7f).to_vec(), "KeyNotCanonical"),
+        ("p-plus-1", near_p(0xee, 0x7f).to_vec(), "KeyNotCanonical"),
+        ("p-plus-9", near_p(0xf6, 0x7f).to_vec(), "KeyNotCanonical"),
+        ("bit-255", with_bit_255.to_vec(), "KeyNotCanonical"),
+        ("all-ones", [0xff; 32].to_vec(), "KeyNotCanonical"),
+    ] {
+        let value = json!({ "kind": "x25519_key", "input": hex(&key), "error": error });
+        invalid(files, &format!("x25519-{name}"), value);
+    }
+    let mut negative_zero = small(1);
+    negative_zero[31] = 0x80;
+    let order_8 = unhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a");
+    for (name, key, error) in [
+        ("identity", identity().to_vec(), "KeyLowOrder"),
+        ("order-2", near_p(0xec, 0x7f).to_vec(), "KeyLowOrder"),
+        ("order-4", small(0).to_vec(), "KeyLowOrder"),
+        ("order-8", order_8, "KeyLowOrder"),
+        ("identity-respelled", near_p(0xee, 0x7f).to_vec(), "KeyNotCanonical"),
+        ("negative-zero", negative_zero.to_vec(), "KeyNotCanonical"),
+        ("off-curve", small(2).to_vec(), "KeyNotCanonical"),
+    ] {
+        let value = json!({ "kind": "ed25519_key", "input": hex(&key), "error": error });
+        invalid(files, &format!("ed25519-{name}"), value);
+    }
+}
+
+fn invalid_names(files: &mut Files) {
+    let mut bad = |kind: &str, name: &str, input: &str, error: &str| {
+        let value = json!({ "kind": kind, "input": input, "error": error });
+        invalid(files, &format!("{}-{name}", kind.replace('_', "-")), value);
+    };
+    for (name, id) in [
+        ("empty", ""),
+        ("dot", "."),
+        ("dot-dot", ".."),
+        ("climbs", "../sessions?x="),
+        ("other-and-verb", "OTHER/close#"),
+        ("with-argument", "X notail"),
+        ("second-line", "X\nY"),
+        ("percent-encoded", "a%2Fb"),
+        ("not-ascii", "séance"),
+        ("too-long", &"x".repeat(129)),
+    ] {
+        bad("session_id", name, id, "SessionId");
+    }
+    for (name, url, problem) in [
+        ("no-scheme", "agent.example", "Scheme"),
+        ("ftp", "ftp://agent.example", "Scheme"),
+        ("no-host", "wss://", "Host"),
+        ("empty-label", "wss://agent..example", "Host"),
+        ("not-ascii", "wss://agént.example", "Host"),
+        ("short-ipv4", "wss://127.1", "Host"),
+        ("hexadecimal-ipv4", "wss://0x7f000001", "Host"),
+        ("ipv6-with-zone", "wss://[fe80::1%eth0]", "Host"),
+        ("port-0", "wss://agent.example:0", "Port"),
+        ("port-with-leading-zero", "wss://agent.example:080", "Port"),
+        ("path-climbs", "wss://agent.example/../ws", "Path"),
+        ("path-percent-encoded", "wss://agent.example/a%2fb", "Path"),
+        ("user-name", "wss://user@agent.example", "Extra"),
+        ("query", "wss://agent.example/ws?x=1", "Extra"),
+    ] {
+        bad("agent_url", name, url, &format!("AgentUrl({problem})"));
+    }
+    for (name, label) in [
+        ("newline", "a\nb"),
+        ("escape", "\u{1b}[2J"),
+        ("right-to-left", "\u{202e}drowssap"),
+        ("zero-width", "a\u{200b}"),
+        ("too-long", &"x".repeat(41)),
+    ] {
+        bad("label", name, label, "Label { max: 40 }");
+    }
+}
