@@ -228,7 +228,7 @@ fn judge_numbers(ops: &[&Operator], values: Vec<&Term>, kind: Kind) -> Result<()
     let arithmetic = |op: &&Operator| {
         matches!(op, Operator::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div))
     };
-    if ops.iter().any(|op| arithmetic(op)) {
+    if ops.iter().any(arithmetic) {
         return Ok(());
     }
     let judge = |value: &Term| match value {
