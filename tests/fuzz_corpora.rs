@@ -254,6 +254,8 @@ fn operations() -> Seeds {
         "confirm",
         &[[OFFER, 1, 4], [REDEEM, 1, 0], [CONFIRM, 1, 1], [CONFIRM, 1, 0], [REDEEM, 1, 0], [PERMIT, 2, 1]],
     );
+    add("gate-opened-again", &[&[[17, 0, 0]], after.as_slice()].concat());
+    add("revoked-and-opened-again", &[&[[5, 0, 0], [17, 0, 0]], after.as_slice()].concat());
     add(
         "quota",
         &[

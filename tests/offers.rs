@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
 
+use std::sync::{Arc, OnceLock};
+
 use common::cbor::Value;
 use common::ledger::TestLedger;
 use common::*;
@@ -347,6 +349,45 @@ fn only_a_live_session_that_the_device_may_share_is_shared() {
     let pairing = desktop.mint_for(&world, "private", &terms());
     assert_eq!(desktop.lodge(&world, &pairing), Err(Denial::SharingForbidden));
     assert!(world.list().is_empty());
+}
+
+/// A session that ends, and begins again under its id, while the agent is being asked about it.
+struct EndsWhileAsked {
+    context: Context,
+    gate: Arc<OnceLock<Gate>>,
+}
+
+impl AgentContext for EndsWhileAsked {
+    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
+        self.context.is_enrolled(device)
+    }
+    fn session_is_live(&self, session: &SessionId) -> bool {
+        self.context.session_is_live(session)
+    }
+    fn may_share(&self, device: &DevicePublicKey, id: &SessionId) -> bool {
+        if self.context.0.lock().unwrap().sessions.remove(id) {
+            self.gate.get().unwrap().end_session(id, at(START, 1_000)).unwrap();
+        }
+        self.context.may_share(device, id)
+    }
+}
+
+#[test]
+fn an_offer_does_not_outlive_a_session_that_ended_meanwhile() {
+    let world = World::new();
+    let desktop = Desktop::new(&world, 9);
+    world.enrol(desktop.device);
+    let gate = Arc::new(OnceLock::new());
+    let racing = EndsWhileAsked { context: world.context.clone(), gate: Arc::clone(&gate) };
+    let config = GateConfig::new(world.agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
+    let world = World { gate: Gate::open(config, MemoryLedger::new(), racing), ..world };
+    gate.set(world.gate.clone()).unwrap();
+    desktop.register(&world).unwrap();
+    let pairing = desktop.mint(&world, &terms());
+    assert_eq!(desktop.lodge(&world, &pairing), Err(Denial::Interrupted));
+    assert_eq!(desktop.lodge(&world, &pairing), Err(Denial::SessionNotLive));
+    world.start_session(SESSION);
+    assert!(world.join(&pairing.link, &phone(2)).is_err(), "the session of before is gone");
 }
 
 #[test]

@@ -290,6 +290,27 @@ proptest! {
     }
 }
 
+#[test]
+fn phones_that_redeem_at_the_same_moment_are_all_put_out() {
+    for _ in 0..20 {
+        let world = World::new();
+        let pairing = world.desktop(9).share(&world, &terms());
+        let mut joined: Vec<Joined> = std::thread::scope(|scope| {
+            let join = |seed| {
+                let (world, link) = (&world, &pairing.link);
+                scope.spawn(move || world.join(link, &phone(seed)))
+            };
+            let phones: Vec<_> = (2..6).map(join).collect();
+            phones.into_iter().filter_map(|phone| phone.join().unwrap().ok()).collect()
+        });
+        assert!(joined.len() <= 1);
+        for one in &mut joined {
+            assert_eq!(one.guard.check(world.now), Err(Denial::TicketContested));
+        }
+        assert_eq!(world.only_listing().state, ListingState::Revoked { why: RevocationReason::Contest });
+    }
+}
+
 // --- confirmation ---
 
 fn confirmed_terms() -> PairingTerms {

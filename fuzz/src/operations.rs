@@ -46,7 +46,7 @@ impl Run {
     fn step(&mut self, what: u8, which: u8, with: u8) {
         self.seed += 1;
         let index = usize::from(which) % self.shared.len().max(1);
-        match what % 17 {
+        match what % 18 {
             0 => self.offer(usize::from(which) % 2, with),
             1 => self.redeem(index, with),
             2 => self.attach(index, with),
@@ -88,7 +88,8 @@ impl Run {
                 (!self.guards.is_empty())
                     .then(|| self.guards.swap_remove(usize::from(which) % self.guards.len())),
             ),
-            _ => self.gate.settle(self.now).unwrap(),
+            16 => self.gate.settle(self.now).unwrap(),
+            _ => self.reopen(),
         }
     }
 
@@ -259,6 +260,12 @@ impl Run {
         }
     }
 
+    /// The agent's process ends, its connections with it, and begins again over the same records.
+    fn reopen(&mut self) {
+        self.guards.clear();
+        self.gate = gate_over(&self.ledger, &self.surroundings);
+    }
+
     /// What holds after every call.
     fn check(&mut self) {
         for (index, guard) in &mut self.guards {
@@ -287,6 +294,5 @@ impl Run {
             let open = of_session().filter(|listing| listing.state == ListingState::Open).count();
             assert!(open <= quotas.tickets_per_session as usize);
         }
-        let _ = self.ledger.calls();
     }
 }
