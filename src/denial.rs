@@ -213,9 +213,24 @@ pub enum LedgerFailure {
     /// Reading or writing failed.
     #[error("reading or writing failed")]
     Io,
-    /// A record is not in its canonical form.
-    #[error("a record is corrupt")]
+    /// There is no room left to write.
+    #[error("the disk is full; make room and open it again")]
+    Full,
+    /// It cannot be written at all.
+    #[error("it is read-only here; check its permissions and its file system")]
+    ReadOnly,
+    /// Another process, or another gate of this one, has it open.
+    #[error("another process has it open; stop that one first")]
+    InUse,
+    /// A record, or the file itself, is not in its canonical form.
+    #[error("it is corrupt; move it away to start anew, and pair all phones again")]
     Corrupt,
+    /// Written in a format that this build does not know.
+    #[error("it is in format {version}, which this build does not know; update this build")]
+    UnknownFormat {
+        /// The format that it names.
+        version: u64,
+    },
     /// An earlier failure left the outcome unknown; open the ledger again.
     #[error("an earlier write failed; open it again")]
     Poisoned,
