@@ -11,7 +11,10 @@ use crate::wire::Label;
 /// One thing that happened at the gate, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditRecord {
-    /// Counts up by one from the gate's start.
+    /// How often the ledger has been opened, this time included: 1 for a new one.
+    pub opening: u64,
+    /// Counts up by one from 0 since it was opened. A gap, or an opening that begins with another
+    /// number, means that the log has lost something.
     pub sequence: u64,
     /// The agent's time.
     pub at: Timestamp,
@@ -25,6 +28,16 @@ pub struct AuditRecord {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditEvent {
+    /// The gate was opened over its ledger.
+    GateOpened {
+        /// Whether the ledger held another agent key's records, which are gone now.
+        discarded: bool,
+    },
+    /// The operator has set the agent's time, and every record is gone.
+    ClockReset {
+        /// The agent's time before.
+        from: Timestamp,
+    },
     /// A device registered an issuer key.
     IssuerRegistered {
         /// The key.
@@ -75,6 +88,8 @@ pub enum AuditEvent {
         ticket: TicketId,
         /// The credential, now revoked.
         credential: CredentialId,
+        /// The session.
+        session: SessionId,
         /// The first phone.
         holder: HolderPublicKey,
         /// The second phone.
@@ -84,6 +99,8 @@ pub enum AuditEvent {
     TicketRevoked {
         /// The ticket.
         ticket: TicketId,
+        /// The session.
+        session: SessionId,
         /// Why.
         why: RevocationReason,
     },
@@ -91,11 +108,15 @@ pub enum AuditEvent {
     TicketExpired {
         /// The ticket.
         ticket: TicketId,
+        /// The session.
+        session: SessionId,
     },
     /// The desktop confirmed a phone.
     CredentialConfirmed {
         /// The credential.
         credential: CredentialId,
+        /// The session.
+        session: SessionId,
         /// The phone.
         holder: HolderPublicKey,
     },
@@ -103,15 +124,42 @@ pub enum AuditEvent {
     PhoneAttached {
         /// The credential.
         credential: CredentialId,
+        /// The session.
+        session: SessionId,
         /// The phone.
         holder: HolderPublicKey,
         /// What this connection may do.
         ops: OpSet,
     },
+    /// A credential was renewed. It is narrowed already; where it was extended, the phone has the
+    /// extension from its next attach on.
+    CredentialRenewed {
+        /// The credential.
+        credential: CredentialId,
+        /// The session.
+        session: SessionId,
+        /// What it allows by the new terms.
+        ops: OpSet,
+        /// When it ends by the new terms.
+        expires_at: Timestamp,
+        /// Whether a renewed credential waits for the phone.
+        waiting: bool,
+    },
+    /// A phone has used a renewed credential for the first time. The earlier one is retired.
+    RenewalUsed {
+        /// The credential.
+        credential: CredentialId,
+        /// The session.
+        session: SessionId,
+        /// The phone.
+        holder: HolderPublicKey,
+    },
     /// A credential was revoked.
     CredentialRevoked {
         /// The credential.
         credential: CredentialId,
+        /// The session.
+        session: SessionId,
         /// Why.
         why: RevocationReason,
     },
@@ -119,6 +167,8 @@ pub enum AuditEvent {
     CredentialExpired {
         /// The credential.
         credential: CredentialId,
+        /// The session.
+        session: SessionId,
     },
     /// A session's credentials and tickets were ended.
     SessionClosed {
@@ -127,6 +177,31 @@ pub enum AuditEvent {
         /// Why.
         why: RevocationReason,
     },
+}
+
+impl AuditEvent {
+    /// The session that it is about; none for what is about a device or the gate itself.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::GateOpened { .. }
+            | Self::ClockReset { .. }
+            | Self::IssuerRegistered { .. }
+            | Self::IssuerRevoked { .. } => None,
+            Self::TicketOffered { session, .. }
+            | Self::TicketRedeemed { session, .. }
+            | Self::TicketContested { session, .. }
+            | Self::TicketRevoked { session, .. }
+            | Self::TicketExpired { session, .. }
+            | Self::CredentialConfirmed { session, .. }
+            | Self::CredentialRenewed { session, .. }
+            | Self::RenewalUsed { session, .. }
+            | Self::PhoneAttached { session, .. }
+            | Self::CredentialRevoked { session, .. }
+            | Self::CredentialExpired { session, .. }
+            | Self::SessionClosed { session, .. } => Some(session),
+        }
+    }
 }
 
 /// Why something was revoked.

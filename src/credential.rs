@@ -32,6 +32,11 @@ use crate::op::Op;
 use crate::token::CredentialBytes;
 use block::{Authority, Binding, Block, Symbols};
 
+/// The field that ends a credential which is not sealed: two heads of two bytes each, and the key
+/// that can append the next block.
+#[cfg(feature = "agent")]
+const OPEN_PROOF_LEN: usize = 36;
+
 fn problem(problem: CredentialProblem) -> Error {
     Error::Credential(problem)
 }
@@ -293,6 +298,16 @@ impl Credential {
     #[cfg(feature = "agent")]
     pub(crate) fn binding(&self) -> &Binding {
         &self.binding
+    }
+
+    /// Whether it is `parent`, or was narrowed or sealed from it: its first blocks are the parent's,
+    /// byte for byte, signatures included. `parent` is bound, not narrowed and not sealed.
+    #[cfg(feature = "agent")]
+    pub(crate) fn descends_from(&self, parent: &CredentialBytes) -> bool {
+        // The canonical form ends with the proof, which is all that narrowing and sealing replace.
+        let bytes = parent.as_bytes();
+        let blocks = bytes.get(..bytes.len().saturating_sub(OPEN_PROOF_LEN));
+        blocks.is_some_and(|blocks| !blocks.is_empty() && self.bytes.as_bytes().starts_with(blocks))
     }
 }
 

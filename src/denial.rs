@@ -58,6 +58,9 @@ pub enum Denial {
     /// The credential was revoked.
     #[error("the credential was revoked")]
     CredentialRevoked,
+    /// A renewed credential has taken its place.
+    #[error("a renewed credential has taken this one's place")]
+    CredentialRetired,
     /// The session has ended.
     #[error("the session has ended")]
     SessionGone,
@@ -121,8 +124,8 @@ pub enum Denial {
     /// The registration is not signed for this channel.
     #[error("the registration does not verify for this channel")]
     RegistrationInvalid,
-    /// The offer cannot be read.
-    #[error("the offer is malformed: {0}")]
+    /// The offer or renewal cannot be read.
+    #[error("the offer or renewal is malformed: {0}")]
     OfferMalformed(Error),
     /// The offered credential is for something else than the offer says, or for another agent.
     #[error("the offered credential does not match the offer or this agent")]
@@ -161,6 +164,16 @@ pub enum Denial {
     /// Something was revoked, or a session ended, while this was being judged. Try again.
     #[error("something was taken back meanwhile; try again")]
     Interrupted,
+    /// A renewal names another agent, session, ticket or issuer than the credential's, or holds the
+    /// wrong kind of credential.
+    #[error("the renewal does not match the credential that it names")]
+    RenewalMismatch,
+    /// The phone has been given renewed credentials and has not used one yet.
+    #[error("the phone has not used its {max} renewed credentials yet; extend once it has")]
+    RenewalsUnused {
+        /// The most that may wait.
+        max: usize,
+    },
     /// Nothing is waiting to be confirmed for this ticket and phone.
     #[error("nothing waits for confirmation here")]
     NothingToConfirm,
@@ -201,6 +214,9 @@ pub enum Quota {
     /// Live credentials at the agent, open tickets included.
     #[error("credentials")]
     CredentialsPerAgent,
+    /// Tickets on record at the agent, whatever became of them. They are forgotten within minutes.
+    #[error("tickets within the last minutes")]
+    TicketsKept,
     /// Issuer keys of the device.
     #[error("issuer keys for this device")]
     IssuersPerDevice,
@@ -255,6 +271,7 @@ impl Denial {
             Self::ConfirmationPending => "confirmation_pending",
             Self::CredentialExpired => "credential_expired",
             Self::CredentialRevoked => "credential_revoked",
+            Self::CredentialRetired => "credential_retired",
             Self::SessionGone => "session_gone",
             Self::CaveatFailed { .. } => "caveat_failed",
             Self::OperationNotGranted { .. } => "operation_not_granted",
@@ -279,6 +296,8 @@ impl Denial {
             Self::LifetimeOutOfBounds { .. } => "lifetime_out_of_bounds",
             Self::QuotaReached { .. } => "quota_reached",
             Self::Interrupted => "interrupted",
+            Self::RenewalMismatch => "renewal_mismatch",
+            Self::RenewalsUnused { .. } => "renewals_unused",
             Self::NothingToConfirm => "nothing_to_confirm",
             Self::PolicyLimit => "policy_limit",
             Self::PolicyFailed => "policy_failed",
@@ -294,7 +313,7 @@ impl Denial {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         match self {
-            Self::TicketExpired | Self::CredentialExpired => Some(Status::Expired),
+            Self::TicketExpired | Self::CredentialExpired | Self::CredentialRetired => Some(Status::Expired),
             Self::TicketClaimed => Some(Status::Claimed),
             Self::TicketContested | Self::TicketRevoked | Self::CredentialRevoked | Self::IssuerRevoked => {
                 Some(Status::Revoked)
@@ -317,6 +336,7 @@ impl Denial {
             | Self::PolicyLimit
             | Self::PolicyFailed
             | Self::PolicyDisagreement
+            | Self::Interrupted
             | Self::Ledger(_) => Some(Status::Unavailable),
             Self::PayloadMalformed
             | Self::TicketUnknown
@@ -337,7 +357,8 @@ impl Denial {
             | Self::ClockSkew { .. }
             | Self::LifetimeOutOfBounds { .. }
             | Self::QuotaReached { .. }
-            | Self::Interrupted
+            | Self::RenewalMismatch
+            | Self::RenewalsUnused { .. }
             | Self::NothingToConfirm
             | Self::ApiMisuse(_) => None,
         }

@@ -2,31 +2,37 @@
 //! (`docs/PROTOCOL.md` sections 6 and 8).
 //!
 //! Methods by kind:
-//! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`];
+//! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`],
+//!   [`Gate::renew`];
 //! - from a peer's first handshake message: [`Gate::admit`];
-//! - from the operator, or any enrolled device: [`Gate::list`] and the revoking verbs;
+//! - from the operator, or any enrolled device: [`Gate::list`] and the revoking verbs; from the
+//!   operator alone: [`Gate::reset_clock`];
 //! - from the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
 //! All of them may be called from any thread. Each holds one short lock; cryptography runs outside.
 //! Order inside every change: validate, make it durable, publish it in memory, answer. A revocation
 //! cuts in memory first.
 
+mod activate;
 mod admit;
+mod judge;
 mod list;
+mod renew;
 mod revoke;
 mod state;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-pub use admit::{Admission, Admitted, PendingGuard, Refused};
-pub use list::{Listing, ListingState};
+pub use activate::PendingGuard;
+pub use admit::{Admission, Admitted, Refused};
+pub use list::{Listing, ListingState, WaitingRenewal};
 
 use crate::agent_url::AgentUrl;
 use crate::audit::AuditSink;
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
 use crate::codec;
 use crate::credential::UnboundCredential;
-use crate::denial::Denial;
+use crate::denial::{Denial, LedgerFailure};
 use crate::error::{Error, Misuse};
 use crate::id::{SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
@@ -39,6 +45,7 @@ use crate::limits::{
     MAX_OFFER_LEN, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
 };
 use crate::policy::Policy;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wire::{OfferFields, OfferReceipt, RegistrationFields};
 use state::State;
 
@@ -158,23 +165,50 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// The moment at which a call began.
+struct Begun {
+    agent_time: Timestamp,
+    closures: u64,
+}
+
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // A ledger that panicked is poisoned by its store; the rest is whole between calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the context without the lock, then takes the lock. If something was taken back in between,
-    /// the answer may be from before a session's end and is not used: another session may have the
-    /// same id by now.
+    /// The agent's time, and how often something was taken back until then.
+    fn begin(&self, now: Now) -> Begun {
+        let mut state = self.state();
+        Begun { agent_time: state.effective(now), closures: state.closures() }
+    }
+
+    /// Asks the context without the lock, then takes the lock. If something was taken back since it
+    /// began, the answer may be from before a session's end and is not used: another session may have
+    /// the same id by now.
     fn settled(
         &self,
+        begun: &Begun,
         ask: impl FnOnce(&dyn AgentContext) -> Result<(), Denial>,
     ) -> Result<MutexGuard<'_, State>, Denial> {
-        let before = self.state().closures();
         ask(self.context.as_ref())?;
         let state = self.state();
-        if state.closures() == before { Ok(state) } else { Err(Denial::Interrupted) }
+        if state.closures() == begun.closures { Ok(state) } else { Err(Denial::Interrupted) }
+    }
+
+    /// Whether this device may share this session now.
+    fn check_sharing(
+        context: &dyn AgentContext,
+        device: &DevicePublicKey,
+        session: &SessionId,
+    ) -> Result<(), Denial> {
+        if !context.is_enrolled(device) {
+            return Err(Denial::DeviceNotEnrolled);
+        }
+        if !context.session_is_live(session) {
+            return Err(Denial::SessionNotLive);
+        }
+        if context.may_share(device, session) { Ok(()) } else { Err(Denial::SharingForbidden) }
     }
 
     fn audit(&self) -> &dyn AuditSink {
@@ -183,15 +217,23 @@ impl Inner {
 }
 
 impl Gate {
-    /// Opens a gate over a ledger.
-    #[must_use]
+    /// Opens a gate over a ledger. A ledger that holds another agent key's records is emptied: those
+    /// sessions are gone. The agent's time begins no earlier than it was when the ledger was last
+    /// written. Costs one durable write.
+    ///
+    /// Tell it of what has changed in the meantime: [`Gate::end_session`] for sessions that are gone,
+    /// [`Gate::sync_devices`] for devices.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`]; nothing is admitted by a gate that does not open.
     pub fn open(
         config: GateConfig,
         ledger: impl Ledger + 'static,
         context: impl AgentContext + 'static,
-    ) -> Self {
-        let state = Mutex::new(State::new(Box::new(ledger)));
-        Self { inner: Arc::new(Inner { config, context: Box::new(context), state }) }
+        now: Now,
+    ) -> Result<Self, LedgerFailure> {
+        let state = State::open(Box::new(ledger), &config.agent, now, config.audit.as_ref())?;
+        Ok(Self { inner: Arc::new(Inner { config, context: Box::new(context), state: Mutex::new(state) }) })
     }
 
     /// The agent's Noise key.
@@ -223,7 +265,8 @@ impl Gate {
         if !fields.issuer.verify(&message, &fields.signature) {
             return Err(Denial::RegistrationInvalid);
         }
-        let mut state = inner.settled(|context| match context.is_enrolled(device) {
+        let begun = inner.begin(now);
+        let mut state = inner.settled(&begun, |context| match context.is_enrolled(device) {
             true => Ok(()),
             false => Err(Denial::DeviceNotEnrolled),
         })?;
@@ -254,12 +297,9 @@ impl Gate {
         if !for_us {
             return Err(Denial::OfferMismatch);
         }
-        let agent_time = {
-            let mut state = inner.state();
-            let now = state.effective(now);
-            state.judge(now, inner.audit(), |step| step.issuer_of(&offer.issuer, device))?;
-            now
-        };
+        let begun = inner.begin(now);
+        let agent_time = begun.agent_time;
+        inner.state().judge(agent_time, inner.audit(), |step| step.issuer_of(&offer.issuer, device))?;
         if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
         }
@@ -283,18 +323,8 @@ impl Gate {
         };
         let expires_at = record.expires_at;
         let quotas = inner.config.quotas.limits();
-        let mut state = inner.settled(|context| {
-            if !context.is_enrolled(device) {
-                return Err(Denial::DeviceNotEnrolled);
-            }
-            if !context.session_is_live(&authority.session) {
-                return Err(Denial::SessionNotLive);
-            }
-            match context.may_share(device, &authority.session) {
-                true => Ok(()),
-                false => Err(Denial::SharingForbidden),
-            }
-        })?;
+        let mut state =
+            inner.settled(&begun, |context| Inner::check_sharing(context, device, &authority.session))?;
         let now = state.effective(now);
         state.judge(now, inner.audit(), |step| step.offer(&ticket, record.clone(), &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at })

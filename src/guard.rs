@@ -2,7 +2,7 @@
 //! (`docs/PROTOCOL.md` section 10).
 //!
 //! **Contract: after a revoking call returns, no further permit is granted, and none granted earlier
-//! is still in use.**
+//! is still in use.** A renewal that narrows keeps the same contract for what it takes away.
 //!
 //! A permit is a closure that runs between two stores to the guard's own flag. A revoker first marks
 //! the credential, then waits until the flag of every guard of it is down. Both sides write before
@@ -13,10 +13,9 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::clock::{Now, Timestamp};
 use crate::denial::Denial;
@@ -24,15 +23,18 @@ use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
 use crate::op::{Action, Op, OpSet};
+use crate::sync::{
+    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, spin_loop, thread_local, yield_now,
+};
 
 thread_local! {
     /// Whether this thread is inside a permit. A revoker that ran there would wait for itself.
-    static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
+    static IN_PERMIT: Cell<bool> = Cell::new(false);
 }
 
 /// Refuses what waits for permits, when it is called from inside one.
 pub(crate) fn check_outside_permit() -> Result<(), Denial> {
-    if IN_PERMIT.get() { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
+    if IN_PERMIT.with(Cell::get) { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
 }
 
 /// Why a credential's connections were cut.
@@ -67,17 +69,40 @@ pub(crate) struct Live {
 }
 
 /// What the guards of one connection share.
-#[derive(Default)]
 struct Connection {
     /// Up once one of them has found the credential expired. A clock that is set back afterwards
     /// revives nothing.
     ended: AtomicBool,
 }
 
+/// What a guard allows, and until when by either clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) ops: OpSet,
+    /// By the wall clock.
+    pub(crate) expires_at: Timestamp,
+    /// The same moment by the monotonic clock.
+    pub(crate) ends_at: Duration,
+}
+
+impl Terms {
+    fn meet(self, other: Self) -> Self {
+        Self {
+            ops: self.ops.intersection(other.ops),
+            expires_at: self.expires_at.min(other.expires_at),
+            ends_at: self.ends_at.min(other.ends_at),
+        }
+    }
+}
+
 /// One guard's part in the contract.
 struct Slot {
     /// Up while a permit's closure runs.
     in_use: AtomicBool,
+    /// Counts the changes of `terms`, so that a permit need not look at them.
+    changes: AtomicU32,
+    /// Only ever narrowed.
+    terms: Mutex<Terms>,
     /// Those who wait for a cut, each with its last waker.
     waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
 }
@@ -89,7 +114,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Live {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { cut: AtomicU8::new(0), slots: Mutex::default(), connections: Mutex::default() })
+        Arc::new(Self {
+            cut: AtomicU8::new(0),
+            slots: Mutex::new(Vec::new()),
+            connections: Mutex::new(Vec::new()),
+        })
     }
 
     /// Marks the credential. No permit is granted from here on.
@@ -111,18 +140,26 @@ impl Live {
                 }
             }
         }
-        for slot in slots {
-            let mut spins = 0_u32;
-            while slot.in_use.load(Ordering::SeqCst) {
-                // A permit encrypts one frame: microseconds, unless its thread is descheduled.
-                spins = spins.saturating_add(1);
-                if spins < 100 {
-                    core::hint::spin_loop();
-                } else {
-                    std::thread::yield_now();
-                }
-            }
+        wait_for_permits(&slots);
+    }
+
+    /// Narrows every guard that there is. No permit outside these terms is granted from here on.
+    pub(crate) fn narrow(&self, to: Terms) {
+        // Under the list's lock, so that no fork copies the terms from before and joins after.
+        let slots = lock(&self.slots);
+        for slot in slots.iter() {
+            let mut terms = lock(&slot.terms);
+            *terms = terms.meet(to);
+            drop(terms);
+            slot.changes.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Waits until no permit from before [`Live::narrow`] is in use. Without any lock, as
+    /// [`Live::drain`].
+    pub(crate) fn drain_narrowed(&self) {
+        let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
+        wait_for_permits(&slots);
     }
 
     /// How many connections there are. One that was cut is none, even if its guard is still held.
@@ -136,14 +173,19 @@ impl Live {
     }
 
     fn connect(&self) -> Arc<Connection> {
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(Connection { ended: AtomicBool::new(false) });
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
     }
 
-    fn join(&self) -> Arc<Slot> {
-        let slot = Arc::new(Slot { in_use: AtomicBool::new(false), waiting: Mutex::default() });
+    fn join(&self, terms: impl FnOnce() -> Terms) -> Arc<Slot> {
         let mut slots = lock(&self.slots);
+        let slot = Arc::new(Slot {
+            in_use: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
+            terms: Mutex::new(terms()),
+            waiting: Mutex::new(Vec::new()),
+        });
         // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
         slots.retain(|slot| Arc::strong_count(slot) > 1);
         slots.push(Arc::clone(&slot));
@@ -156,6 +198,17 @@ impl Live {
     }
 }
 
+/// A permit encrypts one frame: microseconds, unless its thread is descheduled.
+fn wait_for_permits(slots: &[Arc<Slot>]) {
+    for slot in slots {
+        let mut spins = 0_u32;
+        while slot.in_use.load(Ordering::SeqCst) {
+            spins = spins.saturating_add(1);
+            if spins < 100 { spin_loop() } else { yield_now() }
+        }
+    }
+}
+
 /// Asked again now and then where an operator's rules depend on the time of day.
 pub(crate) trait Review: Send + Sync {
     /// Which of `ops` are allowed now.
@@ -163,33 +216,16 @@ pub(crate) trait Review: Send + Sync {
 }
 
 /// What a guard is made of.
+#[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) credential: CredentialId,
     pub(crate) session: SessionId,
     pub(crate) holder: HolderPublicKey,
-    pub(crate) ops: OpSet,
-    /// The credential's end, by the wall clock.
-    pub(crate) expires_at: Timestamp,
-    /// The same moment by the monotonic clock.
-    pub(crate) ends_at: Duration,
+    /// What was granted at admission.
+    pub(crate) terms: Terms,
     /// When the policy gave its verdict, by the monotonic clock.
     pub(crate) judged_at: Duration,
     pub(crate) review: Option<Arc<dyn Review>>,
-}
-
-impl Clone for Grant {
-    fn clone(&self) -> Self {
-        Self {
-            credential: self.credential,
-            session: self.session.clone(),
-            holder: self.holder,
-            ops: self.ops,
-            expires_at: self.expires_at,
-            ends_at: self.ends_at,
-            judged_at: self.judged_at,
-            review: self.review.clone(),
-        }
-    }
 }
 
 /// The live right of one connection.
@@ -207,8 +243,15 @@ impl Clone for Grant {
 /// frees its place.
 pub struct Guard {
     grant: Grant,
-    /// What the last review left of the grant.
+    /// What the last review, and the slot's terms when they were last looked at, leave of the grant.
     allowed: OpSet,
+    /// What the last review left of the grant.
+    reviewed: OpSet,
+    /// The end by the wall clock, as it is compared with every reading.
+    expires_at: OffsetDateTime,
+    /// The slot's terms as last looked at, and the count of changes then.
+    terms: Terms,
+    changes: u32,
     next_review: Duration,
     live: Arc<Live>,
     slot: Arc<Slot>,
@@ -217,13 +260,25 @@ pub struct Guard {
 
 impl Guard {
     pub(crate) fn new(grant: Grant, live: Arc<Live>) -> Self {
-        let slot = live.join();
+        let terms = grant.terms;
+        let slot = live.join(|| terms);
         let next_review = match grant.review {
             Some(_) => grant.judged_at.saturating_add(review_interval()),
             None => Duration::MAX,
         };
         let connection = live.connect();
-        Self { allowed: grant.ops, grant, next_review, live, slot, connection }
+        Self {
+            allowed: terms.ops,
+            reviewed: terms.ops,
+            expires_at: terms.expires_at.to_date(),
+            terms,
+            changes: 0,
+            grant,
+            next_review,
+            live,
+            slot,
+            connection,
+        }
     }
 
     /// Runs `use_it` if the connection may do `op` now. Nothing else may carry the phone's bytes.
@@ -236,6 +291,7 @@ impl Guard {
     /// # Errors
     /// [`Denial`] with the reason; `use_it` was not called. After [`Denial::OperationNotGranted`] the
     /// connection may go on, after any other it is over.
+    #[inline]
     pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
         self.check(now)?;
         if !self.allowed.contains(op) {
@@ -246,9 +302,20 @@ impl Guard {
         if let Some(denial) = self.live.denial() {
             return Err(denial);
         }
+        if self.slot.changes.load(Ordering::SeqCst) != self.changes {
+            drop(in_use);
+            return self.permit_narrowed(op, now, use_it);
+        }
         let result = use_it();
         drop(in_use);
         Ok(result)
+    }
+
+    /// A permit whose terms were narrowed between its check and its flag.
+    #[cold]
+    fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+        // Each pass has seen one more narrowing, and terms can be narrowed only so often.
+        self.permit(op, now, use_it)
     }
 
     /// As [`Guard::permit`], for an action that an adapter has read. A privilege is refused here, in
@@ -284,13 +351,17 @@ impl Guard {
     ///
     /// # Errors
     /// [`Denial`] with why it is over.
+    #[inline]
     pub fn check(&mut self, now: Now) -> Result<(), Denial> {
         if let Some(denial) = self.live.denial() {
             return Err(denial);
         }
+        if self.slot.changes.load(Ordering::SeqCst) != self.changes {
+            self.narrow();
+        }
         if self.connection.ended.load(Ordering::Relaxed)
-            || now.monotonic >= self.grant.ends_at
-            || now.timestamp() >= self.grant.expires_at
+            || now.monotonic >= self.terms.ends_at
+            || now.wall >= self.expires_at
         {
             self.connection.ended.store(true, Ordering::Relaxed);
             return Err(Denial::CredentialExpired);
@@ -301,9 +372,21 @@ impl Guard {
         Ok(())
     }
 
+    /// Looks at the slot's terms again.
+    #[cold]
+    fn narrow(&mut self) {
+        // The count first: a change in between is seen at the next look.
+        self.changes = self.slot.changes.load(Ordering::SeqCst);
+        self.terms = *lock(&self.slot.terms);
+        self.expires_at = self.terms.expires_at.to_date();
+        self.allowed = self.reviewed.intersection(self.terms.ops);
+    }
+
+    #[cold]
     fn review(&mut self, now: Now) -> Result<(), Denial> {
         if let Some(review) = &self.grant.review {
-            self.allowed = review.review(self.grant.ops, now)?;
+            self.reviewed = review.review(self.grant.terms.ops, now)?;
+            self.allowed = self.reviewed.intersection(self.terms.ops);
             self.next_review = now.monotonic.saturating_add(review_interval());
         }
         Ok(())
@@ -317,10 +400,10 @@ impl Guard {
         if self.connection.ended.load(Ordering::Relaxed) || self.live.denial().is_some() {
             return Duration::ZERO;
         }
-        let by_wall = Duration::seconds(
-            i64::try_from(self.grant.expires_at.since(now.timestamp())).unwrap_or(i64::MAX),
-        );
-        let by_monotonic = self.grant.ends_at.min(self.next_review).saturating_sub(now.monotonic);
+        let terms = *lock(&self.slot.terms);
+        let by_wall =
+            Duration::seconds(i64::try_from(terms.expires_at.since(now.timestamp())).unwrap_or(i64::MAX));
+        let by_monotonic = terms.ends_at.min(self.next_review).saturating_sub(now.monotonic);
         by_wall.min(by_monotonic).max(Duration::ZERO)
     }
 
@@ -338,12 +421,18 @@ impl Guard {
     /// A second guard of the same connection, for a second task. It does not count as a connection.
     #[must_use]
     pub fn fork(&self) -> Self {
+        let slot = self.live.join(|| *lock(&self.slot.terms));
         Self {
             grant: self.grant.clone(),
             allowed: self.allowed,
+            reviewed: self.reviewed,
+            expires_at: self.expires_at,
+            terms: self.terms,
+            // Looked at by the first check.
+            changes: u32::MAX,
             next_review: self.next_review,
             live: Arc::clone(&self.live),
-            slot: self.live.join(),
+            slot,
             connection: Arc::clone(&self.connection),
         }
     }
@@ -351,7 +440,7 @@ impl Guard {
     /// What the connection may do.
     #[must_use]
     pub fn ops(&self) -> OpSet {
-        self.allowed
+        self.reviewed.intersection(lock(&self.slot.terms).ops)
     }
 
     /// The session. Pass this id on, never one from a request.
@@ -375,7 +464,7 @@ impl Guard {
     /// The credential's end.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.grant.expires_at
+        lock(&self.slot.terms).expires_at
     }
 }
 
@@ -388,7 +477,7 @@ impl fmt::Debug for Guard {
         f.debug_struct("Guard")
             .field("credential", &self.grant.credential)
             .field("session", &self.grant.session)
-            .field("ops", &self.allowed)
+            .field("ops", &self.ops())
             .finish_non_exhaustive()
     }
 }
@@ -404,13 +493,13 @@ impl<'a> InUse<'a> {
     fn enter(flag: &'a AtomicBool) -> Self {
         // A swap, not a store: the flag must be visible before the mark is read.
         flag.swap(true, Ordering::SeqCst);
-        Self { flag, nested: IN_PERMIT.replace(true) }
+        Self { flag, nested: IN_PERMIT.with(|within| within.replace(true)) }
     }
 }
 
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        IN_PERMIT.set(self.nested);
+        IN_PERMIT.with(|within| within.set(self.nested));
         self.flag.store(false, Ordering::Release);
     }
 }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::link::Link;
 use crate::op::OpSet;
 use crate::ticket::TicketSecret;
-use crate::wire::{Label, OfferFields, RegistrationFields};
+use crate::wire::{Label, OfferFields, RegistrationFields, RenewalFields};
 
 /// A desktop that can share sessions of one agent.
 #[derive(Debug, Clone)]
@@ -96,6 +96,51 @@ impl Issuer {
             link: Link::new(self.url.clone(), self.agent, ticket),
         })
     }
+
+    /// Mints new terms for a credential that this issuer key signed, to be sent to the agent over the
+    /// desktop's own channel ([`Gate::renew`](crate::Gate::renew)). `now` is as in [`Issuer::pair`].
+    /// Costs about two Ed25519 signatures.
+    ///
+    /// # Errors
+    /// [`Error::OpsEmpty`], [`Error::Lifetime`], and [`Error::Credential`] if it becomes too long.
+    pub fn renew<R: RngCore + CryptoRng>(
+        &self,
+        renewal: Renewal,
+        now: Timestamp,
+        rng: &mut R,
+    ) -> Result<Vec<u8>, Error> {
+        let Renewal { credential, ticket, session, ops, valid_for } = renewal;
+        if ops.is_empty() {
+            return Err(Error::OpsEmpty);
+        }
+        check_lifetime(valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
+        let authority = Authority {
+            credential,
+            ticket,
+            agent: self.agent,
+            url: self.url.clone(),
+            session,
+            ops,
+            expires_at: now.plus(valid_for),
+        };
+        let credential = UnboundCredential::mint(authority, &self.key, rng)?.bytes().clone();
+        Ok(codec::encode(&RenewalFields { issuer: self.public(), valid_for, credential }))
+    }
+}
+
+/// New terms for a credential that a phone holds already. What identifies it is in the agent's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// The credential.
+    pub credential: CredentialId,
+    /// The ticket that it came from.
+    pub ticket: TicketId,
+    /// Its session.
+    pub session: SessionId,
+    /// What it shall allow: fewer operations take effect at once, more with the next attach.
+    pub ops: OpSet,
+    /// How long it shall be valid from now, seconds, 30 seconds to 72 hours.
+    pub valid_for: u64,
 }
 
 /// One pairing: lodge the offer at the agent, then show the link. `Debug` shows neither the unbound

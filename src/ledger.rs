@@ -8,6 +8,7 @@
 
 mod memory;
 pub(crate) mod record;
+pub(crate) mod rows;
 pub(crate) mod transition;
 
 pub use memory::MemoryLedger;
@@ -18,7 +19,7 @@ use crate::denial::LedgerFailure;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Table {
-    /// Counters.
+    /// What the records belong to, counters, the agent's time.
     Meta,
     /// Issuers by their key.
     Issuers,
@@ -30,13 +31,15 @@ pub enum Table {
     Credentials,
     /// What belongs to a session: its id, a zero byte, kind and id. No value.
     BySession,
-    /// What is due when: time, kind and id. No value.
+    /// What ends when: time, kind and id. No value.
     ByTime,
+    /// Which ended credential is forgotten when: time, kind and id. No value.
+    Ended,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
         Self::Issuers,
         Self::Sessions,
@@ -44,6 +47,7 @@ impl Table {
         Self::Credentials,
         Self::BySession,
         Self::ByTime,
+        Self::Ended,
     ];
 
     /// A name for the backend's own use.
@@ -57,6 +61,7 @@ impl Table {
             Self::Credentials => "credentials",
             Self::BySession => "by_session",
             Self::ByTime => "by_time",
+            Self::Ended => "ended",
         }
     }
 }

@@ -41,7 +41,8 @@
 //! // The agent: a gate over a ledger.
 //! let agent_key = AgentSecretKey::generate(&mut OsRng);
 //! let url = AgentUrl::parse("wss://agent.example")?;
-//! let gate = Gate::open(GateConfig::new(agent_key.public(), [url.clone()])?, MemoryLedger::new(), Agent(device));
+//! let config = GateConfig::new(agent_key.public(), [url.clone()])?;
+//! let gate = Gate::open(config, MemoryLedger::new(), Agent(device), now)?;
 //!
 //! // The desktop: register once, then share a session. Offer and registration travel over the
 //! // channel that desktop and agent already have.
@@ -157,6 +158,8 @@ mod qr;
 mod redeem;
 mod secret;
 mod status;
+#[cfg(feature = "agent")]
+mod sync;
 mod ticket;
 mod token;
 mod wire;
@@ -173,13 +176,14 @@ pub use denial::{Denial, LedgerFailure, Quota};
 pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
 #[cfg(feature = "agent")]
 pub use gate::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, PendingGuard, Quotas, Refused,
+    Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, PendingGuard, Quotas,
+    Refused, WaitingRenewal,
 };
 #[cfg(feature = "agent")]
 pub use guard::{CutSignal, Guard};
 pub use id::{CredentialId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
-pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms};
+pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
 pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,
     IssuerPublicKey, IssuerSecretKey,
@@ -195,4 +199,4 @@ pub use redeem::{Asking, Attached, Attaching, Redeemed, Redeeming, attach, redee
 pub use status::Status;
 pub use ticket::{PairCode, TicketPublicKey, TicketSecret};
 pub use token::CredentialBytes;
-pub use wire::{Label, MAGIC, OfferReceipt, is_scoped};
+pub use wire::{Label, MAGIC, OfferReceipt, RenewalReceipt, is_scoped};

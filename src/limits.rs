@@ -90,6 +90,22 @@ pub const TOMBSTONE_GRACE: u64 = 10 * 60;
 /// many expired at once.
 pub const COLLECT_PER_TRANSITION: usize = 8;
 
+/// How far the agent's stored time may lag behind the time that it last used, seconds: one durable
+/// write a minute at most while nothing else is written. Every write brings it up to date.
+pub const CLOCK_MARK_RESOLUTION: u64 = 60;
+
+/// Renewed credentials that a phone may have been given without having used one yet. A further
+/// extension is refused until it attaches with one of them, so that nothing it may hold is dropped.
+pub const MAX_RENEWALS_WAITING: usize = 4;
+
+/// Records of ended credentials that are kept so that their holders learn why. Beyond it the one that
+/// would be forgotten first is forgotten early.
+pub const MAX_ENDED_CREDENTIALS: u32 = 4_096;
+
+/// Tickets on record, whatever became of them, for each one that may be open at the agent. Each stays
+/// for at most 25 minutes.
+pub const TICKETS_KEPT_PER_OPEN: u32 = 16;
+
 /// Most issuer keys of one device: a desktop has one, or two while it changes.
 pub const ISSUERS_PER_DEVICE: u32 = 4;
 

@@ -139,6 +139,42 @@ impl OfferReceipt {
     }
 }
 
+/// New terms for a credential that a phone holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RenewalFields {
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) valid_for: u64,
+    pub(crate) credential: CredentialBytes,
+}
+
+/// What the agent answers to a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenewalReceipt {
+    /// The credential's id, the same as before.
+    pub credential: CredentialId,
+    /// The agent's time.
+    pub agent_time: Timestamp,
+    /// When the credential ends by the new terms, by the agent's clock.
+    pub expires_at: Timestamp,
+    /// Whether a renewed credential waits for the phone's next attach. If not, the new terms hold
+    /// already, all of them.
+    pub waiting: bool,
+}
+
+impl RenewalReceipt {
+    /// For sending over the desktop's own channel.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// # Errors
+    /// [`Error::MessageMalformed`] for anything but the one encoding of a receipt.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        codec::decode(bytes)
+    }
+}
+
 /// An issuer key with its proof for one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegistrationFields {
@@ -170,6 +206,8 @@ mod kind {
     pub(super) const REGISTRATION: u64 = 1;
     pub(super) const OFFER: u64 = 2;
     pub(super) const RECEIPT: u64 = 3;
+    pub(super) const RENEWAL: u64 = 4;
+    pub(super) const RENEWAL_RECEIPT: u64 = 5;
 }
 
 impl Request {
@@ -359,6 +397,55 @@ impl OfferFields {
             return Err(Error::MessageMalformed);
         }
         codec::decode(bytes)
+    }
+}
+
+impl RenewalFields {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > MAX_OFFER_LEN {
+            return Err(Error::MessageMalformed);
+        }
+        codec::decode(bytes)
+    }
+}
+
+impl Wire for RenewalFields {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(4).uint(0).uint(kind::RENEWAL).uint(1).bytes(self.issuer.as_bytes());
+        writer.uint(2).uint(self.valid_for).uint(3).bytes(self.credential.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::RENEWAL {
+            return Err(Error::MessageMalformed);
+        }
+        Ok(Self {
+            issuer: IssuerPublicKey::from_bytes(reader.key(1)?.array_of()?)?,
+            valid_for: reader.key(2)?.uint()?,
+            credential: credential(reader.key(3)?)?,
+        })
+    }
+}
+
+impl Wire for RenewalReceipt {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(5).uint(0).uint(kind::RENEWAL_RECEIPT).uint(1).bytes(self.credential.as_bytes());
+        writer.uint(2).uint(self.agent_time.seconds()).uint(3).uint(self.expires_at.seconds());
+        writer.uint(4).uint(self.waiting.into());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.map()?;
+        if reader.key(0)?.uint()? != kind::RENEWAL_RECEIPT {
+            return Err(Error::MessageMalformed);
+        }
+        Ok(Self {
+            credential: CredentialId::from_bytes(reader.key(1)?.array_of()?),
+            agent_time: Timestamp::from_seconds(reader.key(2)?.uint()?)?,
+            expires_at: Timestamp::from_seconds(reader.key(3)?.uint()?)?,
+            waiting: reader.key(4)?.uint()? == 1,
+        })
     }
 }
 

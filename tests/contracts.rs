@@ -94,8 +94,8 @@ fn an_offer_in_flight_does_not_outlive_its_session() {
     let mut world = World::new();
     let slot = Arc::new(Mutex::new(None::<Interruption>));
     let config = GateConfig::new(world.agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
-    world.gate =
-        Gate::open(config, MemoryLedger::new(), RacyContext(world.context.clone(), Racy(slot.clone())));
+    let context = RacyContext(world.context.clone(), Racy(slot.clone()));
+    world.gate = Gate::open(config, MemoryLedger::new(), context, world.now).unwrap();
     let desktop = world.desktop(9);
     let pairing = desktop.mint(&world, &terms());
     let (gate, context, now) = (world.gate.clone(), world.context.clone(), world.now);

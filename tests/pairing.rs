@@ -191,6 +191,7 @@ fn a_second_phone_within_the_lifetime_puts_both_out() {
     assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err(), contested);
     assert_eq!(world.only_listing().state, ListingState::Revoked { why: RevocationReason::Contest });
     let event = AuditEvent::TicketContested {
+        session: session(SESSION),
         ticket: pairing.ticket,
         credential: pairing.credential,
         holder: phone(2).public(),
@@ -367,10 +368,11 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     assert_eq!(refused.denial, Denial::ConfirmationPending);
 }
 
-/// The last field of the only credential record: a byte string with a two-byte length.
+/// In the only credential record: a byte string with a two-byte length, and an empty array behind it.
 fn stored_credential(ledger: &TestLedger) -> Vec<u8> {
     let rows = ledger.rows();
     let ((_, _), row) = rows.iter().find(|((table, _), _)| *table == Table::Credentials).unwrap();
+    let row = row.strip_suffix(&[0x80]).unwrap();
     let split = (1..row.len() - 3).find(|at| {
         let len = row.len() - at - 3;
         len > 255 && row[*at..at + 3] == [0x59, (len >> 8) as u8, len as u8]
@@ -541,6 +543,7 @@ fn presence_is_noted_with_the_first_frame_and_once_a_minute() {
     let _again = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
     assert_eq!(world.only_listing().last_seen, Some(world.now.timestamp()));
     let attached = AuditEvent::PhoneAttached {
+        session: session(SESSION),
         credential: pairing.credential,
         holder: phone(2).public(),
         ops: OpSet::COMPANION,

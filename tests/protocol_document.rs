@@ -68,7 +68,7 @@ fn vector() -> Vec<(&'static str, String)> {
     context.0.lock().unwrap().sessions = HashSet::from([session("demo")]);
     context.0.lock().unwrap().devices = HashSet::from([desktop]);
     let config = GateConfig::new(agent.public(), [url]).unwrap();
-    let gate = Gate::open(config, MemoryLedger::new(), context);
+    let gate = Gate::open(config, MemoryLedger::new(), context, now).unwrap();
     gate.register_issuer(&desktop, &[0x08; 32], &registration, now).unwrap();
     let receipt = gate.offer(&desktop, &pairing.offer, now).unwrap();
 

@@ -263,6 +263,11 @@ fn the_audit_counts_without_gaps_and_holds_no_secret() {
     world.gate.confirm(&desktop.device, &waiting.ticket, &phone(4).public(), world.now).unwrap();
     let open = desktop.share(&world, &terms());
     world.gate.revoke_ticket(&open.ticket, world.now).unwrap();
+    let renewed = desktop.share(&world, &terms().valid_for(60).unwrap());
+    let old = world.join(&renewed.link, &phone(6)).unwrap();
+    desktop.renew(&world, &renewed, OpSet::COMPANION, 3_600).unwrap();
+    let new = world.attach_renewed(&phone(6), &old.credential).unwrap();
+    drop(world.attach(&phone(6), &new, OpSet::EMPTY).unwrap());
     let _unused = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
     let short = desktop.share(&world, &terms().valid_for(30).unwrap());
     let _ = world.join(&short.link, &phone(5)).unwrap();
@@ -270,6 +275,7 @@ fn the_audit_counts_without_gaps_and_holds_no_secret() {
     world.gate.settle(world.now).unwrap();
     world.gate.end_session(&session(SESSION), world.now).unwrap();
     world.gate.revoke_device(&desktop.device, world.now).unwrap();
+    world.gate.reset_clock(world.now).unwrap();
     let records = world.audit.lock().unwrap().clone();
     for (index, record) in records.iter().enumerate() {
         assert_eq!(record.sequence, index as u64);
@@ -279,12 +285,16 @@ fn the_audit_counts_without_gaps_and_holds_no_secret() {
         .map(|record| serde_json::to_value(record).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     let all = [
+        "clock_reset",
         "credential_confirmed",
         "credential_expired",
+        "credential_renewed",
         "credential_revoked",
+        "gate_opened",
         "issuer_registered",
         "issuer_revoked",
         "phone_attached",
+        "renewal_used",
         "session_closed",
         "ticket_contested",
         "ticket_expired",
@@ -293,7 +303,7 @@ fn the_audit_counts_without_gaps_and_holds_no_secret() {
         "ticket_revoked",
     ];
     assert_eq!(names.into_iter().collect::<Vec<_>>(), all, "every kind of event happened");
-    let mut secrets: Vec<Vec<u8>> = vec![joined.credential.as_bytes().to_vec()];
+    let mut secrets: Vec<Vec<u8>> = vec![new.as_bytes().to_vec(), joined.credential.as_bytes().to_vec()];
     for link in [&pairing.link, &waiting.link, &open.link, &short.link] {
         secrets.push(link.ticket().expose_bytes().to_vec());
     }

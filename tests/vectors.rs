@@ -465,7 +465,10 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let payload = attach_payload(OpSet::EMPTY, &fields.bytes("input"));
             let who = HolderSecretKey::from_bytes(fields.array("holder_secret"));
             match stage.world.admit(&who, &payload) {
-                Admission::Refused(Refused { reply: None, denial }) => denial.code().to_owned(),
+                Admission::Refused(Refused { reply, denial }) => {
+                    assert_eq!(reply.is_some(), denial.status().is_some(), "told only what it may know");
+                    denial.code().to_owned()
+                }
                 other => panic!("{other:?}"),
             }
         }

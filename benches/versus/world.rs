@@ -64,12 +64,12 @@ impl World {
             connections_per_credential: u32::MAX,
         };
         let config = GateConfig::new(agent.public(), [url.clone()]).unwrap().with_quotas(quotas);
-        let gate = Gate::open(config, MemoryLedger::new(), Context);
         let issuer_key = IssuerSecretKey::generate(&mut OsRng);
         let issuer = Issuer::new(issuer_key.clone(), agent.public(), url.clone());
         let device = DeviceSecretKey::generate(&mut OsRng).public();
         let wall = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
         let now = Now::new(wall, Duration::seconds(1_000));
+        let gate = Gate::open(config, MemoryLedger::new(), Context, now).unwrap();
         let registration = issuer.registration(&device, &[7; 32]);
         gate.register_issuer(&device, &[7; 32], &registration, now).unwrap();
         Self { agent, url, issuer_key, issuer, gate, now, device, paired: AtomicUsize::new(0) }

@@ -138,7 +138,7 @@ pub async fn start(config: Config) -> Outcome<Running> {
     let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
     let agent = Arc::new(Agent {
         key,
-        gate: Gate::open(gate, open_ledger(), context),
+        gate: Gate::open(gate, open_ledger(), context, config.clock.now()).during("the ledger")?,
         hub: hub.clone(),
         devices,
         clock: config.clock,

@@ -82,9 +82,9 @@ impl AgentContext for Surroundings {
     }
 }
 
-fn gate_over(ledger: &TestLedger, surroundings: &Surroundings) -> Gate {
+fn gate_over(ledger: &TestLedger, surroundings: &Surroundings, now: Now) -> Gate {
     let config = GateConfig::new(agent().public(), [url()]).unwrap();
-    Gate::open(config, ledger.clone(), surroundings.clone())
+    Gate::open(config, ledger.clone(), surroundings.clone(), now).unwrap()
 }
 
 fn register(gate: &Gate, now: Now) {
@@ -140,8 +140,8 @@ pub struct Base {
 impl Base {
     fn new() -> Self {
         let ledger = TestLedger::default();
-        let gate = gate_over(&ledger, &Surroundings::running(&SESSIONS));
         let now = at(START, 1_000);
+        let gate = gate_over(&ledger, &Surroundings::running(&SESSIONS), now);
         register(&gate, now);
         let pair = |seed: u64, terms: PairingTerms| {
             let time = now.timestamp();

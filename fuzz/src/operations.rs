@@ -32,8 +32,8 @@ struct Run {
 /// Three bytes are one call: what, on which, with what.
 pub fn operations(data: &[u8]) {
     let (ledger, surroundings) = (TestLedger::default(), Surroundings::running(&SESSIONS));
-    let gate = gate_over(&ledger, &surroundings);
     let now = at(START, 1_000);
+    let gate = gate_over(&ledger, &surroundings, now);
     register(&gate, now);
     let mut run = Run { gate, ledger, surroundings, now, shared: Vec::new(), guards: Vec::new(), seed: 0 };
     for step in data.chunks_exact(3).take(MOST_STEPS) {
@@ -263,7 +263,7 @@ impl Run {
     /// The agent's process ends, its connections with it, and begins again over the same records.
     fn reopen(&mut self) {
         self.guards.clear();
-        self.gate = gate_over(&self.ledger, &self.surroundings);
+        self.gate = gate_over(&self.ledger, &self.surroundings, self.now);
     }
 
     /// What holds after every call.

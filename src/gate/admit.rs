@@ -4,30 +4,24 @@
 //! record, the same peer, a signature. Up to the signature the peer has proven nothing and is told
 //! nothing; from there on it is told why.
 
-use std::sync::Arc;
-
 use rand_core::{CryptoRng, RngCore};
-use time::Duration;
 
-use super::state::Target;
+use super::activate::PendingGuard;
+use super::judge::Basis;
 use super::{Gate, Inner};
-use crate::caveat::{Circumstances, LiveRecord};
 use crate::clock::{Now, Timestamp};
-use crate::credential::block::Binding;
-use crate::credential::{Credential, UnboundCredential, VerifiedCredential};
+use crate::credential::{Credential, VerifiedCredential};
 use crate::denial::{Denial, LedgerFailure};
 use crate::error::Error;
-use crate::guard::{Cut, Grant, Guard, Live, Review, check_outside_permit};
-use crate::id::{CredentialId, TicketId};
+use crate::guard::check_outside_permit;
+use crate::id::TicketId;
 use crate::key::HolderPublicKey;
-use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
-use crate::ledger::transition::{Redemption, Step, Verdict};
-use crate::limits::ACTIVATION_TIMEOUT;
+use crate::ledger::record::{CredentialRecord, TicketRecord};
+use crate::ledger::transition::Step;
 use crate::op::{Action, OpSet};
-use crate::policy::Policy;
 use crate::ticket::TicketProof;
 use crate::token::CredentialBytes;
-use crate::wire::{self, Answer, Label, Request, is_scoped};
+use crate::wire::{Answer, Label, Request, is_scoped};
 
 /// What to do with a peer, from its first handshake payload.
 #[derive(Debug)]
@@ -66,147 +60,17 @@ pub struct Refused {
     pub denial: Denial,
 }
 
-/// An admission that has not taken effect yet.
-///
-/// Message 1 can be replayed by anyone who saw it; a transport frame that decrypts cannot. Until
-/// then the connection is not counted and the phone's visit is not noted; the redemption itself is on
-/// record.
-///
-/// It permits nothing, and it can be made live once:
-///
-/// ```compile_fail
-/// fn too_early(mut pending: sessioncap::PendingGuard, now: sessioncap::Now) {
-///     let _ = pending.permit(sessioncap::Op::SendInput, now, || ());
-/// }
-/// ```
-/// ```compile_fail
-/// fn twice(pending: sessioncap::PendingGuard, now: sessioncap::Now) {
-///     let _ = (pending.activate(now), pending.activate(now));
-/// }
-/// ```
-#[must_use = "activate it with the first transport frame that decrypts"]
-pub struct PendingGuard {
-    inner: Arc<Inner>,
-    live: Arc<Live>,
-    id: CredentialId,
-    record: Box<CredentialRecord>,
-    ops: OpSet,
-    expires_at: Timestamp,
-    /// By the monotonic clock.
-    activate_before: Duration,
-    /// The credential's end by the monotonic clock.
-    ends_at: Duration,
-    /// By the monotonic clock.
-    judged_at: Duration,
-    judged: Judged,
-}
-
-/// Whether the policy has seen the credential.
-enum Judged {
-    Verified(Arc<VerifiedCredential>),
-    /// Bound by this agent a moment ago. The policy sees it when the guard becomes live, so that a
-    /// replayed message 1 does not cost a policy run.
-    AtActivation(Box<Credential>),
-}
-
-impl PendingGuard {
-    /// Makes the guard live. Call it once the peer's first transport frame has decrypted, and then
-    /// permit that frame.
-    ///
-    /// # Errors
-    /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds,
-    /// [`Denial::TooManyConnections`], or why the credential no longer stands. Close the connection.
-    pub fn activate(self, now: Now) -> Result<Guard, Denial> {
-        if now.monotonic >= self.activate_before {
-            return Err(Denial::ActivationTimeout);
-        }
-        let inner = &self.inner;
-        let agent_time = inner.state().effective(now);
-        let verified = match self.judged {
-            Judged::Verified(verified) => verified,
-            Judged::AtActivation(credential) => {
-                let verified =
-                    credential.verify(&self.record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-                let ops = inner.grant(&verified, &self.record, self.ops, agent_time)?;
-                if ops != self.ops {
-                    return Err(Denial::PolicyDisagreement);
-                }
-                Arc::new(verified)
-            }
-        };
-        let review: Option<Arc<dyn Review>> = inner.config.policy.has_operator_rules().then(|| {
-            let record = self.record.as_ref().clone();
-            let reviewer: Arc<dyn Review> = Arc::new(Reviewer { inner: Arc::clone(inner), verified, record });
-            reviewer
-        });
-        let session_live = inner.context.session_is_live(&self.record.session);
-        let mut state = inner.state();
-        let agent_time = state.effective(now);
-        let standing = state.judge(agent_time, inner.audit(), |step| stands(step, &self.id, session_live));
-        if agent_time >= self.expires_at {
-            return Err(standing.err().unwrap_or(Denial::CredentialExpired));
-        }
-        standing?;
-        inner.check_room(&self.live)?;
-        state.judge(agent_time, inner.audit(), |step| {
-            step.attached(&self.id, &self.record.holder, self.ops, session_live)
-        })?;
-        // Still under the lock: no revocation can fall between the record's word and the guard.
-        let grant = Grant {
-            credential: self.id,
-            session: self.record.session.clone(),
-            holder: self.record.holder,
-            ops: self.ops,
-            expires_at: self.expires_at,
-            ends_at: self.ends_at,
-            judged_at: self.judged_at,
-            review,
-        };
-        Ok(Guard::new(grant, self.live))
-    }
-
-    /// Until when [`PendingGuard::activate`] works, from `now`.
-    #[must_use]
-    pub fn time_left(&self, now: Now) -> Duration {
-        self.activate_before.saturating_sub(now.monotonic).max(Duration::ZERO)
-    }
-}
-
-impl core::fmt::Debug for PendingGuard {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("PendingGuard")
-            .field("credential", &self.id)
-            .field("ops", &self.ops)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Asks the policy again for a live connection.
-struct Reviewer {
-    inner: Arc<Inner>,
-    verified: Arc<VerifiedCredential>,
-    record: CredentialRecord,
-}
-
-impl Review for Reviewer {
-    fn review(&self, ops: OpSet, now: Now) -> Result<OpSet, Denial> {
-        let time = self.inner.state().effective(now);
-        self.inner.grant(&self.verified, &self.record, ops, time)
-    }
-}
-
 /// A request whose sender has shown possession of the ticket with this very Noise key.
-struct ProvenTicket {
-    id: TicketId,
-    record: TicketRecord,
-    label: Label,
+pub(super) struct ProvenTicket {
+    pub(super) id: TicketId,
+    pub(super) record: TicketRecord,
+    pub(super) label: Label,
 }
 
 /// A credential that verified with the issuer on record, shown by the phone on record.
-struct ProvenCredential {
-    verified: VerifiedCredential,
-    record: CredentialRecord,
-    ops: OpSet,
+pub(super) struct ProvenCredential {
+    pub(super) shown: VerifiedCredential,
+    pub(super) ops: OpSet,
 }
 
 enum Proven {
@@ -271,25 +135,33 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        let proven = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
-        let session_live = inner.context.session_is_live(&proven.record.session);
-        let time = {
+        let ProvenCredential { shown, .. } = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
+        let id = shown.credential().id();
+        let session_live = inner.context.session_is_live(shown.credential().session());
+        let (record, time) = {
             let mut state = inner.state();
             let now = state.effective(now);
-            state.transact(now, inner.audit(), |step| step.standing(&proven.record, session_live))??;
-            now
+            (state.transact(now, inner.audit(), |step| step.standing_record(&id, session_live))??, now)
         };
-        inner.with_circumstances(&proven.verified, &proven.record, time, |policy, circumstances| {
-            policy.decide(&proven.verified, circumstances, action)
-        })
+        let basis = Basis::of(shown, &record)?;
+        basis.check_time(time)?;
+        inner.config.policy.decide(
+            &basis.verified,
+            &inner.circumstances(&basis.verified, &record, time),
+            action,
+        )?;
+        match action {
+            Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
+            _ => Ok(()),
+        }
     }
 }
 
 /// A refusal to a peer that has proven itself.
-struct Refusal {
-    denial: Denial,
+pub(super) struct Refusal {
+    pub(super) denial: Denial,
     /// For a phone that has to be confirmed: the nonce of its digits, and the end of waiting.
-    waiting: Option<([u8; 16], Timestamp)>,
+    pub(super) waiting: Option<([u8; 16], Timestamp)>,
 }
 
 impl From<Denial> for Refusal {
@@ -348,21 +220,22 @@ impl Inner {
             _ => Denial::PayloadMalformed,
         })?;
         let id = credential.id();
-        let record = self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
+        let record: CredentialRecord =
+            self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
         if record.holder != *peer {
             return Err(Denial::HolderMismatch);
         }
         // Whoever minted the credential could also append a binding block, but only this agent writes
-        // records.
-        let binding = Binding { holder: record.holder, epoch: record.epoch, expires_at: record.expires_at };
-        if *credential.binding() != binding {
+        // records: which of its credentials this is, the record says once it is known to stand.
+        let binding = credential.binding();
+        if binding.holder != record.holder || binding.epoch != record.epoch {
             return Err(Denial::CredentialSignatureInvalid);
         }
-        let verified = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-        Ok(ProvenCredential { verified, record, ops })
+        let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
+        Ok(ProvenCredential { shown, ops })
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         now: Now,
         read: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
@@ -371,232 +244,4 @@ impl Inner {
         let now = state.effective(now);
         state.transact(now, self.audit(), read)
     }
-
-    fn redeem<R: RngCore + CryptoRng>(
-        self: &Arc<Self>,
-        peer: &HolderPublicKey,
-        ticket: ProvenTicket,
-        now: Now,
-        rng: &mut R,
-    ) -> Result<(Answer, PendingGuard), Refusal> {
-        let mut nonce = [0; 16];
-        rng.fill_bytes(&mut nonce);
-        let redemption = Redemption {
-            bound: self.bind(peer, &ticket.record, rng)?,
-            session_live: self.context.session_is_live(&ticket.record.session),
-            label: ticket.label,
-            nonce,
-        };
-        if let Some(bound) = &redemption.bound {
-            self.allows_any(bound, &ticket.record, now)?;
-        }
-        let mut state = self.state();
-        let agent_time = state.effective(now);
-        // A leaked code: cut first, then write that it is revoked.
-        let session_live = redemption.session_live;
-        let contested = state
-            .transact(agent_time, self.audit(), |step| step.contested(&ticket.id, peer, session_live))?;
-        let cut = match &contested {
-            Some(id) => state.registry().cut(Target::Credential(id), Cut::Contested),
-            None => Vec::new(),
-        };
-        let redeemed =
-            state.judge(agent_time, self.audit(), |step| step.redeem(&ticket.id, peer, &redemption));
-        let joined = redeemed.map(|(id, record)| (state.registry().join(&id, &record), id, record));
-        drop(state);
-        for live in cut {
-            live.drain();
-        }
-        let (live, id, record) = joined?;
-        if let CredentialState::Pending { nonce, until } = record.state {
-            return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
-        }
-        self.check_room(&live)?;
-        let credential = Credential::parse(&record.bytes).map_err(|_| Denial::Internal)?;
-        // With operator rules the answer has to name what is allowed at this hour.
-        let (ops, judged) = if self.config.policy.has_operator_rules() {
-            let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
-            (self.grant(&verified, &record, record.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
-        } else {
-            (record.ops, Judged::AtActivation(Box::new(credential)))
-        };
-        let answer = Answer::Admitted(wire::Admitted {
-            agent_time,
-            seconds_left: record.expires_at.since(agent_time),
-            ops,
-            session: record.session.clone(),
-            id,
-            credential: Some(record.bytes.clone()),
-        });
-        let expires_at = record.expires_at;
-        Ok((answer, self.pending_guard(live, id, record, Terms { ops, expires_at, judged }, now, agent_time)))
-    }
-
-    /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
-    /// it can be redeemed later.
-    fn allows_any(&self, bound: &CredentialBytes, ticket: &TicketRecord, now: Now) -> Result<(), Denial> {
-        if !self.config.policy.has_operator_rules() {
-            return Ok(());
-        }
-        let credential = Credential::parse(bound).map_err(|_| Denial::Internal)?;
-        let verified = credential.verify(&ticket.issuer).map_err(|_| Denial::Internal)?;
-        let time = self.state().effective(now);
-        let credential = verified.credential();
-        let (holder, epoch) = (credential.binding().holder, credential.binding().epoch);
-        let circumstances = Circumstances {
-            agent: &self.config.agent,
-            urls: &self.config.urls,
-            session: &ticket.session,
-            epoch,
-            peer: &holder,
-            time,
-            live: Some(LiveRecord { credential: credential.id(), ticket: credential.ticket(), holder }),
-        };
-        match self.config.policy.grant(&verified, &circumstances, ticket.ops) {
-            Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
-            // Whatever else there is to say, the ledger says it in its order.
-            _ => Ok(()),
-        }
-    }
-
-    /// Binds the offered credential to this phone, if the ticket is open. The ledger decides later
-    /// whether it still is.
-    fn bind<R: RngCore + CryptoRng>(
-        &self,
-        peer: &HolderPublicKey,
-        ticket: &TicketRecord,
-        rng: &mut R,
-    ) -> Result<Option<CredentialBytes>, Denial> {
-        let TicketState::Open(unbound) = &ticket.state else {
-            return Ok(None);
-        };
-        let binding =
-            Binding { holder: *peer, epoch: ticket.epoch, expires_at: ticket.credential_expires_at };
-        UnboundCredential::parse(unbound)
-            .and_then(|unbound| unbound.bind(binding, rng))
-            .map(Some)
-            .map_err(|_| Denial::Internal)
-    }
-
-    fn attach(
-        self: &Arc<Self>,
-        proven: ProvenCredential,
-        now: Now,
-    ) -> Result<(Answer, PendingGuard), Refusal> {
-        let ProvenCredential { verified, record, ops } = proven;
-        let id = verified.credential().id();
-        let session_live = self.context.session_is_live(&record.session);
-        let agent_time = {
-            let mut state = self.state();
-            let now = state.effective(now);
-            state.judge(now, self.audit(), |step| step.standing(&record, session_live))?;
-            now
-        };
-        let scope = verified.credential().scope();
-        let held = scope.ops().intersection(record.ops);
-        // Nothing named means everything held. Where nothing named is held, the policy says why not.
-        let asked = match ops.is_empty() {
-            true => held,
-            false if ops.intersection(held).is_empty() => ops,
-            false => ops.intersection(held),
-        };
-        let ops = self.grant(&verified, &record, asked, agent_time)?;
-        let expires_at = scope.expires_at().map_or(record.expires_at, |end| end.min(record.expires_at));
-        let live = {
-            let mut state = self.state();
-            let now = state.effective(now);
-            // The policy ran without the lock: look again before anything is published.
-            let record = state.judge(now, self.audit(), |step| stands(step, &id, session_live))?;
-            state.registry().join(&id, &record)
-        };
-        self.check_room(&live)?;
-        let answer = Answer::Admitted(wire::Admitted {
-            agent_time,
-            seconds_left: expires_at.since(agent_time),
-            ops,
-            session: record.session.clone(),
-            id,
-            credential: None,
-        });
-        let judged = Judged::Verified(Arc::new(verified));
-        Ok((answer, self.pending_guard(live, id, record, Terms { ops, expires_at, judged }, now, agent_time)))
-    }
-
-    fn pending_guard(
-        self: &Arc<Self>,
-        live: Arc<Live>,
-        id: CredentialId,
-        record: CredentialRecord,
-        terms: Terms,
-        now: Now,
-        agent_time: Timestamp,
-    ) -> PendingGuard {
-        let seconds = |seconds: u64| Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
-        PendingGuard {
-            inner: Arc::clone(self),
-            live,
-            id,
-            record: Box::new(record),
-            ops: terms.ops,
-            expires_at: terms.expires_at,
-            activate_before: now.monotonic.saturating_add(seconds(ACTIVATION_TIMEOUT)),
-            ends_at: now.monotonic.saturating_add(seconds(terms.expires_at.since(agent_time))),
-            judged_at: now.monotonic,
-            judged: terms.judged,
-        }
-    }
-
-    /// Whether the credential may have one more connection.
-    fn check_room(&self, live: &Live) -> Result<(), Denial> {
-        let max = self.config.quotas.connections_per_credential;
-        let used = u32::try_from(live.connections()).unwrap_or(u32::MAX);
-        if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
-    }
-
-    /// What the policy allows of `ops`.
-    fn grant(
-        &self,
-        verified: &VerifiedCredential,
-        record: &CredentialRecord,
-        ops: OpSet,
-        time: Timestamp,
-    ) -> Result<OpSet, Denial> {
-        self.with_circumstances(verified, record, time, |policy, circumstances| {
-            policy.grant(verified, circumstances, ops)
-        })
-    }
-
-    fn with_circumstances<T>(
-        &self,
-        verified: &VerifiedCredential,
-        record: &CredentialRecord,
-        time: Timestamp,
-        ask: impl FnOnce(&Policy, &Circumstances<'_>) -> T,
-    ) -> T {
-        let credential = verified.credential().id();
-        let circumstances = Circumstances {
-            agent: &self.config.agent,
-            urls: &self.config.urls,
-            session: &record.session,
-            epoch: record.epoch,
-            peer: &record.holder,
-            time,
-            live: Some(LiveRecord { credential, ticket: record.ticket, holder: record.holder }),
-        };
-        ask(&self.config.policy, &circumstances)
-    }
-}
-
-/// What a pending guard will allow, and on whose word.
-struct Terms {
-    ops: OpSet,
-    expires_at: Timestamp,
-    judged: Judged,
-}
-
-fn stands(step: &mut Step<'_>, id: &CredentialId, session_live: bool) -> Verdict<CredentialRecord> {
-    let Some(record) = step.credential(id)? else {
-        return Ok(Err(Denial::CredentialUnknown));
-    };
-    Ok(step.standing(&record, session_live)?.map(|()| record))
 }

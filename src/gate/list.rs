@@ -8,7 +8,8 @@ use crate::clock::{Now, Timestamp};
 use crate::denial::{Denial, LedgerFailure};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
-use crate::ledger::record::{CredentialRecord, CredentialState, Entry, TicketRecord, TicketState};
+use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
+use crate::ledger::rows::Entry;
 use crate::ledger::transition::Step;
 use crate::op::OpSet;
 use crate::ticket::PairCode;
@@ -41,8 +42,21 @@ pub struct Listing {
     pub expires_at: Timestamp,
     /// How many connections there are now.
     pub connections: u32,
+    /// A renewed credential that the phone has not used yet.
+    pub renewal: Option<WaitingRenewal>,
     /// What has become of it.
     pub state: ListingState,
+}
+
+/// Terms that hold once the phone uses its renewed credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WaitingRenewal {
+    /// What it will allow.
+    pub ops: OpSet,
+    /// When it will end.
+    pub expires_at: Timestamp,
+    /// Whether it is on its way to the phone, or there.
+    pub delivered: bool,
 }
 
 /// What has become of a ticket or credential.
@@ -124,6 +138,7 @@ fn of_ticket(id: TicketId, record: TicketRecord, now: Timestamp) -> Option<Listi
         last_seen: None,
         expires_at: record.expires_at,
         connections: 0,
+        renewal: None,
         state,
     })
 }
@@ -137,13 +152,18 @@ fn of_credential(
     let state = match record.state {
         CredentialState::Revoked(why) => ListingState::Revoked { why },
         CredentialState::Expired => ListingState::Expired,
-        _ if now >= record.expires_at => ListingState::Expired,
+        _ if now >= record.ends_at() => ListingState::Expired,
         CredentialState::Pending { until, .. } if now >= until => ListingState::Expired,
         CredentialState::Pending { nonce, .. } => {
             ListingState::Pending { code: PairCode::new(&record.ticket, agent, &record.holder, &nonce) }
         }
         CredentialState::Active => ListingState::Active,
     };
+    let renewal = record.renewals.last().map(|renewal| WaitingRenewal {
+        ops: renewal.ops,
+        expires_at: renewal.expires_at,
+        delivered: renewal.delivered,
+    });
     Listing {
         ticket: record.ticket,
         credential: id,
@@ -152,11 +172,12 @@ fn of_credential(
         label: record.label,
         holder: Some(record.holder),
         phone_label: Some(record.phone_label),
-        ops: record.ops,
+        ops: record.edition.ops,
         created_at: record.created_at,
         last_seen: record.last_seen,
-        expires_at: record.expires_at,
+        expires_at: record.edition.expires_at,
         connections: 0,
+        renewal,
         state,
     }
 }

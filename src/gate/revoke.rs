@@ -95,6 +95,28 @@ impl Gate {
         })
     }
 
+    /// Sets the agent's time to the wall clock's, which may be earlier. For an operator whose clock
+    /// once stood in the future: the agent's time never goes back by itself. Whatever could be revived
+    /// by that goes first: every ticket, credential and issuer registration. Desktops register again,
+    /// phones pair again; their credentials are unknown here from now on.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses
+    /// everything from then on. [`Denial::ApiMisuse`] from inside a permit, before anything happened.
+    pub fn reset_clock(&self, now: Now) -> Result<(), Denial> {
+        check_outside_permit()?;
+        let (cut, outcome) = {
+            let mut state = self.inner.state();
+            state.count_closure();
+            let cut = state.registry().cut(Target::All, Cut::Revoked);
+            (cut, state.reset_clock(now, self.inner.audit()))
+        };
+        for live in cut {
+            live.drain();
+        }
+        outcome
+    }
+
     fn take_back(
         &self,
         target: Target<'_>,

@@ -10,8 +10,8 @@ use crate::clock::{Now, Timestamp};
 use crate::denial::{Denial, LedgerFailure};
 use crate::guard::{Cut, Live};
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::ledger::record::CredentialRecord;
+use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
+use crate::ledger::record::{CredentialRecord, Progress};
 use crate::ledger::transition::{Step, Verdict};
 use crate::ledger::{Ledger, Store};
 
@@ -19,25 +19,58 @@ use crate::ledger::{Ledger, Store};
 pub(super) struct State {
     store: Store,
     clock: Clock,
+    /// As it is stored.
+    progress: Progress,
     registry: Registry,
     next_sequence: u64,
     closures: u64,
 }
 
 impl State {
-    pub(super) fn new(ledger: Box<dyn Ledger>) -> Self {
-        Self {
-            store: Store::new(ledger),
-            clock: Clock::default(),
+    /// Opens the ledger for this agent, and takes up its time where it left off.
+    pub(super) fn open(
+        ledger: Box<dyn Ledger>,
+        agent: &AgentPublicKey,
+        now: Now,
+        audit: &dyn AuditSink,
+    ) -> Result<Self, LedgerFailure> {
+        let mut store = Store::new(ledger);
+        let (progress, events) = store.transact(|transaction| {
+            let mut step = Step::new(transaction, now.timestamp());
+            let progress = step.open(agent)?;
+            Ok((progress, step.into_events()))
+        })?;
+        let mut state = Self {
+            store,
+            clock: Clock::at(progress.mark, now.monotonic),
+            progress,
             registry: Registry::default(),
             next_sequence: 0,
             closures: 0,
-        }
+        };
+        state.tell(progress.mark, audit, events);
+        Ok(state)
     }
 
     /// The agent's time.
     pub(super) fn effective(&mut self, now: Now) -> Timestamp {
         self.clock.advance(now)
+    }
+
+    /// Drops every record and sets the agent's time to the wall clock's. Streams are cut already.
+    pub(super) fn reset_clock(&mut self, now: Now, audit: &dyn AuditSink) -> Result<(), Denial> {
+        let (from, to) = (self.effective(now), now.timestamp());
+        let stored = self.progress;
+        let outcome = self.store.transact(|transaction| {
+            let mut step = Step::new(transaction, to);
+            let progress = step.reset_clock(stored, from)?;
+            Ok((progress, step.into_events()))
+        });
+        let (progress, events) = outcome.map_err(Denial::Ledger)?;
+        self.progress = progress;
+        self.clock = Clock::at(to, now.monotonic);
+        self.tell(to, audit, events);
+        Ok(())
     }
 
     /// How often something was taken back. What the agent's context said before a number changed may
@@ -65,12 +98,15 @@ impl State {
         audit: &dyn AuditSink,
         mut transition: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
     ) -> Result<T, Denial> {
+        let stored = self.progress;
         let outcome = self.store.transact(|transaction| {
             let mut step = Step::new(transaction, now);
             let result = transition(&mut step)?;
-            Ok((result, step.into_events()))
+            let progress = step.keep_time(stored)?;
+            Ok((result, progress, step.into_events()))
         });
-        let (result, events) = outcome.map_err(Denial::Ledger)?;
+        let (result, progress, events) = outcome.map_err(Denial::Ledger)?;
+        self.progress = progress;
         self.tell(now, audit, events);
         Ok(result)
     }
@@ -92,42 +128,42 @@ impl State {
         for event in events {
             // What has run out by the agent's clock has ended for good, whatever a stream's own clock
             // says later.
-            if let AuditEvent::CredentialExpired { credential } = &event {
+            if let AuditEvent::CredentialExpired { credential, .. } = &event {
                 self.registry.cut(Target::Credential(credential), Cut::Expired);
             }
-            audit.record(AuditRecord { sequence: self.next_sequence, at, event });
+            let (opening, sequence) = (self.progress.openings, self.next_sequence);
+            audit.record(AuditRecord { opening, sequence, at, event });
             self.next_sequence += 1;
         }
     }
 }
 
-/// A wall clock that never goes back while the gate is open.
+/// A wall clock that never goes back.
 ///
 /// Effective time is the later of the wall clock and the last effective time plus the monotonic time
-/// since then, so that setting the wall clock back neither revives anything nor stops the clock.
-#[derive(Default)]
+/// since then, so that setting the wall clock back neither revives anything nor stops the clock. Across
+/// a restart the last time that was stored takes the place of the last time that was used; it is at
+/// most a minute older, and never older than anything on record.
 struct Clock {
-    mark: Option<(Timestamp, Duration)>,
+    mark: Timestamp,
+    monotonic: Duration,
 }
 
 impl Clock {
+    fn at(mark: Timestamp, monotonic: Duration) -> Self {
+        Self { mark, monotonic }
+    }
+
     fn advance(&mut self, now: Now) -> Timestamp {
+        let elapsed = now.monotonic.saturating_sub(self.monotonic).whole_seconds().max(0);
+        let by_mark = self.mark.plus(u64::try_from(elapsed).unwrap_or(0));
         let wall = now.timestamp();
-        let effective = match self.mark {
-            None => wall,
-            Some((mark, monotonic)) => {
-                let elapsed = now.monotonic.saturating_sub(monotonic).whole_seconds().max(0);
-                let by_mark = mark.plus(u64::try_from(elapsed).unwrap_or(0));
-                if by_mark >= wall {
-                    // The mark moves by whole seconds only, or the fractions would be lost at each call.
-                    self.mark = Some((by_mark, monotonic.saturating_add(Duration::seconds(elapsed))));
-                    return by_mark;
-                }
-                wall
-            }
+        (self.mark, self.monotonic) = match wall > by_mark {
+            true => (wall, now.monotonic),
+            // By whole seconds only, or the fractions would be lost at each call.
+            false => (by_mark, self.monotonic.saturating_add(Duration::seconds(elapsed))),
         };
-        self.mark = Some((effective, now.monotonic));
-        effective
+        self.mark
     }
 }
 
@@ -140,6 +176,7 @@ pub(super) enum Target<'a> {
     Issuer(&'a IssuerPublicKey),
     Device(&'a DevicePublicKey),
     DevicesOutside(&'a [DevicePublicKey]),
+    All,
 }
 
 /// The credentials that have connections, or are about to.
@@ -160,7 +197,7 @@ struct Entry {
 impl Registry {
     /// The live state of a credential whose record was just found to stand.
     pub(super) fn join(&mut self, id: &CredentialId, record: &CredentialRecord) -> Arc<Live> {
-        if let Some(live) = self.entries.get(id).and_then(|entry| entry.live.upgrade()) {
+        if let Some(live) = self.find(id) {
             return live;
         }
         if self.entries.len() >= self.prune_at {
@@ -179,8 +216,13 @@ impl Registry {
         live
     }
 
+    /// The live state of a credential that has connections, or is about to.
+    pub(super) fn find(&self, id: &CredentialId) -> Option<Arc<Live>> {
+        self.entries.get(id).and_then(|entry| entry.live.upgrade())
+    }
+
     pub(super) fn connections(&self, id: &CredentialId) -> usize {
-        self.entries.get(id).and_then(|entry| entry.live.upgrade()).map_or(0, |live| live.connections())
+        self.find(id).map_or(0, |live| live.connections())
     }
 
     /// Cuts what is connected, and returns it so that the caller can drain it once the lock is gone.
@@ -192,6 +234,7 @@ impl Registry {
             Target::Issuer(wanted) => entry.issuer == *wanted,
             Target::Device(wanted) => entry.device == *wanted,
             Target::DevicesOutside(enrolled) => !enrolled.contains(&entry.device),
+            Target::All => true,
         };
         let mut cut = Vec::new();
         // What was cut stays listed while anyone holds it, so that a second revoker waits for the same
@@ -221,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_set_back_neither_revives_nor_stops_time() {
-        let mut clock = Clock::default();
+        let mut clock = Clock::at(Timestamp::EPOCH, Duration::ZERO);
         assert_eq!(clock.advance(at(1_000, 0)).seconds(), 1_000);
         assert_eq!(clock.advance(at(400, 10)).seconds(), 1_010);
         assert_eq!(clock.advance(at(410, 25)).seconds(), 1_025);
@@ -233,7 +276,7 @@ mod tests {
     fn fractions_of_seconds_add_up_under_a_frozen_wall_clock() {
         let frozen = OffsetDateTime::from_unix_timestamp(1_000).unwrap();
         for step in [100, 700, 1_900, 2_500] {
-            let mut clock = Clock::default();
+            let mut clock = Clock::at(Timestamp::EPOCH, Duration::ZERO);
             let mut elapsed = 0;
             while elapsed <= 100_000 {
                 let effective = clock.advance(Now::new(frozen, Duration::milliseconds(elapsed)));

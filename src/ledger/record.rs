@@ -1,14 +1,12 @@
-//! The records, each with one encoding, and typed access to them inside a transaction.
+//! The records, each with one encoding.
 
 use crate::audit::RevocationReason;
 use crate::clock::Timestamp;
-use crate::codec::{self, Reader, Wire, Writer};
-use crate::denial::LedgerFailure;
+use crate::codec::{Reader, Wire, Writer};
 use crate::error::Error;
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{DevicePublicKey, HolderPublicKey, IssuerPublicKey};
-use crate::ledger::{Table, Transaction};
-use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_SESSION_ID_LEN};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_RENEWALS_WAITING, MAX_SESSION_ID_LEN};
 use crate::op::OpSet;
 use crate::ticket::TicketPublicKey;
 use crate::token::CredentialBytes;
@@ -88,13 +86,59 @@ pub(crate) struct CredentialRecord {
     pub(crate) created_at: Timestamp,
     /// None until its first transport frame.
     pub(crate) last_seen: Option<Timestamp>,
-    pub(crate) expires_at: Timestamp,
-    pub(crate) ops: OpSet,
     pub(crate) label: Label,
     pub(crate) phone_label: Label,
     pub(crate) state: CredentialState,
-    /// As bound at redemption; the same bytes for every retry.
-    pub(crate) bytes: CredentialBytes,
+    /// The one in use: as bound at redemption, the same bytes for every retry, or the renewed one
+    /// that the phone has used.
+    pub(crate) edition: Edition,
+    /// Renewed ones that the phone has not used yet, the latest last. None once it has ended.
+    pub(crate) renewals: Vec<Edition>,
+}
+
+/// One credential of a record, and what its owner's last word leaves of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edition {
+    pub(crate) ops: OpSet,
+    pub(crate) expires_at: Timestamp,
+    /// Whether the phone may have it.
+    pub(crate) delivered: bool,
+    /// Gone once the record has ended: nobody is given it any more.
+    pub(crate) bytes: Option<CredentialBytes>,
+}
+
+impl CredentialRecord {
+    /// All credentials of the record, the one in use first.
+    pub(crate) fn editions(&self) -> impl Iterator<Item = &Edition> {
+        core::iter::once(&self.edition).chain(&self.renewals)
+    }
+
+    /// When the last of them ends.
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        self.editions().map(|edition| edition.expires_at).max().unwrap_or(self.edition.expires_at)
+    }
+
+    /// The latest: the only one that goes as far as its owner's last word.
+    pub(crate) fn latest(&self) -> &Edition {
+        self.renewals.last().unwrap_or(&self.edition)
+    }
+
+    /// One of them by its bytes, with its place.
+    pub(crate) fn find(&self, bytes: &CredentialBytes) -> Option<(usize, &Edition)> {
+        self.editions().enumerate().find(|(_, edition)| edition.bytes.as_ref() == Some(bytes))
+    }
+
+    /// Takes the one at this place into use, and drops those before it.
+    pub(crate) fn retire_before(&mut self, place: usize) {
+        if let Some(edition) = self.renewals.drain(..place.min(self.renewals.len())).next_back() {
+            self.edition = edition;
+        }
+    }
+
+    /// Whether it may be used, now or after a confirmation.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, CredentialState::Pending { .. } | CredentialState::Active)
+    }
 }
 
 /// The agent's counters.
@@ -104,6 +148,36 @@ pub(crate) struct Counters {
     pub(crate) sequence: u64,
     pub(crate) open_tickets: u32,
     pub(crate) live_credentials: u32,
+    /// Tickets on record, whatever became of them.
+    pub(crate) tickets: u32,
+    /// Ended credentials that are still on record.
+    pub(crate) ended_credentials: u32,
+}
+
+/// What the records belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The format of all records. Another one is not read.
+    pub(crate) format: u64,
+    /// The agent whose sessions they are about.
+    pub(crate) agent: AgentPublicKey,
+}
+
+impl Progress {
+    /// Of a ledger that was never opened.
+    pub(crate) const NONE: Self = Self { mark: Timestamp::EPOCH, openings: 0 };
+}
+
+/// The format that this build reads and writes.
+pub(crate) const FORMAT: u64 = 1;
+
+/// How far the agent has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// A time that the agent has used. None that it uses later may be earlier.
+    pub(crate) mark: Timestamp,
+    /// How often the ledger was opened.
+    pub(crate) openings: u64,
 }
 
 const REASONS: [RevocationReason; 5] = [
@@ -173,13 +247,63 @@ impl Wire for SessionRecord {
 
 impl Wire for Counters {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(3).uint(self.sequence);
+        writer.array(5).uint(self.sequence);
         writer.uint(self.open_tickets.into()).uint(self.live_credentials.into());
+        writer.uint(self.tickets.into()).uint(self.ended_credentials.into());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.array(3)?;
-        Ok(Self { sequence: reader.uint()?, open_tickets: count(reader)?, live_credentials: count(reader)? })
+        reader.array(5)?;
+        Ok(Self {
+            sequence: reader.uint()?,
+            open_tickets: count(reader)?,
+            live_credentials: count(reader)?,
+            tickets: count(reader)?,
+            ended_credentials: count(reader)?,
+        })
+    }
+}
+
+impl Wire for Header {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).uint(self.format).bytes(self.agent.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { format: reader.uint()?, agent: AgentPublicKey::from_bytes(reader.array_of()?)? })
+    }
+}
+
+impl Wire for Progress {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).uint(self.mark.seconds()).uint(self.openings);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { mark: timestamp(reader)?, openings: reader.uint()? })
+    }
+}
+
+impl Wire for Edition {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(4).uint(self.ops.bits().into()).uint(self.expires_at.seconds());
+        writer.uint(self.delivered.into());
+        writer.bytes(self.bytes.as_ref().map_or(&[], CredentialBytes::as_bytes));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(4)?;
+        Ok(Self {
+            ops: OpSet::from_bits(reader.uint()?)?,
+            expires_at: timestamp(reader)?,
+            delivered: reader.uint()? == 1,
+            bytes: match reader.bytes(MAX_CREDENTIAL_LEN)? {
+                [] => None,
+                bytes => Some(CredentialBytes::new(bytes.to_vec())?),
+            },
+        })
     }
 }
 
@@ -261,19 +385,22 @@ impl Wire for TicketRecord {
 
 impl Wire for CredentialRecord {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(15).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
+        writer.array(14).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
         writer.text(self.session.as_str()).uint(self.epoch);
         writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
         // 1970 stands for never
         writer.uint(self.created_at.seconds()).uint(self.last_seen.map_or(0, Timestamp::seconds));
-        writer.uint(self.expires_at.seconds()).uint(self.ops.bits().into());
         writer.text(self.label.as_str()).text(self.phone_label.as_str());
         self.state.encode(writer);
-        writer.bytes(self.bytes.as_bytes());
+        self.edition.encode(writer);
+        writer.array(self.renewals.len());
+        for renewal in &self.renewals {
+            renewal.encode(writer);
+        }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.array(15)?;
+        reader.array(14)?;
         Ok(Self {
             ticket: TicketId::from_bytes(reader.array_of()?),
             holder: HolderPublicKey::from_bytes(reader.array_of()?)?,
@@ -284,207 +411,13 @@ impl Wire for CredentialRecord {
             device: DevicePublicKey::from_bytes(reader.array_of()?)?,
             created_at: timestamp(reader)?,
             last_seen: Some(timestamp(reader)?).filter(|seen| *seen > Timestamp::EPOCH),
-            expires_at: timestamp(reader)?,
-            ops: OpSet::from_bits(reader.uint()?)?,
             label: label(reader)?,
             phone_label: label(reader)?,
             state: CredentialState::decode(reader)?,
-            bytes: credential_bytes(reader)?,
+            edition: Edition::decode(reader)?,
+            renewals: (0..reader.array(MAX_RENEWALS_WAITING)?)
+                .map(|_| Edition::decode(reader))
+                .collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// What an index entry points at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Entry {
-    Ticket(TicketId),
-    Credential(CredentialId),
-}
-
-impl Entry {
-    fn bytes(self) -> [u8; 17] {
-        let (kind, id) = match self {
-            Self::Ticket(id) => (0, *id.as_bytes()),
-            Self::Credential(id) => (1, *id.as_bytes()),
-        };
-        let mut bytes = [kind; 17];
-        for (to, from) in bytes.iter_mut().skip(1).zip(id) {
-            *to = from;
-        }
-        bytes
-    }
-
-    fn from_key(key: &[u8]) -> Result<Self, LedgerFailure> {
-        match key.last_chunk::<17>().ok_or(LedgerFailure::Corrupt)? {
-            [0, id @ ..] => Ok(Self::Ticket(TicketId::from_bytes(*id))),
-            [1, id @ ..] => Ok(Self::Credential(CredentialId::from_bytes(*id))),
-            _ => Err(LedgerFailure::Corrupt),
-        }
-    }
-}
-
-const COUNTERS: &[u8] = b"counters";
-
-/// Typed access to one transaction.
-pub(crate) struct Records<'a>(pub(crate) &'a mut dyn Transaction);
-
-impl Records<'_> {
-    fn read<T: Wire>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, LedgerFailure> {
-        let bytes = self.0.get(table, key)?;
-        bytes.map(|bytes| codec::decode(&bytes).map_err(|_| LedgerFailure::Corrupt)).transpose()
-    }
-
-    fn write<T: Wire>(&mut self, table: Table, key: &[u8], record: &T) -> Result<(), LedgerFailure> {
-        self.0.put(table, key, &codec::encode(record))
-    }
-
-    pub(crate) fn counters(&mut self) -> Result<Counters, LedgerFailure> {
-        Ok(self.read(Table::Meta, COUNTERS)?.unwrap_or_default())
-    }
-
-    pub(crate) fn put_counters(&mut self, counters: &Counters) -> Result<(), LedgerFailure> {
-        self.write(Table::Meta, COUNTERS, counters)
-    }
-
-    /// A number that was never given before.
-    pub(crate) fn next_number(&mut self) -> Result<u64, LedgerFailure> {
-        let mut counters = self.counters()?;
-        counters.sequence = counters.sequence.checked_add(1).ok_or(LedgerFailure::Corrupt)?;
-        self.put_counters(&counters)?;
-        Ok(counters.sequence)
-    }
-
-    pub(crate) fn issuer(&mut self, key: &IssuerPublicKey) -> Result<Option<IssuerRecord>, LedgerFailure> {
-        self.read(Table::Issuers, key.as_bytes())
-    }
-
-    pub(crate) fn put_issuer(
-        &mut self,
-        key: &IssuerPublicKey,
-        record: &IssuerRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Issuers, key.as_bytes(), record)
-    }
-
-    pub(crate) fn remove_issuer(&mut self, key: &IssuerPublicKey) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::Issuers, key.as_bytes())
-    }
-
-    pub(crate) fn issuers(&mut self) -> Result<Vec<(IssuerPublicKey, IssuerRecord)>, LedgerFailure> {
-        let keys = self.0.keys(Table::Issuers, &[], usize::MAX)?;
-        let mut issuers = Vec::with_capacity(keys.len());
-        for key in keys {
-            let key = <[u8; 32]>::try_from(key).map_err(|_| LedgerFailure::Corrupt)?;
-            let key = IssuerPublicKey::from_bytes(key).map_err(|_| LedgerFailure::Corrupt)?;
-            if let Some(record) = self.issuer(&key)? {
-                issuers.push((key, record));
-            }
-        }
-        Ok(issuers)
-    }
-
-    pub(crate) fn session(&mut self, id: &SessionId) -> Result<Option<SessionRecord>, LedgerFailure> {
-        self.read(Table::Sessions, id.as_str().as_bytes())
-    }
-
-    pub(crate) fn put_session(
-        &mut self,
-        id: &SessionId,
-        record: &SessionRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Sessions, id.as_str().as_bytes(), record)
-    }
-
-    pub(crate) fn remove_session(&mut self, id: &SessionId) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::Sessions, id.as_str().as_bytes())
-    }
-
-    pub(crate) fn ticket(&mut self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
-        self.read(Table::Tickets, id.as_bytes())
-    }
-
-    pub(crate) fn put_ticket(&mut self, id: &TicketId, record: &TicketRecord) -> Result<(), LedgerFailure> {
-        self.write(Table::Tickets, id.as_bytes(), record)
-    }
-
-    pub(crate) fn remove_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::Tickets, id.as_bytes())
-    }
-
-    pub(crate) fn credential(
-        &mut self,
-        id: &CredentialId,
-    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
-        self.read(Table::Credentials, id.as_bytes())
-    }
-
-    pub(crate) fn put_credential(
-        &mut self,
-        id: &CredentialId,
-        record: &CredentialRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Credentials, id.as_bytes(), record)
-    }
-
-    pub(crate) fn remove_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::Credentials, id.as_bytes())
-    }
-
-    pub(crate) fn join_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.0.put(Table::BySession, &session_key(session, &entry.bytes()), &[])
-    }
-
-    pub(crate) fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::BySession, &session_key(session, &entry.bytes()))
-    }
-
-    pub(crate) fn of_session(
-        &mut self,
-        session: &SessionId,
-        limit: usize,
-    ) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.0.keys(Table::BySession, &session_key(session, &[]), limit)?;
-        keys.iter().map(|key| Entry::from_key(key)).collect()
-    }
-
-    /// Everything that there is, of every session.
-    pub(crate) fn all(&mut self) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.0.keys(Table::BySession, &[], usize::MAX)?;
-        keys.iter().map(|key| Entry::from_key(key)).collect()
-    }
-
-    pub(crate) fn schedule(&mut self, at: Timestamp, entry: Entry) -> Result<(), LedgerFailure> {
-        self.0.put(Table::ByTime, &time_key(at, entry), &[])
-    }
-
-    pub(crate) fn unschedule(&mut self, at: Timestamp, entry: Entry) -> Result<(), LedgerFailure> {
-        self.0.remove(Table::ByTime, &time_key(at, entry))
-    }
-
-    /// The earliest scheduled entries that are due, at most `limit`.
-    pub(crate) fn due(
-        &mut self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, Entry)>, LedgerFailure> {
-        let mut due = Vec::new();
-        for key in self.0.keys(Table::ByTime, &[], limit)? {
-            let (at, _) = key.split_first_chunk::<8>().ok_or(LedgerFailure::Corrupt)?;
-            let at = Timestamp::from_seconds(u64::from_be_bytes(*at)).map_err(|_| LedgerFailure::Corrupt)?;
-            if at > now {
-                break;
-            }
-            due.push((at, Entry::from_key(&key)?));
-        }
-        Ok(due)
-    }
-}
-
-/// A session id holds no zero byte, so no id is the beginning of another's keys.
-fn session_key(session: &SessionId, entry: &[u8]) -> Vec<u8> {
-    [session.as_str().as_bytes(), &[0], entry].concat()
-}
-
-fn time_key(at: Timestamp, entry: Entry) -> Vec<u8> {
-    [at.seconds().to_be_bytes().as_slice(), &entry.bytes()].concat()
 }

@@ -15,8 +15,8 @@ use sessioncap::noise::{Channel, Received, Responder};
 use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent,
     AuditRecord, CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
-    HolderSecretKey, Issuer, IssuerSecretKey, Label, Link, Listing, Now, OpSet, Pairing, PairingTerms,
-    PendingGuard, Redeemed, Redeeming, SessionId, Timestamp,
+    HolderSecretKey, Issuer, IssuerSecretKey, Label, LedgerFailure, Link, Listing, Now, OpSet, Pairing,
+    PairingTerms, PendingGuard, Redeemed, Redeeming, Renewal, RenewalReceipt, SessionId, Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -92,6 +92,15 @@ impl World {
     }
 
     pub fn with(ledger: impl Ledger + 'static, configure: impl FnOnce(GateConfig) -> GateConfig) -> Self {
+        Self::try_with(ledger, at(START, 1_000), configure).unwrap()
+    }
+
+    /// A gate that is opened at some time, over a ledger that may not open.
+    pub fn try_with(
+        ledger: impl Ledger + 'static,
+        now: Now,
+        configure: impl FnOnce(GateConfig) -> GateConfig,
+    ) -> Result<Self, LedgerFailure> {
         let agent = AgentSecretKey::from_bytes([1; 32]);
         let context = Context::default();
         context.0.lock().unwrap().sessions.insert(session(SESSION));
@@ -99,8 +108,8 @@ impl World {
         let sink = Arc::clone(&audit);
         let config = GateConfig::new(agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
         let config = configure(config.with_audit(move |record| sink.lock().unwrap().push(record)));
-        let gate = Gate::open(config, ledger, context.clone());
-        Self { agent, gate, context, audit, now: at(START, 1_000) }
+        let gate = Gate::open(config, ledger, context.clone(), now)?;
+        Ok(Self { agent, gate, context, audit, now })
     }
 
     pub fn pass(&mut self, seconds: i64) {
@@ -196,15 +205,34 @@ impl World {
         credential: &CredentialBytes,
         ops: OpSet,
     ) -> Result<Guard, Refusal> {
+        self.attach_and_store(phone, credential, ops).map(|(guard, _)| guard)
+    }
+
+    /// The same, for a renewed credential that has to come with it.
+    pub fn attach_renewed(
+        &self,
+        phone: &HolderSecretKey,
+        credential: &CredentialBytes,
+    ) -> Option<CredentialBytes> {
+        self.attach_and_store(phone, credential, OpSet::EMPTY).unwrap().1
+    }
+
+    /// The same, with what the phone has to store.
+    pub fn attach_and_store(
+        &self,
+        phone: &HolderSecretKey,
+        credential: &CredentialBytes,
+        ops: OpSet,
+    ) -> Result<(Guard, Option<CredentialBytes>), Refusal> {
         let asking = sessioncap::attach(&self.agent.public(), phone, credential, ops, &mut OsRng).unwrap();
         match self.respond(&asking.message) {
             Response::Admitted(message, channel, guard) => {
                 let attached = asking.next.finish(&message).unwrap();
                 assert_eq!(attached.session, session(SESSION));
-                let ops = attached.ops;
+                let (ops, renewed) = (attached.ops, attached.renewed.clone());
                 let guard = self.first_frame(attached, channel, guard)?;
                 assert_eq!(guard.ops(), ops, "the phone is told what it got");
-                Ok(guard)
+                Ok((guard, renewed))
             }
             Response::Refused(message, denial) => {
                 Err(Refusal { denial, told: asking.next.finish(&message).err(), code: None })
@@ -225,8 +253,11 @@ impl World {
         guard.activate(self.now).map_err(|denial| Refusal { denial, told: None, code: None })
     }
 
+    /// What has happened since the gate was opened.
     pub fn events(&self) -> Vec<AuditEvent> {
-        self.audit.lock().unwrap().iter().map(|record| record.event.clone()).collect()
+        let events: Vec<_> = self.audit.lock().unwrap().iter().map(|record| record.event.clone()).collect();
+        let opened = |event: &AuditEvent| matches!(event, AuditEvent::GateOpened { .. });
+        events.into_iter().filter(|event| !opened(event)).collect()
     }
 
     /// Everything there is, in the order of tickets.
@@ -329,6 +360,31 @@ impl Desktop {
         let pairing = self.mint_for(world, id, terms);
         self.lodge(world, &pairing).unwrap();
         pairing
+    }
+
+    /// New terms for what a pairing gave, `valid_for` seconds from now.
+    pub fn renew(
+        &self,
+        world: &World,
+        pairing: &Pairing,
+        ops: OpSet,
+        valid_for: u64,
+    ) -> Result<RenewalReceipt, Denial> {
+        self.renew_for(world, SESSION, pairing, ops, valid_for)
+    }
+
+    pub fn renew_for(
+        &self,
+        world: &World,
+        id: &str,
+        pairing: &Pairing,
+        ops: OpSet,
+        valid_for: u64,
+    ) -> Result<RenewalReceipt, Denial> {
+        let (credential, ticket, session) = (pairing.credential, pairing.ticket, session(id));
+        let renewal = Renewal { credential, ticket, session, ops, valid_for };
+        let message = self.issuer.renew(renewal, world.now.timestamp(), &mut OsRng).unwrap();
+        world.gate.renew(&self.device, &message, world.now, &mut OsRng)
     }
 }
 

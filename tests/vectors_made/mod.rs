@@ -690,7 +690,7 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
             token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
         },
         2,
-        signature,
+        "credential_retired",
     );
     attach(
         "other-issuer",

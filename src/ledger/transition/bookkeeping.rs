@@ -1,0 +1,213 @@
+//! What every change of a record brings along: its place in the queues, its counts, its session.
+
+use super::Step;
+use crate::audit::RevocationReason;
+use crate::clock::Timestamp;
+use crate::denial::LedgerFailure;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
+use crate::ledger::rows::{Entry, Queue};
+use crate::limits::{MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
+
+/// How a credential ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Revoked(RevocationReason),
+    Expired,
+}
+
+impl From<Ended> for CredentialState {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Revoked(why) => Self::Revoked(why),
+            Ended::Expired => Self::Expired,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Count {
+    Up,
+    Down,
+}
+
+impl Count {
+    fn step(self, number: &mut u32) {
+        *number = match self {
+            Self::Up => number.saturating_add(1),
+            Self::Down => number.saturating_sub(1),
+        };
+    }
+}
+
+impl Step<'_> {
+    /// Puts a new ticket on record, open, in a session that is on record.
+    pub(super) fn insert_ticket(
+        &mut self,
+        id: &TicketId,
+        record: &TicketRecord,
+    ) -> Result<(), LedgerFailure> {
+        self.count_open_ticket(&record.session, Count::Up)?;
+        self.count_ticket(Count::Up)?;
+        self.records.join_session(&record.session, Entry::Ticket(*id))?;
+        self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
+        self.records.put_ticket(id, record)
+    }
+
+    /// Moves an open ticket on.
+    pub(super) fn change_ticket(
+        &mut self,
+        id: &TicketId,
+        mut record: TicketRecord,
+        to: TicketState,
+    ) -> Result<(), LedgerFailure> {
+        self.records.unschedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
+        self.count_open_ticket(&record.session, Count::Down)?;
+        record.state = to;
+        self.records.schedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
+        self.records.put_ticket(id, &record)
+    }
+
+    /// Removes a ticket that is no longer open.
+    pub(super) fn remove_ticket(
+        &mut self,
+        id: &TicketId,
+        record: &TicketRecord,
+    ) -> Result<(), LedgerFailure> {
+        self.records.unschedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
+        self.count_ticket(Count::Down)?;
+        self.records.remove_ticket(id)?;
+        self.leave_session(&record.session, Entry::Ticket(*id))
+    }
+
+    /// Puts a new credential on record, live.
+    pub(super) fn insert_credential(
+        &mut self,
+        id: &CredentialId,
+        record: &CredentialRecord,
+    ) -> Result<(), LedgerFailure> {
+        self.count_live_credential(&record.session, Count::Up)?;
+        self.records.join_session(&record.session, Entry::Credential(*id))?;
+        self.write_live(id, record)
+    }
+
+    /// Changes a live credential that stays live. `change` sees it as it was.
+    pub(super) fn change_credential(
+        &mut self,
+        id: &CredentialId,
+        mut record: CredentialRecord,
+        change: impl FnOnce(&mut CredentialRecord),
+    ) -> Result<CredentialRecord, LedgerFailure> {
+        if let Some(due) = credential_due(&record) {
+            self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
+        }
+        change(&mut record);
+        self.write_live(id, &record)?;
+        Ok(record)
+    }
+
+    fn write_live(&mut self, id: &CredentialId, record: &CredentialRecord) -> Result<(), LedgerFailure> {
+        let due = credential_due(record).ok_or(LedgerFailure::Corrupt)?;
+        self.records.schedule(Queue::Ending, due, Entry::Credential(*id))?;
+        self.records.put_credential(id, record)
+    }
+
+    /// Ends a live credential. What stays until its end tells its holder why; nothing stays that
+    /// could be given to anyone.
+    pub(super) fn end_credential(
+        &mut self,
+        id: &CredentialId,
+        mut record: CredentialRecord,
+        how: Ended,
+    ) -> Result<(), LedgerFailure> {
+        let due = credential_due(&record).ok_or(LedgerFailure::Corrupt)?;
+        self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
+        self.count_live_credential(&record.session, Count::Down)?;
+        record.edition.expires_at = record.ends_at();
+        record.edition.bytes = None;
+        record.renewals.clear();
+        record.state = how.into();
+        self.records.schedule(Queue::Ended, removal_due(&record), Entry::Credential(*id))?;
+        self.records.put_credential(id, &record)?;
+        if self.count_ended_credential(Count::Up)? > MAX_ENDED_CREDENTIALS {
+            if let Some((at, entry)) = self.records.earliest(Queue::Ended, 1)?.into_iter().next() {
+                self.forget_ended(at, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an ended credential. Its holder is a stranger from now on.
+    pub(super) fn forget_ended(&mut self, at: Timestamp, entry: Entry) -> Result<(), LedgerFailure> {
+        let Entry::Credential(id) = entry else { return Err(LedgerFailure::Corrupt) };
+        let record = self.records.credential(&id)?.ok_or(LedgerFailure::Corrupt)?;
+        self.records.unschedule(Queue::Ended, at, entry)?;
+        self.count_ended_credential(Count::Down)?;
+        self.records.remove_credential(&id)?;
+        self.leave_session(&record.session, entry)
+    }
+
+    /// Takes an entry out of its session, and the session with its last entry.
+    fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
+        self.records.leave_session(session, entry)?;
+        if self.records.of_session(session, 1)?.is_empty() {
+            self.records.remove_session(session)?;
+        }
+        Ok(())
+    }
+
+    fn count_ticket(&mut self, count: Count) -> Result<(), LedgerFailure> {
+        let mut counters = self.records.counters()?;
+        count.step(&mut counters.tickets);
+        self.records.put_counters(&counters)
+    }
+
+    fn count_ended_credential(&mut self, count: Count) -> Result<u32, LedgerFailure> {
+        let mut counters = self.records.counters()?;
+        count.step(&mut counters.ended_credentials);
+        self.records.put_counters(&counters)?;
+        Ok(counters.ended_credentials)
+    }
+
+    fn count_open_ticket(&mut self, session: &SessionId, count: Count) -> Result<(), LedgerFailure> {
+        let mut counters = self.records.counters()?;
+        count.step(&mut counters.open_tickets);
+        self.records.put_counters(&counters)?;
+        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
+        count.step(&mut record.open_tickets);
+        self.records.put_session(session, &record)
+    }
+
+    fn count_live_credential(&mut self, session: &SessionId, count: Count) -> Result<(), LedgerFailure> {
+        let mut counters = self.records.counters()?;
+        count.step(&mut counters.live_credentials);
+        self.records.put_counters(&counters)?;
+        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
+        count.step(&mut record.live_credentials);
+        self.records.put_session(session, &record)
+    }
+}
+
+/// When something has to happen to a ticket: its end, and later its removal.
+pub(super) fn ticket_due(record: &TicketRecord) -> Timestamp {
+    match record.state {
+        TicketState::Open(_) => record.expires_at,
+        TicketState::Claimed | TicketState::Revoked(_) | TicketState::Expired => {
+            record.expires_at.plus(RETRY_WINDOW)
+        }
+    }
+}
+
+/// When a live credential ends: when it has waited too long, or when the last of its editions ends.
+/// None for one that has ended.
+pub(super) fn credential_due(record: &CredentialRecord) -> Option<Timestamp> {
+    match record.state {
+        CredentialState::Pending { until, .. } => Some(until.min(record.ends_at())),
+        CredentialState::Active => Some(record.ends_at()),
+        CredentialState::Revoked(_) | CredentialState::Expired => None,
+    }
+}
+
+fn removal_due(record: &CredentialRecord) -> Timestamp {
+    record.edition.expires_at.plus(TOMBSTONE_GRACE)
+}

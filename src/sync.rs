@@ -1,0 +1,24 @@
+//! The primitives of what runs on several threads, in one place so that a model checker can take
+//! their part: with `--cfg sessioncap_loom` they are loom's, which runs every interleaving.
+
+#[cfg(not(sessioncap_loom))]
+pub(crate) use core::hint::spin_loop;
+#[cfg(not(sessioncap_loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+#[cfg(not(sessioncap_loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+#[cfg(not(sessioncap_loom))]
+pub(crate) use std::thread::yield_now;
+#[cfg(not(sessioncap_loom))]
+pub(crate) use std::thread_local;
+
+#[cfg(sessioncap_loom)]
+pub(crate) use loom::hint::spin_loop;
+#[cfg(sessioncap_loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+#[cfg(sessioncap_loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(sessioncap_loom)]
+pub(crate) use loom::thread::yield_now;
+#[cfg(sessioncap_loom)]
+pub(crate) use loom::thread_local;
