@@ -27,8 +27,13 @@ use crate::sync::{
     AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, spin_loop, thread_local, yield_now,
 };
 
-thread_local! {
+#[cfg(not(sessioncap_loom))]
+std::thread_local! {
     /// Whether this thread is inside a permit. A revoker that ran there would wait for itself.
+    static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
+}
+#[cfg(sessioncap_loom)]
+loom::thread_local! {
     static IN_PERMIT: Cell<bool> = Cell::new(false);
 }
 

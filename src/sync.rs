@@ -9,8 +9,6 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(not(sessioncap_loom))]
 pub(crate) use std::thread::yield_now;
-#[cfg(not(sessioncap_loom))]
-pub(crate) use std::thread_local;
 
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::hint::spin_loop;
@@ -20,5 +18,3 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::thread::yield_now;
-#[cfg(sessioncap_loom)]
-pub(crate) use loom::thread_local;

@@ -129,10 +129,10 @@ impl Step<'_> {
         record.state = how.into();
         self.records.schedule(Queue::Ended, removal_due(&record), Entry::Credential(*id))?;
         self.records.put_credential(id, &record)?;
-        if self.count_ended_credential(Count::Up)? > MAX_ENDED_CREDENTIALS {
-            if let Some((at, entry)) = self.records.earliest(Queue::Ended, 1)?.into_iter().next() {
-                self.forget_ended(at, entry)?;
-            }
+        if self.count_ended_credential(Count::Up)? > MAX_ENDED_CREDENTIALS
+            && let Some((at, entry)) = self.records.earliest(Queue::Ended, 1)?.into_iter().next()
+        {
+            self.forget_ended(at, entry)?;
         }
         Ok(())
     }
