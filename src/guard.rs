@@ -23,9 +23,7 @@ use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
 use crate::op::{Action, Op, OpSet};
-use crate::sync::{
-    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, spin_loop, thread_local, yield_now,
-};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, spin_loop, yield_now};
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
