@@ -29,7 +29,8 @@ pub enum Table {
     Tickets,
     /// Credentials by their id.
     Credentials,
-    /// What belongs to a session: its id, a zero byte, kind and id. No value.
+    /// What belongs to a session: its id, a zero byte, whether it can still be used, kind and id. No
+    /// value.
     BySession,
     /// What ends when: time, kind and id. No value.
     ByTime,

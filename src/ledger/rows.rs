@@ -39,6 +39,16 @@ impl Entry {
     }
 }
 
+/// Whether something of a session can still be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Group {
+    /// Open tickets and live credentials.
+    Live = 0,
+    /// The rest.
+    Ended = 1,
+}
+
 /// What waits for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue {
@@ -220,20 +230,38 @@ impl<'a> Records<'a> {
         self.remove(Table::Credentials, id.as_bytes())
     }
 
-    pub(crate) fn join_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.put(Table::BySession, &session_key(session, &entry.bytes()), &[])
+    pub(crate) fn join_session(
+        &mut self,
+        session: &SessionId,
+        group: Group,
+        entry: Entry,
+    ) -> Result<(), LedgerFailure> {
+        self.put(Table::BySession, &session_key(session, group, entry), &[])
     }
 
-    pub(crate) fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.remove(Table::BySession, &session_key(session, &entry.bytes()))
+    pub(crate) fn leave_session(
+        &mut self,
+        session: &SessionId,
+        group: Group,
+        entry: Entry,
+    ) -> Result<(), LedgerFailure> {
+        self.remove(Table::BySession, &session_key(session, group, entry))
     }
 
+    /// Everything of a session.
     pub(crate) fn of_session(
         &mut self,
         session: &SessionId,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.keys(Table::BySession, &session_key(session, &[]), limit)?;
+        let keys = self.keys(Table::BySession, &[session.as_str().as_bytes(), &[0]].concat(), limit)?;
+        keys.iter().map(|key| Entry::from_key(key)).collect()
+    }
+
+    /// What can still be used of a session. As many as the quotas allow, however much has ended.
+    pub(crate) fn live_of_session(&mut self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
+        let prefix = [session.as_str().as_bytes(), &[0, Group::Live as u8]].concat();
+        let keys = self.keys(Table::BySession, &prefix, usize::MAX)?;
         keys.iter().map(|key| Entry::from_key(key)).collect()
     }
 
@@ -278,8 +306,8 @@ impl<'a> Records<'a> {
 }
 
 /// A session id holds no zero byte, so no id is the beginning of another's keys.
-fn session_key(session: &SessionId, entry: &[u8]) -> Vec<u8> {
-    [session.as_str().as_bytes(), &[0], entry].concat()
+fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
+    [session.as_str().as_bytes(), &[0, group as u8], &entry.bytes()].concat()
 }
 
 fn time_key(at: Timestamp, entry: Entry) -> Vec<u8> {

@@ -193,3 +193,6 @@ fn check_quotas(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

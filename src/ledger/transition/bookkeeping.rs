@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::denial::LedgerFailure;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
-use crate::ledger::rows::{Entry, Queue};
+use crate::ledger::rows::{Entry, Group, Queue};
 use crate::limits::{MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
 
 /// How a credential ends.
@@ -49,7 +49,7 @@ impl Step<'_> {
     ) -> Result<(), LedgerFailure> {
         self.count_open_ticket(&record.session, Count::Up)?;
         self.count_ticket(Count::Up)?;
-        self.records.join_session(&record.session, Entry::Ticket(*id))?;
+        self.records.join_session(&record.session, Group::Live, Entry::Ticket(*id))?;
         self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
         self.records.put_ticket(id, record)
     }
@@ -63,6 +63,8 @@ impl Step<'_> {
     ) -> Result<(), LedgerFailure> {
         self.records.unschedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
         self.count_open_ticket(&record.session, Count::Down)?;
+        self.records.leave_session(&record.session, Group::Live, Entry::Ticket(*id))?;
+        self.records.join_session(&record.session, Group::Ended, Entry::Ticket(*id))?;
         record.state = to;
         self.records.schedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
         self.records.put_ticket(id, &record)
@@ -87,7 +89,7 @@ impl Step<'_> {
         record: &CredentialRecord,
     ) -> Result<(), LedgerFailure> {
         self.count_live_credential(&record.session, Count::Up)?;
-        self.records.join_session(&record.session, Entry::Credential(*id))?;
+        self.records.join_session(&record.session, Group::Live, Entry::Credential(*id))?;
         self.write_live(id, record)
     }
 
@@ -123,6 +125,8 @@ impl Step<'_> {
         let due = credential_due(&record).ok_or(LedgerFailure::Corrupt)?;
         self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
         self.count_live_credential(&record.session, Count::Down)?;
+        self.records.leave_session(&record.session, Group::Live, Entry::Credential(*id))?;
+        self.records.join_session(&record.session, Group::Ended, Entry::Credential(*id))?;
         record.edition.expires_at = record.ends_at();
         record.edition.bytes = None;
         record.renewals.clear();
@@ -147,9 +151,9 @@ impl Step<'_> {
         self.leave_session(&record.session, entry)
     }
 
-    /// Takes an entry out of its session, and the session with its last entry.
+    /// Takes an ended entry out of its session, and the session with its last entry.
     fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.records.leave_session(session, entry)?;
+        self.records.leave_session(session, Group::Ended, entry)?;
         if self.records.of_session(session, 1)?.is_empty() {
             self.records.remove_session(session)?;
         }

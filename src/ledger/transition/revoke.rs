@@ -72,7 +72,7 @@ impl Step<'_> {
         id: &SessionId,
         why: RevocationReason,
     ) -> Result<(), LedgerFailure> {
-        for entry in self.records.of_session(id, usize::MAX)? {
+        for entry in self.records.live_of_session(id)? {
             self.revoke_entry(entry, why)?;
         }
         if let Some(mut session) = self.records.session(id)? {

@@ -29,7 +29,7 @@ impl Step<'_> {
 
     /// The same for one session, so that its quotas count what is live now.
     pub(super) fn settle_session(&mut self, session: &SessionId) -> Result<(), LedgerFailure> {
-        for entry in self.records.of_session(session, usize::MAX)? {
+        for entry in self.records.live_of_session(session)? {
             let due = match entry {
                 Entry::Ticket(id) => self.records.ticket(&id)?.map(|record| ticket_due(&record)),
                 Entry::Credential(id) => {

@@ -1,0 +1,199 @@
+//! What is kept, for how long, and what a call costs however much is there. A year passes in seconds.
+//!
+//! `SESSIONCAP_CASES` multiplies the pairings of the year; 1 by default.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sessioncap::ledger::{Ledger, MemoryLedger, Table, Transaction, Transition};
+use sessioncap::*;
+
+const DAY: i64 = 86_400;
+
+/// A ledger in memory that a test can look into while a gate has it.
+#[derive(Clone, Default)]
+struct Watched(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    ledger: MemoryLedger,
+    /// Reads and writes since they were last taken.
+    calls: usize,
+}
+
+impl Watched {
+    fn take_calls(&self) -> usize {
+        core::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    /// The number of rows, and the bytes in them.
+    fn size(&self) -> (usize, usize) {
+        let (mut rows, mut bytes) = (0, 0);
+        let mut inside = self.0.lock().unwrap();
+        let outcome = inside.ledger.transact(&mut |transaction| {
+            for table in Table::ALL {
+                for key in transaction.keys(table, &[], usize::MAX)? {
+                    rows += 1;
+                    bytes += key.len() + transaction.get(table, &key)?.map_or(0, |value| value.len());
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap();
+        (rows, bytes)
+    }
+}
+
+impl Ledger for Watched {
+    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
+        let Inside { ledger, calls } = &mut *self.0.lock().unwrap();
+        ledger.transact(&mut |transaction| transition(&mut Counted { transaction, calls }))
+    }
+}
+
+struct Counted<'a> {
+    transaction: &'a mut dyn Transaction,
+    calls: &'a mut usize,
+}
+
+impl Transaction for Counted<'_> {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        *self.calls += 1;
+        self.transaction.get(table, key)
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
+        *self.calls += 1;
+        self.transaction.put(table, key, value)
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
+        *self.calls += 1;
+        self.transaction.remove(table, key)
+    }
+
+    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
+        let keys = self.transaction.keys(table, prefix, limit)?;
+        *self.calls += 1 + keys.len();
+        Ok(keys)
+    }
+}
+
+fn wide() -> Quotas {
+    Quotas {
+        tickets_per_session: 100_000,
+        credentials_per_session: 100_000,
+        tickets_per_agent: 100_000,
+        credentials_per_agent: 100_000,
+        ..Quotas::default()
+    }
+}
+
+#[test]
+fn a_year_of_use_leaves_no_more_behind_than_a_week() {
+    let scale: i64 = std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap());
+    let ledger = Watched::default();
+    let mut world = World::on(ledger.clone());
+    let desktop = world.desktop(9);
+    let mut rng = StdRng::seed_from_u64(1);
+    let (mut most_rows, mut most_bytes, mut after_a_week) = (0, 0, (0, 0));
+    let mut phones = 0_u64;
+    for day in 0..365_i64 {
+        let id = format!("session-{day}");
+        world.start_session(&id);
+        for _ in 0..4 * scale {
+            let valid_for = rng.gen_range(limits::MIN_CREDENTIAL_LIFETIME..=limits::MAX_CREDENTIAL_LIFETIME);
+            let pairing = desktop.mint_for(&world, &id, &terms().valid_for(valid_for).unwrap());
+            match desktop.lodge(&world, &pairing) {
+                Ok(()) => {}
+                Err(Denial::QuotaReached { .. }) => {
+                    world.gate.revoke_session(&session(&id), world.now).unwrap()
+                }
+                Err(other) => panic!("{other}"),
+            }
+            phones += 1;
+            let mut secret = [7; 32];
+            secret[..8].copy_from_slice(&phones.to_be_bytes());
+            let phone = HolderSecretKey::from_bytes(secret);
+            if rng.gen_bool(0.9) {
+                let payload = world.open(&world.ask(&pairing.link, &phone).message).unwrap().payload;
+                let _ = world.admit(&phone, &payload);
+            }
+            if rng.gen_bool(0.3) {
+                world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
+            }
+            world.pass(rng.gen_range(0..DAY / (2 * scale)));
+        }
+        world.stop_session(&id);
+        world.gate.end_session(&session(&id), world.now).unwrap();
+        // what an agent's timer does
+        for _ in 0..8 {
+            world.gate.settle(world.now).unwrap();
+        }
+        let (rows, bytes) = ledger.size();
+        (most_rows, most_bytes) = (most_rows.max(rows), most_bytes.max(bytes));
+        if day == 7 {
+            after_a_week = (most_rows, most_bytes);
+        }
+    }
+    assert!(most_rows <= 3 * after_a_week.0 + 50, "{most_rows} rows, {} in the first week", after_a_week.0);
+    assert!(most_bytes <= 3 * after_a_week.1 + 50_000, "{most_bytes} bytes, {} in a week", after_a_week.1);
+    world.pass(4 * DAY);
+    for _ in 0..40 * scale {
+        world.gate.settle(world.now).unwrap();
+    }
+    assert_eq!(ledger.size().0, 4, "header, counters, time, issuer");
+}
+
+#[test]
+fn tickets_on_record_are_bounded_and_make_room_within_minutes() {
+    let quotas = Quotas { tickets_per_agent: 2, ..wide() };
+    let mut world = World::with(MemoryLedger::new(), |config| config.with_quotas(quotas));
+    let desktop = world.desktop(9);
+    let most = 2 * limits::TICKETS_KEPT_PER_OPEN;
+    let full = Denial::QuotaReached { quota: Quota::TicketsKept, max: most };
+    for _ in 0..most {
+        let pairing = desktop.share(&world, &terms());
+        world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+    }
+    let one_more = desktop.mint(&world, &terms());
+    assert_eq!(desktop.lodge(&world, &one_more), Err(full));
+    world.pass(limits::DEFAULT_TICKET_LIFETIME as i64 + limits::RETRY_WINDOW as i64);
+    for _ in 0..8 {
+        world.gate.settle(world.now).unwrap();
+    }
+    desktop.share(&world, &terms());
+}
+
+#[test]
+fn no_call_costs_more_because_many_have_run_out_at_once() {
+    let mut cost = Vec::new();
+    for many in [200, 1_000] {
+        let ledger = Watched::default();
+        let mut world = World::with(ledger.clone(), |config| config.with_quotas(wide()));
+        let desktop = world.desktop(9);
+        world.start_session("other");
+        let live = desktop.share(&world, &terms().valid_for(7_200).unwrap());
+        let joined = world.join(&live.link, &phone(2)).unwrap();
+        for _ in 0..many {
+            desktop.share_session(&world, "other", &terms());
+        }
+        world.pass(3_600);
+        let mut worst = 0;
+        ledger.take_calls();
+        for _ in 0..10 {
+            world.gate.settle(world.now).unwrap();
+            worst = worst.max(ledger.take_calls());
+        }
+        assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+        cost.push((worst, ledger.take_calls()));
+    }
+    let [(few, few_attach), (many, many_attach)] = cost[..] else { panic!() };
+    assert!(many <= few + few / 4, "settling: {many} calls with 1,000 due, {few} with 200");
+    assert!(many_attach <= few_attach + few_attach / 4, "attaching: {many_attach} and {few_attach}");
+}
