@@ -6,11 +6,18 @@
 //! records, run inside one transaction of the backend; nothing is answered before that transaction
 //! is durable.
 
+#[cfg(feature = "redb")]
+mod embedded;
+#[cfg(all(test, feature = "redb"))]
+mod faulty;
 mod memory;
+mod overlay;
 pub(crate) mod record;
 pub(crate) mod rows;
 pub(crate) mod transition;
 
+#[cfg(feature = "redb")]
+pub use embedded::RedbLedger;
 pub use memory::MemoryLedger;
 
 use crate::denial::LedgerFailure;

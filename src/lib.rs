@@ -92,6 +92,7 @@
 //! | `agent` | the agent | biscuit-auth, Noise |
 //! | `attenuate` | narrowing and sealing offline | biscuit-auth |
 //! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
+//! | `redb` | the agent's ledger in a file ([`ledger::RedbLedger`]) | one crate |
 //!
 //! All are on by default and only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
@@ -116,7 +117,8 @@
         feature = "issuer",
         feature = "agent",
         feature = "attenuate",
-        feature = "qr"
+        feature = "qr",
+        feature = "redb"
     )),
     allow(
         dead_code,

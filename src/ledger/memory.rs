@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::{Ledger, Table, Transaction, Transition};
+use super::overlay::{Bytes, Overlay, Stored};
+use super::{Ledger, Table, Transition};
 use crate::denial::LedgerFailure;
-
-type Bytes = Box<[u8]>;
 
 /// Records in memory. Nothing survives the process, so after a restart every phone pairs anew.
 #[derive(Default)]
@@ -31,10 +30,9 @@ impl core::fmt::Debug for MemoryLedger {
 
 impl Ledger for MemoryLedger {
     fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        let mut transaction = MemoryTransaction { ledger: self, changed: BTreeMap::new() };
-        transition(&mut transaction)?;
-        let changed = transaction.changed;
-        for ((table, key), value) in changed {
+        let mut overlay = Overlay::new(&*self);
+        transition(&mut overlay)?;
+        for ((table, key), value) in overlay.into_changes()? {
             let rows = self.tables.entry(table).or_default();
             match value {
                 Some(value) => rows.insert(key, value),
@@ -45,53 +43,19 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// The changes of one transaction over the records that it does not touch.
-struct MemoryTransaction<'a> {
-    ledger: &'a MemoryLedger,
-    changed: BTreeMap<(Table, Bytes), Option<Bytes>>,
-}
-
-impl Transaction for MemoryTransaction<'_> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        if let Some(value) = self.changed.get(&(table, Box::from(key))) {
-            return Ok(value.as_deref().map(<[u8]>::to_vec));
-        }
-        Ok(self.ledger.tables.get(&table).and_then(|rows| rows.get(key)).map(|value| value.to_vec()))
+impl Stored for MemoryLedger {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        Ok(self.tables.get(&table).and_then(|rows| rows.get(key)).map(|value| value.to_vec()))
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
-        self.changed.insert((table, Box::from(key)), Some(Box::from(value)));
-        Ok(())
-    }
-
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
-        self.changed.insert((table, Box::from(key)), None);
-        Ok(())
-    }
-
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
-        // A kept row that this transaction removed makes room for a later one.
-        let removed = self.changed.iter().filter(|((of, _), value)| *of == table && value.is_none()).count();
-        let kept = self.ledger.tables.get(&table).into_iter().flat_map(|rows| {
+    fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Bytes>, LedgerFailure> {
+        let rows = self.tables.get(&table).into_iter();
+        let keys = rows.flat_map(|rows| {
             rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
                 .map(|(key, _)| key)
                 .take_while(|key| key.starts_with(prefix))
         });
-        let mut found: Vec<Bytes> = kept.take(limit.saturating_add(removed)).cloned().collect();
-        for ((of, key), value) in &self.changed {
-            if *of != table || !key.starts_with(prefix) {
-                continue;
-            }
-            match (found.binary_search(key), value) {
-                (Ok(at), None) => {
-                    found.remove(at);
-                }
-                (Err(at), Some(_)) => found.insert(at, key.clone()),
-                (Ok(_), Some(_)) | (Err(_), None) => {}
-            }
-        }
-        found.truncate(limit);
-        Ok(found.into_iter().map(Vec::from).collect())
+        Ok(keys.take(limit).cloned().collect())
     }
 }
 
@@ -100,6 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::Transaction;
 
     #[test]
     fn a_failed_transition_leaves_nothing() {
