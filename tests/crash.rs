@@ -1,0 +1,441 @@
+//! A process that offers, redeems, renews and revokes is killed at any moment, again and again. What
+//! it had acknowledged by then is compared with what the ledger says afterwards, by a model that knows
+//! nothing of records.
+//!
+//! `SESSIONCAP_CASES` is the number of kills; 60 by default. `SESSIONCAP_SEED` chooses what is done.
+#![cfg(all(unix, feature = "redb"))]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::rng::CounterRng;
+use common::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sessioncap::ledger::RedbLedger;
+use sessioncap::*;
+
+const CHILD: &str = "SESSIONCAP_CRASH_LEDGER";
+const SESSIONS: [&str; 3] = [SESSION, "second", "third"];
+const PHONES: u8 = 4;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn open(path: &Path) -> (World, Desktop) {
+    let quotas = Quotas {
+        tickets_per_session: u32::MAX,
+        credentials_per_session: u32::MAX,
+        tickets_per_agent: u32::MAX,
+        credentials_per_agent: u32::MAX,
+        ..Quotas::default()
+    };
+    let ledger = RedbLedger::open(path).unwrap();
+    let world = World::with(ledger, |config| config.with_quotas(quotas));
+    SESSIONS.iter().for_each(|id| world.start_session(id));
+    let desktop = Desktop::new(&world, 9);
+    world.enrol(desktop.device);
+    (world, desktop)
+}
+
+/// The same pairing for the same number, in whichever process.
+fn pairing(world: &World, desktop: &Desktop, number: u64) -> Pairing {
+    let id = SESSIONS[usize::try_from(number).unwrap() % SESSIONS.len()];
+    let time = world.now.timestamp();
+    desktop.issuer.pair(session(id), &terms(), time, &mut CounterRng::new(number)).unwrap()
+}
+
+fn who(phone: u8) -> HolderSecretKey {
+    common::phone(10 + phone)
+}
+
+// --- what the process does ---
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Offer(u64),
+    Redeem(u64, u8),
+    /// With the latest credential that the phone has stored.
+    Attach(u64, u8),
+    Renew(u64),
+    RevokeCredential(u64),
+    RevokeTicket(u64),
+    RevokeSession(u64),
+}
+
+impl Call {
+    fn word(self) -> String {
+        match self {
+            Self::Offer(pairing) => format!("offer {pairing} 0"),
+            Self::Redeem(pairing, phone) => format!("redeem {pairing} {phone}"),
+            Self::Attach(pairing, phone) => format!("attach {pairing} {phone}"),
+            Self::Renew(pairing) => format!("renew {pairing} 0"),
+            Self::RevokeCredential(pairing) => format!("revoke-credential {pairing} 0"),
+            Self::RevokeTicket(pairing) => format!("revoke-ticket {pairing} 0"),
+            Self::RevokeSession(pairing) => format!("revoke-session {pairing} 0"),
+        }
+    }
+
+    fn read(word: &str) -> Self {
+        let parts: Vec<&str> = word.split(' ').collect();
+        let (pairing, phone) = (parts[1].parse().unwrap(), parts[2].parse().unwrap());
+        match parts[0] {
+            "offer" => Self::Offer(pairing),
+            "redeem" => Self::Redeem(pairing, phone),
+            "attach" => Self::Attach(pairing, phone),
+            "renew" => Self::Renew(pairing),
+            "revoke-credential" => Self::RevokeCredential(pairing),
+            "revoke-ticket" => Self::RevokeTicket(pairing),
+            "revoke-session" => Self::RevokeSession(pairing),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "the process that is killed; the other test starts it"]
+fn the_process_that_is_killed() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let (first, seed) = (number("FIRST", 0), number("SEED", 0));
+    let (world, desktop) = open(Path::new(&path));
+    desktop.register(&world).unwrap();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut stored: BTreeMap<u64, (u8, CredentialBytes)> = BTreeMap::new();
+    let mut next = first;
+    // One write for each line: what the parent has read was told before the process died.
+    let tell = |line: String| std::io::stdout().write_all(format!("@{line}\n").as_bytes()).unwrap();
+    loop {
+        let some = if next > first { rng.gen_range(first..next) } else { first };
+        let call = match rng.gen_range(0..100) {
+            0..=29 => Call::Offer(next),
+            30..=59 => Call::Redeem(some, rng.gen_range(0..PHONES * 4) / 4 * u8::from(rng.gen_bool(0.1))),
+            60..=74 => Call::Attach(some, stored.get(&some).map_or(0, |(phone, _)| *phone)),
+            75..=84 => Call::Renew(some),
+            85..=92 => Call::RevokeCredential(some),
+            93..=97 => Call::RevokeTicket(some),
+            _ => Call::RevokeSession(some),
+        };
+        tell(format!("begin {}", call.word()));
+        let made = |number| pairing(&world, &desktop, number);
+        let outcome = match call {
+            Call::Offer(number) => {
+                next += 1;
+                desktop.lodge(&world, &made(number)).map(|()| None)
+            }
+            Call::Redeem(number, phone) => redeem(&world, &made(number), phone).map(|credential| {
+                stored.insert(number, (phone, credential.clone()));
+                Some(credential)
+            }),
+            Call::Attach(number, phone) => match stored.get(&number) {
+                None => continue,
+                Some((_, credential)) => match attach(&world, phone, credential) {
+                    Ok(Some(renewed)) => {
+                        stored.insert(number, (phone, renewed.clone()));
+                        Ok(Some(renewed))
+                    }
+                    Ok(None) => Ok(None),
+                    Err(denial) => Err(denial),
+                },
+            },
+            Call::Renew(number) => {
+                let id = SESSIONS[usize::try_from(number).unwrap() % SESSIONS.len()];
+                desktop.renew_for(&world, id, &made(number), OpSet::ALL, 70_000).map(|_| None)
+            }
+            Call::RevokeCredential(number) => {
+                world.gate.revoke_credential(&made(number).credential, world.now).map(|()| None)
+            }
+            Call::RevokeTicket(number) => {
+                world.gate.revoke_ticket(&made(number).ticket, world.now).map(|()| None)
+            }
+            Call::RevokeSession(number) => {
+                let id = SESSIONS[usize::try_from(number).unwrap() % SESSIONS.len()];
+                world.gate.revoke_session(&session(id), world.now).map(|()| None)
+            }
+        };
+        let outcome = match outcome {
+            Ok(None) => "ok -".to_owned(),
+            Ok(Some(credential)) => format!("ok {}", hex(credential.as_bytes())),
+            Err(denial) => format!("denied {}", denial.code()),
+        };
+        tell(format!("done {} {outcome}", call.word()));
+    }
+}
+
+fn redeem(world: &World, pairing: &Pairing, phone: u8) -> Result<CredentialBytes, Denial> {
+    world.join(&pairing.link, &who(phone)).map(|joined| joined.credential).map_err(|refusal| refusal.denial)
+}
+
+fn attach(world: &World, phone: u8, credential: &CredentialBytes) -> Result<Option<CredentialBytes>, Denial> {
+    let payload = attach_payload(OpSet::EMPTY, credential.as_bytes());
+    match world.admit(&who(phone), &payload) {
+        Admission::Admitted(admitted) => {
+            let map = cbor::decode_payload(&admitted.reply).unwrap();
+            admitted.guard.activate(world.now)?;
+            let renewed = map.iter().any(|(key, _)| *key == 12).then(|| cbor::bytes_of(&map, 12));
+            Ok(renewed.map(|bytes| CredentialBytes::new(bytes).unwrap()))
+        }
+        Admission::Refused(refused) => Err(refused.denial),
+        Admission::Device => panic!("taken for a device"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> CredentialBytes {
+    let bytes = (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap());
+    CredentialBytes::new(bytes.collect::<Vec<u8>>()).unwrap()
+}
+
+// --- what its user knows ---
+
+/// What is known of one pairing from acknowledgements alone.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    offered: bool,
+    /// The phone that has it, with the credential that it was given first.
+    first: Option<(u8, CredentialBytes)>,
+    /// What the phone has stored last.
+    stored: Option<CredentialBytes>,
+    renewed: bool,
+    taken_back: bool,
+    /// Something that may or may not have happened.
+    doubtful: bool,
+}
+
+#[derive(Default)]
+struct Model(BTreeMap<u64, Known>);
+
+impl Model {
+    fn of(&mut self, number: u64) -> &mut Known {
+        self.0.entry(number).or_default()
+    }
+
+    fn done(&mut self, call: Call, outcome: Option<Option<CredentialBytes>>, code: &str) {
+        match (call, outcome) {
+            (Call::Offer(number), Some(_)) => self.of(number).offered = true,
+            (Call::Redeem(number, phone), Some(given)) => {
+                let given = given.unwrap();
+                let known = self.of(number);
+                assert!(known.offered && !known.taken_back, "{call:?} went through");
+                match &known.first {
+                    Some((holder, first)) => {
+                        assert_eq!(*holder, phone, "two holders of ticket {number}");
+                        assert!(known.renewed || given == *first, "another credential for the same phone");
+                    }
+                    None => known.first = Some((phone, given.clone())),
+                }
+                known.stored = Some(given);
+            }
+            (Call::Redeem(number, phone), None) => {
+                let known = self.of(number);
+                if known.first.as_ref().is_some_and(|(holder, _)| *holder != phone) {
+                    assert!(
+                        ["ticket_contested", "credential_revoked", "ticket_revoked"].contains(&code),
+                        "{code}"
+                    );
+                    known.taken_back = true;
+                } else {
+                    assert!(!known.offered || known.taken_back, "{call:?}: {code}, {known:?}");
+                }
+            }
+            (Call::Attach(number, _), Some(renewed)) => {
+                let known = self.of(number);
+                assert!(!known.taken_back, "{call:?} went through");
+                if let Some(renewed) = renewed {
+                    assert!(known.renewed);
+                    known.stored = Some(renewed);
+                }
+            }
+            (Call::Attach(number, _), None) => {
+                assert!(self.of(number).taken_back, "{call:?}: {code}");
+            }
+            (Call::Renew(number), Some(_)) => self.of(number).renewed = true,
+            (Call::RevokeCredential(number) | Call::RevokeTicket(number), Some(_)) => {
+                let known = self.of(number);
+                known.taken_back |= known.offered;
+            }
+            (Call::RevokeSession(number), Some(_)) => {
+                let sessions = SESSIONS.len() as u64;
+                for (_, known) in
+                    self.0.iter_mut().filter(|(other, _)| **other % sessions == number % sessions)
+                {
+                    known.taken_back |= known.offered;
+                }
+            }
+            (Call::Renew(_), None) => {}
+            (_, None) => panic!("{call:?}: {code}"),
+        }
+    }
+
+    fn doubt(&mut self, call: Call) {
+        let sessions = SESSIONS.len() as u64;
+        match call {
+            Call::RevokeSession(number) => {
+                for (_, known) in
+                    self.0.iter_mut().filter(|(other, _)| **other % sessions == number % sessions)
+                {
+                    known.doubtful = true;
+                }
+            }
+            Call::Offer(number)
+            | Call::Redeem(number, _)
+            | Call::Attach(number, _)
+            | Call::Renew(number)
+            | Call::RevokeCredential(number)
+            | Call::RevokeTicket(number) => self.of(number).doubtful = true,
+        }
+    }
+
+    /// Compares with what the ledger says.
+    fn check(&mut self, world: &World, desktop: &Desktop) {
+        let listed = world.list();
+        for (number, known) in &mut self.0 {
+            let made = pairing(world, desktop, *number);
+            let of_ticket = listed.iter().filter(|one| one.ticket == made.ticket).count();
+            assert!(of_ticket <= 1, "{of_ticket} records of one ticket");
+            if known.taken_back {
+                for phone in 0..PHONES {
+                    assert!(redeem(world, &made, phone).is_err(), "{number} revived by its ticket");
+                }
+                let Some((holder, first)) = &known.first else { continue };
+                for credential in [Some(first), known.stored.as_ref()].into_iter().flatten() {
+                    let denial = attach(world, *holder, credential).unwrap_err();
+                    assert!(
+                        matches!(denial, Denial::CredentialRevoked | Denial::TicketContested),
+                        "{number}: {denial}"
+                    );
+                }
+                continue;
+            }
+            if known.doubtful {
+                // It may have happened or not, but not both, and not to two phones.
+                let holders = (0..PHONES).filter(|phone| redeem(world, &made, *phone).is_ok()).count();
+                assert!(holders <= 1, "{number}: {holders} holders");
+                known.taken_back = true;
+                known.doubtful = false;
+                world.gate.revoke_ticket(&made.ticket, world.now).unwrap();
+                known.first = None;
+                known.stored = None;
+                continue;
+            }
+            if !known.offered {
+                continue;
+            }
+            match (&known.first, &known.stored) {
+                (Some((holder, first)), Some(stored)) => {
+                    let retry = redeem(world, &made, *holder).unwrap();
+                    assert!(known.renewed || retry == *first, "{number}: other bytes after the crash");
+                    assert!(
+                        attach(world, *holder, stored).is_ok(),
+                        "{number}: what was acknowledged is lost"
+                    );
+                    known.stored = Some(retry);
+                }
+                _ => {
+                    let given = redeem(world, &made, 0);
+                    known.stored = Some(given.unwrap_or_else(|denial| panic!("{number}: {denial}")));
+                    known.first = known.stored.clone().map(|stored| (0, stored));
+                }
+            }
+        }
+    }
+}
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("sessioncap-crash-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_there_after_it() {
+    let (kills, seed) = (number("SESSIONCAP_CASES", 60), number("SESSIONCAP_SEED", 1));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let place = Place::new();
+    let (mut acknowledged, mut in_flight) = (0, 0);
+    let mut model = Model::default();
+    let mut path = place.0.join("0.redb");
+    for round in 0..kills {
+        if round % 5 == 0 {
+            // An old file is killed several times, and then a new one.
+            path = place.0.join(format!("{round}.redb"));
+            model = Model::default();
+        }
+        let first = round * 100_000;
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "the_process_that_is_killed", "--nocapture", "--test-threads=1"])
+            .env(CHILD, &path)
+            .env("FIRST", first.to_string())
+            .env("SEED", rng.gen_range(0..u64::MAX / 2).to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let lines_before_the_end = rng.gen_range(1..60);
+        let mut text = String::new();
+        let mut seen = 0;
+        while seen < lines_before_the_end {
+            let start = text.len();
+            assert!(lines.read_line(&mut text).unwrap() > 0, "{}", {
+                let mut complaint = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+                complaint
+            });
+            seen += u32::from(text[start..].contains('@'));
+        }
+        // At any point inside whatever it does now.
+        let pause = std::time::Instant::now();
+        let wait = std::time::Duration::from_micros(rng.gen_range(0..6_000));
+        while pause.elapsed() < wait {
+            std::hint::spin_loop();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.read_to_string(&mut text).unwrap();
+
+        let mut begun = None;
+        for line in text.lines().filter_map(|line| line.split_once('@')).map(|(_, line)| line) {
+            if let Some(word) = line.strip_prefix("begin ") {
+                begun = Some(Call::read(word));
+            } else if let Some(rest) = line.strip_prefix("done ") {
+                let parts: Vec<&str> = rest.split(' ').collect();
+                let call = Call::read(&parts[..3].join(" "));
+                let outcome = match (parts[3], parts[4]) {
+                    ("ok", "-") => Some(None),
+                    ("ok", credential) => Some(Some(unhex(credential))),
+                    _ => None,
+                };
+                model.done(call, outcome, parts[4]);
+                acknowledged += 1;
+                begun = None;
+            }
+        }
+        if let Some(call) = begun {
+            model.doubt(call);
+            in_flight += 1;
+        }
+        let (world, desktop) = open(&path);
+        model.check(&world, &desktop);
+    }
+    assert!(acknowledged > kills * 5 && in_flight * 3 > kills, "{acknowledged} calls, {in_flight} cut off");
+}
