@@ -386,3 +386,6 @@ impl core::fmt::Debug for Gate {
 fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<(), Denial> {
     if (min..=max).contains(&seconds) { Ok(()) } else { Err(Denial::LifetimeOutOfBounds { min, max }) }
 }
+
+#[cfg(all(test, feature = "redb", feature = "issuer", feature = "holder"))]
+mod faults;

@@ -9,7 +9,7 @@
 #[cfg(feature = "redb")]
 mod embedded;
 #[cfg(all(test, feature = "redb"))]
-mod faulty;
+pub(crate) mod faulty;
 mod memory;
 mod overlay;
 pub(crate) mod record;

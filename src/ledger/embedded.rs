@@ -59,7 +59,7 @@ impl RedbLedger {
         Self::on_backend(FileBackend::new(file).map_err(of_database)?)
     }
 
-    pub(super) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerFailure> {
+    pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerFailure> {
         let database = unharmed(|| {
             Builder::new()
                 .set_cache_size(CACHE)
