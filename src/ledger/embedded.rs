@@ -99,14 +99,13 @@ impl Ledger for RedbLedger {
     }
 }
 
+type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// The last committed state.
 struct Snapshot(ReadTransaction);
 
 impl Snapshot {
-    fn table(
-        &self,
-        table: Table,
-    ) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, LedgerFailure> {
+    fn table(&self, table: Table) -> Result<Option<Rows>, LedgerFailure> {
         match self.0.open_table(definition(table)) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),

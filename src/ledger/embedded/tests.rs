@@ -13,7 +13,7 @@ use super::*;
 use crate::ledger::faulty::{Disk, Fault};
 use crate::ledger::{MemoryLedger, Transaction};
 
-type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 fn scale() -> u64 {
     std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap())
@@ -57,7 +57,7 @@ fn apply(changes: &[Change], transaction: &mut dyn Transaction) -> Result<(), Le
     Ok(())
 }
 
-fn apply_to_model(changes: &[Change], rows: &mut Rows) {
+fn apply_to_model(changes: &[Change], rows: &mut Model) {
     for change in changes {
         match change {
             Change::Put(table, key, len) => drop(rows.insert((*table, vec![*key]), vec![*key; *len])),
@@ -66,8 +66,8 @@ fn apply_to_model(changes: &[Change], rows: &mut Rows) {
     }
 }
 
-fn rows(ledger: &mut dyn Ledger) -> Result<Rows, LedgerFailure> {
-    let mut rows = Rows::new();
+fn rows(ledger: &mut dyn Ledger) -> Result<Model, LedgerFailure> {
+    let mut rows = Model::new();
     ledger.transact(&mut |transaction| {
         for table in Table::ALL {
             for key in transaction.keys(table, &[], usize::MAX)? {
@@ -98,10 +98,10 @@ fn script(seed: u64) -> Vec<Vec<Change>> {
 }
 
 /// Runs a script until something fails. The rows after what was acknowledged, and after what failed.
-fn run(disk: &Disk, script: &[Vec<Change>]) -> (Rows, Option<Rows>) {
-    let mut acknowledged = Rows::new();
+fn run(disk: &Disk, script: &[Vec<Change>]) -> (Model, Option<Model>) {
+    let mut acknowledged = Model::new();
     let Ok(mut ledger) = RedbLedger::on_backend(disk.clone()) else {
-        return (acknowledged, Some(Rows::new()));
+        return (acknowledged, Some(Model::new()));
     };
     for changes in script {
         let mut next = acknowledged.clone();
