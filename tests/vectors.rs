@@ -97,6 +97,8 @@ fn every_file_holds_by_its_own_content() {
             ("valid", "registration") => check_registration(&mut fields),
             ("valid", "offer") => check_offer(&mut fields),
             ("valid", "receipt") => check_receipt(&mut fields),
+            ("valid", "renewal") => check_renewal(&mut fields),
+            ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
             ("invalid", _) => check_invalid(&mut fields, &kind),
             _ => panic!("{name}: unknown kind `{kind}`"),
         }
@@ -431,6 +433,22 @@ fn check_receipt(fields: &mut Fields) {
     assert_eq!(receipt.to_bytes(), message);
 }
 
+fn check_renewal(fields: &mut Fields) {
+    let (map, message) = (map_of(fields.take("fields")), fields.bytes("message"));
+    assert_eq!(cbor::encode(&map), message);
+    let (receipt, edition) = Stage::new().renew(&message).unwrap();
+    assert_eq!(hex(&receipt), fields.text("receipt"));
+    assert_eq!(hex(&edition), fields.text("edition"));
+}
+
+fn check_renewal_receipt(fields: &mut Fields) {
+    let (map, message) = (map_of(fields.take("fields")), fields.bytes("message"));
+    assert_eq!(cbor::encode(&map), message);
+    let receipt = RenewalReceipt::from_bytes(&message).unwrap();
+    assert_eq!(cbor::bytes_of(&map, 1), receipt.credential.as_bytes());
+    assert_eq!(receipt.to_bytes(), message);
+}
+
 fn check_invalid(fields: &mut Fields, kind: &str) {
     let error = fields.text("error");
     let found = match kind {
@@ -459,6 +477,8 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let desktop = world.desktop(9);
             show(world.gate.offer(&desktop.device, &fields.bytes("input"), world.now))
         }
+        "renewal" => show(Stage::new().renew(&fields.bytes("input"))),
+        "renewal_receipt" => show(RenewalReceipt::from_bytes(&fields.bytes("input"))),
         "attach" => {
             // at the agent that has the record of valid/credential-bound.json
             let stage = Stage::new();

@@ -39,6 +39,29 @@ impl Stage {
         Self { world, desktop, pairing, receipt, request, reply, credential }
     }
 
+    /// New terms for the pairing's credential.
+    pub fn renewal(&self) -> Vec<u8> {
+        let renewal = Renewal {
+            credential: self.pairing.credential,
+            ticket: self.pairing.ticket,
+            session: session(SESSION),
+            ops: OpSet::ALL,
+            valid_for: 86_400,
+        };
+        self.desktop.issuer.renew(renewal, self.world.now.timestamp(), &mut CounterRng::new(4)).unwrap()
+    }
+
+    /// What the agent answers to a renewal, and what the phone's next attach brings it. The key of the
+    /// block that the agent appends is the first draw of the counter generator with seed 5.
+    pub fn renew(&self, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Denial> {
+        let mut rng = CounterRng::new(5);
+        let receipt = self.world.gate.renew(&self.desktop.device, message, self.world.now, &mut rng)?;
+        let attach = attach_payload(OpSet::EMPTY, self.bound());
+        let Admission::Admitted(admitted) = self.world.admit(&phone(2), &attach) else { panic!() };
+        let edition = cbor::bytes_of(&cbor::decode_payload(&admitted.reply).unwrap(), 12);
+        Ok((receipt.to_bytes(), edition))
+    }
+
     fn issuer_key(&self) -> KeyPair {
         KeyPair::from(&PrivateKey::from_bytes(&[9 ^ 0x55; 32], Algorithm::Ed25519).unwrap())
     }
@@ -304,6 +327,18 @@ fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
         "kind": "receipt", "fields": json_of(&cbor::decode(&receipt).unwrap()), "message": hex(&receipt),
     });
     valid(files, "receipt", value);
+    let message = stage.renewal();
+    let (receipt, edition) = Stage::new().renew(&message).unwrap();
+    let value = json!({
+        "kind": "renewal", "comment": "of valid/credential-bound.json, at 1780000000; the edition is what the phone's next attach brings",
+        "fields": json_of(&cbor::decode(&message).unwrap()), "message": hex(&message),
+        "receipt": hex(&receipt), "edition": hex(&edition),
+    });
+    valid(files, "renewal", value);
+    let value = json!({
+        "kind": "renewal_receipt", "fields": json_of(&cbor::decode(&receipt).unwrap()), "message": hex(&receipt),
+    });
+    valid(files, "renewal-receipt", value);
 }
 
 /// Section 7, written anew: groups of seven bytes as decimal digits.
@@ -522,6 +557,53 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("label-with-newline", with(5, text("a\nb")), "OfferMalformed(Label { max: 40 })");
     bad("confirm-neither-0-nor-1", with(6, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
     bad("credential-bound", with(7, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    invalid_renewals(stage, files);
+}
+
+fn invalid_renewals(stage: &Stage, files: &mut Files) {
+    let message = stage.renewal();
+    let (receipt, _) = Stage::new().renew(&message).unwrap();
+    let map = cbor::decode(&message).unwrap();
+    let mut bad = |name: &str, input: Vec<u8>, error: &str| {
+        let value = json!({
+            "kind": "renewal", "comment": "at the agent that gave out valid/credential-bound.json",
+            "input": hex(&input), "error": error,
+        });
+        invalid(files, &format!("renewal-{name}"), value);
+    };
+    let with = |key, value| cbor::encode(&cbor::with(&map, key, value));
+    bad("trailing-byte", [message.as_slice(), &[0]].concat(), "OfferMalformed(MessageMalformed)");
+    bad("of-another-kind", with(0, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
+    bad("issuer-of-low-order", with(1, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("by-another-issuer", with(1, cbor::bytes(&[3; 32])), "RenewalMismatch");
+    bad("too-short-lived", with(2, cbor::Value::Uint(29)), "LifetimeOutOfBounds { min: 30, max: 259200 }");
+    let late = "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }";
+    bad("end-does-not-fit", with(2, cbor::Value::Uint(86_400 - 61)), late);
+    bad("credential-bound", with(3, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    bad("of-another-ticket", with(3, cbor::bytes(&other_ticket(stage))), "RenewalMismatch");
+    let mut bad = |name: &str, input: Vec<u8>, error: &str| {
+        let value = json!({ "kind": "renewal_receipt", "input": hex(&input), "error": error });
+        invalid(files, &format!("renewal-receipt-{name}"), value);
+    };
+    let map = cbor::decode(&receipt).unwrap();
+    let with = |key, value| cbor::encode(&cbor::with(&map, key, value));
+    bad("trailing-byte", [receipt.as_slice(), &[0]].concat(), "MessageMalformed");
+    bad("of-another-kind", with(0, cbor::Value::Uint(3)), "MessageMalformed");
+    bad("waiting-neither-0-nor-1", with(4, cbor::Value::Uint(2)), "MessageMalformed");
+}
+
+/// A rightly signed block for the same credential from a ticket that never was.
+fn other_ticket(stage: &Stage) -> Vec<u8> {
+    let renewal = Renewal {
+        credential: stage.pairing.credential,
+        ticket: TicketId::from_bytes([9; 16]),
+        session: session(SESSION),
+        ops: OpSet::ALL,
+        valid_for: 86_400,
+    };
+    let time = stage.world.now.timestamp();
+    let message = stage.desktop.issuer.renew(renewal, time, &mut CounterRng::new(6)).unwrap();
+    cbor::bytes_of(&cbor::decode(&message).unwrap(), 3)
 }
 
 fn identity() -> [u8; 32] {
