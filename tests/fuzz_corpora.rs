@@ -49,6 +49,21 @@ fn every_corpus_file_passes_its_target() {
     }
 }
 
+/// Sequences that no fuzzer had to find. `SESSIONCAP_CASES` multiplies them, `SESSIONCAP_SEED` chooses.
+#[test]
+fn random_sequences_of_calls_pass() {
+    use rand::{Rng, SeedableRng};
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let mut rng = rand::rngs::StdRng::seed_from_u64(number("SESSIONCAP_SEED", 1));
+    for _ in 0..60 * number("SESSIONCAP_CASES", 1) {
+        let mut calls: Vec<u8> = (0..180).map(|_| rng.r#gen()).collect();
+        // Something has to be there before it can be taken back.
+        calls[..6].copy_from_slice(&[0, 0, rng.gen_range(1..200), 1, 0, 0]);
+        println!("{calls:?}");
+        targets::operations(&calls);
+    }
+}
+
 /// A corpus that no target reads past its first check is worth little.
 #[test]
 fn the_seeds_reach_past_the_first_checks() {

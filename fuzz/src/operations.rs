@@ -15,6 +15,8 @@ struct Shared {
     credential: Option<CredentialBytes>,
     /// Somebody took it back, in whatever way, and the call returned.
     dead: bool,
+    /// It has had other terms.
+    renewed: bool,
     /// The latest moment, by the monotonic clock, at which a stream may still run.
     ends_at: Option<Duration>,
 }
@@ -25,7 +27,8 @@ struct Run {
     surroundings: Surroundings,
     now: Now,
     shared: Vec<Shared>,
-    guards: Vec<(usize, Guard)>,
+    /// Each with the operations that renewals have left of it.
+    guards: Vec<(usize, Guard, OpSet)>,
     seed: u64,
 }
 
@@ -46,6 +49,14 @@ impl Run {
     fn step(&mut self, what: u8, which: u8, with: u8) {
         self.seed += 1;
         let index = usize::from(which) % self.shared.len().max(1);
+        match what {
+            240..=251 => return self.renew(index, with),
+            252.. => {
+                self.take_back(|gate, _, now| gate.reset_clock(now), |_, _| true);
+                return register(&self.gate, self.now);
+            }
+            _ => {}
+        }
         match what % 18 {
             0 => self.offer(usize::from(which) % 2, with),
             1 => self.redeem(index, with),
@@ -119,6 +130,7 @@ impl Run {
                         holder: None,
                         credential: None,
                         dead: false,
+                        renewed: false,
                         ends_at: None,
                     });
                     return;
@@ -149,7 +161,7 @@ impl Run {
                 let credential = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
                 let one = &mut self.shared[index];
                 if let Some(before) = &one.credential {
-                    assert_eq!(*before, credential, "the same bytes for every retry");
+                    assert!(one.renewed || *before == credential, "the same bytes for every retry");
                 }
                 one.holder = Some(who);
                 one.credential = Some(credential);
@@ -184,6 +196,12 @@ impl Run {
             Admission::Admitted(admitted) => {
                 assert!(!dead, "attached after it was taken back");
                 assert_eq!(holder, Some(who), "attached with another phone's credential");
+                let map = cbor::decode_payload(&admitted.reply).unwrap();
+                if map.iter().any(|(key, _)| *key == 12) {
+                    let one = &mut self.shared[index];
+                    assert!(one.renewed, "another credential that nobody asked for");
+                    one.credential = Some(CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap());
+                }
                 self.activate(index, admitted.guard);
             }
             Admission::Refused(refused) => {
@@ -200,7 +218,7 @@ impl Run {
             let one = &mut self.shared[index];
             // A wall clock that went back makes `left` too long, never too short.
             one.ends_at = Some(one.ends_at.map_or(end, |before| before.max(end)));
-            self.guards.push((index, guard));
+            self.guards.push((index, guard, OpSet::ALL));
         }
     }
 
@@ -209,13 +227,48 @@ impl Run {
             return;
         }
         let at = which % self.guards.len();
-        let (index, guard) = &mut self.guards[at];
+        let (index, guard, left) = &mut self.guards[at];
         let op = Op::ALL[usize::from(with) % Op::ALL.len()];
         let granted = guard.ops().contains(op);
         if guard.permit(op, self.now, || ()).is_ok() {
             let one = &self.shared[*index];
             assert!(granted && !one.dead, "permitted after it was taken back");
+            assert!(left.contains(op), "permitted after it was narrowed");
             assert!(one.ends_at.is_some_and(|end| self.now.monotonic < end), "permitted after its end");
+        }
+    }
+
+    fn renew(&mut self, index: usize, with: u8) {
+        let Some(one) = self.shared.get(index) else { return };
+        let Ok(ops) = OpSet::from_bits(u64::from(with)) else { return };
+        let renewal = Renewal {
+            credential: one.pairing.credential,
+            ticket: one.pairing.ticket,
+            session: session(SESSIONS[one.session]),
+            ops,
+            valid_for: 60 + 60 * u64::from(with),
+        };
+        let mut rng = CounterRng::new(self.seed);
+        let mut time = self.now.timestamp();
+        for _ in 0..2 {
+            let Ok(message) = issuer().renew(renewal.clone(), time, &mut rng) else { return };
+            match self.gate.renew(&device(), &message, self.now, &mut rng) {
+                Ok(_) => {
+                    let one = &mut self.shared[index];
+                    assert!(!one.dead && one.holder.is_some(), "renewed after it was taken back");
+                    one.renewed = true;
+                    for (of, guard, left) in &mut self.guards {
+                        if *of == index {
+                            *left = left.intersection(ops);
+                            assert!(guard.ops().is_subset_of(*left), "not narrowed at once");
+                        }
+                    }
+                    return;
+                }
+                Err(Denial::ClockSkew { agent_time }) => time = agent_time,
+                Err(Denial::Ledger(_) | Denial::Internal) => panic!("the ledger"),
+                Err(_) => return,
+            }
         }
     }
 
@@ -268,7 +321,7 @@ impl Run {
 
     /// What holds after every call.
     fn check(&mut self) {
-        for (index, guard) in &mut self.guards {
+        for (index, guard, _) in &mut self.guards {
             if self.shared[*index].dead {
                 assert!(guard.check(self.now).is_err(), "a stream runs on after it was taken back");
             }
