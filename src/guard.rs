@@ -5,8 +5,9 @@
 //! is still in use.** A renewal that narrows keeps the same contract for what it takes away.
 //!
 //! A permit is a closure that runs between two stores to the guard's own flag. A revoker first marks
-//! the credential, then waits until the flag of every guard of it is down. Both sides write before
-//! they read, in one total order, so either the permit sees the mark or the revoker sees the flag.
+//! the credential, then waits until the flag of every guard of it is down. Both sides write, pass a
+//! sequentially consistent fence, and read: either the permit sees the mark or the revoker sees the
+//! flag. `guard/models.rs` has every interleaving of it checked.
 
 use core::cell::Cell;
 use core::fmt;
@@ -23,7 +24,9 @@ use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
 use crate::op::{Action, Op, OpSet};
-use crate::sync::{AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, spin_loop, yield_now};
+use crate::sync::{
+    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
+};
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
@@ -127,7 +130,7 @@ impl Live {
     /// Marks the credential. No permit is granted from here on.
     pub(crate) fn cut(&self, why: Cut) {
         // The first reason stays.
-        let _ = self.cut.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.cut.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
@@ -154,7 +157,7 @@ impl Live {
             let mut terms = lock(&slot.terms);
             *terms = terms.meet(to);
             drop(terms);
-            slot.changes.fetch_add(1, Ordering::SeqCst);
+            slot.changes.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -197,15 +200,17 @@ impl Live {
     }
 
     fn denial(&self) -> Option<Denial> {
-        Cut::denial(self.cut.load(Ordering::SeqCst))
+        Cut::denial(self.cut.load(Ordering::Acquire))
     }
 }
 
 /// A permit encrypts one frame: microseconds, unless its thread is descheduled.
 fn wait_for_permits(slots: &[Arc<Slot>]) {
+    // The mark must be visible before a flag is read.
+    fence(Ordering::SeqCst);
     for slot in slots {
         let mut spins = 0_u32;
-        while slot.in_use.load(Ordering::SeqCst) {
+        while slot.in_use.load(Ordering::Acquire) {
             spins = spins.saturating_add(1);
             if spins < 100 { spin_loop() } else { yield_now() }
         }
@@ -305,7 +310,7 @@ impl Guard {
         if let Some(denial) = self.live.denial() {
             return Err(denial);
         }
-        if self.slot.changes.load(Ordering::SeqCst) != self.changes {
+        if self.slot.changes.load(Ordering::Acquire) != self.changes {
             drop(in_use);
             return self.permit_narrowed(op, now, use_it);
         }
@@ -359,7 +364,7 @@ impl Guard {
         if let Some(denial) = self.live.denial() {
             return Err(denial);
         }
-        if self.slot.changes.load(Ordering::SeqCst) != self.changes {
+        if self.slot.changes.load(Ordering::Acquire) != self.changes {
             self.narrow();
         }
         if self.connection.ended.load(Ordering::Relaxed)
@@ -379,7 +384,7 @@ impl Guard {
     #[cold]
     fn narrow(&mut self) {
         // The count first: a change in between is seen at the next look.
-        self.changes = self.slot.changes.load(Ordering::SeqCst);
+        self.changes = self.slot.changes.load(Ordering::Acquire);
         self.terms = *lock(&self.slot.terms);
         self.expires_at = self.terms.expires_at.to_date();
         self.allowed = self.reviewed.intersection(self.terms.ops);
@@ -494,8 +499,9 @@ struct InUse<'a> {
 
 impl<'a> InUse<'a> {
     fn enter(flag: &'a AtomicBool) -> Self {
-        // A swap, not a store: the flag must be visible before the mark is read.
-        flag.swap(true, Ordering::SeqCst);
+        flag.store(true, Ordering::Relaxed);
+        // The flag must be visible before the mark is read; the other fence is in `wait_for_permits`.
+        fence(Ordering::SeqCst);
         Self { flag, nested: IN_PERMIT.with(|within| within.replace(true)) }
     }
 }
@@ -531,3 +537,6 @@ impl fmt::Debug for CutSignal {
         f.debug_struct("CutSignal").finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, sessioncap_loom))]
+mod models;

@@ -1,0 +1,248 @@
+//! The guard's contract under every interleaving of two or three threads: *after a revoking call
+//! returns, no further permit is granted, and none granted earlier is still in use.*
+//!
+//! ```console
+//! RUSTFLAGS="--cfg sessioncap_loom" cargo test --release --lib --target-dir target/loom models
+//! ```
+
+use std::sync::atomic::{AtomicUsize, Ordering as Plain};
+use std::task::Wake;
+
+use loom::sync::atomic::AtomicBool as Watched;
+use loom::thread;
+
+use super::*;
+
+fn now() -> Now {
+    Now::new(OffsetDateTime::UNIX_EPOCH + Duration::hours(1), Duration::ZERO)
+}
+
+fn both() -> OpSet {
+    [Op::SendInput, Op::StreamOutput].into_iter().collect()
+}
+
+fn terms(ops: OpSet) -> Terms {
+    Terms { ops, expires_at: Timestamp::MAX, ends_at: Duration::MAX }
+}
+
+/// Key and names, made once: they cost more than a model's steps.
+fn guard(live: &Arc<Live>) -> Guard {
+    use std::sync::OnceLock;
+    static HOLDER: OnceLock<HolderPublicKey> = OnceLock::new();
+    let holder = *HOLDER.get_or_init(|| crate::key::HolderSecretKey::from_bytes([2; 32]).public());
+    let grant = Grant {
+        credential: CredentialId::from_bytes([1; 16]),
+        session: SessionId::new("s").unwrap(),
+        holder,
+        terms: terms(both()),
+        judged_at: Duration::ZERO,
+        review: None,
+    };
+    Guard::new(grant, Arc::clone(live))
+}
+
+/// What a revoker and the permits see of each other. Relaxed, so that only the guard's own ordering
+/// makes it right.
+#[derive(Default)]
+struct Witness {
+    revoked: Watched,
+    inside: Watched,
+}
+
+impl Witness {
+    /// Inside a permit's closure.
+    fn use_it(&self) {
+        self.inside.store(true, Ordering::Relaxed);
+        assert!(!self.revoked.load(Ordering::Relaxed), "a permit in use after the revocation returned");
+        self.inside.store(false, Ordering::Relaxed);
+    }
+
+    /// The revoking call has returned.
+    fn returned(&self) {
+        assert!(!self.inside.load(Ordering::Relaxed), "a permit in use when the revocation returns");
+        self.revoked.store(true, Ordering::Relaxed);
+    }
+}
+
+fn revoke(live: &Live, why: Cut, witness: &Witness) {
+    live.cut(why);
+    live.drain();
+    witness.returned();
+}
+
+#[test]
+fn a_permit_and_a_revocation() {
+    for why in [Cut::Revoked, Cut::Contested, Cut::SessionGone, Cut::Expired] {
+        loom::model(move || {
+            let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+            let mut guard = guard(&live);
+            let seen = Arc::clone(&witness);
+            let streaming = thread::spawn(move || {
+                for _ in 0..2 {
+                    if guard.permit(Op::SendInput, now(), || seen.use_it()).is_err() {
+                        assert!(guard.permit(Op::SendInput, now(), || ()).is_err(), "denied is denied");
+                    }
+                }
+                guard
+            });
+            revoke(&live, why, &witness);
+            let mut guard = streaming.join().unwrap();
+            assert_eq!(guard.permit(Op::SendInput, now(), || ()), Err(Cut::denial(why as u8).unwrap()));
+        });
+    }
+}
+
+#[test]
+fn permits_of_two_tasks_and_a_revocation() {
+    bounded(3, || {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let guard = guard(&live);
+        let tasks: Vec<_> = [guard.fork(), guard]
+            .into_iter()
+            .map(|mut guard| {
+                let (live, watched) = (Arc::clone(&live), Arc::clone(&witness));
+                thread::spawn(move || {
+                    let _ = guard.permit(Op::SendInput, now(), || {
+                        assert!(!watched.revoked.load(Ordering::SeqCst));
+                    });
+                    drop(live);
+                })
+            })
+            .collect();
+        live.cut(Cut::Revoked);
+        live.drain();
+        witness.revoked.store(true, Ordering::SeqCst);
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+    });
+}
+
+#[test]
+fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
+    loom::model(|| {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let guard = guard(&live);
+        let seen = Arc::clone(&witness);
+        let forking = thread::spawn(move || {
+            let mut fork = guard.fork();
+            let _ = fork.permit(Op::SendInput, now(), || seen.use_it());
+        });
+        revoke(&live, Cut::Revoked, &witness);
+        forking.join().unwrap();
+    });
+}
+
+/// Two that spin at once would never end in a model; one that has marked and not waited yet is the
+/// case that counts.
+#[test]
+fn a_revoker_that_comes_second_waits_as_well() {
+    loom::model(|| {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let mut guard = guard(&live);
+        let seen = Arc::clone(&witness);
+        let streaming = thread::spawn(move || {
+            let _ = guard.permit(Op::SendInput, now(), || seen.use_it());
+        });
+        let first = {
+            let live = Arc::clone(&live);
+            thread::spawn(move || live.cut(Cut::Expired))
+        };
+        revoke(&live, Cut::Revoked, &witness);
+        streaming.join().unwrap();
+        first.join().unwrap();
+    });
+}
+
+#[test]
+fn a_permit_and_a_narrowing() {
+    loom::model(|| {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let mut guard = guard(&live);
+        let seen = Arc::clone(&witness);
+        let streaming = thread::spawn(move || {
+            let _ = guard.permit(Op::SendInput, now(), || seen.use_it());
+            assert_eq!(guard.permit(Op::StreamOutput, now(), || ()), Ok(()), "what stays is never refused");
+            guard
+        });
+        live.narrow(terms(OpSet::only(Op::StreamOutput)));
+        live.drain_narrowed();
+        witness.returned();
+        let mut guard = streaming.join().unwrap();
+        let gone = Err(Denial::OperationNotGranted { op: Op::SendInput });
+        assert_eq!(guard.permit(Op::SendInput, now(), || ()), gone);
+    });
+}
+
+#[test]
+fn a_fork_made_during_a_narrowing_is_narrow() {
+    loom::model(|| {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let guard = guard(&live);
+        let seen = Arc::clone(&witness);
+        let forking = thread::spawn(move || {
+            let mut fork = guard.fork();
+            let _ = fork.permit(Op::SendInput, now(), || seen.use_it());
+            fork
+        });
+        live.narrow(terms(OpSet::only(Op::StreamOutput)));
+        live.drain_narrowed();
+        witness.returned();
+        let mut fork = forking.join().unwrap();
+        assert!(fork.permit(Op::SendInput, now(), || ()).is_err());
+        assert!(fork.permit(Op::StreamOutput, now(), || ()).is_ok());
+    });
+}
+
+#[test]
+fn a_narrowing_and_a_revocation_of_the_same_stream() {
+    bounded(3, || {
+        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let mut guard = guard(&live);
+        let seen = Arc::clone(&witness);
+        let streaming = thread::spawn(move || {
+            let _ = guard.permit(Op::SendInput, now(), || seen.use_it());
+        });
+        let narrowing = {
+            let live = Arc::clone(&live);
+            thread::spawn(move || live.narrow(terms(OpSet::only(Op::StreamOutput))))
+        };
+        revoke(&live, Cut::Revoked, &witness);
+        streaming.join().unwrap();
+        narrowing.join().unwrap();
+    });
+}
+
+struct CountedWaker(AtomicUsize);
+
+impl Wake for CountedWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Plain::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_waits_sees_the_cut_or_is_woken() {
+    loom::model(|| {
+        let live = Live::new();
+        let mut signal = guard(&live).cut();
+        let woken = Arc::new(CountedWaker(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let waiting = thread::spawn(move || {
+            let polled = Pin::new(&mut signal).poll(&mut Context::from_waker(&waker));
+            (polled.is_ready(), signal)
+        });
+        live.cut(Cut::Revoked);
+        live.drain();
+        let (ready, mut signal) = waiting.join().unwrap();
+        assert!(ready || woken.0.load(Plain::SeqCst) > 0, "a lost wake-up");
+        let waker = Waker::from(woken);
+        let again = Pin::new(&mut signal).poll(&mut Context::from_waker(&waker));
+        assert_eq!(again, Poll::Ready(Denial::CredentialRevoked));
+    });
+}
+
+/// Every interleaving with at most so many preemptions, for models of three threads.
+fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
