@@ -167,6 +167,7 @@ impl Connection<'_> {
             }),
             "attest" => return Err(error("attest_failed", "this agent does not run in an enclave")),
             "deploy" => return Err(error("method_rejected", "this agent deploys nothing")),
+            "agent.reset_clock" => pair::reset_clock(self.agent, &self.device).await?,
             method if method.starts_with("pair.") => {
                 pair::answer(self.agent, &self.device, &self.handshake_hash, request).await?
             }

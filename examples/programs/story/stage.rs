@@ -51,11 +51,12 @@ impl Stage {
         let running = agent::start(agent::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             state: directory.join("agent"),
+            in_memory: true,
             urls: Vec::new(),
             rules: None,
             offset: UtcOffset::UTC,
             enroll: vec![device.public()],
-            audit: None,
+            audit: Some(directory.join("audit.jsonl")),
             clock: Clock::new(move || {
                 clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
             }),
