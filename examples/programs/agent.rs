@@ -349,6 +349,11 @@ impl Agent {
                 transport::send_last(socket, [replied.message], CloseCode::Normal).await;
                 None
             }
+            // Nobody can be told apart, so whoever is no device may try again.
+            None if *self.ledger_down.borrow() => {
+                transport::send_last(socket, [], CloseCode::Again).await;
+                None
+            }
             // A stranger, a message for another agent, a wrong ticket, an unknown credential: from
             // outside they are one.
             None => turn_away(socket).await,

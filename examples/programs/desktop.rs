@@ -65,7 +65,8 @@ pub struct Log {
     pub restarted: bool,
     /// Whether records are missing after the last.
     pub missing: bool,
-    next: Option<u64>,
+    /// Where the next answer goes on; none after the last.
+    pub next: Option<u64>,
 }
 
 /// One audit record, and what stands before it.

@@ -41,7 +41,7 @@ pub fn lines(log: &Log, all: bool, width: Option<usize>) -> Vec<String> {
 /// The records as they are in the file, one on each line.
 pub fn json_lines(log: &Log, all: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut marks = |restarted, missing, lines: &mut Vec<String>| {
+    let marks = |restarted, missing, lines: &mut Vec<String>| {
         if restarted {
             lines.push(json!({ "event": "agent_started_again" }).to_string());
         }
@@ -76,7 +76,7 @@ impl Names {
         let label = text(record, "label");
         let known = self.0.get(&credential).or_else(|| self.0.get(&ticket)).cloned();
         let name = match (text(record, "event").as_str(), known) {
-            ("ticket_offered", _) => format!("`{label}`"),
+            ("ticket_offered", _) if !label.is_empty() => format!("`{label}`"),
             // The desktop's name, then the phone's own.
             ("ticket_redeemed", Some(known)) if !known.contains(", ") => format!("{known}, `{label}`"),
             ("ticket_redeemed", None) => format!("`{label}`"),
