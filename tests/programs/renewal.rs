@@ -81,7 +81,7 @@ async fn what_a_renewal_adds_comes_with_the_next_attach_and_is_stored_before_it_
 
     let (code, status, told) = world.companion_done("phone.json", &["status"]).await;
     assert!(
-        code == 0 && status.contains("resize") && status.contains("for 23 h 59 min more"),
+        code == 0 && status.contains("resize the terminal") && status.contains("resize at the agent, for 2"),
         "{status}{told}"
     );
     eventually("the renewal is used", || async { world.grant(&pairing.ticket).await["renewal"].is_null() })

@@ -78,8 +78,8 @@ impl Names {
         let name = match (text(record, "event").as_str(), known) {
             ("ticket_offered", _) if !label.is_empty() => format!("`{label}`"),
             // The desktop's name, then the phone's own.
-            ("ticket_redeemed", Some(known)) if !known.contains(", ") => format!("{known}, `{label}`"),
-            ("ticket_redeemed", None) => format!("`{label}`"),
+            ("ticket_redeemed", Some(known)) if known.starts_with('`') => format!("{known}, `{label}`"),
+            ("ticket_redeemed", _) => format!("`{label}`"),
             (_, Some(known)) => known,
             (_, None) => [credential.as_str(), &ticket, &text(record, "issuer")]
                 .into_iter()
