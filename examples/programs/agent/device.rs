@@ -187,7 +187,9 @@ impl Connection<'_> {
 
     /// Raw bytes in both directions, until a side ends.
     async fn bridge(&mut self, session: &str, attachment: Attachment) -> Outcome<()> {
-        let Attachment { replay, mut output } = attachment;
+        let Attachment { replay, output } = attachment;
+        // No phone's network hurries the output past a desktop.
+        let mut output = output.lead();
         for chunk in replay.chunks(transport::CHUNK) {
             self.send_raw(chunk).await?;
         }
