@@ -11,10 +11,16 @@
 #[path = "../examples/programs/mod.rs"]
 mod programs;
 
+#[path = "programs/history.rs"]
+mod history;
 #[path = "programs/hostile.rs"]
 mod hostile;
 #[path = "programs/hub.rs"]
 mod hub;
+#[path = "programs/operator.rs"]
+mod operator;
+#[path = "programs/renewal.rs"]
+mod renewal;
 #[path = "programs/screen.rs"]
 mod screen;
 #[path = "programs/takeback.rs"]
@@ -93,9 +99,14 @@ async fn a_companion_follows_and_types_and_outlives_the_desktop() {
     assert_eq!(grants[0]["connections"], 1);
 
     // Secrets stay in files that only their owner can read, and out of every log.
-    for file in
-        ["agent/noise.key", "agent/devices.json", "desktop/device.key", "desktop/issuer.key", "phone.json"]
-    {
+    for file in [
+        "agent/noise.key",
+        "agent/devices.json",
+        "agent/audit.jsonl",
+        "desktop/device.key",
+        "desktop/issuer.key",
+        "phone.json",
+    ] {
         let mode = std::fs::metadata(world.file(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
@@ -200,7 +211,10 @@ async fn nothing_but_the_session_is_reached_over_the_wire() {
         (json!({ "method": "pair.register_issuer", "registration": "" }), "enroll"),
         (json!({ "method": "pair.offer", "offer": "" }), "enroll"),
         (json!({ "method": "pair.confirm", "ticket": "", "holder": "" }), "enroll"),
+        (json!({ "method": "pair.renew", "renewal": "" }), "enroll"),
         (json!({ "method": "pair.list" }), "enroll"),
+        (json!({ "method": "pair.log", "id": session }), "discover_fleet"),
+        (json!({ "method": "agent.reset_clock" }), "administer"),
         (json!({ "method": "pair.revoke", "session": other }), "enroll"),
         (json!({ "method": "fs/read_text_file", "path": "/etc/passwd" }), "access_files"),
         (json!({ "method": "anything else" }), "administer"),

@@ -5,9 +5,11 @@ pub mod cli;
 mod command;
 mod device;
 mod devices;
+mod journal;
 mod pair;
 mod phone;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,13 +20,12 @@ use sessioncap::ledger::{Ledger, MemoryLedger};
 use sessioncap::noise::{Channel, Received, Replying, Responder};
 use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
-    Now, PendingGuard, Policy, SessionId,
+    ListingState, Now, PendingGuard, Policy, SessionId,
 };
 use time::UtcOffset;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -34,6 +35,7 @@ use super::problem::{Outcome, Problem, While};
 use super::pty::Hub;
 use super::transport::{self, STRANGER, Socket};
 use devices::Devices;
+use journal::Journal;
 pub use phone::RAW;
 
 /// Connections at a time, devices and phones together.
@@ -49,6 +51,8 @@ const DEVICES_LOOK: Duration = Duration::from_secs(1);
 /// What viewers get to read a session's last output before its credentials end. Nobody attaches
 /// within it: the session is off the list already.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// What the last audit records get to be written when the agent stops.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// Takes lines for the agent's log. No line holds a secret.
 pub type Log = Arc<dyn Fn(String) + Send + Sync>;
@@ -57,8 +61,10 @@ pub type Log = Arc<dyn Fn(String) + Send + Sync>;
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where `noise.key` and `devices.json` live.
+    /// Where `noise.key`, `devices.json` and the ledger live.
     pub state: PathBuf,
+    /// Whether the ledger is not kept: every pairing ends with the process.
+    pub in_memory: bool,
     /// Its own addresses, as phones may reach it; without any, the one it listens on.
     pub urls: Vec<AgentUrl>,
     /// The operator's own Datalog rules.
@@ -67,7 +73,7 @@ pub struct Config {
     pub offset: UtcOffset,
     /// Devices to add to the list.
     pub enroll: Vec<DevicePublicKey>,
-    /// Where audit records go, one JSON object a line.
+    /// Where audit records go, one JSON object a line; without one, nowhere.
     pub audit: Option<PathBuf>,
     /// Its clock.
     pub clock: Clock,
@@ -81,8 +87,11 @@ struct Agent {
     gate: Gate,
     hub: Hub,
     devices: Arc<Devices>,
+    journal: Option<Journal>,
     clock: Clock,
     log: Log,
+    /// Whether the ledger has failed. It stays so until the agent is started again.
+    ledger_down: watch::Sender<bool>,
     started: Instant,
     strangers: Semaphore,
     judged: Semaphore,
@@ -96,6 +105,7 @@ pub struct Running {
     pub key: AgentPublicKey,
     hub: Hub,
     tasks: JoinSet<()>,
+    journal: Option<JoinHandle<()>>,
     reload: mpsc::Sender<()>,
 }
 
@@ -106,15 +116,34 @@ impl Running {
         let _ = self.reload.try_send(());
     }
 
-    /// Ends every connection and kills every program.
+    /// Ends every connection, kills every program, and writes the last audit records.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.hub.shutdown().await;
+        if let Some(journal) = self.journal {
+            // A disk that hangs must not keep the agent.
+            let _ = timeout(LAST_RECORDS, journal).await;
+        }
     }
 }
 
 /// Starts an agent on the current runtime.
 pub async fn start(config: Config) -> Outcome<Running> {
+    files::make_private_directory(&config.state)?;
+    if config.in_memory {
+        return start_over(config, MemoryLedger::new()).await;
+    }
+    let ledger = open_ledger(&config.state.join("ledger.redb"))?;
+    start_over(config, ledger).await
+}
+
+/// The one place that opens the ledger's file.
+fn open_ledger(_path: &Path) -> Outcome<impl Ledger + 'static> {
+    Ok(MemoryLedger::new())
+}
+
+/// As [`start`], over a ledger of the caller's.
+pub async fn start_over(config: Config, ledger: impl Ledger + 'static) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
     let key = noise_key(&config.state)?;
     let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
@@ -130,23 +159,29 @@ pub async fn start(config: Config) -> Outcome<Running> {
     let (tell_end, ends) = mpsc::unbounded_channel();
     let hub = Hub::new(move |id: &str| drop(tell_end.send(id.to_owned())));
     let mut gate = GateConfig::new(key.public(), urls)?.with_policy(policy);
-    if let Some(path) = config.audit {
-        let (sink, records) = mpsc::unbounded_channel();
-        gate = gate.with_audit(move |record| drop(sink.send(record)));
-        tasks.spawn(write_audit(path, records, Arc::clone(&config.log)));
-    }
+    let (journal, writing) = match config.audit {
+        Some(path) => {
+            let (journal, writing) = Journal::open(path, Arc::clone(&config.log))?;
+            gate = gate.with_audit(journal.sink());
+            (Some(journal), Some(writing))
+        }
+        None => (None, None),
+    };
     let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
     let agent = Arc::new(Agent {
         key,
-        gate: Gate::open(gate, open_ledger(), context, config.clock.now()).during("the ledger")?,
+        gate: Gate::open(gate, ledger, context, config.clock.now()).during("the ledger")?,
         hub: hub.clone(),
         devices,
+        journal,
         clock: config.clock,
         log: config.log,
+        ledger_down: watch::channel(false).0,
         started: Instant::now(),
         strangers: Semaphore::new(MAX_STRANGERS),
         judged: Semaphore::new(MAX_JUDGED),
     });
+    agent.catch_up().await?;
 
     let (reload, reloads) = mpsc::channel(1);
     let key = agent.key.public();
@@ -154,13 +189,7 @@ pub async fn start(config: Config) -> Outcome<Running> {
     tasks.spawn(Arc::clone(&agent).end_sessions(ends));
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
     tasks.spawn(agent.listen(listener, default_path));
-    Ok(Running { url, key, hub, tasks, reload })
-}
-
-/// The one place that chooses where records live. In memory, every pairing ends with the process, as
-/// the sessions do.
-fn open_ledger() -> impl Ledger + 'static {
-    MemoryLedger::new()
+    Ok(Running { url, key, hub, tasks, journal: writing, reload })
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
@@ -214,8 +243,45 @@ impl Agent {
         question: impl FnOnce(&Gate, Now) -> T + Send + 'static,
     ) -> Outcome<T> {
         let agent = Arc::clone(self);
-        let answer = spawn_blocking(move || question(&agent.gate, agent.now()));
+        let answer = spawn_blocking(move || {
+            let answer = question(&agent.gate, agent.now());
+            agent.look_at_ledger();
+            answer
+        });
         answer.await.map_err(|_| Problem::said("the agent could not decide; see its log"))
+    }
+
+    /// Once the ledger has failed, a phone could not be taken back for good. So no phone stays, and none
+    /// comes, until the agent is started again; devices and sessions go on.
+    fn look_at_ledger(&self) {
+        let failed = self.gate.is_poisoned()
+            && self.ledger_down.send_if_modified(|down| !std::mem::replace(down, true));
+        if failed {
+            self.log(
+                "the ledger failed: all phones are cut off, and refused until the agent is started again. \
+                 see that its disk has room and can be written, then restart. what was revoked since may \
+                 have to be revoked again",
+            );
+        }
+    }
+
+    /// Takes back what an earlier process has left: what removed devices shared, and every session,
+    /// since none has survived it.
+    async fn catch_up(self: &Arc<Self>) -> Outcome<()> {
+        let (enrolled, hub) = (self.devices.enrolled(), self.hub.clone());
+        let caught_up = self.ask(move |gate, now| {
+            gate.sync_devices(&enrolled, now)?;
+            let live = gate.list(None, now)?.into_iter().filter(|listing| {
+                matches!(
+                    listing.state,
+                    ListingState::Open | ListingState::Pending { .. } | ListingState::Active
+                )
+            });
+            let sessions: HashSet<_> = live.map(|listing| listing.session).collect();
+            let mut gone = sessions.iter().filter(|session| hub.info(session.as_str()).is_none());
+            gone.try_for_each(|session| gate.end_session(session, now))
+        });
+        caught_up.await?.during("the sessions of an earlier start could not be ended")
     }
 
     async fn listen(self: Arc<Self>, listener: TcpListener, path: String) {
@@ -283,6 +349,11 @@ impl Agent {
                 transport::send_last(socket, [replied.message], CloseCode::Normal).await;
                 None
             }
+            // Nobody can be told apart, so whoever is no device may try again.
+            None if *self.ledger_down.borrow() => {
+                transport::send_last(socket, [], CloseCode::Again).await;
+                None
+            }
             // A stranger, a message for another agent, a wrong ticket, an unknown credential: from
             // outside they are one.
             None => turn_away(socket).await,
@@ -292,7 +363,9 @@ impl Agent {
     /// What message 1 amounts to; `None` means nothing at all.
     fn decide(&self, message: &[u8]) -> Option<Decided> {
         let Received { peer, payload, next } = Responder::read(&self.key, message, &mut OsRng).ok()?;
-        match self.gate.admit(peer.as_bytes(), &payload, self.now(), &mut OsRng) {
+        let admission = self.gate.admit(peer.as_bytes(), &payload, self.now(), &mut OsRng);
+        self.look_at_ledger();
+        match admission {
             Admission::Device => {
                 let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
                 self.devices.contains(&device).then_some(Decided::Device { device, next })
@@ -380,23 +453,4 @@ enum Decided {
 async fn turn_away(socket: Socket) -> Option<Peer> {
     transport::send_last(socket, [], STRANGER).await;
     None
-}
-
-async fn write_audit(path: PathBuf, mut records: mpsc::UnboundedReceiver<sessioncap::AuditRecord>, log: Log) {
-    let opened = tokio::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).await;
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) => return log(format!("no audit: {} cannot be opened: {error}", path.display())),
-    };
-    while let Some(record) = records.recv().await {
-        let Ok(mut line) = serde_json::to_vec(&record) else { continue };
-        line.push(b'\n');
-        let written = match file.write_all(&line).await {
-            Ok(()) => file.flush().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            log(format!("an audit record could not be written to {}: {error}", path.display()));
-        }
-    }
 }

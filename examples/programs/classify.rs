@@ -14,20 +14,23 @@ pub fn classify(request: &Request) -> Action {
         // Answered with the phone's own session only.
         "shell.list_sessions" => Action::Session(Op::ReadMetadata),
 
-        "shell.list_recipes" | "list" | "logs" | "health" | "attest" => {
+        "shell.list_recipes" | "list" | "logs" | "health" | "attest" | "pair.log" => {
             Action::Privileged(Privilege::DiscoverFleet)
         }
         "shell.create_session" => Action::Privileged(Privilege::CreateSession),
         // `attach` runs a command of the caller's, despite its name.
         "exec" | "attach" => Action::Privileged(Privilege::ExecuteOutsideSession),
-        "pair.register_issuer" | "pair.offer" | "pair.confirm" | "pair.list" | "pair.revoke" => {
-            Action::Privileged(Privilege::Enroll)
-        }
+        "pair.register_issuer"
+        | "pair.offer"
+        | "pair.confirm"
+        | "pair.renew"
+        | "pair.list"
+        | "pair.revoke" => Action::Privileged(Privilege::Enroll),
         "session/set_mode" | "session/set_config_option" | "session/set_title" => {
             Action::Privileged(Privilege::Configure)
         }
         "fs/read_text_file" | "fs/write_text_file" => Action::Privileged(Privilege::AccessFiles),
-        // `shell.close_session` and `deploy` among them.
+        // `shell.close_session`, `deploy` and `agent.reset_clock` among them.
         _ => Action::Privileged(Privilege::Administer),
     }
 }

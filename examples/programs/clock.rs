@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use sessioncap::Now;
 use time::{Duration, OffsetDateTime};
@@ -21,13 +22,20 @@ impl Clock {
         Self::new(read_system)
     }
 
-    /// The machine's clocks, ahead by the whole seconds that `file` holds when they are read. For
-    /// trying out by hand what the passing of hours does.
-    pub fn ahead_by_file(file: PathBuf) -> Self {
+    /// The machine's clocks, the wall clock ahead by the whole seconds that `file` holds when they are
+    /// read. A smaller number than before sets only the wall clock back, as a person could: the other
+    /// never goes back. For trying out by hand what the passing of hours does.
+    pub fn moved_by_file(file: PathBuf) -> Self {
+        let furthest = AtomicI32::new(0);
         Self::new(move || {
             let seconds = std::fs::read_to_string(&file).ok();
-            let seconds: u32 = seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-            read_system().plus(Duration::seconds(seconds.into()))
+            let seconds: i32 = seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            let furthest = furthest.fetch_max(seconds, Ordering::Relaxed).max(seconds);
+            let now = read_system();
+            Now::new(
+                now.wall.saturating_add(Duration::seconds(seconds.into())),
+                now.monotonic.saturating_add(Duration::seconds(furthest.into())),
+            )
         })
     }
 

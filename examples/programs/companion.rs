@@ -81,7 +81,8 @@ pub async fn join(
     }
 }
 
-/// Comes back with a stored credential. No operations named means all that it has.
+/// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
+/// to store.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
     let asking = sessioncap::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
@@ -89,6 +90,19 @@ pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
     let answer = transport::receive_soon(&mut socket).await?;
     let attached = asking.next.finish(&answer)?;
     Ok(Live::new(socket, attached))
+}
+
+/// Comes back with the credential in `file`. A renewed one takes its place there before the first frame
+/// leaves: from that frame on the agent may retire the old one.
+pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
+    // Read each time: another program may have stored a renewed one.
+    let mut pairing = Pairing::open(file)?;
+    let mut live = attach(&pairing, ops).await?;
+    if let Some(renewed) = live.renewed.take() {
+        pairing.credential = Some(renewed);
+        pairing.save(file)?;
+    }
+    Ok(live)
 }
 
 /// An admitted connection. The agent waits a few seconds for its first frame.

@@ -2,17 +2,21 @@
 
 mod attach;
 pub mod cli;
+pub mod log;
 pub mod pair_mobile;
 pub mod profile;
 
 use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sessioncap::limits::{DEFAULT_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
 use sessioncap::noise::{HandshakeHash, Initiator};
 use sessioncap::{
     AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, Issuer, IssuerSecretKey, Now, OfferReceipt,
-    Pairing, PairingTerms, SessionId, TicketId, Timestamp,
+    OpSet, Pairing, PairingTerms, Renewal, RenewalReceipt, SessionId, TicketId, Timestamp,
 };
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -49,6 +53,36 @@ pub struct Shared {
     pub receipt: OfferReceipt,
 }
 
+/// What `pair.log` says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// The records.
+    pub entries: Vec<Logged>,
+    /// Whether there are earlier ones.
+    pub earlier: bool,
+    /// What has happened since the last record.
+    pub restarted: bool,
+    /// Whether records are missing after the last.
+    pub missing: bool,
+    /// Where the next answer goes on; none after the last.
+    pub next: Option<u64>,
+}
+
+/// One audit record, and what stands before it.
+#[derive(Debug, Deserialize)]
+pub struct Logged {
+    /// The record, as it is in the file.
+    pub record: Value,
+    /// Whether the agent was started again before it.
+    pub restarted: bool,
+    /// Whether records are missing before it.
+    pub missing: bool,
+}
+
+/// Records that are fetched at most. The agent has its own bound, and may go on writing meanwhile.
+const LONGEST_LOG: usize = 1_000;
+
 /// One entry of `pair.list`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Entry {
@@ -66,12 +100,43 @@ pub struct Entry {
     pub phone_label: Option<String>,
     /// What it allows.
     pub ops: Vec<String>,
+    /// When it was offered, or redeemed.
+    pub created_at: String,
+    /// When the phone was last there.
+    pub last_seen: Option<String>,
     /// When the ticket, or the credential, ends.
     pub expires_at: String,
     /// How many connections there are now.
     pub connections: u32,
+    /// A renewed credential that the phone has not used yet.
+    pub renewal: Option<Waiting>,
     /// What has become of it.
     pub state: State,
+}
+
+/// Terms that hold once the phone uses its renewed credential.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Waiting {
+    /// What it will allow.
+    pub ops: Vec<String>,
+    /// When it will end.
+    pub expires_at: String,
+    /// Whether it is on its way to the phone, or there.
+    pub delivered: bool,
+}
+
+impl Entry {
+    /// What the phone may do and until when, by the latest terms.
+    fn latest(&self) -> Outcome<(OpSet, Timestamp)> {
+        let (ops, end) = match &self.renewal {
+            Some(renewal) => (&renewal.ops, &renewal.expires_at),
+            None => (&self.ops, &self.expires_at),
+        };
+        let end =
+            OffsetDateTime::parse(end, &Rfc3339).ok().and_then(|end| end.unix_timestamp().try_into().ok());
+        let end = end.ok_or_else(|| Problem::said("the agent's list names an end that cannot be read"))?;
+        Ok((ops.join(",").parse()?, Timestamp::from_seconds(end)?))
+    }
 }
 
 /// What has become of a ticket or credential.
@@ -163,9 +228,71 @@ impl<'a> Desktop<'a> {
         let pairing = issuer.pair(session.clone(), terms, now, &mut OsRng)?;
         let offer = URL_SAFE_NO_PAD.encode(&pairing.offer);
         let answer = self.call(&json!({ "method": "pair.offer", "offer": offer })).await?;
-        let receipt = answer.get("receipt").and_then(Value::as_str).unwrap_or_default();
-        let receipt = URL_SAFE_NO_PAD.decode(receipt).during("the agent's receipt cannot be read")?;
-        Ok(Shared { pairing, receipt: OfferReceipt::from_bytes(&receipt)? })
+        let receipt = OfferReceipt::from_bytes(&read_receipt(&answer)?)?;
+        Ok(Shared { pairing, receipt })
+    }
+
+    /// New terms for a credential that a phone holds. What is not named stays; with nothing named, the
+    /// phone gets another twelve hours.
+    pub async fn renew(
+        &mut self,
+        entry: &Entry,
+        ops: Option<OpSet>,
+        valid_for: Option<u64>,
+    ) -> Outcome<RenewalReceipt> {
+        let (latest, end) = entry.latest()?;
+        let lifetime = |now: Timestamp| match (valid_for, ops) {
+            (Some(seconds), _) => seconds,
+            (None, Some(_)) => end.since(now).max(MIN_CREDENTIAL_LIFETIME),
+            (None, None) => DEFAULT_CREDENTIAL_LIFETIME,
+        };
+        let terms = |now| -> Outcome<(Renewal, Timestamp)> {
+            let renewal = Renewal {
+                credential: entry.credential.parse()?,
+                ticket: entry.ticket.parse()?,
+                session: entry.session.parse()?,
+                ops: ops.unwrap_or(latest),
+                valid_for: lifetime(now),
+            };
+            Ok((renewal, now))
+        };
+        match self.lodge_renewal(terms(Clock::system().now().timestamp())?).await {
+            Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
+                self.lodge_renewal(terms(Timestamp::from_seconds(seconds)?)?).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn lodge_renewal(&mut self, (renewal, now): (Renewal, Timestamp)) -> Outcome<RenewalReceipt> {
+        let Identity { url, agent, issuer, .. } = self.identity;
+        let issuer = Issuer::new(issuer.clone(), *agent, url.clone());
+        let renewal = URL_SAFE_NO_PAD.encode(issuer.renew(renewal, now, &mut OsRng)?);
+        let answer = self.call(&json!({ "method": "pair.renew", "renewal": renewal })).await?;
+        Ok(RenewalReceipt::from_bytes(&read_receipt(&answer)?)?)
+    }
+
+    /// The audit records of a session, or all, oldest first.
+    pub async fn log(&mut self, session: Option<&SessionId>) -> Outcome<Log> {
+        let mut log = Log::default();
+        let mut after = Value::Null;
+        loop {
+            let page = self.call(&json!({ "method": "pair.log", "id": session, "after": after })).await?;
+            let mut page: Log = serde_json::from_value(page).during("the agent's log cannot be read")?;
+            log.entries.append(&mut page.entries);
+            log.earlier |= page.earlier;
+            (log.restarted, log.missing) = (page.restarted, page.missing);
+            match page.next {
+                Some(next) if log.entries.len() < LONGEST_LOG => after = next.into(),
+                _ => return Ok(log),
+            }
+        }
+    }
+
+    /// Sets the agent's time to its wall clock's. Everything that was shared is gone afterwards.
+    pub async fn reset_clock(&mut self) -> Outcome<String> {
+        let answer = self.call(&json!({ "method": "agent.reset_clock" })).await?;
+        Ok(answer.get("agent_time").and_then(Value::as_str).unwrap_or("set").to_owned())
     }
 
     /// What was shared of a session, or of all.
@@ -213,4 +340,9 @@ impl<'a> Desktop<'a> {
     pub async fn disconnect(self) {
         self.stream.end().await;
     }
+}
+
+fn read_receipt(answer: &Value) -> Outcome<Vec<u8>> {
+    let receipt = answer.get("receipt").and_then(Value::as_str).unwrap_or_default();
+    URL_SAFE_NO_PAD.decode(receipt).during("the agent's receipt cannot be read")
 }

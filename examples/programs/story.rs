@@ -11,7 +11,7 @@ use sessioncap::{Confirmation, Error, Label, Link, LinkHost, Op, OpSet, PairingT
 
 use super::companion::state::Pairing;
 use super::companion::{self, Joined, Live};
-use super::desktop::{Desktop, State, pair_mobile};
+use super::desktop::{Desktop, State, log, pair_mobile};
 use super::problem::{Outcome, Problem};
 use super::terminal::print_raw;
 use stage::{Stage, check, see, see_end};
@@ -43,10 +43,12 @@ async fn tell(stage: &Stage) -> Outcome<()> {
     it_can_do_nothing_else(stage, &mut phone).await?;
     the_desktop_leaves(stage, desktop, &mut phone).await?;
     a_widget_gets_less(stage, &pairing).await?;
+    the_desktop_renews(stage, &session, &mut phone).await?;
     an_answer_gets_lost(stage, &link, &pairing).await?;
     two_phones_show_one_code(stage, &link, phone).await?;
     the_desktop_takes_it_back(stage, &session).await?;
     a_code_runs_out(stage, &session).await?;
+    what_has_happened(stage, &session).await?;
     stage.step("Done.");
     Ok(())
 }
@@ -151,6 +153,34 @@ async fn a_widget_gets_less(stage: &Stage, pairing: &Pairing) -> Outcome<()> {
     widget.type_in(b"from the widget\r").await?;
     stage.say(&stage::next_refusal(&mut widget, "operation_not_granted").await?);
     widget.leave().await;
+    Ok(())
+}
+
+async fn the_desktop_renews(stage: &Stage, session: &SessionId, phone: &mut Live) -> Outcome<()> {
+    stage.step("`session renew --ops stream_output`: from now on the phone may only look.");
+    let mut desktop = Desktop::connect(&stage.identity).await?;
+    let entries = desktop.entries(Some(session)).await?;
+    let entry = entries.first().ok_or_else(|| Problem::said("the phone is not on the list"))?;
+    let receipt = desktop.renew(entry, Some(OpSet::only(Op::StreamOutput)), None).await?;
+    check(!receipt.waiting, "all of it holds at once")?;
+    phone.type_in(b"one more thing\r").await?;
+    stage.say(&stage::next_refusal(phone, "operation_not_granted").await?);
+    let mut terminal = desktop.attach(session).await?;
+    terminal.send(b"for whoever looks\r").await?;
+    stage.show(&see(phone, "you said: for whoever looks").await?);
+    stage.say("No new scan, and the phone's stream has not been interrupted.");
+    terminal.end().await;
+    Ok(())
+}
+
+async fn what_has_happened(stage: &Stage, session: &SessionId) -> Outcome<()> {
+    stage.step("`session log`: what has happened, the last of it.");
+    let mut desktop = Desktop::connect(&stage.identity).await?;
+    let log = desktop.log(Some(session)).await?;
+    desktop.disconnect().await;
+    let lines = log::lines(&log, false, Some(stage::WIDTH - 4));
+    check(lines.iter().any(|line| line.contains("revoked: by its owner")), "the revocation is in the log")?;
+    stage.list(lines.get(lines.len().saturating_sub(6)..).unwrap_or_default());
     Ok(())
 }
 

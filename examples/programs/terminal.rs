@@ -1,6 +1,6 @@
 //! What the programs share of the terminal they run in.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Read, Write};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
@@ -61,10 +61,27 @@ pub fn show_duration(seconds: u64) -> String {
     }
 }
 
+/// As many characters as fit, the last of them an ellipsis if there were more.
+pub fn cut_to(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width.saturating_sub(1)).chain(['\u{2026}']).collect(),
+        false => text.to_owned(),
+    }
+}
+
 /// Columns of the terminal behind standard output, if it is one.
 pub fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
+/// Whether the next line of standard input says yes.
+pub async fn says_yes() -> bool {
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    matches!(line.await, Ok(Ok(line)) if matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
 /// Standard input, chunk by chunk, from a thread of its own: a read cannot be called off.

@@ -1,6 +1,5 @@
 //! What was handed out comes back: revoked, contested, run out, or gone with its session or device.
 
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,10 +8,10 @@ use sessioncap::Status;
 
 use super::phone;
 use super::wire::{Stream, Told, attach, connect_device, redeem};
-use super::world::{ECHO, World, eventually, new_directory, within};
+use super::world::{ECHO, World, eventually, set_clock_ahead, within, world_with_clock};
 
 /// Attached, and past its first output.
-async fn follow(mut stream: Stream) -> Stream {
+pub async fn follow(mut stream: Stream) -> Stream {
     let answer = stream.call(json!({ "method": "shell.attach_session", "tail": true })).await;
     assert_eq!(answer["ok"], true, "{answer}");
     stream.until("ready").await;
@@ -20,7 +19,7 @@ async fn follow(mut stream: Stream) -> Stream {
 }
 
 /// Types into a session through its device, and waits for what it does.
-async fn go_on(world: &World, session: &str, line: &str) {
+pub async fn go_on(world: &World, session: &str, line: &str) {
     let mut device = connect_device(world, &world.device_key()).await.unwrap();
     device.call(json!({ "method": "shell.attach_session", "id": session })).await;
     device.send(format!("{line}\r").as_bytes()).await;
@@ -86,20 +85,6 @@ async fn a_code_that_two_phones_show_is_worth_nothing_to_either() {
     let back = attach(&world, &phone(1), &first.credential).await.err();
     assert_eq!(back, Some(Told::Status(Status::Revoked)));
     eventually("the contest in the audit", || async { world.audit().contains("ticket_contested") }).await;
-}
-
-/// An agent whose clock is ahead by what the file says.
-async fn world_with_clock() -> (World, std::path::PathBuf) {
-    let directory = new_directory();
-    let ahead = directory.join("ahead");
-    let world = World::start_with(directory, &["--clock-offset-file", ahead.to_str().unwrap()]).await;
-    (world, ahead)
-}
-
-fn set_clock_ahead(file: &Path, seconds: u32) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, seconds.to_string()).unwrap();
-    std::fs::rename(new, file).unwrap();
 }
 
 #[tokio::test]
@@ -202,4 +187,108 @@ async fn a_phone_that_does_not_read_delays_neither_the_desktop_nor_its_revocatio
     world.dd_ok(&["session", "revoke", &pairing.ticket]).await;
     assert!(start.elapsed() < Duration::from_secs(5), "the stalled phone delayed its revocation");
     assert!(stalled.next().now_or_never().is_some(), "it was stalled by its own choice");
+}
+
+/// Twenty megabytes once it is told to, and then a line for each that is typed.
+const FLOOD: &str = "stty -opost -echo; echo ready; read -r go; head -c 20000000 /dev/zero | tr '\\0' x; \
+    echo; echo done; while read -r line; do echo \"got:$line\"; done";
+
+/// Has the session flood its one viewer, which does not read, and comes back as the desktop.
+async fn flood(world: &World, session: &str) -> Stream {
+    let mut device = connect_device(world, &world.device_key()).await.unwrap();
+    device.call(json!({ "method": "shell.attach_session", "id": session })).await;
+    device.send(b"go\r").await;
+    drop(device);
+    // The output waits for a viewer that reads, then goes on without it.
+    let looking = tokio::sync::Mutex::new(connect_device(world, &world.device_key()).await.unwrap());
+    eventually("the end of the flood", || async {
+        let logs = looking.lock().await.call(json!({ "method": "logs", "id": session })).await;
+        logs["log"].as_str().unwrap().ends_with("done\n")
+    })
+    .await;
+    let mut device = looking.into_inner();
+    device.call(json!({ "method": "shell.attach_session", "id": session })).await;
+    device
+}
+
+/// What the agent logs once it has let go of a phone that was in the middle of a frame.
+fn let_go(credential: &str, why: &str) -> String {
+    format!("with credential {credential}: {why}, while it did not read")
+}
+
+#[tokio::test]
+async fn a_phone_that_has_stopped_reading_is_cut_off_whatever_the_reason() {
+    for how in ["revoked", "contested", "expired", "shortened", "closed", "removed"] {
+        let (world, ahead) = world_with_clock().await;
+        let session = world.session(FLOOD).await;
+        let pairing = world.pair(&session, &["--expires", if how == "expired" { "5m" } else { "12h" }]).await;
+        let stalled = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
+        let credential = world.grant(&pairing.ticket).await["credential"].as_str().unwrap().to_owned();
+        let mut device = flood(&world, session.as_str()).await;
+        let why = match how {
+            "revoked" => {
+                world.dd_ok(&["session", "revoke", &credential]).await;
+                "the credential was revoked"
+            }
+            "contested" => {
+                assert!(redeem(&world, &pairing.link, &phone(2)).await.is_err());
+                "two phones redeemed the same ticket; both are cut off"
+            }
+            "expired" => {
+                set_clock_ahead(&ahead, 301);
+                "the credential has expired"
+            }
+            "shortened" => {
+                let renew = ["session", "renew", session.as_str(), &credential, "--valid-for", "5m"];
+                world.dd_ok(&renew).await;
+                set_clock_ahead(&ahead, 301);
+                "the credential has expired"
+            }
+            "closed" => {
+                world.dd_ok(&["session", "close", session.as_str()]).await;
+                "the session has ended"
+            }
+            _ => {
+                world.dd_ok(&["session", "revoke", "--device"]).await;
+                "the credential was revoked"
+            }
+        };
+        world.agent.stderr.until(&let_go(&credential, why)).await;
+        if how != "closed" {
+            device.send(b"and on\r").await;
+            device.until_raw("got:and on").await;
+        }
+        drop(stalled);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_phone_notices_that_its_time_was_shortened() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &[]).await;
+    let mut stream = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
+    world.dd_ok(&["session", "renew", session.as_str(), &pairing.ticket, "--valid-for", "1m"]).await;
+    set_clock_ahead(&ahead, 61);
+    // Nothing is typed or printed.
+    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_expired"));
+}
+
+#[tokio::test]
+async fn idle_phones_are_told_one_by_one_and_the_others_go_on() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let mut staying = {
+        let pairing = world.pair(&session, &[]).await;
+        follow(redeem(&world, &pairing.link, &phone(9)).await.unwrap().stream).await
+    };
+    for how in ["ticket", "credential"] {
+        let pairing = world.pair(&session, &[]).await;
+        let mut stream = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
+        let id = world.grant(&pairing.ticket).await[how].as_str().unwrap().to_owned();
+        world.dd_ok(&["session", "revoke", &id]).await;
+        assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"), "{how}");
+        staying.type_in(&format!("after {how}\r")).await;
+        staying.until(&format!("got:after {how}")).await;
+    }
 }

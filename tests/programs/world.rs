@@ -165,7 +165,6 @@ impl World {
 
         let mut command = Command::new(program("agent"));
         command.arg("--state").arg(directory.join("agent")).args(["--enroll", device.trim()]);
-        command.arg("--audit").arg(directory.join("audit.jsonl"));
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -179,6 +178,24 @@ impl World {
         let world = Self { directory, agent, url, key };
         world.point_desktop_at(&world.url.to_string()).await;
         world
+    }
+
+    /// Ends the agent and starts it again at the same address. `meanwhile` finds it down.
+    pub async fn restart(&mut self, meanwhile: impl FnOnce(&Self)) {
+        self.agent.signal(Signal::TERM);
+        self.agent.exit_code().await;
+        meanwhile(self);
+        let mut command = Command::new(program("agent"));
+        command.arg("--state").arg(self.file("agent"));
+        command.arg("--listen").arg(format!("{}:{}", self.url.host(), self.url.port()));
+        self.agent = Running::start(command);
+        self.agent.stdout.until("listening").await;
+    }
+
+    /// What `session grants --json` says of one ticket.
+    pub async fn grant(&self, ticket: &str) -> Value {
+        let mut grants = self.grants().await.into_iter();
+        grants.find(|grant| grant["ticket"] == ticket).expect("the ticket is listed")
     }
 
     /// Which address the desktop uses and puts in links.
@@ -251,8 +268,22 @@ impl World {
     }
 
     pub fn audit(&self) -> String {
-        std::fs::read_to_string(self.file("audit.jsonl")).unwrap_or_default()
+        std::fs::read_to_string(self.file("agent/audit.jsonl")).unwrap_or_default()
     }
+}
+
+/// An agent whose clock is ahead by what the file says.
+pub async fn world_with_clock() -> (World, PathBuf) {
+    let directory = new_directory();
+    let ahead = directory.join("ahead");
+    let world = World::start_with(directory, &["--clock-offset-file", ahead.to_str().unwrap()]).await;
+    (world, ahead)
+}
+
+pub fn set_clock_ahead(file: &Path, seconds: i32) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, seconds.to_string()).unwrap();
+    std::fs::rename(new, file).unwrap();
 }
 
 impl Drop for World {

@@ -20,15 +20,21 @@ use crate::programs::terminal::{note, print_raw};
 ///
 /// Prints one line of JSON with its address and key once it listens; everything else goes to standard
 /// error. SIGHUP has the list of devices read again, SIGTERM and Ctrl-C end it.
+///
+/// Should the ledger fail, every phone is cut off and refused until the agent is started again;
+/// devices and sessions go on.
 #[derive(Parser)]
 #[command(name = "agent")]
 pub struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9480", value_name = "HOST:PORT")]
     listen: SocketAddr,
-    /// The directory of `noise.key` and `devices.json`.
+    /// The directory of `noise.key`, `devices.json` and what was shared.
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
+    /// Keep no record of what was shared: every pairing ends with the process.
+    #[arg(long)]
+    in_memory: bool,
     /// An address under which phones reach the agent; may be repeated.
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<AgentUrl>,
@@ -41,11 +47,14 @@ pub struct Arguments {
     /// A device's public key to enrol, or a file with one on each line; may be repeated.
     #[arg(long, value_name = "HEX|FILE")]
     enroll: Vec<String>,
-    /// Where to append audit records, one JSON object a line.
+    /// Where to append audit records, one JSON object a line; `none` for nowhere. Without it,
+    /// `audit.jsonl` in the state directory. Records in flight when the agent is killed are lost. The
+    /// file only grows: move it away while the agent is stopped.
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// A file with the number of seconds that the agent's clock is ahead, read at each use. For
-    /// trying out by hand what the passing of time does.
+    /// A file with the number of seconds that the agent's wall clock is ahead (negative: behind), read
+    /// at each use. For trying out by hand what the passing of time does, and what a clock that is set
+    /// back does not.
     #[arg(long, value_name = "FILE")]
     clock_offset_file: Option<PathBuf>,
 }
@@ -60,15 +69,21 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         None => None,
     };
     let keys: Outcome<Vec<_>> = arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
+    let audit = match arguments.audit {
+        Some(file) if file.as_os_str() == "none" => None,
+        Some(file) => Some(file),
+        None => Some(arguments.state.join("audit.jsonl")),
+    };
     let running = start(Config {
         listen: arguments.listen,
         state: arguments.state,
+        in_memory: arguments.in_memory,
         urls: arguments.urls,
         rules,
         offset: arguments.utc_offset,
         enroll: keys?.concat(),
-        audit: arguments.audit,
-        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::ahead_by_file),
+        audit,
+        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file),
         log: Arc::new(|line| note(&format!("agent: {line}"))),
     })
     .await?;

@@ -167,6 +167,7 @@ impl Connection<'_> {
             }),
             "attest" => return Err(error("attest_failed", "this agent does not run in an enclave")),
             "deploy" => return Err(error("method_rejected", "this agent deploys nothing")),
+            "agent.reset_clock" => pair::reset_clock(self.agent, &self.device).await?,
             method if method.starts_with("pair.") => {
                 pair::answer(self.agent, &self.device, &self.handshake_hash, request).await?
             }
@@ -186,7 +187,9 @@ impl Connection<'_> {
 
     /// Raw bytes in both directions, until a side ends.
     async fn bridge(&mut self, session: &str, attachment: Attachment) -> Outcome<()> {
-        let Attachment { replay, mut output } = attachment;
+        let Attachment { replay, output } = attachment;
+        // No phone's network hurries the output past a desktop.
+        let mut output = output.lead();
         for chunk in replay.chunks(transport::CHUNK) {
             self.send_raw(chunk).await?;
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::rngs::OsRng;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -34,7 +35,13 @@ pub(super) async fn answer(
             let Confirm { ticket: Text(ticket), holder: Text(holder) } = parameters(request)?;
             ask(agent, move |gate, now| gate.confirm(&device, &ticket, &holder, now)).await
         }
+        "pair.renew" => {
+            let Renew { renewal: Blob(bytes) } = parameters(request)?;
+            let receipt = ask(agent, move |gate, now| gate.renew(&device, &bytes, now, &mut OsRng)).await?;
+            return Ok(json!({ "ok": true, "receipt": URL_SAFE_NO_PAD.encode(receipt.to_bytes()) }));
+        }
         "pair.list" => return list(agent, parameters(request)?).await,
+        "pair.log" => return log(agent, parameters(request)?).await,
         "pair.revoke" => {
             let what: Revoke = parameters(request)?;
             ask(agent, move |gate, now| revoke(gate, what, now)).await
@@ -74,6 +81,21 @@ async fn list(agent: &Arc<Agent>, List { id }: List) -> Result<Value, Value> {
     Ok(json!({ "ok": true, "entries": entries, "complete": complete }))
 }
 
+async fn log(agent: &Arc<Agent>, Log { id, after }: Log) -> Result<Value, Value> {
+    let Some(journal) = &agent.journal else {
+        return Err(error("no_audit", "this agent was started without an audit file"));
+    };
+    journal.read(id, after).await.map_err(|problem| error("upstream_failed", problem))
+}
+
+/// Everything that was shared goes, so this is for a person who knows what the clock was.
+pub(super) async fn reset_clock(agent: &Arc<Agent>, device: &DevicePublicKey) -> Result<Value, Value> {
+    ask(agent, |gate, now| gate.reset_clock(now)).await?;
+    let now = agent.now().timestamp();
+    agent.log(format!("device {device} has reset the clock to {now}; everything that was shared is gone"));
+    Ok(json!({ "ok": true, "agent_time": now }))
+}
+
 fn revoke(gate: &Gate, what: Revoke, now: Now) -> Result<(), Denial> {
     match what {
         Revoke::Ticket { ticket: Text(ticket) } => gate.revoke_ticket(&ticket, now),
@@ -98,6 +120,19 @@ struct Registration {
 #[serde(deny_unknown_fields)]
 struct Offer {
     offer: Blob,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Renew {
+    renewal: Blob,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    id: Option<SessionId>,
+    after: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -15,6 +15,7 @@
 //! Every frame with something of the session in it is encrypted, and every typed byte handed to the
 //! program, inside `Guard::permit`. What is sent outside a permit says only what was refused.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use futures_util::SinkExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::noise::Channel;
-use sessioncap::{Action, Denial, Error, Guard, Op, PendingGuard, SessionId};
+use sessioncap::{Action, Denial, Error, Guard, LedgerFailure, Op, PendingGuard, SessionId};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -41,6 +43,9 @@ pub const RAW: u8 = 0;
 /// although no timer has run out.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What a phone is told when the ledger has failed.
+const LEDGER_DOWN: Denial = Denial::Ledger(LedgerFailure::Poisoned);
+
 struct Connection<'a> {
     agent: &'a Arc<Agent>,
     socket: Socket,
@@ -51,6 +56,8 @@ struct Connection<'a> {
     output: Option<Output>,
     /// Input that the program has no room for yet. Nothing more is read from the phone until then.
     waiting: Option<Vec<u8>>,
+    /// Turns true when the ledger fails.
+    ledger_down: watch::Receiver<bool>,
 }
 
 /// How a connection ends.
@@ -63,6 +70,21 @@ enum End {
     Over { code: &'static str, detail: String },
     /// The phone is gone, does not read, or breaks the protocol. There is nobody to tell.
     Gone,
+    /// Over in the middle of a frame that the phone does not take: no later one would decrypt, so
+    /// nothing can follow. The phone learns why when it comes back.
+    Mute(Denial),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("it has left"),
+            Self::SessionEnded => f.write_str("the session has ended"),
+            Self::Over { detail, .. } => f.write_str(detail),
+            Self::Gone => f.write_str("its connection broke off, or it does not read"),
+            Self::Mute(denial) => write!(f, "{denial}, while it did not read"),
+        }
+    }
 }
 
 impl From<Denial> for End {
@@ -99,9 +121,20 @@ pub(super) async fn serve(
                 "a phone is attached to session {session} with credential {}",
                 guard.credential()
             ));
-            let mut connection =
-                Connection { agent, socket, channel, guard, session, output: None, waiting: None };
+            let ledger_down = agent.ledger_down.subscribe();
+            let mut connection = Connection {
+                agent,
+                socket,
+                channel,
+                guard,
+                session,
+                output: None,
+                waiting: None,
+                ledger_down,
+            };
             let end = connection.run(first).await;
+            let (session, credential) = (&connection.session, connection.guard.credential());
+            agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
             (socket, channel) = (connection.socket, connection.channel);
             end
         }
@@ -119,7 +152,7 @@ async fn farewell(socket: Socket, mut channel: Channel, end: End) {
             "notice": "ended", "code": "session_gone", "detail": "the session has ended",
         })),
         End::Over { code, detail } => Some(json!({ "notice": "ended", "code": code, "detail": detail })),
-        End::Gone => return,
+        End::Gone | End::Mute(_) => return,
     };
     let notice = notice.map(|notice| notice.to_string().into_bytes());
     let frames = notice.iter().map(Vec::as_slice).chain([b"".as_slice()]);
@@ -132,6 +165,7 @@ async fn farewell(socket: Socket, mut channel: Channel, end: End) {
 /// What a connection waits for.
 enum Event {
     Cut(Denial),
+    LedgerDown,
     Look,
     Frame(Result<Vec<u8>, Problem>),
     Room,
@@ -151,6 +185,7 @@ impl Connection<'_> {
         loop {
             match self.next_event().await {
                 Event::Cut(denial) => return Err(denial.into()),
+                Event::LedgerDown => return Err(LEDGER_DOWN.into()),
                 Event::Look => self.guard.check(self.agent.now())?,
                 Event::Frame(Ok(frame)) => {
                     let plaintext = self.channel.open(&frame)?;
@@ -184,6 +219,7 @@ impl Connection<'_> {
             // A cut goes before everything, and a flood of output hides no Ctrl-C.
             biased;
             denial = self.guard.cut() => Event::Cut(denial),
+            _ = self.ledger_down.wait_for(|down| *down) => Event::LedgerDown,
             () = tokio::time::sleep(time_left.min(LOOK)) => Event::Look,
             frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
             () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
@@ -287,15 +323,19 @@ impl Connection<'_> {
     /// Sends one encrypted frame. No permit is held meanwhile, so a phone that does not read delays
     /// neither a revocation nor another viewer.
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            // Encrypted and not, or half-way, out: no later frame would decrypt, so nothing can follow.
-            // The phone learns why when it comes back.
-            _ = self.guard.cut() => Err(End::Gone),
-            sent = timeout(PATIENCE, self.socket.send(Message::binary(frame))) => match sent {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(End::Gone),
-            },
+        let sending = timeout(PATIENCE, self.socket.send(Message::binary(frame)));
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                biased;
+                denial = self.guard.cut() => return Err(End::Mute(denial)),
+                _ = self.ledger_down.wait_for(|down| *down) => return Err(End::Mute(LEDGER_DOWN)),
+                sent = &mut sending => match sent {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(_)) | Err(_) => return Err(End::Gone),
+                },
+                () = tokio::time::sleep(LOOK) => self.guard.check(self.agent.now()).map_err(End::Mute)?,
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The phone's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -8,7 +8,7 @@ use rand::rngs::OsRng;
 use sessioncap::{Credential, Label, Link, Op, OpSet};
 
 use super::state::Pairing;
-use super::{FromAgent, attach, follow, join};
+use super::{FromAgent, come_back, follow, join};
 use crate::programs::clock::Clock;
 use crate::programs::problem::{Outcome, Problem};
 use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
@@ -87,8 +87,8 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
             live.leave().await;
         }
         Command::Attach => return follow::run(&file, None).await,
-        Command::Send { text } => send(&Pairing::open(&file)?, &text).await?,
-        Command::Status { offline } => status(&Pairing::open(&file)?, offline).await?,
+        Command::Send { text } => send(&file, &text).await?,
+        Command::Status { offline } => status(&file, offline).await?,
         Command::Narrow { ops, expires, out } => {
             let pairing = Pairing::open(&file)?;
             let narrower = narrow(&pairing, ops, expires)?;
@@ -101,8 +101,8 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
 
 /// Types one line, and waits until the agent has taken it: it answers in order, so its end comes after
 /// any refusal.
-async fn send(pairing: &Pairing, text: &str) -> Outcome<()> {
-    let mut live = attach(pairing, OpSet::only(Op::SendInput)).await?;
+async fn send(file: &Path, text: &str) -> Outcome<()> {
+    let mut live = come_back(file, OpSet::only(Op::SendInput)).await?;
     live.type_in(format!("{text}\r").as_bytes()).await?;
     live.finish().await?;
     loop {
@@ -115,10 +115,14 @@ async fn send(pairing: &Pairing, text: &str) -> Outcome<()> {
     }
 }
 
-async fn status(pairing: &Pairing, offline: bool) -> Outcome<()> {
-    print_raw(format!("{}\n", Credential::parse(pairing.credential()?)?).as_bytes())?;
-    if !offline {
-        let live = attach(pairing, OpSet::EMPTY).await?;
+async fn status(file: &Path, offline: bool) -> Outcome<()> {
+    let live = match offline {
+        true => None,
+        false => Some(come_back(file, OpSet::EMPTY).await),
+    };
+    // After the agent was asked: it may have given a renewed one.
+    print_raw(format!("{}\n", Credential::parse(Pairing::open(file)?.credential()?)?).as_bytes())?;
+    if let Some(live) = live.transpose()? {
         let left = show_duration(live.seconds_left);
         print_raw(format!("  now       {} at the agent, for {left} more\n", live.ops).as_bytes())?;
         live.leave().await;

@@ -7,8 +7,7 @@ use std::time::Duration;
 use sessioncap::{Error, OpSet, Status};
 use tokio::sync::mpsc;
 
-use super::state::Pairing;
-use super::{FromAgent, Live, attach, is_final};
+use super::{FromAgent, Live, come_back, is_final};
 use crate::programs::problem::{Outcome, Problem};
 use crate::programs::terminal::{note, print_raw, read_stdin};
 
@@ -37,21 +36,16 @@ impl Typed {
 }
 
 pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode> {
-    let mut pairing = Pairing::open(file)?;
     let mut typed = Typed(Some(read_stdin()));
     let mut wait = SHORTEST_WAIT;
     loop {
         let attached = match live.take() {
             Some(live) => Ok(live),
-            None => attach(&pairing, OpSet::EMPTY).await,
+            None => come_back(file, OpSet::EMPTY).await,
         };
         let outcome = match attached {
             Ok(mut live) => {
                 wait = SHORTEST_WAIT;
-                if let Some(renewed) = live.renewed.take() {
-                    pairing.credential = Some(renewed);
-                    pairing.save(file)?;
-                }
                 follow(&mut live, &mut typed).await
             }
             Err(problem) => Err(problem),

@@ -9,9 +9,9 @@ use sessioncap::{AgentPublicKey, AgentUrl, Confirmation, Label, LinkHost, OpSet,
 
 use super::pair_mobile::{self, Show};
 use super::profile::{Profile, default_directory};
-use super::{Desktop, Entry, Identity, State, attach};
+use super::{Desktop, Entry, Identity, State, Waiting, attach, log};
 use crate::programs::problem::{Outcome, Problem};
-use crate::programs::terminal::{harmless, parse_duration, print_raw};
+use crate::programs::terminal::{harmless, parse_duration, print_raw, says_yes, width};
 
 /// A desktop client: starts sessions at an agent, and shares one of them with a phone.
 #[derive(Parser)]
@@ -41,6 +41,20 @@ enum Command {
     /// Work with sessions.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Operate the agent.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// Set the agent's time to its machine's clock. Its time never goes back by itself; this is for a
+    /// clock that once stood in the future. Every ticket, phone and issuer registration goes.
+    ResetClock {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -79,6 +93,22 @@ enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give a phone that is paired other terms, without another scan. What they take away is gone at
+    /// once; what they add comes with its next attach.
+    Renew(Renew),
+    /// Show what has happened to what was shared, oldest first, the last 1,000 records. Those that were
+    /// in flight when the agent was killed may be missing.
+    Log {
+        /// Of this session.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<SessionId>,
+        /// Of all sessions, and of the agent itself.
+        #[arg(long)]
+        all: bool,
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Take back what was shared. Whoever uses it is cut off at once.
     Revoke(Revoke),
 }
@@ -108,6 +138,20 @@ struct PairMobile {
     /// The host that carries the link, instead of the agent's own.
     #[arg(long, value_name = "HOST")]
     link_host: Option<String>,
+}
+
+#[derive(Args)]
+struct Renew {
+    /// The session.
+    session: SessionId,
+    /// The credential, or its ticket: the id, or the beginning of it.
+    credential: String,
+    /// What the phone may do from now on, instead of what it may.
+    #[arg(long)]
+    ops: Option<OpSet>,
+    /// How long from now. Without it the end stays; with neither --ops nor this, 12h.
+    #[arg(long, value_parser = parse_duration)]
+    valid_for: Option<u64>,
 }
 
 #[derive(Args)]
@@ -143,6 +187,9 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
             let key = profile.make()?;
             print_raw(format!("{}\n", key.public()).as_bytes())?;
             return Ok(ExitCode::SUCCESS);
+        }
+        Command::Agent(AgentCommand::ResetClock { yes }) => {
+            return reset_clock(&profile.open()?, yes).await;
         }
         Command::Session(command) => command,
     };
@@ -200,6 +247,15 @@ async fn run_request(desktop: &mut Desktop<'_>, identity: &Identity, command: Se
             let entries = desktop.entries(id.as_ref()).await?;
             entries.iter().try_for_each(show_entry)
         }
+        SessionCommand::Renew(renewal) => renew(desktop, renewal).await,
+        SessionCommand::Log { id, all, json } => {
+            let log = desktop.log(id.as_ref()).await?;
+            let lines = match json {
+                true => log::json_lines(&log, all),
+                false => log::lines(&log, all, width()),
+            };
+            lines.iter().try_for_each(|line| print_raw(format!("{line}\n").as_bytes()))
+        }
         SessionCommand::Revoke(what) => {
             let (key, value) = what.resolve(desktop, identity).await?;
             desktop.revoke(key, &value).await?;
@@ -223,21 +279,65 @@ impl Revoke {
             Self { id, .. } => {
                 let begin =
                     id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
-                let entries = desktop.entries(None).await?;
-                let mut hits = entries
-                    .into_iter()
-                    .filter(|entry| entry.ticket.starts_with(&begin) || entry.credential.starts_with(&begin));
-                match (hits.next(), hits.next()) {
-                    // Revoking the ticket of a redeemed one revokes its credential.
-                    (Some(entry), None) => Ok(("ticket", entry.ticket)),
-                    (Some(_), Some(_)) => Err(Problem::said("more than one begins so; write more of the id")),
-                    (None, _) => {
-                        Err(Problem::said("there is no such ticket or credential; see `session grants`"))
-                    }
-                }
+                // Revoking the ticket of a redeemed one revokes its credential.
+                Ok(("ticket", find(desktop.entries(None).await?, &begin)?.ticket))
             }
         }
     }
+}
+
+/// The one whose ticket or credential begins so.
+fn find(entries: Vec<Entry>, begin: &str) -> Outcome<Entry> {
+    let begins = |entry: &Entry| entry.ticket.starts_with(begin) || entry.credential.starts_with(begin);
+    let mut hits = entries.into_iter().filter(begins);
+    match (hits.next(), hits.next()) {
+        (Some(entry), None) => Ok(entry),
+        (Some(_), Some(_)) => Err(Problem::said("more than one begins so; write more of the id")),
+        (None, _) => Err(Problem::said("there is no such ticket or credential; see `session grants`")),
+    }
+}
+
+async fn renew(desktop: &mut Desktop<'_>, renewal: Renew) -> Outcome<()> {
+    let Renew { session, credential, ops, valid_for } = renewal;
+    let entry = find(desktop.entries(Some(&session)).await?, &credential)?;
+    if entry.holder.is_none() {
+        return Err(Problem::said("no phone has it yet; revoke the code and pair with other terms"));
+    }
+    desktop.renew(&entry, ops, valid_for).await?;
+    let entry = find(desktop.entries(Some(&session)).await?, &entry.credential)?;
+    let phone = harmless(entry.phone_label.as_deref().unwrap_or_default());
+    let holds = format!("`{phone}` may now {}, until {}\n", entry.ops.join(", "), entry.expires_at);
+    print_raw(holds.as_bytes())?;
+    match &entry.renewal {
+        Some(waiting) => print_raw(format!("{}\n", describe(waiting)).as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn describe(waiting: &Waiting) -> String {
+    let place = if waiting.delivered {
+        "is on its way, or with the phone unused"
+    } else {
+        "waits for the phone to come back"
+    };
+    format!("a renewal {place}: may {}, until {}", waiting.ops.join(", "), waiting.expires_at)
+}
+
+async fn reset_clock(identity: &Identity, yes: bool) -> Outcome<ExitCode> {
+    if !yes {
+        let question = "every ticket and every phone of every session is gone after this, and desktops\n\
+                        register anew when they next pair. reset the agent's clock? [y/N]\n";
+        print_raw(question.as_bytes())?;
+        if !says_yes().await {
+            print_raw(b"nothing has changed\n")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    let mut desktop = Desktop::connect(identity).await?;
+    let time = desktop.reset_clock().await?;
+    desktop.disconnect().await;
+    print_raw(format!("it is {time} at the agent; pair every phone again\n").as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list_sessions(sessions: &Value) -> Outcome<()> {
@@ -258,13 +358,17 @@ fn show_entry(entry: &Entry) -> Outcome<()> {
         State::Unknown => "unknown to this client".to_owned(),
     };
     let phone = entry.phone_label.as_deref().map(harmless).unwrap_or_default();
-    let text = format!(
-        "{}  {state}\n  session {}  label `{}`  phone `{phone}`\n  may {}  until {}\n",
+    let mut text = format!(
+        "{}  {state}\n  session {}  label `{}`  phone `{phone}`\n  may {}\n",
         entry.credential,
         harmless(&entry.session),
         harmless(&entry.label),
         entry.ops.join(", "),
-        entry.expires_at,
     );
+    let seen = entry.last_seen.as_deref().unwrap_or("never");
+    text += &format!("  created {}  last seen {seen}  until {}\n", entry.created_at, entry.expires_at);
+    if let Some(waiting) = &entry.renewal {
+        text += &format!("  {}\n", describe(waiting));
+    }
     print_raw(text.as_bytes())
 }

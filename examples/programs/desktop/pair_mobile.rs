@@ -1,6 +1,5 @@
 //! `session pair-mobile`: shows a link and its QR code, and waits for the phone.
 
-use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Desktop, Entry, Shared, State};
 use crate::programs::problem::{Outcome, Problem, While};
-use crate::programs::terminal::{harmless, print_raw, width};
+use crate::programs::terminal::{harmless, print_raw, says_yes, width};
 
 /// How often the agent is asked what has become of the ticket.
 const POLL: Duration = Duration::from_millis(500);
@@ -125,7 +124,7 @@ async fn wait(
             State::Pending { code } => {
                 let question = format!("the phone `{phone}` shows: {code}\ndoes it? [y/N]");
                 show.event(&question, json!({ "event": "pending", "code": code, "phone": phone }))?;
-                if !yes().await {
+                if !says_yes().await {
                     desktop.revoke("ticket", &entry.ticket).await?;
                     return Err(Problem::said("not confirmed: the code is worth nothing any more"));
                 }
@@ -148,13 +147,4 @@ async fn wait(
             State::Unknown => return Err(Problem::said("the agent is newer than this client; update it")),
         }
     }
-}
-
-/// Whether the next line of standard input says yes.
-async fn yes() -> bool {
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    matches!(line.await, Ok(Ok(line)) if matches!(line.trim(), "y" | "Y" | "yes"))
 }

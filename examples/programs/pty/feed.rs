@@ -1,7 +1,7 @@
 //! What a session puts out, and its readers.
 //!
 //! Readers come for it, so one that is slow or gone costs the others nothing. A flood runs at the pace
-//! of the fastest reader, as long as that one reads at all.
+//! of the fastest reader, as long as that one reads at all; where some lead, of the fastest of them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -47,9 +47,28 @@ pub struct Output {
     feed: Arc<Feed>,
     /// How much of the stream this reader has had.
     position: u64,
+    rank: Rank,
+}
+
+/// Whose pace counts.
+#[derive(Clone, Copy)]
+enum Rank {
+    Follows,
+    Leads,
 }
 
 impl Output {
+    /// Makes this a reader whose pace counts before that of those who only follow: a network that
+    /// takes a flood for one of them must not leave it behind.
+    pub fn lead(mut self) -> Self {
+        let mut transcript = lock(&self.feed.transcript);
+        transcript.pace(self.rank).leave();
+        self.rank = Rank::Leads;
+        transcript.pace(self.rank).join(self.position);
+        drop(transcript);
+        self
+    }
+
     /// The next event. Cancel-safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> OutputEvent {
         loop {
@@ -60,7 +79,8 @@ impl Output {
                 let event = transcript.event_at(self.position);
                 if let Some(OutputEvent::Data(chunk)) = &event {
                     self.position = self.position.saturating_add(chunk.len() as u64);
-                    transcript.furthest = transcript.furthest.max(self.position);
+                    let pace = transcript.pace(self.rank);
+                    pace.furthest = pace.furthest.max(self.position);
                 }
                 event
             };
@@ -78,7 +98,7 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         let mut transcript = lock(&self.feed.transcript);
-        transcript.readers = transcript.readers.saturating_sub(1);
+        transcript.pace(self.rank).leave();
         drop(transcript);
         self.feed.read_on.notify_waiters();
     }
@@ -98,23 +118,42 @@ struct Transcript {
     /// The length of the whole stream.
     end: u64,
     complete: bool,
+    following: Pace,
+    leading: Pace,
+}
+
+/// Readers of one rank.
+#[derive(Default)]
+struct Pace {
     readers: usize,
-    /// How much of the stream the fastest reader has had.
+    /// How much of the stream the fastest of them has had.
     furthest: u64,
-    /// Where the fastest reader was when it was waited for in vain.
+    /// Where the fastest was when it was waited for in vain.
     stalled_at: Option<u64>,
+}
+
+impl Pace {
+    fn join(&mut self, position: u64) {
+        // What readers have had who are gone does not count.
+        self.furthest = if self.readers == 0 { position } else { self.furthest.max(position) };
+        self.readers = self.readers.saturating_add(1);
+    }
+
+    fn leave(&mut self) {
+        self.readers = self.readers.saturating_sub(1);
+    }
 }
 
 impl Feed {
     pub(super) fn attach(self: &Arc<Self>, replay: Replay) -> (Vec<u8>, Output) {
         let mut transcript = lock(&self.transcript);
-        transcript.readers = transcript.readers.saturating_add(1);
-        transcript.furthest = transcript.end;
+        let position = transcript.end;
+        transcript.following.join(position);
         let replay = match replay {
             Replay::Ring => transcript.tail(RING),
             Replay::None => Vec::new(),
         };
-        (replay, Output { feed: Arc::clone(self), position: transcript.end })
+        (replay, Output { feed: Arc::clone(self), position, rank: Rank::Follows })
     }
 
     pub(super) fn history(&self) -> Vec<u8> {
@@ -130,7 +169,8 @@ impl Feed {
             }
             if timeout(PATIENCE, read_on).await.is_err() {
                 let mut transcript = lock(&self.transcript);
-                transcript.stalled_at = Some(transcript.furthest);
+                let pace = transcript.counting();
+                pace.stalled_at = Some(pace.furthest);
                 return;
             }
         }
@@ -155,9 +195,23 @@ impl Transcript {
         self.bytes.drain(..overflow);
     }
 
-    fn is_far_ahead(&self) -> bool {
-        let ahead = self.end.saturating_sub(self.furthest);
-        self.readers > 0 && ahead > AHEAD && self.stalled_at != Some(self.furthest)
+    fn pace(&mut self, rank: Rank) -> &mut Pace {
+        match rank {
+            Rank::Follows => &mut self.following,
+            Rank::Leads => &mut self.leading,
+        }
+    }
+
+    /// The readers whose pace counts.
+    fn counting(&mut self) -> &mut Pace {
+        if self.leading.readers > 0 { &mut self.leading } else { &mut self.following }
+    }
+
+    fn is_far_ahead(&mut self) -> bool {
+        let end = self.end;
+        let pace = self.counting();
+        let ahead = end.saturating_sub(pace.furthest);
+        pace.readers > 0 && ahead > AHEAD && pace.stalled_at != Some(pace.furthest)
     }
 
     /// Up to `limit` bytes, the last ones.

@@ -26,7 +26,7 @@ use crate::programs::transport::Secure;
 /// How long anything may take until the story counts as broken.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How wide the story is told.
-const WIDTH: usize = 78;
+pub const WIDTH: usize = 78;
 
 /// Where the story plays.
 pub struct Stage {
@@ -51,11 +51,12 @@ impl Stage {
         let running = agent::start(agent::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             state: directory.join("agent"),
+            in_memory: true,
             urls: Vec::new(),
             rules: None,
             offset: UtcOffset::UTC,
             enroll: vec![device.public()],
-            audit: None,
+            audit: Some(directory.join("audit.jsonl")),
             clock: Clock::new(move || {
                 clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
             }),
@@ -113,6 +114,13 @@ impl Stage {
     pub fn say_broken(&self, word: &str) {
         for piece in word.as_bytes().chunks(WIDTH - 4) {
             tell(&format!("    {}", String::from_utf8_lossy(piece)));
+        }
+    }
+
+    /// Shows lines as they are.
+    pub fn list(&self, lines: &[String]) {
+        for line in lines {
+            tell(&format!("    {line}"));
         }
     }
 

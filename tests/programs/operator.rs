@@ -1,0 +1,261 @@
+//! What an operator meets: clocks that were wrong, ledgers that fail, and agents that start again.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
+use sessioncap::{AgentUrl, Error, Label, LedgerFailure, OpSet, PairingTerms, SessionId, Status};
+use time::UtcOffset;
+
+use super::phone;
+use super::takeback::follow;
+use super::wire::{Told, attach, redeem};
+use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
+use crate::programs::agent::{Config, Running, start_over};
+use crate::programs::clock::Clock;
+use crate::programs::companion::{FromAgent, come_back, join};
+use crate::programs::desktop::profile::Profile;
+use crate::programs::desktop::{Desktop, Identity};
+use crate::programs::problem::Problem;
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_revives_nothing() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &["--expires", "5m"]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let unused = world.pair(&session, &["--ttl", "30s"]).await;
+    set_clock_ahead(&ahead, 301);
+    let back = attach(&world, &phone(1), &joined.credential).await.err();
+    assert_eq!(back, Some(Told::Status(Status::Expired)));
+    for seconds in [0, -3_600, -2_000_000_000] {
+        set_clock_ahead(&ahead, seconds);
+        let back = attach(&world, &phone(1), &joined.credential).await.err();
+        assert_eq!(back, Some(Told::Status(Status::Expired)), "{seconds}");
+        let late = redeem(&world, &unused.link, &phone(2)).await.err();
+        assert_eq!(late, Some(Told::Status(Status::Expired)), "{seconds}");
+    }
+    // The agent's time goes on from where it was, and so does work.
+    let pairing = world.pair(&session, &["--expires", "1h"]).await;
+    follow(redeem(&world, &pairing.link, &phone(3)).await.unwrap().stream).await;
+    let left = seconds_left(&world, &pairing.ticket).await;
+    assert!((3_800..=3_901).contains(&left), "the agent's time has not gone back: {left}");
+}
+
+/// How long a phone may stay, by this machine's clock.
+async fn seconds_left(world: &World, ticket: &str) -> i64 {
+    let end = world.grant(ticket).await["expires_at"].as_str().unwrap().to_owned();
+    let end = time::OffsetDateTime::parse(&end, &time::format_description::well_known::Rfc3339).unwrap();
+    (end - time::OffsetDateTime::now_utc()).whole_seconds()
+}
+
+#[tokio::test]
+async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
+    let (world, ahead) = world_with_clock().await;
+    let session = world.session(ECHO).await;
+    set_clock_ahead(&ahead, 50_000);
+    let pairing = world.pair(&session, &[]).await;
+    let unused = world.pair(&session, &[]).await;
+    let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
+    let mut stream = follow(joined.stream).await;
+    set_clock_ahead(&ahead, 0);
+
+    let mut asked = world.dd_start(&["agent", "reset-clock"]);
+    asked.stdout.until("every ticket and every phone of every session is gone").await;
+    asked.type_in("n\n").await;
+    assert_eq!(asked.exit_code().await, 1);
+    stream.type_in("nothing has changed\r").await;
+    stream.until("got:nothing has changed").await;
+
+    world.dd_ok(&["agent", "reset-clock", "--yes"]).await;
+    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"));
+    let back = attach(&world, &phone(1), &joined.credential).await.err();
+    assert!(matches!(back, Some(Told::Nothing(_))), "{back:?}");
+    let back = redeem(&world, &unused.link, &phone(2)).await.err();
+    assert!(matches!(back, Some(Told::Nothing(_))), "{back:?}");
+    assert!(world.grants().await.is_empty());
+
+    // Without another word from anyone.
+    let again = world.pair(&session, &["--expires", "1h"]).await;
+    let joined = redeem(&world, &again.link, &phone(1)).await.unwrap();
+    let left = seconds_left(&world, &again.ticket).await;
+    assert!((3_500..=3_600).contains(&left), "the agent's time is the wall clock's: {left}");
+    follow(joined.stream).await;
+    let log = world.dd_ok(&["session", "log", session.as_str()]).await;
+    assert!(log.contains("the clock was reset"), "{log}");
+}
+
+/// A ledger that outlives its agent, and can be told to fail.
+#[derive(Clone, Default)]
+struct Kept {
+    ledger: Arc<Mutex<MemoryLedger>>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Ledger for Kept {
+    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err(LedgerFailure::Full),
+            false => self.ledger.lock().unwrap().transact(transition),
+        }
+    }
+}
+
+/// An agent in this process.
+struct Inside {
+    running: Running,
+    identity: Identity,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Inside {
+    async fn start(directory: &Path, kept: &Kept, at: Option<&AgentUrl>) -> Self {
+        let profile =
+            Profile { directory: directory.join("desktop"), url: None, agent: None, device_key: None };
+        let device = profile.make().unwrap();
+        let listen =
+            at.map_or_else(|| "127.0.0.1:0".to_owned(), |url| format!("{}:{}", url.host(), url.port()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let config = Config {
+            listen: listen.parse().unwrap(),
+            state: directory.join("agent"),
+            in_memory: false,
+            urls: Vec::new(),
+            rules: None,
+            offset: UtcOffset::UTC,
+            // Whoever was removed stays so.
+            enroll: if at.is_none() { vec![device.public()] } else { Vec::new() },
+            audit: Some(directory.join("agent/audit.jsonl")),
+            clock: Clock::system(),
+            log: Arc::new(move |line| lines.lock().unwrap().push(line)),
+        };
+        let running = start_over(config, kept.clone()).await.unwrap();
+        let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };
+        Self { identity: profile.open().unwrap(), running, log }
+    }
+
+    /// A phone that is in, with its file.
+    async fn phone(
+        &self,
+        desktop: &mut Desktop<'_>,
+        session: &SessionId,
+        file: &Path,
+    ) -> crate::programs::companion::Live {
+        let shared = desktop.share(session, &PairingTerms::default()).await.unwrap();
+        let label = Label::new("phone").unwrap();
+        let joining = join(&shared.pairing.link, &label, file, |_| {});
+        let mut live = within("joining", joining).await.unwrap().live;
+        live.start_output().await.unwrap();
+        live
+    }
+}
+
+fn told(outcome: Result<crate::programs::companion::Live, Problem>) -> Option<Status> {
+    match outcome {
+        Err(Problem::Library(Error::Refused(status))) => Some(status),
+        Err(problem) => panic!("{problem}"),
+        Ok(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_again_ends_the_sessions_that_it_does_not_have() {
+    for removed in [false, true] {
+        let (directory, kept) = (new_directory(), Kept::default());
+        let agent = Inside::start(&directory, &kept, None).await;
+        let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
+        let session = desktop.create_session(None, Some(ECHO)).await.unwrap();
+        let file = directory.join("phone.json");
+        drop(agent.phone(&mut desktop, &session, &file).await);
+        desktop.disconnect().await;
+        let url = agent.running.url.clone();
+        within("the agent's end", agent.running.stop()).await;
+
+        if removed {
+            std::fs::write(directory.join("agent/devices.json"), "{\"devices\":[]}").unwrap();
+        }
+        let agent = Inside::start(&directory, &kept, Some(&url)).await;
+        let expected = if removed { Status::Revoked } else { Status::SessionGone };
+        assert_eq!(told(come_back(&file, OpSet::EMPTY).await), Some(expected));
+        if !removed {
+            let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
+            assert!(
+                desktop
+                    .entries(None)
+                    .await
+                    .unwrap()
+                    .iter()
+                    .all(|entry| entry.state != crate::programs::desktop::State::Active)
+            );
+            let log = desktop.log(Some(&session)).await.unwrap();
+            let last = log.entries.last().unwrap();
+            assert!(last.restarted || log.entries.iter().any(|entry| entry.restarted));
+            assert!(log.entries.iter().any(|entry| entry.record["event"] == "session_closed"));
+        }
+        within("the agent's end", agent.running.stop()).await;
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_fails_takes_every_phone_and_no_device() {
+    let (directory, kept) = (new_directory(), Kept::default());
+    let agent = Inside::start(&directory, &kept, None).await;
+    let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
+    let session = desktop.create_session(None, Some(ECHO)).await.unwrap();
+    let file = directory.join("phone.json");
+    let mut live = agent.phone(&mut desktop, &session, &file).await;
+
+    kept.broken.store(true, Ordering::SeqCst);
+    let code = within("the phone's end", async {
+        loop {
+            match live.next().await.unwrap() {
+                FromAgent::Notice { code, .. } => return code,
+                FromAgent::Output(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(code, "ledger_unavailable");
+    // The disk has room again; the agent has to be started again all the same.
+    kept.broken.store(false, Ordering::SeqCst);
+    let back = come_back(&file, OpSet::EMPTY).await.err();
+    assert!(matches!(back, Some(Problem::BrokenOff)), "the phone may try again: {back:?}");
+    assert!(matches!(desktop.revoke("session", session.as_str()).await, Err(Problem::Refused { .. })));
+
+    let mut terminal = desktop.attach(&session).await.unwrap();
+    terminal.send(b"goes on\r").await.unwrap();
+    let seen = async {
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("got:goes on") {
+            seen.extend(terminal.receive().await.unwrap().unwrap());
+        }
+    };
+    within("the device's output", seen).await;
+    eventually("it is logged", || async { !agent.log.lock().unwrap().is_empty() }).await;
+    let log = agent.log.lock().unwrap().clone();
+    assert_eq!(
+        log.iter().filter(|line| line.contains("the ledger failed: all phones are cut off")).count(),
+        1,
+        "{log:?}"
+    );
+    within("the agent's end", agent.running.stop()).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn an_audit_file_that_cannot_be_written_is_no_start() {
+    let directory = new_directory();
+    let output = tokio::process::Command::new(super::program("agent"))
+        .args(["--listen", "127.0.0.1:0", "--state"])
+        .arg(directory.join("agent"))
+        .arg("--audit")
+        .arg(&directory)
+        .output();
+    let output = within("the agent's refusal", output).await.unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`--audit none`"));
+}
