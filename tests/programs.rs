@@ -4,7 +4,8 @@
     feature = "issuer",
     feature = "agent",
     feature = "attenuate",
-    feature = "qr"
+    feature = "qr",
+    feature = "redb"
 ))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::ledger::{Ledger, MemoryLedger, RedbLedger};
 use sessioncap::noise::{Channel, Received, Replying, Responder};
 use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
@@ -138,8 +138,8 @@ pub async fn start(config: Config) -> Outcome<Running> {
 }
 
 /// The one place that opens the ledger's file.
-fn open_ledger(_path: &Path) -> Outcome<impl Ledger + 'static> {
-    Ok(MemoryLedger::new())
+fn open_ledger(path: &Path) -> Outcome<impl Ledger + 'static> {
+    RedbLedger::open(path).during(format_args!("the ledger {}", path.display()))
 }
 
 /// As [`start`], over a ledger of the caller's.
