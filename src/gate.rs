@@ -389,3 +389,6 @@ fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<(), Denial> {
 
 #[cfg(all(test, feature = "redb", feature = "issuer", feature = "holder"))]
 mod faults;
+
+#[cfg(all(test, sessioncap_loom, feature = "issuer"))]
+mod models;

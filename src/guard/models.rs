@@ -2,7 +2,7 @@
 //! returns, no further permit is granted, and none granted earlier is still in use.*
 //!
 //! ```console
-//! RUSTFLAGS="--cfg sessioncap_loom" cargo test --release --lib --target-dir target/loom models
+//! RUSTFLAGS="--cfg sessioncap_loom" cargo test --lib --all-features --target-dir target/loom models
 //! ```
 
 use std::sync::atomic::{AtomicUsize, Ordering as Plain};
