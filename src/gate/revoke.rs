@@ -128,7 +128,10 @@ impl Gate {
         let (cut, outcome): (Vec<Arc<Live>>, _) = {
             let mut state = self.inner.state();
             let now = state.effective(now);
-            state.count_closure();
+            // One phone's end changes nothing of what the agent's context says.
+            if !matches!(target, Target::Ticket(_) | Target::Credential(_)) {
+                state.count_closure();
+            }
             let cut = state.registry().cut(target, why);
             let outcome = state.judge(now, self.inner.audit(), |step| transition(step).map(Ok));
             (cut, outcome)

@@ -73,8 +73,8 @@ impl State {
         Ok(())
     }
 
-    /// How often something was taken back. What the agent's context said before a number changed may
-    /// no longer be so.
+    /// How often a session, issuer or device was taken back. What the agent's context said before the
+    /// number changed may no longer be so.
     pub(super) fn closures(&self) -> u64 {
         self.closures
     }
