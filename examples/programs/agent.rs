@@ -433,6 +433,8 @@ impl Agent {
                     }
                     self.devices.announce();
                 }
+                // A ledger that has failed was logged once, and is not asked again.
+                Ok(_) if self.gate.is_poisoned() => {}
                 Ok(_) => {
                     if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await {
                         self.log(format!("the ledger could not be settled: {denial}"));
