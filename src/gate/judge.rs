@@ -204,11 +204,12 @@ impl Inner {
         let scope = basis.verified.credential().scope();
         let held = scope.ops().intersection(basis.ops);
         // Nothing named means everything held. Where nothing named is held, the policy says why not.
-        let asked = match ops.is_empty() {
-            true => held,
-            false if ops.intersection(held).is_empty() => ops,
-            false => ops.intersection(held),
+        let wanted = match ops.is_empty() {
+            false => [ops.intersection(held), ops],
+            true if basis.ops.is_empty() => [held, scope.ops()],
+            true => [held, basis.ops],
         };
+        let asked = wanted.into_iter().find(|ops| !ops.is_empty()).unwrap_or_default();
         basis.check_time(agent_time)?;
         let ops = self.grant(&basis.verified, &record, asked, agent_time)?.intersection(basis.ops);
         if let Some(op) = asked.iter().next().filter(|_| ops.is_empty()) {
