@@ -14,6 +14,8 @@ mod player;
 #[path = "model/rules.rs"]
 mod rules;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -24,14 +26,15 @@ use proptest_state_machine::ReferenceStateMachine;
 use sessioncap::LedgerFailure;
 use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
 
-const CASES: u32 = 96;
-const MOVES: usize = 60;
+const CASES: u32 = 100;
+const MOVES: usize = 120;
 
 /// Plays sequences, each over a place of its own; what `place` makes opens the ledger there.
 fn play<O: Fn() -> Box<dyn Ledger>>(place: impl Fn() -> O) {
     let cases = std::env::var("SESSIONCAP_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4_000, ..Config::default() };
     let mut runner = TestRunner::new(config);
+    let tally = RefCell::new(BTreeMap::new());
     let outcome = runner.run(&Sequences::sequential_strategy(1..=MOVES), |(_, moves, seen)| {
         let opens = place();
         let mut player = Player::new(&opens).map_err(TestCaseError::fail)?;
@@ -43,12 +46,38 @@ fn play<O: Fn() -> Box<dyn Ledger>>(place: impl Fn() -> O) {
                 .play(next)
                 .map_err(|what| TestCaseError::fail(format!("at move {}: {what}", number + 1)))?;
         }
-        player.finish().map_err(|what| TestCaseError::fail(format!("in the end: {what}")))
+        player.finish().map_err(|what| TestCaseError::fail(format!("in the end: {what}")))?;
+        for (what, times) in player.tally {
+            *tally.borrow_mut().entry(what).or_insert(0) += times;
+        }
+        Ok(())
     });
     match outcome {
-        Ok(()) => {}
+        Ok(()) => check_reach(&tally.take(), cases),
         Err(TestError::Fail(what, (_, moves, _))) => panic!("{what}\n{}", told(&moves)),
         Err(TestError::Abort(what)) => panic!("{what}"),
+    }
+}
+
+/// Sequences that never get anywhere prove nothing.
+fn check_reach(tally: &BTreeMap<(String, &'static str), usize>, cases: u32) {
+    let each = [
+        ("Activate", &["ok", "activation_timeout", "too_many_connections"][..]),
+        ("Attach", &["ok", "caveat_failed", "credential_expired", "holder_mismatch", "session_gone"][..]),
+        ("Confirm", &["ok", "nothing_to_confirm"][..]),
+        ("Offer", &["ok", "clock_skew", "quota_reached"][..]),
+        ("OfferAgain", &["offer_repeated"][..]),
+        (
+            "Redeem",
+            &["ok", "confirmation_pending", "ticket_contested", "ticket_expired", "ticket_revoked"][..],
+        ),
+        ("Renew", &["ok", "clock_skew", "renewal_mismatch"][..]),
+    ];
+    for (name, outcomes) in each.into_iter().filter(|_| cases >= CASES) {
+        for outcome in outcomes {
+            let reached = tally.contains_key(&(name.to_owned(), *outcome));
+            assert!(reached, "{cases} sequences, and {outcome} never came of {name}: {tally:?}");
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-use crate::rules::Rules;
+use crate::rules::{Rules, State};
 
 pub const DEVICES: usize = 3;
 pub const ISSUERS: usize = 3;
 pub const SESSIONS: usize = 3;
 pub const PHONES: usize = 4;
-const TICKETS: usize = 9;
+const TICKETS: usize = 14;
 
 /// What a phone does with the answer that lets it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,10 @@ pub enum Move {
 }
 
 impl Move {
+    pub fn name(&self) -> String {
+        format!("{self:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
+    }
+
     /// Whether a first frame follows at once where it lets a phone in.
     pub fn enters(&self) -> bool {
         matches!(self, Self::Redeem { then: Then::Enter, .. } | Self::Attach { then: Then::Enter, .. })
@@ -158,7 +162,7 @@ fn mostly(usual: usize, of: usize) -> BoxedStrategy<usize> {
 }
 
 fn then() -> BoxedStrategy<Then> {
-    prop_oneof![6 => Just(Then::Enter), 2 => Just(Then::Wait), 2 => Just(Then::Lost)].boxed()
+    prop_oneof![6 => Just(Then::Enter), 2 => Just(Then::Wait), 3 => Just(Then::Lost)].boxed()
 }
 
 fn mint() -> BoxedStrategy<Mint> {
@@ -177,19 +181,19 @@ fn valid_for() -> BoxedStrategy<u64> {
 fn time() -> BoxedStrategy<Move> {
     const YEAR: i64 = 365 * 86_400;
     let passed = prop_oneof![
-        2 => Just(0_i64),
-        6 => 1..6_i64,
-        6 => 6..90_i64,
-        4 => 90..1_000_i64,
-        2 => 1_000..90_000_i64,
+        6 => Just(0_i64),
+        16 => 1..6_i64,
+        16 => 6..90_i64,
+        8 => 90..1_000_i64,
+        3 => 1_000..90_000_i64,
         1 => Just(YEAR),
     ];
     // How far the wall clock strays from what has passed.
     let strays = prop_oneof![
-        8 => Just(0_i64),
-        2 => -90..90_i64,
-        1 => -100_000..0_i64,
-        1 => 0..100_000_i64,
+        30 => Just(0_i64),
+        10 => -90..90_i64,
+        5 => -100_000..0_i64,
+        3 => 0..10_000_i64,
         1 => Just(-10 * YEAR),
         1 => Just(YEAR),
     ];
@@ -199,64 +203,136 @@ fn time() -> BoxedStrategy<Move> {
 }
 
 fn restart() -> BoxedStrategy<Move> {
-    let wall = prop_oneof![4 => 0..100_i64, 2 => -200..0_i64, 1 => -1_000_000..0_i64, 1 => 0..100_000_i64];
+    let wall = prop_oneof![4 => 0..100_i64, 2 => -200..0_i64, 1 => -1_000_000..0_i64, 1 => 0..10_000_i64];
     (wall, any::<bool>()).prop_map(|(wall, monotonic_anew)| Move::Restart { wall, monotonic_anew }).boxed()
 }
 
-fn offer() -> BoxedStrategy<Move> {
-    let life = prop_oneof![Just(30_u64), 30..900_u64, Just(300)];
-    let issuer_and_device =
-        (0..ISSUERS).prop_flat_map(|issuer| (Just(issuer), mostly(issuer.min(1), DEVICES)));
-    (issuer_and_device, 0..SESSIONS, ops(), life, valid_for(), prop::bool::weighted(0.25), mint())
+/// An issuer, and the device that it is registered for, or would be.
+fn issuer_and_device(rules: &Rules) -> BoxedStrategy<(usize, usize)> {
+    let registered: Vec<_> = rules.issuers.iter().map(|(issuer, device)| (*issuer, *device)).collect();
+    let any = (0..ISSUERS).prop_flat_map(|issuer| (Just(issuer), mostly(issuer.min(1), DEVICES)));
+    match registered.is_empty() {
+        true => any.boxed(),
+        false => prop_oneof![9 => prop::sample::select(registered), 1 => any].boxed(),
+    }
+}
+
+fn offer(rules: &Rules) -> BoxedStrategy<Move> {
+    let life = prop_oneof![Just(30_u64), 30..900_u64, Just(300), Just(900)];
+    (issuer_and_device(rules), 0..SESSIONS, ops(), life, valid_for(), prop::bool::weighted(0.25), mint())
         .prop_map(|((issuer, device), session, ops, ticket_lifetime, valid_for, confirm, mint)| {
             Move::Offer(Offer { device, issuer, session, ops, ticket_lifetime, valid_for, confirm, mint })
         })
         .boxed()
 }
 
+/// Something about one ticket: mostly what people do next.
 fn about(rules: &Rules, ticket: usize) -> BoxedStrategy<Move> {
     let of = &rules.tickets[ticket];
     let holder = of.holder().unwrap_or(ticket % PHONES);
     let (device, issuer, editions) = (of.device, of.issuer, of.arrived().max(1));
+    let state = of.credential().map(|credential| credential.state);
+    let (redeem, confirm, attach, renew) = match state {
+        None => (20, 1, 0, 1),
+        Some(State::Pending) => (8, 12, 0, 1),
+        Some(_) if of.arrived() == 0 => (12, 1, 0, 4),
+        Some(State::Active) => (5, 1, 20, 12),
+        Some(State::Revoked(_)) => (6, 2, 12, 4),
+    };
     let narrow = (ops(), prop::option::weighted(0.3, 1..600_u64));
-    let narrow = prop::option::weighted(0.3, narrow.prop_map(|(ops, seconds)| Narrow { ops, seconds }));
+    let narrow = prop::option::weighted(0.25, narrow.prop_map(|(ops, seconds)| Narrow { ops, seconds }));
     let ask = prop_oneof![3 => Just(0_u8), 1 => any::<u8>()];
-    prop_oneof![
-        12 => (mostly(holder, PHONES), then())
-            .prop_map(move |(phone, then)| Move::Redeem { ticket, phone, then }),
-        4 => (mostly(device, DEVICES), mostly(holder, PHONES))
-            .prop_map(move |(device, phone)| Move::Confirm { device, ticket, phone }),
-        (if of.arrived() > 0 { 16 } else { 0 }) => (mostly(holder, PHONES), mostly(0, editions), narrow, ask, then()).prop_map(
-            move |(phone, edition, narrow, ask, then)| Move::Attach { ticket, phone, edition, narrow, ask, then }
+    let redeem_by = prop_oneof![9 => Just(holder), 1 => 0..PHONES];
+    let shares = (mostly(device, DEVICES), mostly(issuer, ISSUERS));
+    let likely: Vec<(u32, BoxedStrategy<Move>)> = vec![
+        (
+            redeem,
+            (redeem_by, then()).prop_map(move |(phone, then)| Move::Redeem { ticket, phone, then }).boxed(),
         ),
-        10 => (mostly(device, DEVICES), mostly(issuer, ISSUERS), ops(), valid_for(), mint()).prop_map(
-            move |(device, issuer, ops, valid_for, mint)| {
-                Move::Renew { ticket, device, issuer, ops, valid_for, mint }
-            }
+        (
+            confirm,
+            (mostly(device, DEVICES), mostly(holder, PHONES))
+                .prop_map(move |(device, phone)| Move::Confirm { device, ticket, phone })
+                .boxed(),
         ),
-        1 => Just(Move::RevokeTicket { ticket }),
-        1 => Just(Move::RevokeCredential { ticket }),
-        1 => (0..DEVICES).prop_map(move |device| Move::OfferAgain { ticket, device }),
-    ]
-    .boxed()
+        (
+            attach,
+            (prop_oneof![12 => Just(holder), 1 => 0..PHONES], mostly(0, editions), narrow, ask, then())
+                .prop_map(move |(phone, edition, narrow, ask, then)| Move::Attach {
+                    ticket,
+                    phone,
+                    edition,
+                    narrow,
+                    ask,
+                    then,
+                })
+                .boxed(),
+        ),
+        (
+            renew,
+            (shares, ops(), valid_for(), mint())
+                .prop_map(move |((device, issuer), ops, valid_for, mint)| Move::Renew {
+                    ticket,
+                    device,
+                    issuer,
+                    ops,
+                    valid_for,
+                    mint,
+                })
+                .boxed(),
+        ),
+        (
+            1,
+            any::<bool>()
+                .prop_map(move |by_ticket| match by_ticket {
+                    true => Move::RevokeTicket { ticket },
+                    false => Move::RevokeCredential { ticket },
+                })
+                .boxed(),
+        ),
+        (1, mostly(device, DEVICES).prop_map(move |device| Move::OfferAgain { ticket, device }).boxed()),
+    ];
+    weighted(likely)
 }
 
-fn surroundings() -> BoxedStrategy<Move> {
-    prop_oneof![
-        4 => (0..DEVICES).prop_map(|device| Move::Enrol { device }),
-        1 => (0..DEVICES).prop_map(|device| Move::StrikeOff { device }),
-        4 => (0..SESSIONS).prop_map(|session| Move::StartSession { session }),
-        1 => (0..SESSIONS).prop_map(|session| Move::StopSession { session }),
-        5 => (0..ISSUERS).prop_flat_map(|issuer| (Just(issuer), mostly(issuer.min(1), DEVICES)))
-            .prop_map(|(issuer, device)| Move::Register { device, issuer }),
-        1 => (0..SESSIONS).prop_map(|session| Move::RevokeSession { session }),
-        1 => (0..SESSIONS).prop_map(|session| Move::EndSession { session }),
-        1 => (0..ISSUERS).prop_map(|issuer| Move::RevokeIssuer { issuer }),
-        1 => (0..DEVICES).prop_map(|device| Move::RevokeDevice { device }),
-        1 => Just(Move::SyncDevices),
-        2 => Just(Move::Settle),
-    ]
-    .boxed()
+fn weighted(likely: Vec<(u32, BoxedStrategy<Move>)>) -> BoxedStrategy<Move> {
+    prop::strategy::Union::new_weighted(likely.into_iter().filter(|(weight, _)| *weight > 0).collect())
+        .boxed()
+}
+
+fn surroundings(rules: &Rules) -> BoxedStrategy<Move> {
+    // What is missing mostly comes back soon.
+    let missing =
+        |all: usize, there: &dyn Fn(usize) -> bool| (0..all).filter(|n| !there(*n)).collect::<Vec<_>>();
+    let idle = missing(SESSIONS, &|session| rules.running.contains(&session));
+    let away = missing(DEVICES - 1, &|device| rules.enrolled.contains(&device));
+    let unknown = missing(ISSUERS, &|issuer| rules.issuers.contains_key(&issuer));
+    let mut likely = vec![
+        (2, (0..DEVICES).prop_map(|device| Move::StrikeOff { device }).boxed()),
+        (1, (0..DEVICES).prop_map(|device| Move::Enrol { device }).boxed()),
+        (2, (0..SESSIONS).prop_map(|session| Move::StopSession { session }).boxed()),
+        (2, (0..ISSUERS, 0..DEVICES).prop_map(|(issuer, device)| Move::Register { device, issuer }).boxed()),
+        (1, (0..SESSIONS).prop_map(|session| Move::RevokeSession { session }).boxed()),
+        (1, (0..SESSIONS).prop_map(|session| Move::EndSession { session }).boxed()),
+        (1, (0..ISSUERS).prop_map(|issuer| Move::RevokeIssuer { issuer }).boxed()),
+        (1, (0..DEVICES).prop_map(|device| Move::RevokeDevice { device }).boxed()),
+        (2, Just(Move::SyncDevices).boxed()),
+        (4, Just(Move::Settle).boxed()),
+    ];
+    if !idle.is_empty() {
+        likely.push((
+            20,
+            prop::sample::select(idle).prop_map(|session| Move::StartSession { session }).boxed(),
+        ));
+    }
+    if !away.is_empty() {
+        likely.push((12, prop::sample::select(away).prop_map(|device| Move::Enrol { device }).boxed()));
+    }
+    if !unknown.is_empty() {
+        let register = |issuer: usize| Move::Register { device: issuer.min(1), issuer };
+        likely.push((16, prop::sample::select(unknown).prop_map(register).boxed()));
+    }
+    weighted(likely)
 }
 
 /// The sequences to try. The rules say what is worth trying next; they are asked again, step by step,
@@ -272,31 +348,38 @@ impl ReferenceStateMachine for Sequences {
     }
 
     fn transitions(rules: &Rules) -> BoxedStrategy<Move> {
-        let mut likely = vec![
-            (4, time()),
-            (2, surroundings()),
-            (if rules.tickets.len() < TICKETS { 4 } else { 0 }, offer()),
-        ];
-        if !rules.tickets.is_empty() {
-            let lately = rules.tickets.len().saturating_sub(3);
-            let picked = prop_oneof![2 => lately..rules.tickets.len(), 1 => 0..rules.tickets.len()];
+        // More where the sequence would come to a standstill without it.
+        let bare = rules.issuers.is_empty() || rules.running.is_empty() || rules.enrolled.is_empty();
+        let live = rules.live();
+        let offers = match (rules.tickets.len() < TICKETS, live.len()) {
+            (false, _) => 0,
+            (true, 0) => 24,
+            (true, 1..=3) => 8,
+            (true, _) => 6,
+        };
+        let mut likely =
+            vec![(8, time()), (if bare { 24 } else { 3 }, surroundings(rules)), (offers, offer(rules))];
+        if !live.is_empty() {
             let rules = rules.clone();
-            likely.push((14, picked.prop_flat_map(move |ticket| about(&rules, ticket)).boxed()));
+            let picked = prop::sample::select(live);
+            likely.push((30, picked.prop_flat_map(move |ticket| about(&rules, ticket)).boxed()));
+        }
+        if !rules.tickets.is_empty() {
+            let (picked, rules) = (0..rules.tickets.len(), rules.clone());
+            likely.push((4, picked.prop_flat_map(move |ticket| about(&rules, ticket)).boxed()));
         }
         if !rules.waiting.is_empty() {
             let last = 0..rules.waiting.len();
-            likely.push((3, last.clone().prop_map(|waiting| Move::Activate { waiting }).boxed()));
+            likely.push((6, last.clone().prop_map(|waiting| Move::Activate { waiting }).boxed()));
             likely.push((1, last.prop_map(|waiting| Move::GiveUp { waiting }).boxed()));
         }
         if !rules.guards.is_empty() {
             let guards = 0..rules.guards.len();
-            likely.push((1, guards.clone().prop_map(|guard| Move::Fork { guard }).boxed()));
-            likely.push((2, guards.prop_map(|guard| Move::DropGuard { guard }).boxed()));
+            likely.push((2, guards.clone().prop_map(|guard| Move::Fork { guard }).boxed()));
+            likely.push((8, guards.prop_map(|guard| Move::DropGuard { guard }).boxed()));
         }
-        // Two that leave little behind to go on with.
-        likely.push((1, prop_oneof![5 => restart(), 1 => Just(Move::ResetClock)].boxed()));
-        prop::strategy::Union::new_weighted(likely.into_iter().filter(|(weight, _)| *weight > 0).collect())
-            .boxed()
+        likely.push((2, prop_oneof![14 => restart(), 1 => Just(Move::ResetClock)].boxed()));
+        weighted(likely)
     }
 
     fn preconditions(rules: &Rules, next: &Move) -> bool {

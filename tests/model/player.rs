@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, Table, Transaction, Transition};
 use sessioncap::*;
-use time::Duration;
 
-use crate::common::{CHANNEL, Response, URL, World, at, phone, session, text};
+use crate::common::{CHANNEL, Response, URL, World, at, phone, session};
 use crate::moves::*;
 use crate::rules::{self, Fate, Prediction, Rules, State, Told, Why};
 
@@ -116,6 +115,8 @@ pub struct Player<'a> {
     codes: BTreeMap<usize, String>,
     waiting: Vec<PendingGuard>,
     guards: Vec<Guard>,
+    /// What has come of which moves, how often.
+    pub tally: BTreeMap<(String, &'static str), usize>,
 }
 
 impl<'a> Player<'a> {
@@ -134,6 +135,7 @@ impl<'a> Player<'a> {
             codes: BTreeMap::new(),
             waiting: Vec::new(),
             guards: Vec::new(),
+            tally: BTreeMap::new(),
         };
         player.open()?;
         for (issuer, device) in player.rules.issuers.clone() {
@@ -227,6 +229,7 @@ impl<'a> Player<'a> {
                 ensure!(fits, "refused with {code}, told {:?}, and should be: {prediction:?}", came.told);
             }
         }
+        *self.tally.entry((next.name(), came.code.unwrap_or("ok"))).or_default() += 1;
         let before = self.rules.clone();
         self.rules.commit(next, &prediction, came.code.is_none(), came.code.unwrap_or_default());
         self.surround();
@@ -291,7 +294,7 @@ impl<'a> Player<'a> {
                 Came::fine()
             }
             Move::Renew { ticket, device, issuer, ops, valid_for, mint } => {
-                self.renew(ticket, device, issuer, ops, valid_for, mint, prediction)?
+                self.renew(ticket, device, issuer, ops, valid_for, mint)?
             }
             Move::RevokeTicket { ticket } => Came::of(gate.revoke_ticket(&self.pairings[ticket].ticket, now)),
             Move::RevokeCredential { ticket } => {
@@ -475,7 +478,6 @@ impl<'a> Player<'a> {
         bits: u8,
         valid_for: u64,
         mint: Mint,
-        prediction: &Prediction,
     ) -> Outcome<Came> {
         let renewal = Renewal {
             credential: self.pairings[ticket].credential,
@@ -681,7 +683,7 @@ impl<'a> Player<'a> {
     }
 
     /// When all is said, nothing stays but what is registered.
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(&mut self) -> Outcome {
         self.play(&Move::Time { wall: 86_400 * 4, monotonic: 86_400 * 4, unseen: false })?;
         for _ in 0..12 {
             self.play(&Move::Settle)?;

@@ -16,10 +16,10 @@ const ACTIVATION: i64 = 5;
 const WAITING_RENEWALS: usize = 4;
 const ISSUERS_PER_DEVICE: usize = 4;
 /// Smaller than the defaults, so that they are reached.
-pub const TICKETS_PER_SESSION: usize = 3;
+pub const TICKETS_PER_SESSION: usize = 2;
 pub const CREDENTIALS_PER_SESSION: usize = 4;
-pub const TICKETS_PER_AGENT: usize = 5;
-pub const CREDENTIALS_PER_AGENT: usize = 8;
+pub const TICKETS_PER_AGENT: usize = 4;
+pub const CREDENTIALS_PER_AGENT: usize = 6;
 pub const CONNECTIONS: usize = 2;
 
 /// What a phone is told.
@@ -99,7 +99,6 @@ impl Why {
 pub struct Edition {
     pub serial: usize,
     pub own_ops: u8,
-    pub own_end: u64,
     pub ops: u8,
     pub end: u64,
     pub delivered: bool,
@@ -415,6 +414,17 @@ impl Rules {
     fn room(&self, ticket: usize) -> Result<(), No> {
         let busy = no("too_many_connections", Status::Busy);
         if self.connections(ticket) < CONNECTIONS { Ok(()) } else { Err(busy) }
+    }
+
+    /// The tickets with which something can still be done.
+    pub fn live(&self) -> Vec<usize> {
+        let ended = |ticket: &Ticket| match &ticket.fate {
+            Fate::Open => false,
+            Fate::Revoked(_) => true,
+            Fate::Claimed(credential) => matches!(credential.state, State::Revoked(_)),
+        };
+        let live = |(_, ticket): &(usize, &Ticket)| !ticket.forgotten && !ended(ticket) && !self.over(ticket);
+        self.tickets.iter().enumerate().filter(live).map(|(number, _)| number).collect()
     }
 
     // --- what is asked ---
@@ -820,7 +830,7 @@ impl Rules {
                 return None;
             }
             let serial = credential.serials;
-            editions.push(Edition { serial, own_ops: ops, own_end: end, ops, end, delivered: false });
+            editions.push(Edition { serial, own_ops: ops, ops, end, delivered: false });
         }
         Some(editions)
     }
@@ -835,11 +845,7 @@ impl Rules {
             Move::StrikeOff { device } => drop(self.enrolled.remove(&device)),
             Move::StartSession { session } => drop(self.running.insert(session)),
             Move::StopSession { session } => drop(self.running.remove(&session)),
-            Move::Register { device, issuer } if accepted => {
-                if self.issuers.insert(issuer, device).is_none() {
-                    self.written = self.time;
-                }
-            }
+            Move::Register { device, issuer } if accepted => drop(self.issuers.insert(issuer, device)),
             Move::Offer(ref offer) if accepted => self.add_ticket(offer),
             Move::Redeem { ticket, phone, then } => self.redeemed(ticket, phone, then, granted, code),
             Move::Confirm { ticket, .. } if accepted => {
@@ -935,14 +941,7 @@ impl Rules {
                     state: if waits { State::Pending } else { State::Active },
                     late: BTreeSet::new(),
                     settled: false,
-                    editions: vec![Edition {
-                        serial: 0,
-                        own_ops: ops,
-                        own_end: end,
-                        ops,
-                        end,
-                        delivered: true,
-                    }],
+                    editions: vec![Edition { serial: 0, own_ops: ops, ops, end, delivered: true }],
                     serials: 1,
                     arrived: BTreeSet::new(),
                     visited: None,
