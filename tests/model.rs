@@ -110,3 +110,19 @@ fn a_gate_over_rows_does_what_the_documents_say() {
         move || Box::new(kept.clone())
     });
 }
+
+#[cfg(feature = "redb")]
+#[test]
+fn a_gate_over_a_file_does_what_the_documents_say() {
+    let directory = std::env::temp_dir().join(format!("sessioncap-model-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let files = std::cell::Cell::new(0);
+    play(|| {
+        files.set(files.get() + 1);
+        let path = directory.join(format!("{}.redb", files.get()));
+        let _ = std::fs::remove_file(&path);
+        move || Box::new(sessioncap::ledger::RedbLedger::open(&path).unwrap())
+    });
+    std::fs::remove_dir_all(directory).unwrap();
+}
