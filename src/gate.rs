@@ -45,9 +45,9 @@ use crate::limits::{
     MAX_OFFER_LEN, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
 };
 use crate::policy::Policy;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Mutex;
 use crate::wire::{OfferFields, OfferReceipt, RegistrationFields};
-use state::State;
+use state::{Locked, State};
 
 /// What the gate asks the agent that links it. Called without any lock of the gate.
 pub trait AgentContext: Send + Sync {
@@ -172,9 +172,9 @@ struct Begun {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Locked<'_> {
         // A ledger that panicked is poisoned by its store; the rest is whole between calls.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The agent's time, and how often something was taken back until then.
@@ -190,7 +190,7 @@ impl Inner {
         &self,
         begun: &Begun,
         ask: impl FnOnce(&dyn AgentContext) -> Result<(), Denial>,
-    ) -> Result<MutexGuard<'_, State>, Denial> {
+    ) -> Result<Locked<'_>, Denial> {
         ask(self.context.as_ref())?;
         let state = self.state();
         if state.closures() == begun.closures { Ok(state) } else { Err(Denial::Interrupted) }

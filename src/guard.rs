@@ -102,7 +102,7 @@ impl Terms {
 }
 
 /// One guard's part in the contract.
-struct Slot {
+pub(crate) struct Slot {
     /// Up while a permit's closure runs.
     in_use: AtomicBool,
     /// Counts the changes of `terms`, so that a permit need not look at them.
@@ -136,6 +136,11 @@ impl Live {
     /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
     /// without any lock: a waker may run foreign code, and a permit may be waiting for the lock.
     pub(crate) fn drain(&self) {
+        wait_for_permits(&self.wake());
+    }
+
+    /// Wakes the connections, without any lock.
+    pub(crate) fn wake(&self) -> Vec<Arc<Slot>> {
         let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
         for slot in &slots {
             let waiting: Vec<_> = lock(&slot.waiting).iter().filter_map(Weak::upgrade).collect();
@@ -146,7 +151,7 @@ impl Live {
                 }
             }
         }
-        wait_for_permits(&slots);
+        slots
     }
 
     /// Narrows every guard that there is. No permit outside these terms is granted from here on.

@@ -427,6 +427,104 @@ fn a_contest_wakes_the_first_phones_stream() {
 }
 
 #[test]
+fn an_expiry_wakes_whichever_call_finds_it() {
+    let finders: [fn(&World, &Desktop); 3] = [
+        |world, _| world.gate.settle(world.now).unwrap(),
+        |world, desktop| drop(desktop.share(world, &terms())),
+        |world, _| world.gate.revoke_ticket(&TicketId::from_bytes([1; 16]), world.now).unwrap(),
+    ];
+    for finder in finders {
+        let mut world = World::new();
+        let desktop = world.desktop(9);
+        let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+        let joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let mut signal = pin!(joined.guard.cut());
+        let waker = Arc::new(CountingWaker::default());
+        assert!(waker.poll(signal.as_mut()).is_pending());
+        world.pass(60);
+        finder(&world, &desktop);
+        assert_eq!(waker.woken(), 1);
+        assert_eq!(waker.poll(signal.as_mut()), Poll::Ready(Denial::CredentialExpired));
+    }
+}
+
+#[test]
+fn a_reset_of_the_clock_wakes_everyone() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let mut signal = pin!(joined.guard.cut());
+    let waker = Arc::new(CountingWaker::default());
+    assert!(waker.poll(signal.as_mut()).is_pending());
+    world.gate.reset_clock(world.now).unwrap();
+    assert_eq!(waker.woken(), 1);
+    assert_eq!(waker.poll(signal.as_mut()), Poll::Ready(Denial::CredentialRevoked));
+}
+
+/// Calls the gate when it is woken, as an executor that runs a task at once may.
+struct CallingWaker {
+    gate: Gate,
+    now: Now,
+}
+
+impl Wake for CallingWaker {
+    fn wake(self: Arc<Self>) {
+        self.gate.list(None, self.now).unwrap();
+        self.gate.revoke_session(&session(SESSION), self.now).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_may_call_the_gate() {
+    must_return(|| {
+        let mut world = World::new();
+        let desktop = world.desktop(9);
+        for verb in ["revoke", "expire"] {
+            let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+            let joined = world.join(&pairing.link, &phone(2)).unwrap();
+            let mut signal = pin!(joined.guard.cut());
+            let waker = Waker::from(Arc::new(CallingWaker { gate: world.gate.clone(), now: world.now }));
+            assert!(signal.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+            match verb {
+                "revoke" => world.gate.revoke_credential(&pairing.credential, world.now).unwrap(),
+                _ => {
+                    world.pass(60);
+                    world.gate.settle(world.now).unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_task_of_a_runtime_is_woken() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let signal = joined.guard.cut();
+    let (gate, now, id) = (world.gate.clone(), world.now, pairing.credential);
+    let waiting = tokio::spawn(signal);
+    let revoking = tokio::task::spawn_blocking(move || gate.revoke_credential(&id, now));
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    assert_eq!(woken.unwrap().unwrap(), Denial::CredentialRevoked);
+    revoking.await.unwrap().unwrap();
+}
+
+#[test]
+fn signals_that_nobody_holds_any_more_leave_nothing_behind() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let waker = Arc::new(CountingWaker::default());
+    for _ in 0..10_000 {
+        assert!(waker.poll(pin!(joined.guard.cut())).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&waker), 1, "a waker outlives its signal");
+    world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
+    assert_eq!(waker.woken(), 0);
+}
+
+#[test]
 fn a_signal_made_after_the_cut_is_ready_at_once() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());

@@ -1,5 +1,6 @@
 //! What the gate keeps under its one lock: the ledger, the clock, and who is connected.
 
+use core::ops::{Deref, DerefMut};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -14,6 +15,7 @@ use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
 use crate::ledger::record::{CredentialRecord, Progress};
 use crate::ledger::transition::{Step, Verdict};
 use crate::ledger::{Ledger, Store};
+use crate::sync::MutexGuard;
 
 /// Under the gate's lock.
 pub(super) struct State {
@@ -24,6 +26,53 @@ pub(super) struct State {
     registry: Registry,
     next_sequence: u64,
     closures: u64,
+    /// What has expired and waits to be told so, once the lock is gone.
+    expired: Vec<Arc<Live>>,
+}
+
+/// The state under its lock. Whoever waits for what has expired meanwhile is woken when the lock is
+/// gone: a waker may run foreign code.
+pub(super) struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    /// Dropped after the lock.
+    wakeups: Wakeups,
+}
+
+impl<'a> Locked<'a> {
+    pub(super) fn new(state: MutexGuard<'a, State>) -> Self {
+        Self { state, wakeups: Wakeups(Vec::new()) }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.wakeups.0 = core::mem::take(&mut self.state.expired);
+    }
+}
+
+/// Wakes when it is dropped.
+struct Wakeups(Vec<Arc<Live>>);
+
+impl Drop for Wakeups {
+    fn drop(&mut self) {
+        for live in &self.0 {
+            live.wake();
+        }
+    }
 }
 
 impl State {
@@ -47,6 +96,7 @@ impl State {
             registry: Registry::default(),
             next_sequence: 0,
             closures: 0,
+            expired: Vec::new(),
         };
         state.tell(progress.mark, audit, events);
         Ok(state)
@@ -129,7 +179,8 @@ impl State {
             // What has run out by the agent's clock has ended for good, whatever a stream's own clock
             // says later.
             if let AuditEvent::CredentialExpired { credential, .. } = &event {
-                self.registry.cut(Target::Credential(credential), Cut::Expired);
+                let cut = self.registry.cut(Target::Credential(credential), Cut::Expired);
+                self.expired.extend(cut);
             }
             let (opening, sequence) = (self.progress.openings, self.next_sequence);
             audit.record(AuditRecord { opening, sequence, at, event });
