@@ -282,3 +282,21 @@ fn a_narrowed_copy_that_has_nothing_left_is_told_so() {
         assert_eq!(refusal, Refusal::told(denial, Status::OperationDenied));
     }
 }
+
+#[test]
+fn at_activation_the_ledgers_word_comes_before_the_credentials() {
+    let mut world = World::new();
+    let desktop = world.desktop(9);
+    let admitted = |world: &World, seed: u8| {
+        let pairing = desktop.share(world, &terms().valid_for(60).unwrap());
+        let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload;
+        let Admission::Admitted(admitted) = world.admit(&phone(seed), &payload) else { panic!() };
+        (pairing, admitted.guard)
+    };
+    let ((revoked, first), (_, second)) = (admitted(&world, 2), admitted(&world, 3));
+    world.gate.revoke_credential(&revoked.credential, world.now).unwrap();
+    // the wall clock alone, so that neither has waited too long
+    world.now.wall += Duration::seconds(60);
+    assert_eq!(first.activate(world.now).unwrap_err(), Denial::CredentialRevoked);
+    assert_eq!(second.activate(world.now).unwrap_err(), Denial::CredentialExpired);
+}

@@ -11,7 +11,7 @@ use crate::denial::Denial;
 use crate::guard::{Grant, Guard, Live, Review, Terms};
 use crate::id::CredentialId;
 use crate::ledger::record::CredentialRecord;
-use crate::ledger::transition::Visit;
+use crate::ledger::transition::{Step, Visit};
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
 use crate::token::CredentialBytes;
@@ -79,18 +79,15 @@ impl PendingGuard {
         }
         let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
         let agent_time = inner.state().effective(now);
-        let verified = match basis.judged {
-            Judged::Verified(verified) => verified,
-            Judged::AtActivation(credential) => {
-                let verified =
-                    credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-                if inner.grant(&verified, &record, ops, agent_time)? != ops {
-                    return Err(Denial::PolicyDisagreement);
-                }
-                Arc::new(verified)
+        let session_live = inner.context.session_is_live(&record.session);
+        let verified = match basis.judged.settle(&inner, &record, ops, agent_time) {
+            Ok(verified) => verified,
+            // What the ledger has to say comes first.
+            Err(denial) => {
+                let standing = |step: &mut Step<'_>| step.standing_record(&id, session_live);
+                return Err(inner.state().judge(agent_time, inner.audit(), standing).err().unwrap_or(denial));
             }
         };
-        let session_live = inner.context.session_is_live(&record.session);
         let mut state = inner.state();
         let agent_time = state.effective(now);
         let room = inner.check_room(&live);
@@ -143,6 +140,29 @@ impl core::fmt::Debug for PendingGuard {
             .field("credential", &self.id)
             .field("ops", &self.ops)
             .finish_non_exhaustive()
+    }
+}
+
+impl Judged {
+    /// Has the policy see the credential if it has not.
+    fn settle(
+        self,
+        inner: &Inner,
+        record: &CredentialRecord,
+        ops: OpSet,
+        time: Timestamp,
+    ) -> Result<Arc<VerifiedCredential>, Denial> {
+        match self {
+            Self::Verified(verified) => Ok(verified),
+            Self::AtActivation(credential) => {
+                let verified = credential.verify(&record.issuer);
+                let verified = verified.map_err(|_| Denial::CredentialSignatureInvalid)?;
+                match inner.grant(&verified, record, ops, time)? == ops {
+                    true => Ok(Arc::new(verified)),
+                    false => Err(Denial::PolicyDisagreement),
+                }
+            }
+        }
     }
 }
 
