@@ -243,6 +243,18 @@ fn an_edition_that_a_phone_may_hold_is_not_dropped_for_a_later_one() {
 }
 
 #[test]
+fn a_phone_that_comes_between_any_two_renewals_can_be_renewed_for_ever() {
+    let scene = scene();
+    let mut stored = scene.phone.credential.clone();
+    for round in 0..20 {
+        scene.renew(OpSet::COMPANION, (2 + round) * HOUR).unwrap();
+        stored = scene.attach(&stored).unwrap().1.unwrap();
+    }
+    assert!(scene.attach(&stored).is_ok());
+    assert_eq!(scene.attach(&scene.phone.credential).unwrap_err(), retired());
+}
+
+#[test]
 fn an_edition_that_was_never_sent_is_replaced_by_the_next_word() {
     let scene = scene();
     for hours in 2..50 {

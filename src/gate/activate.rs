@@ -53,8 +53,8 @@ pub struct PendingGuard {
 pub(super) struct AdmittedOn {
     /// The record's credential that was judged.
     pub(super) edition: CredentialBytes,
-    /// Whether the peer has shown that very one, not narrowed.
-    pub(super) shown_whole: bool,
+    /// The one that the peer has shown, if it was not narrowed.
+    pub(super) shown: Option<CredentialBytes>,
     pub(super) judged: Judged,
 }
 
@@ -95,7 +95,7 @@ impl PendingGuard {
             step.attached(&Visit {
                 credential: &id,
                 edition: &basis.edition,
-                shown_whole: basis.shown_whole,
+                shown: basis.shown.as_ref(),
                 ops,
                 expires_at,
                 session_live,

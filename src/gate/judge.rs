@@ -29,7 +29,8 @@ pub(super) struct Basis {
     pub(super) ops: OpSet,
     expires_at: Timestamp,
     edition: CredentialBytes,
-    shown_whole: bool,
+    /// What was shown, if it was shown whole.
+    shown: Option<CredentialBytes>,
     renewed: bool,
 }
 
@@ -45,14 +46,14 @@ impl Basis {
                 Some((place, edition, bytes))
             })
             .ok_or(Denial::CredentialRetired)?;
-        let whole = credential.bytes() == bytes;
-        if !whole || place == record.renewals.len() {
+        let whole = (credential.bytes() == bytes).then(|| bytes.clone());
+        if whole.is_none() || place == record.renewals.len() {
             return Ok(Self {
                 ops: edition.ops,
                 expires_at: edition.expires_at,
                 edition: bytes.clone(),
                 verified: shown,
-                shown_whole: whole,
+                shown: whole,
                 renewed: false,
             });
         }
@@ -64,7 +65,7 @@ impl Basis {
             ops: latest.ops,
             expires_at: latest.expires_at,
             edition: bytes,
-            shown_whole: false,
+            shown: whole,
             renewed: true,
         })
     }
@@ -134,7 +135,7 @@ impl Inner {
             id,
             credential: Some(bytes.clone()),
         });
-        let basis = AdmittedOn { edition: bytes, shown_whole: false, judged };
+        let basis = AdmittedOn { edition: bytes, shown: None, judged };
         Ok((answer, self.pending_guard(Pending { live, id, record, basis, ops, expires_at }, now)))
     }
 
@@ -237,7 +238,7 @@ impl Inner {
         });
         let basis = AdmittedOn {
             edition: basis.edition,
-            shown_whole: basis.shown_whole,
+            shown: basis.shown,
             judged: Judged::Verified(Arc::new(basis.verified)),
         };
         Ok((answer, self.pending_guard(Pending { live, id, record, basis, ops, expires_at }, now)))

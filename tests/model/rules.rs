@@ -219,7 +219,7 @@ impl Ticket {
 pub struct Waiting {
     pub ticket: usize,
     serial: usize,
-    whole: bool,
+    shown: Option<usize>,
     redeemed: bool,
     ops: u8,
     end: u64,
@@ -244,7 +244,8 @@ pub struct Granted {
     pub ops: u8,
     pub end: u64,
     pub serial: usize,
-    whole: bool,
+    /// The edition that was shown, if it was shown whole.
+    shown: Option<usize>,
     redeemed: bool,
     /// Whether message 2 brings this credential.
     pub brings: bool,
@@ -574,7 +575,7 @@ impl Rules {
                         ops: ticket.ops,
                         end: ticket.credential_end,
                         serial: 0,
-                        whole: false,
+                        shown: None,
                         redeemed: true,
                         brings: true,
                     });
@@ -597,7 +598,7 @@ impl Rules {
                         ops: credential.latest().ops,
                         end: credential.latest().end,
                         serial: credential.latest().serial,
-                        whole: false,
+                        shown: None,
                         redeemed: true,
                         brings: true,
                     }),
@@ -713,7 +714,6 @@ impl Rules {
             let denied = Status::OperationDenied;
             reasons.push(no("caveat_failed", denied));
             reasons.push(no("operation_not_granted", denied));
-            reasons.push(no("no_live_record", denied));
         }
         if !reasons.is_empty() {
             return refused(reasons);
@@ -724,7 +724,7 @@ impl Rules {
                 ops,
                 end,
                 serial: basis.serial,
-                whole: narrow.is_none() && !brings,
+                shown: narrow.is_none().then_some(serial),
                 redeemed: false,
                 brings,
             }),
@@ -772,7 +772,7 @@ impl Rules {
                 ops,
                 end,
                 serial: waiting.serial,
-                whole: waiting.whole,
+                shown: waiting.shown,
                 redeemed: false,
                 brings: false,
             }),
@@ -979,7 +979,7 @@ impl Rules {
         let waiting = Waiting {
             ticket: number,
             serial: granted.serial,
-            whole: granted.whole,
+            shown: granted.shown,
             redeemed: granted.redeemed,
             ops: granted.ops,
             end: granted.end,
@@ -994,9 +994,8 @@ impl Rules {
         let time = self.time;
         let credential = self.tickets[waiting.ticket].credential_mut();
         credential.visited = Some(time);
-        if granted.whole {
-            // The phone has it: what it replaces is retired.
-            let place = credential.place(granted.serial).expect("it was found");
+        // What the phone has shown it has stored: what came before is retired.
+        if let Some(place) = granted.shown.and_then(|shown| credential.place(shown)) {
             credential.editions.drain(..place);
         }
         self.connections += 1;

@@ -16,8 +16,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) credential: &'a CredentialId,
     /// The edition on whose word it was admitted.
     pub(crate) edition: &'a CredentialBytes,
-    /// Whether it has shown that very edition, unnarrowed.
-    pub(crate) shown_whole: bool,
+    /// The edition that it has shown, if it has shown one whole.
+    pub(crate) shown: Option<&'a CredentialBytes>,
     /// What it was granted at admission.
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
@@ -156,7 +156,7 @@ impl Step<'_> {
             Err(denial) => return Ok(Err(denial)),
         };
         // It may have been narrowed or retired since it was admitted.
-        let Some((at, edition)) = record.find(visit.edition) else {
+        let Some((_, edition)) = record.find(visit.edition) else {
             return Ok(Err(Denial::CredentialRetired));
         };
         let visited = Visited {
@@ -173,7 +173,9 @@ impl Step<'_> {
         if let Err(denial) = &visit.room {
             return Ok(Err(denial.clone()));
         }
-        let renewed = visit.shown_whole && at > 0;
+        // What the phone has shown it has stored, so it needs none from before.
+        let used = visit.shown.and_then(|shown| record.find(shown)).map_or(0, |(place, _)| place);
+        let renewed = used > 0;
         let now = self.now;
         let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);
         let record = match renewed || !seen {
@@ -181,7 +183,7 @@ impl Step<'_> {
             true => self.change_credential(visit.credential, record, |record| {
                 record.last_seen = Some(now);
                 if renewed {
-                    record.retire_before(at);
+                    record.retire_before(used);
                 }
             })?,
         };

@@ -12,12 +12,15 @@ impl Step<'_> {
     /// Makes the ledger this agent's. Another agent key means that its sessions are gone, so their
     /// records go too.
     pub(crate) fn open(&mut self, agent: &AgentPublicKey) -> Result<Progress, LedgerFailure> {
-        let header = self.records.header()?;
-        let mut progress = self.records.progress()?;
-        match header {
+        // Nothing else is read of another format.
+        let header = match self.records.header()? {
             Some(Header { format, .. }) if format != FORMAT => {
                 return Err(LedgerFailure::UnknownFormat { version: format });
             }
+            header => header,
+        };
+        let mut progress = self.records.progress()?;
+        match header {
             Some(header) if header.agent == *agent => {
                 self.events.push(AuditEvent::GateOpened { discarded: false })
             }
