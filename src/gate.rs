@@ -387,6 +387,8 @@ fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<(), Denial> {
     if (min..=max).contains(&seconds) { Ok(()) } else { Err(Denial::LifetimeOutOfBounds { min, max }) }
 }
 
+#[cfg(test)]
+mod always;
 #[cfg(all(test, feature = "redb", feature = "issuer", feature = "holder"))]
 mod faults;
 

@@ -8,7 +8,8 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
-use super::{Admission, AgentContext, Gate, GateConfig};
+use super::always::Always;
+use super::{Admission, Gate, GateConfig};
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::denial::{Denial, LedgerFailure};
@@ -20,20 +21,6 @@ use crate::ledger::faulty::{Disk, Fault};
 use crate::op::OpSet;
 use crate::token::CredentialBytes;
 use crate::wire::{Answer, Label, Request};
-
-struct Always;
-
-impl AgentContext for Always {
-    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
-        true
-    }
-    fn session_is_live(&self, _: &SessionId) -> bool {
-        true
-    }
-    fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
-        true
-    }
-}
 
 /// Everything that is the same in each run.
 struct Cast {

@@ -11,7 +11,8 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
-use super::{Admission, AgentContext, Gate, GateConfig, ListingState, PendingGuard};
+use super::always::Always;
+use super::{Admission, Gate, GateConfig, ListingState, PendingGuard};
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::denial::Denial;
@@ -27,20 +28,6 @@ use crate::wire::{Answer, Label, Request};
 /// A model's own stacks are too small for curve arithmetic.
 const STACK: usize = 1 << 20;
 const CHANNEL: [u8; 32] = [7; 32];
-
-struct Always;
-
-impl AgentContext for Always {
-    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
-        true
-    }
-    fn session_is_live(&self, _: &SessionId) -> bool {
-        true
-    }
-    fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
-        true
-    }
-}
 
 /// What is the same in every run, made once.
 struct Cast {
