@@ -261,3 +261,18 @@ fn the_last_second_of_the_year_9999_panics_nowhere() {
     let _ = desktop.lodge(&world, &pairing);
     assert!(world.join(&pairing.link, &phone(2)).is_err());
 }
+
+#[test]
+fn a_narrowed_copy_that_has_nothing_left_is_told_so() {
+    let world = World::new();
+    let desktop = world.desktop(9);
+    let pairing = desktop.share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let whole = Credential::parse(&joined.credential).unwrap();
+    let copy = whole.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut rand::rngs::OsRng).unwrap();
+    desktop.renew(&world, &pairing, OpSet::only(Op::ReadMetadata), 3_600).unwrap();
+    for ops in [OpSet::EMPTY, OpSet::only(Op::StreamOutput)] {
+        let refusal = world.attach(&phone(2), copy.bytes(), ops).unwrap_err();
+        assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)), "{:?}", refusal.denial);
+    }
+}

@@ -741,7 +741,10 @@ impl Rules {
         }
         let ticket = &self.tickets[waiting.ticket];
         let Some(credential) = ticket.credential().filter(|_| !ticket.forgotten) else {
-            return silent("credential_unknown").into();
+            // The policy comes first here too, if it has run out.
+            let ran_out = waiting.redeemed && self.time >= waiting.end;
+            let caveat = ran_out.then(|| no("caveat_failed", Status::Expired));
+            return caveat.into_iter().chain([silent("credential_unknown")]).collect::<Vec<_>>().into();
         };
         let standing = self.standing(ticket);
         let mut reasons = standing.err().unwrap_or_default();
