@@ -447,6 +447,28 @@ fn a_renewal_fits_its_credential_or_is_refused() {
 }
 
 #[test]
+fn a_desktop_with_a_slow_clock_does_not_end_what_it_renews() {
+    let scene = scene();
+    let Scene { world, desktop, pairing, .. } = &scene;
+    let now = world.now.timestamp();
+    let renew = |clock: Timestamp| {
+        let renewal = Renewal {
+            credential: pairing.credential,
+            ticket: pairing.ticket,
+            session: session(SESSION),
+            ops: OpSet::COMPANION,
+            valid_for: 30,
+        };
+        let message = desktop.issuer.renew(renewal, clock, &mut OsRng).unwrap();
+        world.gate.renew(&desktop.device, &message, world.now, &mut OsRng).map(|_| ())
+    };
+    let slow = Timestamp::from_seconds(now.seconds() - 30).unwrap();
+    assert_eq!(renew(slow), Err(Denial::ClockSkew { agent_time: now }));
+    assert_eq!(scene.listed().expires_at, now.plus(HOUR));
+    assert_eq!(renew(slow.plus(1)), Ok(()));
+}
+
+#[test]
 fn a_signature_by_another_key_under_the_right_name_is_refused() {
     let scene = scene();
     let Scene { world, desktop, pairing, .. } = &scene;

@@ -62,7 +62,9 @@ impl Gate {
         let record = inner
             .state()
             .judge(begun.agent_time, inner.audit(), |step| step.renewable(&terms, session_live))?;
-        if authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
+        // A slow clock and a short time must not end what they are to prolong.
+        let past = terms.expires_at <= begun.agent_time;
+        if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time: begun.agent_time });
         }
         credential.verify(&renewal.issuer).map_err(Denial::OfferMalformed)?;

@@ -170,7 +170,8 @@ fn mint() -> BoxedStrategy<Mint> {
 }
 
 fn ops() -> BoxedStrategy<u8> {
-    prop_oneof![2 => Just(31_u8), 1 => Just(255), 3 => 1..=255_u8].boxed()
+    prop_oneof![2 => Just(31_u8), 1 => Just(255), 3 => 1..=255_u8, 2 => (0..8_u8).prop_map(|bit| 1 << bit)]
+        .boxed()
 }
 
 fn valid_for() -> BoxedStrategy<u64> {

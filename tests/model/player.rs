@@ -1,6 +1,9 @@
 //! Plays a sequence at a gate, and asks the rules at every step whether that is what should happen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, Table, Transaction, Transition};
@@ -415,6 +418,7 @@ impl<'a> Player<'a> {
             let child = parsed.attenuate(Some(ops(narrow.ops)), end, &mut OsRng);
             shown = child.map_err(|error| error.to_string())?.bytes().clone();
         }
+        self.check_explained(ticket, phone, pick, narrow, &shown)?;
         let agent = self.world().agent.public();
         let asking = sessioncap::attach(&agent, &holder(phone), &shown, ops(ask), &mut OsRng).unwrap();
         match self.world().respond(&asking.message) {
@@ -437,6 +441,31 @@ impl<'a> Player<'a> {
             }
             Response::Device => Err("taken for a device".into()),
         }
+    }
+
+    /// The operator is told of one operation what the phone would be, without a place being taken.
+    fn check_explained(
+        &self,
+        ticket: usize,
+        phone: usize,
+        pick: usize,
+        narrow: Option<Narrow>,
+        shown: &CredentialBytes,
+    ) -> Outcome {
+        let op = Op::ALL[(ticket + pick) % Op::ALL.len()];
+        let ask = OpSet::only(op).bits() as u8;
+        let attach = Move::Attach { ticket, phone, edition: pick, narrow, ask, then: Then::Lost };
+        let prediction = self.rules.predict(&attach);
+        let full = prediction.no.iter().any(|no| no.code == "too_many_connections");
+        let (key, action) = (holder(phone).public(), Action::Session(op));
+        match self.world().gate.explain(&key, shown, action, self.now()) {
+            Ok(()) => ensure!(prediction.ok.is_some() || full, "{op} explained as allowed: {prediction:?}"),
+            Err(denial) => {
+                let fits = prediction.no.iter().any(|no| no.code == denial.code());
+                ensure!(fits, "{op} explained with {}: {prediction:?}", denial.code());
+            }
+        }
+        Ok(())
     }
 
     /// What an admission says, and what becomes of it.
@@ -528,6 +557,14 @@ impl<'a> Player<'a> {
                     }
                 }
             }
+            let checked = guard.check(now).err().map(|denial| denial.code());
+            ensure!(checked.is_none_or(|code| codes.contains(code)), "{who}: is over with {checked:?}");
+            ensure!(checked.is_some() || !refuses, "{who}: goes on, and must say {codes:?}");
+            ensure!(checked.is_none() || guard.time_left(now).is_zero(), "{who}: is over, with time left");
+            // A cut is told to who waits for it; the passing of time only where the record was settled.
+            let signal = pin!(guard.cut()).poll(&mut Context::from_waker(Waker::noop()));
+            ensure!(of.cut.is_empty() || signal.is_ready(), "{who}: was cut, and nobody is told");
+            ensure!(!codes.is_empty() || signal.is_pending(), "{who}: is told {signal:?}");
         }
         Ok(())
     }

@@ -745,8 +745,8 @@ impl Rules {
         };
         let standing = self.standing(ticket);
         let mut reasons = standing.err().unwrap_or_default();
-        // The policy sees what a redemption gave now, and names the caveat before the record is asked.
-        if waiting.redeemed && self.time >= waiting.end {
+        // The policy sees what a redemption gave now. What the record has to say comes first.
+        if reasons.is_empty() && waiting.redeemed && self.time >= waiting.end {
             reasons.push(no("caveat_failed", Status::Expired));
         }
         if self.time >= ticket.kept_until() {
@@ -807,7 +807,7 @@ impl Rules {
             reasons.push(silent("renewal_mismatch"));
         } else if let Err(why) = self.standing(ticket) {
             reasons.extend(why);
-        } else if minted.abs_diff(self.time + valid_for) > SKEW {
+        } else if minted.abs_diff(self.time + valid_for) > SKEW || minted <= self.time {
             reasons.push(silent("clock_skew"));
         }
         if reasons.is_empty() { Ok(minted.min(self.time + valid_for)) } else { Err(reasons) }
