@@ -6,8 +6,8 @@
 //! commit from a whole one. Every page is checked when the file is opened: it is a few megabytes at
 //! most, and a page that changed behind the agent's back must not be taken for a record.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -24,11 +24,18 @@ use crate::denial::LedgerFailure;
 /// What the database may keep of the file in memory, bytes.
 const CACHE: usize = 4 * 1_024 * 1_024;
 
+/// How long redb makes a new file at first, and what comes in its beginning: a magic, written last, in a
+/// header; the size of a page among it.
+const NEW_FILE: u64 = 73_728;
+const MAGIC: usize = 9;
+const PAGE_SIZE: core::ops::Range<usize> = 12..16;
+const HEADER: usize = 320;
+
 /// Records in a file, for an agent whose pairings outlive its process.
 ///
 /// When a transition has returned, it is on the disk, as far as the disk keeps its word about that.
-/// Opening after a crash needs no hand: what was not committed is not there. One process at a time
-/// may have the file open. The file is for its owner alone (0600), as it tells which phones and
+/// Opening after a crash needs no hand: what was not committed is not there, and a file that was never
+/// made to its end is made anew. One process at a time may have the file open. The file is for its owner alone (0600), as it tells which phones and
 /// sessions there were; it holds no ticket's secret, but the credentials of live phones, which are
 /// worth nothing without the phones' keys.
 ///
@@ -43,8 +50,8 @@ pub struct RedbLedger {
 impl RedbLedger {
     /// Opens the file, or makes it. Checks every page, in time that grows with the file.
     ///
-    /// A file that others may read is closed to them. On Unix, a link in the file's own place is not
-    /// followed.
+    /// A file that others may read is closed to them. A link in the file's own place is refused; that is
+    /// a check before the opening, no guarantee against somebody who may write to the directory.
     ///
     /// # Errors
     /// [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
@@ -53,6 +60,15 @@ impl RedbLedger {
     /// [`LedgerFailure::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerFailure> {
         let path = path.as_ref();
+        match Self::at(path) {
+            Err(LedgerFailure::Corrupt) if discard_unfinished(path).map_err(|error| of_io(&error))? => {
+                Self::at(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self, LedgerFailure> {
         let file = private_file(path).map_err(|error| of_io(&error))?;
         // Beside the file's content its name must survive as well.
         sync_directory(path).map_err(|error| of_io(&error))?;
@@ -164,15 +180,39 @@ fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerFailure>) -> Result<T, Ledg
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(LedgerFailure::Corrupt))
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::ErrorKind::PermissionDenied.into());
+/// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
+/// would refuse it for ever. Under the lock, as another process may be making it at this moment.
+fn discard_unfinished(path: &Path) -> io::Result<bool> {
+    let file = private_file(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(_)) => return Ok(false),
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let len = file.metadata()?.len();
+    if len > NEW_FILE {
+        return Ok(false);
+    }
+    let mut content = Vec::new();
+    (&file).read_to_end(&mut content)?;
+    let unfinished = is_unfinished(&content);
+    if unfinished {
+        file.set_len(0)?;
+        file.sync_all()?;
+    }
+    Ok(unfinished)
+}
+
+/// No magic and nothing behind the header. The header itself is there, or not even that.
+fn is_unfinished(content: &[u8]) -> bool {
+    let zero = |bytes: Option<&[u8]>| bytes.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0));
+    let begun = content.get(PAGE_SIZE).is_some_and(|size| size == 4_096_u32.to_le_bytes());
+    let untouched = content.len() as u64 == NEW_FILE && zero(content.get(..HEADER));
+    zero(content.get(..MAGIC)) && zero(content.get(HEADER..)) && (begun || untouched)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    let file = opened(path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -181,6 +221,18 @@ fn private_file(path: &Path) -> io::Result<File> {
         }
     }
     Ok(file)
+}
+
+/// A file that is made here is its owner's alone from the beginning.
+fn opened(path: &Path) -> io::Result<File> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

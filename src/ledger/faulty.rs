@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Tear,
     /// It and every later one fails: the machine is gone.
     Gone,
+    /// The database panics in it.
+    Panic,
 }
 
 enum Change {
@@ -36,6 +38,7 @@ struct Inside {
     unsynced: Vec<Change>,
     operations: u64,
     syncs: u64,
+    writes: u64,
     fault: Option<(u64, Fault)>,
     gone: bool,
 }
@@ -45,7 +48,8 @@ struct Inside {
 pub(crate) struct Disk(Arc<Mutex<Inside>>);
 
 impl Disk {
-    fn holding(content: Vec<u8>) -> Self {
+    /// A disk with this on it, all of it synced.
+    pub(crate) fn holding(content: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inside { synced: content.clone(), content, ..Inside::default() })))
     }
 
@@ -61,6 +65,11 @@ impl Disk {
     /// How often it was asked to sync.
     pub(crate) fn syncs(&self) -> u64 {
         self.inside().syncs
+    }
+
+    /// How often it was asked to write or to change its length.
+    pub(crate) fn writes(&self) -> u64 {
+        self.inside().writes
     }
 
     pub(crate) fn content(&self) -> Vec<u8> {
@@ -110,6 +119,11 @@ impl Disk {
                 let kind = match fault {
                     Fault::Fail(kind) => kind,
                     Fault::Tear => io::ErrorKind::Other,
+                    Fault::Panic => {
+                        // Not under the lock: the disk is usable afterwards.
+                        drop(inside);
+                        panic!("as the test wants it");
+                    }
                     Fault::Gone => {
                         inside.gone = true;
                         io::ErrorKind::Other
@@ -151,6 +165,7 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut inside = self.operation().map_err(|(error, _)| error)?;
         let len = usize::try_from(len).unwrap();
+        inside.writes += 1;
         inside.content.resize(len, 0);
         inside.unsynced.push(Change::Length(len));
         Ok(())
@@ -167,6 +182,7 @@ impl StorageBackend for Disk {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
         let write = |inside: &mut Inside, data: &[u8]| {
+            inside.writes += 1;
             put(&mut inside.content, offset, data);
             inside.unsynced.push(Change::Write(offset, data.to_vec()));
         };

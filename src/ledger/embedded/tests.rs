@@ -156,6 +156,8 @@ fn each_kind_of_failure_has_its_name_and_shuts_the_ledger() {
     let kinds = [
         (io::ErrorKind::StorageFull, LedgerFailure::Full),
         (io::ErrorKind::QuotaExceeded, LedgerFailure::Full),
+        (io::ErrorKind::FileTooLarge, LedgerFailure::Full),
+        (io::ErrorKind::InvalidData, LedgerFailure::Corrupt),
         (io::ErrorKind::ReadOnlyFilesystem, LedgerFailure::ReadOnly),
         (io::ErrorKind::PermissionDenied, LedgerFailure::ReadOnly),
         (io::ErrorKind::Other, LedgerFailure::Io),
@@ -178,11 +180,11 @@ fn a_transition_that_changes_nothing_writes_nothing() {
     let disk = Disk::default();
     let mut ledger = RedbLedger::on_backend(disk.clone()).unwrap();
     put(&mut ledger, 1, 10).unwrap();
-    let (syncs, content) = (disk.syncs(), disk.content());
+    let (syncs, writes) = (disk.syncs(), disk.writes());
     put(&mut ledger, 1, 10).unwrap();
     ledger.transact(&mut |transaction| transaction.remove(Table::Tickets, &[9])).unwrap();
     rows(&mut ledger).unwrap();
-    assert_eq!((disk.syncs(), disk.content() == content), (syncs, true));
+    assert_eq!((disk.syncs(), disk.writes()), (syncs, writes));
     put(&mut ledger, 2, 10).unwrap();
     assert_eq!(disk.syncs(), syncs + 2, "two phases");
 }
@@ -226,13 +228,12 @@ fn a_file_that_was_changed_is_refused_or_says_what_it_said() {
                 rng.fill(&mut changed[place..place + 600]);
             }
         }
-        let disk = Disk::default();
-        disk.set_len(changed.len() as u64).unwrap();
-        redb::StorageBackend::write(&disk, 0, &changed).unwrap();
+        let empty = changed.is_empty();
+        let disk = Disk::holding(changed);
         // An empty file is a new ledger; the gate takes it for nobody's and begins anew.
         let found = RedbLedger::on_backend(disk).and_then(|mut ledger| rows(&mut ledger));
         match found {
-            Ok(found) => assert!(found == whole || changed.is_empty(), "{} rows", found.len()),
+            Ok(found) => assert!(found == whole || empty, "{} rows", found.len()),
             Err(failure) => {
                 refused += 1;
                 let known = [LedgerFailure::Corrupt, LedgerFailure::Io];
@@ -261,20 +262,17 @@ fn a_version_of_the_database_that_is_not_known_is_named() {
     let disk = Disk::default();
     drop(RedbLedger::on_backend(disk.clone()).unwrap());
     let content = disk.content();
-    // the version of the first commit slot, by redb's own description of its file
-    let slots: Vec<usize> = [64, 192].to_vec();
-    let mut changed = content.clone();
-    for slot in slots {
-        changed[slot] = 1;
-    }
-    let disk = Disk::default();
-    disk.set_len(changed.len() as u64).unwrap();
-    redb::StorageBackend::write(&disk, 0, &changed).unwrap();
-    let refused = RedbLedger::on_backend(disk).err();
-    assert!(
-        matches!(refused, Some(LedgerFailure::UnknownFormat { version: 1 } | LedgerFailure::Corrupt)),
-        "{refused:?}"
-    );
+    // the versions of both commit slots, by redb's own description of its file
+    let with = |version| {
+        let mut changed = content.clone();
+        changed[64] = version;
+        changed[192] = version;
+        RedbLedger::on_backend(Disk::holding(changed)).err()
+    };
+    assert_eq!(with(1), Some(LedgerFailure::UnknownFormat { version: 1 }));
+    assert_eq!(with(2), Some(LedgerFailure::UnknownFormat { version: 2 }));
+    // redb itself does not tell a later version from damage
+    assert_eq!(with(9), Some(LedgerFailure::Corrupt));
 }
 
 #[cfg(unix)]
@@ -283,6 +281,9 @@ fn the_file_is_its_owners_alone_from_the_beginning_and_again() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new("mode");
     let mode = || fs::metadata(place.file()).unwrap().permissions().mode() & 0o777;
+    // before anything could be tightened
+    drop(opened(&place.file()).unwrap());
+    assert_eq!(mode(), 0o600);
     drop(RedbLedger::open(place.file()).unwrap());
     assert_eq!(mode(), 0o600);
     fs::set_permissions(place.file(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -310,6 +311,119 @@ fn a_second_opening_is_refused_until_the_first_is_gone() {
     put(&mut first, 2, 1).unwrap();
     drop(first);
     assert_eq!(rows(&mut RedbLedger::open(place.file()).unwrap()).unwrap().len(), 2);
+}
+
+/// The other process of the next test; does nothing when it is not that.
+#[test]
+fn another_process_tries_the_file() {
+    if let Some(path) = std::env::var_os("SESSIONCAP_HELD_FILE") {
+        let free = std::env::var_os("SESSIONCAP_FILE_IS_FREE").is_some();
+        assert_eq!(RedbLedger::open(path).err(), (!free).then_some(LedgerFailure::InUse));
+    }
+}
+
+#[test]
+fn another_process_is_refused_until_this_one_closes_the_file() {
+    let place = Place::new("process");
+    let other = |free: bool| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "ledger::embedded::tests::another_process_tries_the_file"]);
+        command.env("SESSIONCAP_HELD_FILE", place.file());
+        if free {
+            command.env("SESSIONCAP_FILE_IS_FREE", "1");
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    };
+    let held = RedbLedger::open(place.file()).unwrap();
+    other(false);
+    drop(held);
+    other(true);
+}
+
+#[test]
+fn a_panic_below_is_a_corrupt_ledger_that_stays_shut() {
+    let mut panics = 0;
+    let untouched = Disk::default();
+    let mut ledger = RedbLedger::on_backend(untouched.clone()).unwrap();
+    let opening = untouched.operations();
+    put(&mut ledger, 1, 5_000).unwrap();
+    for nth in 1..=untouched.operations() {
+        let disk = Disk::default();
+        disk.fault_at(nth, Fault::Panic);
+        let opened = RedbLedger::on_backend(disk.clone());
+        if nth <= opening {
+            assert_eq!(opened.err(), Some(LedgerFailure::Corrupt), "{nth}");
+            continue;
+        }
+        let mut ledger = opened.unwrap();
+        assert_eq!(put(&mut ledger, 1, 5_000), Err(LedgerFailure::Corrupt), "{nth}");
+        assert_eq!(rows(&mut ledger), Err(LedgerFailure::Poisoned), "{nth}");
+        drop(ledger);
+        let again = rows(&mut RedbLedger::on_backend(disk.after_kill()).unwrap()).unwrap();
+        assert!(again.is_empty() || again.len() == 1, "{nth}");
+        panics += 1;
+    }
+    assert!(panics > 3, "{panics}");
+}
+
+#[test]
+fn a_file_whose_making_was_cut_short_is_made_anew() {
+    let place = Place::new("unfinished");
+    let untouched = Disk::default();
+    drop(RedbLedger::on_backend(untouched.clone()).unwrap());
+    let mut refused = 0;
+    for nth in 1..=untouched.operations() {
+        for fault in [Fault::Fail(io::ErrorKind::StorageFull), Fault::Tear, Fault::Gone] {
+            let disk = Disk::default();
+            disk.fault_at(nth, fault);
+            drop(RedbLedger::on_backend(disk.clone()));
+            let found = [
+                disk.after_kill(),
+                disk.after_power_cut(nth),
+                disk.after_power_cut(nth + 500),
+                disk.after_power_cut(nth + 1_000),
+            ];
+            for disk in found {
+                fs::write(place.file(), disk.content()).unwrap();
+                refused += u32::from(RedbLedger::on_backend(disk).is_err());
+                let mut ledger = RedbLedger::open(place.file())
+                    .unwrap_or_else(|failure| panic!("operation {nth}, {fault:?}: {failure}"));
+                assert!(rows(&mut ledger).unwrap().is_empty());
+                assert_eq!(put(&mut ledger, 1, 1), Ok(()));
+            }
+        }
+    }
+    assert!(refused > 5, "redb itself refused {refused}");
+}
+
+#[test]
+fn only_a_file_that_never_held_anything_is_made_anew() {
+    let begun = |len: usize| {
+        let mut content = vec![0; len];
+        content[PAGE_SIZE].copy_from_slice(&4_096_u32.to_le_bytes());
+        content
+    };
+    let new = usize::try_from(NEW_FILE).unwrap();
+    assert!(is_unfinished(&vec![0; new]) && is_unfinished(&begun(new)) && is_unfinished(&begun(320)));
+    assert!(!is_unfinished(&[]) && !is_unfinished(&[0; 4_096]) && !is_unfinished(&[0; 100]));
+    for place in [0, 8, HEADER, 4_096, new - 1] {
+        let mut content = begun(new);
+        content[place] = 1;
+        assert!(!is_unfinished(&content), "{place}");
+    }
+    // A ledger that had grown and was wiped is no new one.
+    let place = Place::new("wiped");
+    fs::write(place.file(), vec![0; new + 4_096]).unwrap();
+    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+    assert_eq!(fs::read(place.file()).unwrap().len(), new + 4_096);
+    // Nor is one that another process is making at this moment.
+    fs::write(place.file(), begun(new)).unwrap();
+    let other = File::open(place.file()).unwrap();
+    other.lock().unwrap();
+    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::InUse));
+    assert_eq!(fs::read(place.file()).unwrap(), begun(new));
 }
 
 #[test]
