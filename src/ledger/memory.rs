@@ -61,10 +61,7 @@ impl Stored for MemoryLedger {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::ledger::Transaction;
 
     #[test]
     fn a_failed_transition_leaves_nothing() {
@@ -80,53 +77,5 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Put(u8, u8),
-        Remove(u8),
-    }
-
-    fn any_step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (0..20_u8, any::<u8>()).prop_map(|(k, v)| Step::Put(k, v)),
-            (0..20_u8).prop_map(Step::Remove)
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn reads_inside_a_transaction_see_its_writes(
-            before in proptest::collection::vec(any_step(), 0..20), inside in proptest::collection::vec(any_step(), 0..20), limit in 0..25_usize
-        ) {
-            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-            let mut ledger = MemoryLedger::new();
-            let mut apply = |steps: &[Step], transaction: &mut dyn Transaction| {
-                for step in steps {
-                    match step {
-                        Step::Put(key, value) => {
-                            transaction.put(Table::Meta, &[7, *key], &[*value]).unwrap();
-                            model.insert(vec![7, *key], vec![*value]);
-                        }
-                        Step::Remove(key) => {
-                            transaction.remove(Table::Meta, &[7, *key]).unwrap();
-                            model.remove([7, *key].as_slice());
-                        }
-                    }
-                }
-                model.clone()
-            };
-            ledger.transact(&mut |transaction| { apply(&before, transaction); Ok(()) }).unwrap();
-            ledger.transact(&mut |transaction| {
-                let model = apply(&inside, transaction);
-                let keys: Vec<_> = model.keys().take(limit).cloned().collect();
-                assert_eq!(transaction.keys(Table::Meta, &[7], limit).unwrap(), keys);
-                for key in 0..20 {
-                    assert_eq!(transaction.get(Table::Meta, &[7, key]).unwrap(), model.get([7, key].as_slice()).cloned());
-                }
-                Ok(())
-            }).unwrap();
-        }
     }
 }

@@ -92,3 +92,92 @@ impl<S: Stored> Transaction for Overlay<'_, S> {
         Ok(found.into_iter().map(Vec::from).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::{Ledger, MemoryLedger};
+
+    type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+    /// A row and what it becomes.
+    type Step = (Table, Vec<u8>, Option<u8>);
+
+    /// Few bytes, the first and the last among them, so that prefixes meet and end where a byte can not
+    /// be counted up.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(prop_oneof![Just(0), Just(7), Just(255)], 0..4)
+    }
+
+    fn any_table() -> impl Strategy<Value = Table> {
+        prop_oneof![Just(Table::Meta), Just(Table::Issuers), Just(Table::Sessions)]
+    }
+
+    fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+        proptest::collection::vec((any_table(), any_key(), any::<Option<u8>>()), 0..30)
+    }
+
+    fn apply(steps: &[Step], transaction: &mut dyn Transaction, model: &mut Model) {
+        for (table, key, value) in steps {
+            match value {
+                Some(value) => {
+                    transaction.put(*table, key, &[*value]).unwrap();
+                    model.insert((*table, key.clone()), vec![*value]);
+                }
+                None => {
+                    transaction.remove(*table, key).unwrap();
+                    model.remove(&(*table, key.clone()));
+                }
+            }
+        }
+    }
+
+    fn compare(transaction: &mut dyn Transaction, model: &Model, prefix: &[u8], limit: usize) {
+        for table in [Table::Meta, Table::Issuers, Table::Sessions] {
+            let keys = model.keys().filter(|(of, key)| *of == table && key.starts_with(prefix));
+            let keys: Vec<_> = keys.map(|(_, key)| key.clone()).take(limit).collect();
+            assert_eq!(transaction.keys(table, prefix, limit).unwrap(), keys, "{table:?} {prefix:?}");
+            let value = model.get(&(table, prefix.to_vec())).cloned();
+            assert_eq!(transaction.get(table, prefix).unwrap(), value, "{table:?} {prefix:?}");
+        }
+    }
+
+    /// Inside the transaction that writes, and in the next one.
+    fn reads_are_the_models(ledger: &mut dyn Ledger, steps: [&[Step]; 2], prefix: &[u8], limit: usize) {
+        let mut model = Model::new();
+        for steps in steps {
+            ledger
+                .transact(&mut |transaction| {
+                    compare(transaction, &model, prefix, limit);
+                    apply(steps, transaction, &mut model);
+                    compare(transaction, &model, prefix, limit);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        ledger
+            .transact(&mut |transaction| {
+                compare(transaction, &model, prefix, limit);
+                compare(transaction, &model, &[], usize::MAX);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn reads_see_what_was_written_before_and_inside_the_transaction(
+            before in any_steps(), inside in any_steps(), prefix in any_key(), limit in 0..25_usize,
+        ) {
+            reads_are_the_models(&mut MemoryLedger::new(), [&before, &inside], &prefix, limit);
+            #[cfg(feature = "redb")]
+            {
+                let disk = crate::ledger::faulty::Disk::default();
+                let mut file = crate::ledger::RedbLedger::on_backend(disk).unwrap();
+                reads_are_the_models(&mut file, [&before, &inside], &prefix, limit);
+            }
+        }
+    }
+}

@@ -419,6 +419,9 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
     let other = File::open(place.file()).unwrap();
     other.lock().unwrap();
     assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::InUse));
+    // redb has a lock of its own, which says it first
+    let refused = discard_unfinished(&place.file()).map_err(|error| of_io(&error));
+    assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(fs::read(place.file()).unwrap(), begun(new));
 }
 
