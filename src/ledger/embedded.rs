@@ -35,9 +35,9 @@ const HEADER: usize = 320;
 ///
 /// When a transition has returned, it is on the disk, as far as the disk keeps its word about that.
 /// Opening after a crash needs no hand: what was not committed is not there, and a file that was never
-/// made to its end is made anew. One process at a time may have the file open. The file is for its owner alone (0600), as it tells which phones and
-/// sessions there were; it holds no ticket's secret, but the credentials of live phones, which are
-/// worth nothing without the phones' keys.
+/// made to its end is made anew. One process at a time may have the file open. The file is for its
+/// owner alone (0600), as it tells which phones and sessions there were; it holds no ticket's secret,
+/// but the credentials of live phones, which are worth nothing without the phones' keys.
 ///
 /// After any failure, a full disk included, every further transition fails until the file is opened
 /// again; everything that was acknowledged is still in it then. Costs two syncs for a transition that

@@ -51,7 +51,7 @@ impl Stage {
         let running = agent::start(agent::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             state: directory.join("agent"),
-            in_memory: true,
+            in_memory: false,
             urls: Vec::new(),
             rules: None,
             offset: UtcOffset::UTC,
