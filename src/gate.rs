@@ -30,7 +30,6 @@ pub use list::{Listing, ListingState, WaitingRenewal};
 use crate::agent_url::AgentUrl;
 use crate::audit::AuditSink;
 use crate::clock::{Now, Timestamp};
-use crate::codec;
 use crate::credential::UnboundCredential;
 use crate::denial::{Denial, LedgerFailure};
 use crate::error::{Error, Misuse};
@@ -38,15 +37,15 @@ use crate::id::{SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
 use crate::ledger::Ledger;
 use crate::ledger::record::{TicketRecord, TicketState};
-use crate::ledger::transition::QuotaLimits;
+use crate::ledger::transition::{QuotaLimits, Step};
 use crate::limits::{
     DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
     DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
-    MAX_OFFER_LEN, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
+    MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
 };
 use crate::policy::Policy;
 use crate::sync::Mutex;
-use crate::wire::{OfferFields, OfferReceipt, RegistrationFields};
+use crate::wire::{self, OfferFields, OfferReceipt, RegistrationFields};
 use state::{Locked, State};
 
 /// What the gate asks the agent that links it. Called without any lock of the gate.
@@ -177,6 +176,17 @@ impl Inner {
         Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Looks something up.
+    fn read<T>(
+        &self,
+        now: Now,
+        read: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
+    ) -> Result<T, Denial> {
+        let mut state = self.state();
+        let now = state.effective(now);
+        state.transact(now, self.audit(), read)
+    }
+
     /// The agent's time, and how often something was taken back until then.
     fn begin(&self, now: Now) -> Begun {
         let mut state = self.state();
@@ -257,10 +267,8 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        let fields = (registration.len() <= MAX_OFFER_LEN)
-            .then(|| codec::decode::<RegistrationFields>(registration).ok())
-            .flatten()
-            .ok_or(Denial::RegistrationInvalid)?;
+        let fields: RegistrationFields =
+            wire::from_desktop(registration).map_err(|_| Denial::RegistrationInvalid)?;
         let message = RegistrationFields::message(handshake_hash, self.agent(), device, &fields.issuer);
         if !fields.issuer.verify(&message, &fields.signature) {
             return Err(Denial::RegistrationInvalid);
@@ -285,7 +293,7 @@ impl Gate {
         if !inner.context.is_enrolled(device) {
             return Err(Denial::DeviceNotEnrolled);
         }
-        let offer = OfferFields::from_bytes(offer).map_err(Denial::OfferMalformed)?;
+        let offer: OfferFields = wire::from_desktop(offer).map_err(Denial::OfferMalformed)?;
         check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
         check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&offer.credential).map_err(Denial::OfferMalformed)?;
@@ -347,11 +355,7 @@ impl Gate {
         if !inner.context.is_enrolled(device) {
             return Err(Denial::DeviceNotEnrolled);
         }
-        let record = {
-            let mut state = inner.state();
-            let now = state.effective(now);
-            state.transact(now, inner.audit(), |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?
-        };
+        let record = inner.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
         let session_live = inner.context.session_is_live(&record.session);
         let mut state = inner.state();
         let now = state.effective(now);

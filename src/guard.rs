@@ -102,7 +102,7 @@ impl Terms {
 }
 
 /// One guard's part in the contract.
-pub(crate) struct Slot {
+struct Slot {
     /// Up while a permit's closure runs.
     in_use: AtomicBool,
     /// Counts the changes of `terms`, so that a permit need not look at them.
@@ -136,13 +136,13 @@ impl Live {
     /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
     /// without any lock: a waker may run foreign code, and a permit may be waiting for the lock.
     pub(crate) fn drain(&self) {
-        wait_for_permits(&self.wake());
+        self.wake();
+        wait_for_permits(&self.slots());
     }
 
     /// Wakes the connections, without any lock.
-    pub(crate) fn wake(&self) -> Vec<Arc<Slot>> {
-        let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
-        for slot in &slots {
+    pub(crate) fn wake(&self) {
+        for slot in self.slots() {
             let waiting: Vec<_> = lock(&slot.waiting).iter().filter_map(Weak::upgrade).collect();
             for waiter in waiting {
                 let waker = lock(&waiter).take();
@@ -151,7 +151,10 @@ impl Live {
                 }
             }
         }
-        slots
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        lock(&self.slots).clone()
     }
 
     /// Narrows every guard that there is. No permit outside these terms is granted from here on.
@@ -169,8 +172,7 @@ impl Live {
     /// Waits until no permit from before [`Live::narrow`] is in use. Without any lock, as
     /// [`Live::drain`].
     pub(crate) fn drain_narrowed(&self) {
-        let slots: Vec<Arc<Slot>> = lock(&self.slots).clone();
-        wait_for_permits(&slots);
+        wait_for_permits(&self.slots());
     }
 
     /// How many connections there are. One that was cut is none, even if its guard is still held.

@@ -391,22 +391,12 @@ impl Wire for OfferFields {
     }
 }
 
-impl OfferFields {
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.len() > MAX_OFFER_LEN {
-            return Err(Error::MessageMalformed);
-        }
-        codec::decode(bytes)
+/// Reads what a desktop has sent: nothing that is longer than the longest of its messages.
+pub(crate) fn from_desktop<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
+    if bytes.len() > MAX_OFFER_LEN {
+        return Err(Error::MessageMalformed);
     }
-}
-
-impl RenewalFields {
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.len() > MAX_OFFER_LEN {
-            return Err(Error::MessageMalformed);
-        }
-        codec::decode(bytes)
-    }
+    codec::decode(bytes)
 }
 
 impl Wire for RenewalFields {
@@ -617,7 +607,7 @@ mod tests {
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let framed = [MAGIC.as_slice(), &bytes].concat();
             let _ = (Request::from_payload(&framed), Answer::from_payload(&framed));
-            let _ = (OfferFields::from_bytes(&bytes), OfferReceipt::from_bytes(&bytes), codec::decode::<RegistrationFields>(&bytes));
+            let _ = (from_desktop::<OfferFields>(&bytes), OfferReceipt::from_bytes(&bytes), codec::decode::<RegistrationFields>(&bytes));
         }
 
         #[test]
@@ -626,7 +616,7 @@ mod tests {
                 issuer: crate::key::IssuerSecretKey::from_bytes(key).public(), ticket: TicketPublicKey::from_bytes(key), ticket_lifetime, valid_for, label: Label::new(label).unwrap(), require_confirm,
                 credential: CredentialBytes::new(credential).unwrap(),
             };
-            prop_assert_eq!(OfferFields::from_bytes(&codec::encode(&offer)), Ok(offer));
+            prop_assert_eq!(from_desktop(&codec::encode(&offer)), Ok(offer));
         }
     }
 }

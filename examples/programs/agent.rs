@@ -129,22 +129,24 @@ impl Running {
 
 /// Starts an agent on the current runtime.
 pub async fn start(config: Config) -> Outcome<Running> {
-    files::make_private_directory(&config.state)?;
-    if config.in_memory {
-        return start_over(config, MemoryLedger::new()).await;
+    match config.in_memory {
+        true => start_over(config, |_| Ok(MemoryLedger::new())).await,
+        false => start_over(config, open_ledger).await,
     }
-    let ledger = open_ledger(&config.state.join("ledger.redb"))?;
-    start_over(config, ledger).await
 }
 
 /// The one place that opens the ledger's file.
-fn open_ledger(path: &Path) -> Outcome<impl Ledger + 'static> {
+fn open_ledger(path: &Path) -> Outcome<RedbLedger> {
     RedbLedger::open(path).during(format_args!("the ledger {}", path.display()))
 }
 
-/// As [`start`], over a ledger of the caller's.
-pub async fn start_over(config: Config, ledger: impl Ledger + 'static) -> Outcome<Running> {
+/// As [`start`], over a ledger of the caller's, who is told where its file would be.
+pub async fn start_over<L: Ledger + 'static>(
+    config: Config,
+    open: impl FnOnce(&Path) -> Outcome<L>,
+) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
+    let ledger = open(&config.state.join("ledger.redb"))?;
     let key = noise_key(&config.state)?;
     let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
     let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
@@ -413,7 +415,6 @@ impl Agent {
     async fn watch_devices(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
         let mut look = interval(DEVICES_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut first = true;
         loop {
             let forced = tokio::select! {
                 _ = look.tick() => false,
@@ -423,8 +424,7 @@ impl Agent {
                 },
             };
             match self.devices.reload(forced) {
-                Ok(changed) if changed || first => {
-                    first = false;
+                Ok(true) => {
                     let enrolled = self.devices.enrolled();
                     if let Ok(Err(denial)) =
                         self.ask(move |gate, now| gate.sync_devices(&enrolled, now)).await

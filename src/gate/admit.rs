@@ -11,13 +11,12 @@ use super::judge::Basis;
 use super::{Gate, Inner};
 use crate::clock::{Now, Timestamp};
 use crate::credential::{Credential, VerifiedCredential};
-use crate::denial::{Denial, LedgerFailure};
+use crate::denial::Denial;
 use crate::error::Error;
 use crate::guard::check_outside_permit;
 use crate::id::TicketId;
 use crate::key::HolderPublicKey;
-use crate::ledger::record::{CredentialRecord, TicketRecord};
-use crate::ledger::transition::Step;
+use crate::ledger::record::TicketRecord;
 use crate::op::{Action, OpSet};
 use crate::ticket::TicketProof;
 use crate::token::CredentialBytes;
@@ -220,8 +219,7 @@ impl Inner {
             _ => Denial::PayloadMalformed,
         })?;
         let id = credential.id();
-        let record: CredentialRecord =
-            self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
+        let record = self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
         if record.holder != *peer {
             return Err(Denial::HolderMismatch);
         }
@@ -233,15 +231,5 @@ impl Inner {
         }
         let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
         Ok(ProvenCredential { shown, ops })
-    }
-
-    pub(super) fn read<T>(
-        &self,
-        now: Now,
-        read: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
-    ) -> Result<T, Denial> {
-        let mut state = self.state();
-        let now = state.effective(now);
-        state.transact(now, self.audit(), read)
     }
 }

@@ -127,16 +127,28 @@ impl Inner {
             (edition.ops, Judged::AtActivation(Box::new(credential)))
         };
         let expires_at = edition.expires_at;
+        let basis = AdmittedOn { edition: bytes.clone(), shown: None, judged };
+        let pending = Pending { live, id, record, basis, ops, expires_at };
+        Ok(self.admitted(pending, Some(bytes), now, agent_time))
+    }
+
+    /// The answer, and what becomes a guard with the first frame.
+    fn admitted(
+        self: &Arc<Self>,
+        pending: Pending,
+        credential: Option<CredentialBytes>,
+        now: Now,
+        agent_time: Timestamp,
+    ) -> (Answer, PendingGuard) {
         let answer = Answer::Admitted(wire::Admitted {
             agent_time,
-            seconds_left: expires_at.since(agent_time),
-            ops,
-            session: record.session.clone(),
-            id,
-            credential: Some(bytes.clone()),
+            seconds_left: pending.expires_at.since(agent_time),
+            ops: pending.ops,
+            session: pending.record.session.clone(),
+            id: pending.id,
+            credential,
         });
-        let basis = AdmittedOn { edition: bytes, shown: None, judged };
-        Ok((answer, self.pending_guard(Pending { live, id, record, basis, ops, expires_at }, now)))
+        (answer, self.pending_guard(pending, now))
     }
 
     /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
@@ -228,20 +240,14 @@ impl Inner {
             state.registry().join(&id, &record)
         };
         self.check_room(&live)?;
-        let answer = Answer::Admitted(wire::Admitted {
-            agent_time,
-            seconds_left: expires_at.since(agent_time),
-            ops,
-            session: record.session.clone(),
-            id,
-            credential: basis.renewed.then(|| basis.edition.clone()),
-        });
+        let given = basis.renewed.then(|| basis.edition.clone());
         let basis = AdmittedOn {
             edition: basis.edition,
             shown: basis.shown,
             judged: Judged::Verified(Arc::new(basis.verified)),
         };
-        Ok((answer, self.pending_guard(Pending { live, id, record, basis, ops, expires_at }, now)))
+        let pending = Pending { live, id, record, basis, ops, expires_at };
+        Ok(self.admitted(pending, given, now, agent_time))
     }
 
     /// What the policy allows of `ops`.

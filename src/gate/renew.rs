@@ -13,7 +13,7 @@ use crate::guard::{Terms, check_outside_permit};
 use crate::key::DevicePublicKey;
 use crate::ledger::transition::NewTerms;
 use crate::limits::{MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
-use crate::wire::{RenewalFields, RenewalReceipt};
+use crate::wire::{self, RenewalFields, RenewalReceipt};
 
 impl Gate {
     /// Takes new terms for a live credential, from the device that offered it.
@@ -40,7 +40,7 @@ impl Gate {
         if !inner.context.is_enrolled(device) {
             return Err(Denial::DeviceNotEnrolled);
         }
-        let renewal = RenewalFields::from_bytes(renewal).map_err(Denial::OfferMalformed)?;
+        let renewal: RenewalFields = wire::from_desktop(renewal).map_err(Denial::OfferMalformed)?;
         check_lifetime(renewal.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&renewal.credential).map_err(Denial::OfferMalformed)?;
         let authority = credential.authority();

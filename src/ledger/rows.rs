@@ -254,20 +254,21 @@ impl<'a> Records<'a> {
         session: &SessionId,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.keys(Table::BySession, &[session.as_str().as_bytes(), &[0]].concat(), limit)?;
-        keys.iter().map(|key| Entry::from_key(key)).collect()
+        self.members(&session_prefix(session), limit)
     }
 
     /// What can still be used of a session. As many as the quotas allow, however much has ended.
     pub(crate) fn live_of_session(&mut self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
-        let prefix = [session.as_str().as_bytes(), &[0, Group::Live as u8]].concat();
-        let keys = self.keys(Table::BySession, &prefix, usize::MAX)?;
-        keys.iter().map(|key| Entry::from_key(key)).collect()
+        self.members(&[session_prefix(session), vec![Group::Live as u8]].concat(), usize::MAX)
     }
 
     /// Everything that there is, of every session.
     pub(crate) fn all(&mut self) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.keys(Table::BySession, &[], usize::MAX)?;
+        self.members(&[], usize::MAX)
+    }
+
+    fn members(&mut self, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
+        let keys = self.keys(Table::BySession, prefix, limit)?;
         keys.iter().map(|key| Entry::from_key(key)).collect()
     }
 
@@ -306,8 +307,12 @@ impl<'a> Records<'a> {
 }
 
 /// A session id holds no zero byte, so no id is the beginning of another's keys.
+fn session_prefix(session: &SessionId) -> Vec<u8> {
+    [session.as_str().as_bytes(), &[0]].concat()
+}
+
 fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
-    [session.as_str().as_bytes(), &[0, group as u8], &entry.bytes()].concat()
+    [session_prefix(session).as_slice(), &[group as u8], &entry.bytes()].concat()
 }
 
 fn time_key(at: Timestamp, entry: Entry) -> Vec<u8> {

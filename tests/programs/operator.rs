@@ -131,7 +131,7 @@ impl Inside {
             clock: Clock::system(),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
         };
-        let running = start_over(config, kept.clone()).await.unwrap();
+        let running = start_over(config, |_| Ok(kept.clone())).await.unwrap();
         let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };
         Self { identity: profile.open().unwrap(), running, log }
     }

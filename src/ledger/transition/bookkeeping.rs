@@ -5,7 +5,9 @@ use crate::audit::RevocationReason;
 use crate::clock::Timestamp;
 use crate::denial::LedgerFailure;
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
+use crate::ledger::record::{
+    Counters, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
+};
 use crate::ledger::rows::{Entry, Group, Queue};
 use crate::limits::{MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
 
@@ -25,21 +27,6 @@ impl From<Ended> for CredentialState {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Count {
-    Up,
-    Down,
-}
-
-impl Count {
-    fn step(self, number: &mut u32) {
-        *number = match self {
-            Self::Up => number.saturating_add(1),
-            Self::Down => number.saturating_sub(1),
-        };
-    }
-}
-
 impl Step<'_> {
     /// Puts a new ticket on record, open, in a session that is on record.
     pub(super) fn insert_ticket(
@@ -47,8 +34,11 @@ impl Step<'_> {
         id: &TicketId,
         record: &TicketRecord,
     ) -> Result<(), LedgerFailure> {
-        self.count_open_ticket(&record.session, Count::Up)?;
-        self.count_ticket(Count::Up)?;
+        self.count(&record.session, |agent, session| {
+            up(&mut agent.tickets);
+            up(&mut agent.open_tickets);
+            up(&mut session.open_tickets);
+        })?;
         self.records.join_session(&record.session, Group::Live, Entry::Ticket(*id))?;
         self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
         self.records.put_ticket(id, record)
@@ -62,7 +52,10 @@ impl Step<'_> {
         to: TicketState,
     ) -> Result<(), LedgerFailure> {
         self.records.unschedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
-        self.count_open_ticket(&record.session, Count::Down)?;
+        self.count(&record.session, |agent, session| {
+            down(&mut agent.open_tickets);
+            down(&mut session.open_tickets);
+        })?;
         self.records.leave_session(&record.session, Group::Live, Entry::Ticket(*id))?;
         self.records.join_session(&record.session, Group::Ended, Entry::Ticket(*id))?;
         record.state = to;
@@ -77,7 +70,7 @@ impl Step<'_> {
         record: &TicketRecord,
     ) -> Result<(), LedgerFailure> {
         self.records.unschedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
-        self.count_ticket(Count::Down)?;
+        self.count_at_agent(|agent| down(&mut agent.tickets))?;
         self.records.remove_ticket(id)?;
         self.leave_session(&record.session, Entry::Ticket(*id))
     }
@@ -88,7 +81,10 @@ impl Step<'_> {
         id: &CredentialId,
         record: &CredentialRecord,
     ) -> Result<(), LedgerFailure> {
-        self.count_live_credential(&record.session, Count::Up)?;
+        self.count(&record.session, |agent, session| {
+            up(&mut agent.live_credentials);
+            up(&mut session.live_credentials);
+        })?;
         self.records.join_session(&record.session, Group::Live, Entry::Credential(*id))?;
         self.write_live(id, record)
     }
@@ -124,7 +120,11 @@ impl Step<'_> {
     ) -> Result<(), LedgerFailure> {
         let due = credential_due(&record).ok_or(LedgerFailure::Corrupt)?;
         self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
-        self.count_live_credential(&record.session, Count::Down)?;
+        let counters = self.count(&record.session, |agent, session| {
+            down(&mut agent.live_credentials);
+            down(&mut session.live_credentials);
+            up(&mut agent.ended_credentials);
+        })?;
         self.records.leave_session(&record.session, Group::Live, Entry::Credential(*id))?;
         self.records.join_session(&record.session, Group::Ended, Entry::Credential(*id))?;
         record.edition.expires_at = record.ends_at();
@@ -133,7 +133,7 @@ impl Step<'_> {
         record.state = how.into();
         self.records.schedule(Queue::Ended, removal_due(&record), Entry::Credential(*id))?;
         self.records.put_credential(id, &record)?;
-        if self.count_ended_credential(Count::Up)? > MAX_ENDED_CREDENTIALS
+        if counters.ended_credentials > MAX_ENDED_CREDENTIALS
             && let Some((at, entry)) = self.records.earliest(Queue::Ended, 1)?.into_iter().next()
         {
             self.forget_ended(at, entry)?;
@@ -146,7 +146,7 @@ impl Step<'_> {
         let Entry::Credential(id) = entry else { return Err(LedgerFailure::Corrupt) };
         let record = self.records.credential(&id)?.ok_or(LedgerFailure::Corrupt)?;
         self.records.unschedule(Queue::Ended, at, entry)?;
-        self.count_ended_credential(Count::Down)?;
+        self.count_at_agent(|agent| down(&mut agent.ended_credentials))?;
         self.records.remove_credential(&id)?;
         self.leave_session(&record.session, entry)
     }
@@ -160,36 +160,32 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn count_ticket(&mut self, count: Count) -> Result<(), LedgerFailure> {
-        let mut counters = self.records.counters()?;
-        count.step(&mut counters.tickets);
-        self.records.put_counters(&counters)
-    }
-
-    fn count_ended_credential(&mut self, count: Count) -> Result<u32, LedgerFailure> {
-        let mut counters = self.records.counters()?;
-        count.step(&mut counters.ended_credentials);
-        self.records.put_counters(&counters)?;
-        Ok(counters.ended_credentials)
-    }
-
-    fn count_open_ticket(&mut self, session: &SessionId, count: Count) -> Result<(), LedgerFailure> {
-        let mut counters = self.records.counters()?;
-        count.step(&mut counters.open_tickets);
-        self.records.put_counters(&counters)?;
+    /// Changes the agent's counts, and those of a session that is on record.
+    fn count(
+        &mut self,
+        session: &SessionId,
+        change: impl FnOnce(&mut Counters, &mut SessionRecord),
+    ) -> Result<Counters, LedgerFailure> {
         let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
-        count.step(&mut record.open_tickets);
-        self.records.put_session(session, &record)
+        let counters = self.count_at_agent(|agent| change(agent, &mut record))?;
+        self.records.put_session(session, &record)?;
+        Ok(counters)
     }
 
-    fn count_live_credential(&mut self, session: &SessionId, count: Count) -> Result<(), LedgerFailure> {
+    fn count_at_agent(&mut self, change: impl FnOnce(&mut Counters)) -> Result<Counters, LedgerFailure> {
         let mut counters = self.records.counters()?;
-        count.step(&mut counters.live_credentials);
+        change(&mut counters);
         self.records.put_counters(&counters)?;
-        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
-        count.step(&mut record.live_credentials);
-        self.records.put_session(session, &record)
+        Ok(counters)
     }
+}
+
+fn up(count: &mut u32) {
+    *count = count.saturating_add(1);
+}
+
+fn down(count: &mut u32) {
+    *count = count.saturating_sub(1);
 }
 
 /// When something has to happen to a ticket: its end, and later its removal.
