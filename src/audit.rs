@@ -1,6 +1,7 @@
 //! What happened, for the operator's log: one event for each transition, no secret in any.
 
 use serde::Serialize;
+use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
@@ -11,7 +12,7 @@ use crate::wire::Label;
 /// One thing that happened at the gate, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditRecord {
-    /// How often the ledger has been opened, this time included: 1 for a new one.
+    /// How often the ledger had been opened by then: 1 for a new one.
     pub opening: u64,
     /// Counts up by one from 0 since it was opened. A gap, or an opening that begins with another
     /// number, means that the log has lost something.
@@ -21,6 +22,23 @@ pub struct AuditRecord {
     /// What happened.
     #[serde(flatten)]
     pub event: AuditEvent,
+}
+
+impl AuditRecord {
+    /// Its place among all records of its ledger.
+    #[must_use]
+    pub fn position(&self) -> AuditPosition {
+        AuditPosition { opening: self.opening, sequence: self.sequence }
+    }
+}
+
+/// A record's place among all records of one ledger. Later is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuditPosition {
+    /// As in [`AuditRecord::opening`].
+    pub opening: u64,
+    /// As in [`AuditRecord::sequence`].
+    pub sequence: u64,
 }
 
 /// What happened.
@@ -223,15 +241,38 @@ pub enum RevocationReason {
 
 /// Takes audit records in order, each once.
 ///
-/// Called under the gate's lock after the change is durable, so it must not block and must not call
-/// the gate: push into a channel or a buffer and write from elsewhere. Any `Fn(AuditRecord)` is one.
+/// The ledger keeps a record with the change that it tells of, until the sink has taken it and
+/// something else is written. So nothing is lost between a change and its log, whenever the process
+/// ends: what the sink may not have is told again when the ledger is next opened, first and under the
+/// same numbers. Only [`AuditEvent::PhoneAttached`] is not kept when a visit changed no record.
+///
+/// Called under the gate's lock after the change is durable: it may write a line to a file, as the
+/// ledger does; it must not wait for a peer, and must not call the gate. Any `Fn(AuditRecord)` is a sink
+/// that keeps whatever it takes.
 pub trait AuditSink: Send + Sync {
     /// Takes one record.
-    fn record(&self, record: AuditRecord);
+    ///
+    /// # Errors
+    /// [`NotKept`] if the sink cannot keep it now. It is told again, before any later one, with what
+    /// happens next and after a restart. Beyond [`MAX_AUDIT_WAITING`](crate::limits::MAX_AUDIT_WAITING)
+    /// the oldest is given up, and its number is missing in the log.
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept>;
+
+    /// The last record that the sink has from an earlier process, so that none is told twice. A sink that
+    /// does not know can be told the last few again after a process that was killed.
+    fn last(&self) -> Option<AuditPosition> {
+        None
+    }
 }
 
+/// The sink could not keep a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the audit record could not be kept")]
+pub struct NotKept;
+
 impl<F: Fn(AuditRecord) + Send + Sync> AuditSink for F {
-    fn record(&self, record: AuditRecord) {
-        self(record);
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        self(record.clone());
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod activate;
 mod admit;
 mod judge;
 mod list;
+mod outbox;
 mod renew;
 mod revoke;
 mod state;
@@ -152,7 +153,8 @@ impl core::fmt::Debug for GateConfig {
     }
 }
 
-/// The agent's gate. Cheap to clone; all clones are one gate.
+/// The agent's gate. Cheap to clone; all clones are one gate. Dropping the last one may write once, to
+/// note which audit records have been taken; nothing is lost without it.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
@@ -162,6 +164,12 @@ struct Inner {
     config: GateConfig,
     context: Box<dyn AgentContext>,
     state: Mutex<State>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.state().close();
+    }
 }
 
 /// The moment at which a call began.

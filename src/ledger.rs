@@ -8,6 +8,7 @@
 
 #[cfg(feature = "redb")]
 mod embedded;
+mod event;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) mod faulty;
 mod memory;
@@ -43,11 +44,13 @@ pub enum Table {
     ByTime,
     /// Which ended credential is forgotten when: time, kind and id. No value.
     Ended,
+    /// Audit records that the sink may not have yet, by their position.
+    Events,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Issuers,
         Self::Sessions,
@@ -56,6 +59,7 @@ impl Table {
         Self::BySession,
         Self::ByTime,
         Self::Ended,
+        Self::Events,
     ];
 
     /// A name for the backend's own use.
@@ -70,6 +74,7 @@ impl Table {
             Self::BySession => "by_session",
             Self::ByTime => "by_time",
             Self::Ended => "ended",
+            Self::Events => "events",
         }
     }
 }

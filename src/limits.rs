@@ -106,6 +106,10 @@ pub const MAX_ENDED_CREDENTIALS: u32 = 4_096;
 /// for at most 25 minutes.
 pub const TICKETS_KEPT_PER_OPEN: u32 = 16;
 
+/// Audit records that wait in the ledger for a sink that cannot keep them. Beyond it the oldest is given
+/// up: a log that cannot be written must not fill the ledger, and must not stop a revocation.
+pub const MAX_AUDIT_WAITING: usize = 1_024;
+
 /// Most issuer keys of one device: a desktop has one, or two while it changes.
 pub const ISSUERS_PER_DEVICE: u32 = 4;
 

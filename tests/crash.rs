@@ -1,18 +1,20 @@
 //! A process that offers, redeems, renews and revokes is killed at any moment, again and again. What
 //! it had acknowledged by then is compared with what the ledger says afterwards, by a model that knows
-//! nothing of records.
+//! nothing of records; and its audit log, which the killed process wrote, tells the same story.
 //!
-//! `SESSIONCAP_CASES` is the number of kills; 60 by default. `SESSIONCAP_SEED` chooses what is done.
+//! `SESSIONCAP_CASES` is the number of kills; 200 by default. `SESSIONCAP_SEED` chooses what is done.
 #![cfg(all(unix, feature = "redb"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use common::log::Story;
 use common::rng::CounterRng;
 use common::*;
 use rand::rngs::StdRng;
@@ -28,6 +30,44 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
+/// A log in a file, a line for each record.
+struct LogFile {
+    file: File,
+    last: Option<AuditPosition>,
+}
+
+impl LogFile {
+    fn path(ledger: &Path) -> PathBuf {
+        ledger.with_extension("jsonl")
+    }
+
+    fn open(ledger: &Path) -> Self {
+        let path = Self::path(ledger);
+        let file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let last = Self::lines(ledger).last().map(|record| {
+            let number = |name: &str| record[name].as_u64().unwrap();
+            AuditPosition { opening: number("opening"), sequence: number("sequence") }
+        });
+        Self { file, last }
+    }
+
+    fn lines(ledger: &Path) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(Self::path(ledger)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl AuditSink for LogFile {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        let line = serde_json::to_string(record).unwrap() + "\n";
+        (&self.file).write_all(line.as_bytes()).map_err(|_| NotKept)
+    }
+
+    fn last(&self) -> Option<AuditPosition> {
+        self.last
+    }
+}
+
 fn open(path: &Path) -> (World, Desktop) {
     let quotas = Quotas {
         tickets_per_session: u32::MAX,
@@ -37,7 +77,8 @@ fn open(path: &Path) -> (World, Desktop) {
         ..Quotas::default()
     };
     let ledger = RedbLedger::open(path).unwrap();
-    let world = World::with(ledger, |config| config.with_quotas(quotas));
+    let log = LogFile::open(path);
+    let world = World::with(ledger, |config| config.with_quotas(quotas).with_audit(log));
     SESSIONS.iter().for_each(|id| world.start_session(id));
     let desktop = Desktop::new(&world, 9);
     world.enrol(desktop.device);
@@ -352,8 +393,8 @@ impl Model {
 struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("sessioncap-crash-{}", std::process::id()));
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sessioncap-crash-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -366,11 +407,68 @@ impl Drop for Place {
     }
 }
 
+/// The log alone tells what the ledger says, each record once and in order.
+fn check_log(path: &Path, world: &World) {
+    let mut story = Story::default();
+    for record in LogFile::lines(path) {
+        story.take_json(&record).unwrap();
+    }
+    story.compare(&world.list()).unwrap();
+}
+
+fn start(path: &Path, first: u64, seed: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "the_process_that_is_killed", "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .env("FIRST", first.to_string())
+        .env("SEED", seed.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn wait(micros: u64) {
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < std::time::Duration::from_micros(micros) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_opens_its_ledger_leaves_one_that_opens() {
+    let (kills, seed) = (number("SESSIONCAP_CASES", 200), number("SESSIONCAP_SEED", 1));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let place = Place::new("opening");
+    let (mut made, mut unmade) = (0, 0);
+    for round in 0..kills {
+        let path = place.0.join(format!("{}.redb", round / 4));
+        let mut child = start(&path, round, rng.gen_range(0..u64::MAX / 2));
+        // Every second one from the moment its file is there, so that the file's making is hit.
+        let begin = std::time::Instant::now();
+        while round % 2 == 0 && !path.exists() && begin.elapsed() < std::time::Duration::from_secs(10) {
+            std::hint::spin_loop();
+        }
+        wait(rng.gen_range(0..if round % 2 == 0 { 4_000 } else { 20_000 }));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if path.exists() && std::fs::read(&path).unwrap().starts_with(b"redb") {
+            made += 1;
+        } else {
+            unmade += 1;
+        }
+        let (world, desktop) = open(&path);
+        desktop.register(&world).unwrap();
+        check_log(&path, &world);
+    }
+    assert!(made > kills / 8 && unmade > kills / 8, "{made} were made and {unmade} were not");
+}
+
 #[test]
 fn what_was_acknowledged_before_a_kill_is_there_after_it() {
-    let (kills, seed) = (number("SESSIONCAP_CASES", 60), number("SESSIONCAP_SEED", 1));
+    let (kills, seed) = (number("SESSIONCAP_CASES", 200), number("SESSIONCAP_SEED", 1));
     let mut rng = StdRng::seed_from_u64(seed);
-    let place = Place::new();
+    let place = Place::new("running");
     let (mut acknowledged, mut in_flight) = (0, 0);
     let mut model = Model::default();
     let mut path = place.0.join("0.redb");
@@ -381,15 +479,7 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it() {
             model = Model::default();
         }
         let first = round * 100_000;
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "the_process_that_is_killed", "--nocapture", "--test-threads=1"])
-            .env(CHILD, &path)
-            .env("FIRST", first.to_string())
-            .env("SEED", rng.gen_range(0..u64::MAX / 2).to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(&path, first, rng.gen_range(0..u64::MAX / 2));
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let lines_before_the_end = rng.gen_range(1..60);
         let mut text = String::new();
@@ -404,11 +494,7 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it() {
             seen += u32::from(text[start..].contains('@'));
         }
         // At any point inside whatever it does now.
-        let pause = std::time::Instant::now();
-        let wait = std::time::Duration::from_micros(rng.gen_range(0..6_000));
-        while pause.elapsed() < wait {
-            std::hint::spin_loop();
-        }
+        wait(rng.gen_range(0..6_000));
         child.kill().unwrap();
         child.wait().unwrap();
         lines.read_to_string(&mut text).unwrap();
@@ -435,6 +521,7 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it() {
             in_flight += 1;
         }
         let (world, desktop) = open(&path);
+        check_log(&path, &world);
         model.check(&world, &desktop);
     }
     assert!(acknowledged > kills * 5 && in_flight * 3 > kills, "{acknowledged} calls, {in_flight} cut off");

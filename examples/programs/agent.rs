@@ -25,7 +25,7 @@ use sessioncap::{
 use time::UtcOffset;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -51,8 +51,6 @@ const DEVICES_LOOK: Duration = Duration::from_secs(1);
 /// What viewers get to read a session's last output before its credentials end. Nobody attaches
 /// within it: the session is off the list already.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
-/// What the last audit records get to be written when the agent stops.
-const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// Takes lines for the agent's log. No line holds a secret.
 pub type Log = Arc<dyn Fn(String) + Send + Sync>;
@@ -105,7 +103,6 @@ pub struct Running {
     pub key: AgentPublicKey,
     hub: Hub,
     tasks: JoinSet<()>,
-    journal: Option<JoinHandle<()>>,
     reload: mpsc::Sender<()>,
 }
 
@@ -116,14 +113,10 @@ impl Running {
         let _ = self.reload.try_send(());
     }
 
-    /// Ends every connection, kills every program, and writes the last audit records.
+    /// Ends every connection and kills every program.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.hub.shutdown().await;
-        if let Some(journal) = self.journal {
-            // A disk that hangs must not keep the agent.
-            let _ = timeout(LAST_RECORDS, journal).await;
-        }
     }
 }
 
@@ -161,13 +154,13 @@ pub async fn start_over<L: Ledger + 'static>(
     let (tell_end, ends) = mpsc::unbounded_channel();
     let hub = Hub::new(move |id: &str| drop(tell_end.send(id.to_owned())));
     let mut gate = GateConfig::new(key.public(), urls)?.with_policy(policy);
-    let (journal, writing) = match config.audit {
+    let journal = match config.audit {
         Some(path) => {
             let (journal, writing) = Journal::open(path, Arc::clone(&config.log))?;
-            gate = gate.with_audit(journal.sink());
-            (Some(journal), Some(writing))
+            gate = gate.with_audit(writing);
+            Some(journal)
         }
-        None => (None, None),
+        None => None,
     };
     let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
     let agent = Arc::new(Agent {
@@ -191,7 +184,7 @@ pub async fn start_over<L: Ledger + 'static>(
     tasks.spawn(Arc::clone(&agent).end_sessions(ends));
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
     tasks.spawn(agent.listen(listener, default_path));
-    Ok(Running { url, key, hub, tasks, journal: writing, reload })
+    Ok(Running { url, key, hub, tasks, reload })
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {

@@ -1,16 +1,19 @@
-//! A gate over a real database over a disk that fails: every operation of the disk in turn.
+//! A gate over a real database over a disk that fails: every operation of the disk in turn. Beside the
+//! ledger stands a log that does not fail, and it must tell the same.
 //!
 //! `SESSIONCAP_CASES` multiplies the power cuts that are tried; 1 by default.
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig};
+use super::{Admission, Gate, GateConfig, Listing, ListingState};
 use crate::agent_url::AgentUrl;
+use crate::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::clock::Now;
 use crate::denial::{Denial, LedgerFailure};
 use crate::id::SessionId;
@@ -47,9 +50,9 @@ impl Cast {
         Self { agent, device: DeviceSecretKey::from_bytes([4; 32]).public(), issuer, pairings, now }
     }
 
-    fn open(&self, disk: &Disk) -> Result<Gate, LedgerFailure> {
+    fn open(&self, disk: &Disk, log: &Log) -> Result<Gate, LedgerFailure> {
         let url = AgentUrl::parse("wss://agent.example").unwrap();
-        let config = GateConfig::new(self.agent.public(), [url]).unwrap();
+        let config = GateConfig::new(self.agent.public(), [url]).unwrap().with_audit(log.clone());
         Gate::open(config, RedbLedger::on_backend(disk.clone())?, Always, self.now)
     }
 
@@ -92,6 +95,62 @@ impl Cast {
     }
 }
 
+/// A log that outlives the gate.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<AuditRecord>>>);
+
+impl AuditSink for Log {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        self.0.lock().unwrap().push(record.clone());
+        Ok(())
+    }
+
+    fn last(&self) -> Option<AuditPosition> {
+        self.0.lock().unwrap().last().map(AuditRecord::position)
+    }
+}
+
+impl Log {
+    /// A log of its own that begins with the same records.
+    fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+
+    /// Each record once and in order, and all of them what the ledger says.
+    fn check(&self, cast: &Cast, listed: &[Listing], at: &str) {
+        let records = self.0.lock().unwrap();
+        for pair in records.windows(2) {
+            let (before, after) = (pair[0].position(), pair[1].position());
+            let next = AuditPosition { sequence: before.sequence + 1, ..before };
+            let opened = AuditPosition { opening: before.opening + 1, sequence: 0 };
+            assert!(after == next || after == opened, "{at}: {after:?} follows {before:?}");
+        }
+        for pairing in &cast.pairings {
+            let (ticket, credential) = (pairing.ticket, pairing.credential);
+            let mut told = None;
+            for record in records.iter() {
+                match &record.event {
+                    AuditEvent::TicketOffered { ticket: of, .. } if *of == ticket => told = Some("open"),
+                    AuditEvent::TicketRedeemed { ticket: of, .. } if *of == ticket => told = Some("active"),
+                    AuditEvent::TicketRevoked { ticket: of, .. } if *of == ticket => told = Some("revoked"),
+                    AuditEvent::CredentialRevoked { credential: of, .. } if *of == credential => {
+                        told = Some("revoked");
+                    }
+                    _ => {}
+                }
+            }
+            let listing = listed.iter().find(|one| one.ticket == ticket);
+            let says = listing.map(|listing| match listing.state {
+                ListingState::Open => "open",
+                ListingState::Active => "active",
+                ListingState::Revoked { .. } => "revoked",
+                ListingState::Pending { .. } | ListingState::Expired => "something else",
+            });
+            assert_eq!(told, says, "{at}: the log beside the ledger");
+        }
+    }
+}
+
 /// What was acknowledged before something failed.
 #[derive(Debug, Default)]
 struct Acknowledged {
@@ -103,8 +162,8 @@ struct Acknowledged {
     ticket_revoked: bool,
 }
 
-fn run(cast: &Cast, disk: &Disk, done: &mut Acknowledged) -> Result<(), Denial> {
-    let gate = cast.open(disk).map_err(Denial::Ledger)?;
+fn run(cast: &Cast, disk: &Disk, log: &Log, done: &mut Acknowledged) -> Result<(), Denial> {
+    let gate = cast.open(disk, log).map_err(Denial::Ledger)?;
     let outcome = calls(cast, &gate, done);
     if outcome.is_err() {
         assert!(gate.is_poisoned());
@@ -142,8 +201,9 @@ fn calls(cast: &Cast, gate: &Gate, done: &mut Acknowledged) -> Result<(), Denial
     Ok(())
 }
 
-fn check(cast: &Cast, gate: &Gate, done: &Acknowledged, at: &str) {
+fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
     let listed = gate.list(None, cast.now).unwrap();
+    log.check(cast, &listed, at);
     for (index, pairing) in cast.pairings.iter().enumerate() {
         let records = listed.iter().filter(|one| one.ticket == pairing.ticket).count();
         assert!(records <= 1, "{at}");
@@ -180,15 +240,15 @@ fn whatever_the_disk_does_no_acknowledged_word_is_lost_and_no_ticket_has_two_hol
     let scale: u64 = std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap());
     let cast = Cast::new();
     let untouched = Disk::default();
-    run(&cast, &untouched, &mut Acknowledged::default()).unwrap();
+    run(&cast, &untouched, &Log::default(), &mut Acknowledged::default()).unwrap();
     let operations = untouched.operations();
     let mut failed = 0;
     for nth in 1..=operations {
         for fault in [Fault::Fail(io::ErrorKind::StorageFull), Fault::Tear, Fault::Gone] {
             let disk = Disk::default();
             disk.fault_at(nth, fault);
-            let mut done = Acknowledged::default();
-            match run(&cast, &disk, &mut done) {
+            let (mut done, log) = (Acknowledged::default(), Log::default());
+            match run(&cast, &disk, &log, &mut done) {
                 Err(Denial::Ledger(_)) => failed += 1,
                 Err(other) => panic!("operation {nth}, {fault:?}: {other}"),
                 // redb forgives what it need not have done
@@ -197,8 +257,9 @@ fn whatever_the_disk_does_no_acknowledged_word_is_lost_and_no_ticket_has_two_hol
             let cuts = (0..scale).map(|seed| disk.after_power_cut(nth * 1_000 + seed));
             for (way, disk) in core::iter::once(disk.after_kill()).chain(cuts).enumerate() {
                 let at = format!("operation {nth}, {fault:?}, way {way}, {done:?}");
-                match cast.open(&disk) {
-                    Ok(gate) => check(&cast, &gate, &done, &at),
+                let log = log.copy();
+                match cast.open(&disk, &log) {
+                    Ok(gate) => check(&cast, &gate, &log, &done, &at),
                     Err(failure) => assert!(!done.offered[0], "{at}: {failure}"),
                 }
             }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 
 use time::Duration;
 
-use crate::audit::{AuditEvent, AuditRecord, AuditSink};
+use super::outbox::Outbox;
+use crate::audit::{AuditEvent, AuditPosition, AuditSink};
 use crate::clock::{Now, Timestamp};
 use crate::denial::{Denial, LedgerFailure};
 use crate::guard::{Cut, Live};
@@ -24,7 +25,7 @@ pub(super) struct State {
     /// As it is stored.
     progress: Progress,
     registry: Registry,
-    next_sequence: u64,
+    outbox: Outbox,
     closures: u64,
     /// What has expired and waits to be told so, once the lock is gone.
     expired: Vec<Arc<Live>>,
@@ -84,22 +85,35 @@ impl State {
         audit: &dyn AuditSink,
     ) -> Result<Self, LedgerFailure> {
         let mut store = Store::new(ledger);
-        let (progress, events) = store.transact(|transaction| {
+        let (progress, kept, told) = store.transact(|transaction| {
             let mut step = Step::new(transaction, now.timestamp());
             let progress = step.open(agent)?;
-            Ok((progress, step.into_events()))
+            let kept = step.untold()?;
+            let first = AuditPosition { opening: progress.openings, sequence: 0 };
+            Ok((progress, kept, step.tell(first, &[])?))
         })?;
         let mut state = Self {
             store,
             clock: Clock::at(progress.mark, now.monotonic),
             progress,
             registry: Registry::default(),
-            next_sequence: 0,
+            outbox: Outbox::new(progress.openings, kept, audit),
             closures: 0,
             expired: Vec::new(),
         };
-        state.tell(progress.mark, audit, events);
+        state.outbox.send(told, audit);
         Ok(state)
+    }
+
+    /// Takes out of the ledger what the sink has, so that it is not told again. Nothing is lost if that
+    /// fails.
+    pub(super) fn close(&mut self) {
+        let taken = self.outbox.taken();
+        if !taken.is_empty() {
+            let _ = self
+                .store
+                .transact(|transaction| Step::new(transaction, Timestamp::EPOCH).forget_told(taken));
+        }
     }
 
     /// The agent's time.
@@ -111,15 +125,8 @@ impl State {
     pub(super) fn reset_clock(&mut self, now: Now, audit: &dyn AuditSink) -> Result<(), Denial> {
         let (from, to) = (self.effective(now), now.timestamp());
         let stored = self.progress;
-        let outcome = self.store.transact(|transaction| {
-            let mut step = Step::new(transaction, to);
-            let progress = step.reset_clock(stored, from)?;
-            Ok((progress, step.into_events()))
-        });
-        let (progress, events) = outcome.map_err(Denial::Ledger)?;
-        self.progress = progress;
+        self.run(to, audit, |step| Ok(((), step.reset_clock(stored, from)?)))?;
         self.clock = Clock::at(to, now.monotonic);
-        self.tell(to, audit, events);
         Ok(())
     }
 
@@ -149,15 +156,36 @@ impl State {
         mut transition: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
     ) -> Result<T, Denial> {
         let stored = self.progress;
+        self.run(now, audit, |step| {
+            let result = transition(step)?;
+            Ok((result, step.keep_time(stored)?))
+        })
+    }
+
+    /// Runs a transition that also says what progress is on record after it.
+    fn run<T>(
+        &mut self,
+        at: Timestamp,
+        audit: &dyn AuditSink,
+        mut transition: impl FnMut(&mut Step<'_>) -> Result<(T, Progress), LedgerFailure>,
+    ) -> Result<T, Denial> {
+        let outbox = &self.outbox;
         let outcome = self.store.transact(|transaction| {
-            let mut step = Step::new(transaction, now);
-            let result = transition(&mut step)?;
-            let progress = step.keep_time(stored)?;
-            Ok((result, progress, step.into_events()))
+            let mut step = Step::new(transaction, at);
+            let (result, progress) = transition(&mut step)?;
+            Ok((result, progress, step.tell(outbox.next(), outbox.taken())?))
         });
-        let (result, progress, events) = outcome.map_err(Denial::Ledger)?;
+        let (result, progress, told) = outcome.map_err(Denial::Ledger)?;
         self.progress = progress;
-        self.tell(now, audit, events);
+        for record in &told.records {
+            // What has run out by the agent's clock has ended for good, whatever a stream's own clock
+            // says later.
+            if let AuditEvent::CredentialExpired { credential, .. } = &record.event {
+                let cut = self.registry.cut(Target::Credential(credential), Cut::Expired);
+                self.expired.extend(cut);
+            }
+        }
+        self.outbox.send(told, audit);
         Ok(result)
     }
 
@@ -172,20 +200,6 @@ impl State {
             step.settle()?;
             transition(step)
         })?
-    }
-
-    fn tell(&mut self, at: Timestamp, audit: &dyn AuditSink, events: Vec<AuditEvent>) {
-        for event in events {
-            // What has run out by the agent's clock has ended for good, whatever a stream's own clock
-            // says later.
-            if let AuditEvent::CredentialExpired { credential, .. } = &event {
-                let cut = self.registry.cut(Target::Credential(credential), Cut::Expired);
-                self.expired.extend(cut);
-            }
-            let (opening, sequence) = (self.progress.openings, self.next_sequence);
-            audit.record(AuditRecord { opening, sequence, at, event });
-            self.next_sequence += 1;
-        }
     }
 }
 

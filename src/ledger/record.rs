@@ -189,7 +189,7 @@ const REASONS: [RevocationReason; 5] = [
 ];
 
 /// A reason's number is its place in the list, which is fixed for ever.
-fn reason_number(reason: RevocationReason) -> u64 {
+pub(super) fn reason_number(reason: RevocationReason) -> u64 {
     REASONS
         .into_iter()
         .zip(0..)
@@ -197,20 +197,20 @@ fn reason_number(reason: RevocationReason) -> u64 {
         .unwrap_or_default()
 }
 
-fn reason(reader: &mut Reader<'_>) -> Result<RevocationReason, Error> {
+pub(super) fn reason(reader: &mut Reader<'_>) -> Result<RevocationReason, Error> {
     let number = usize::try_from(reader.uint()?).map_err(|_| Error::MessageMalformed)?;
     REASONS.get(number).copied().ok_or(Error::MessageMalformed)
 }
 
-fn timestamp(reader: &mut Reader<'_>) -> Result<Timestamp, Error> {
+pub(super) fn timestamp(reader: &mut Reader<'_>) -> Result<Timestamp, Error> {
     Timestamp::from_seconds(reader.uint()?)
 }
 
-fn session(reader: &mut Reader<'_>) -> Result<SessionId, Error> {
+pub(super) fn session(reader: &mut Reader<'_>) -> Result<SessionId, Error> {
     SessionId::new(reader.text(MAX_SESSION_ID_LEN)?)
 }
 
-fn label(reader: &mut Reader<'_>) -> Result<Label, Error> {
+pub(super) fn label(reader: &mut Reader<'_>) -> Result<Label, Error> {
     Label::new(reader.text(MAX_LABEL_LEN)?)
 }
 

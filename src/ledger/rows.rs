@@ -1,10 +1,12 @@
 //! Typed access to the records inside one transaction, and the indexes over them.
 
+use crate::audit::{AuditPosition, AuditRecord};
 use crate::clock::Timestamp;
 use crate::codec::{self, Wire};
 use crate::denial::LedgerFailure;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::IssuerPublicKey;
+use crate::ledger::event::StoredEvent;
 use crate::ledger::record::{
     Counters, CredentialRecord, Header, IssuerRecord, Progress, SessionRecord, TicketRecord,
 };
@@ -127,9 +129,9 @@ impl<'a> Records<'a> {
         self.write(Table::Meta, PROGRESS, progress)
     }
 
-    /// Removes every record. The numbers that were given stay given.
+    /// Removes every record. The numbers that were given stay given, and what happened is still told.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
-        for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
+        for table in Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Events)) {
             for key in self.keys(table, &[], usize::MAX)? {
                 self.remove(table, &key)?;
             }
@@ -272,6 +274,28 @@ impl<'a> Records<'a> {
         keys.iter().map(|key| Entry::from_key(key)).collect()
     }
 
+    /// Keeps an audit record until the sink has it.
+    pub(crate) fn put_event(&mut self, record: &AuditRecord) -> Result<(), LedgerFailure> {
+        let event = StoredEvent { at: record.at, event: record.event.clone() };
+        self.write(Table::Events, &position_key(record.position()), &event)
+    }
+
+    pub(crate) fn remove_event(&mut self, position: AuditPosition) -> Result<(), LedgerFailure> {
+        self.remove(Table::Events, &position_key(position))
+    }
+
+    /// The audit records that are kept, in order.
+    pub(crate) fn events(&mut self) -> Result<Vec<AuditRecord>, LedgerFailure> {
+        let keys = self.keys(Table::Events, &[], usize::MAX)?;
+        let mut records = Vec::with_capacity(keys.len());
+        for key in keys {
+            let AuditPosition { opening, sequence } = position(&key).ok_or(LedgerFailure::Corrupt)?;
+            let StoredEvent { at, event } = self.read(Table::Events, &key)?.ok_or(LedgerFailure::Corrupt)?;
+            records.push(AuditRecord { opening, sequence, at, event });
+        }
+        Ok(records)
+    }
+
     pub(crate) fn schedule(
         &mut self,
         queue: Queue,
@@ -317,4 +341,14 @@ fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
 
 fn time_key(at: Timestamp, entry: Entry) -> Vec<u8> {
     [at.seconds().to_be_bytes().as_slice(), &entry.bytes()].concat()
+}
+
+fn position_key(position: AuditPosition) -> Vec<u8> {
+    [position.opening.to_be_bytes(), position.sequence.to_be_bytes()].concat()
+}
+
+fn position(key: &[u8]) -> Option<AuditPosition> {
+    let (opening, sequence) = key.split_first_chunk::<8>()?;
+    let sequence = sequence.try_into().ok()?;
+    Some(AuditPosition { opening: u64::from_be_bytes(*opening), sequence: u64::from_be_bytes(sequence) })
 }

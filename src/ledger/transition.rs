@@ -1,7 +1,7 @@
 //! The transitions: what may happen to records, and in which order it is judged. Pure functions
 //! over one transaction; each validates first and writes last.
 
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::clock::Timestamp;
 use crate::denial::{Denial, LedgerFailure, Quota};
 use crate::id::{SessionId, TicketId};
@@ -35,6 +35,13 @@ pub(crate) struct QuotaLimits {
     pub(crate) credentials_per_agent: u32,
 }
 
+/// What happened in a transaction, to be told once it is durable.
+pub(crate) struct Told {
+    pub(crate) records: Vec<AuditRecord>,
+    /// Whether the ledger keeps them until the sink has them.
+    pub(crate) stored: bool,
+}
+
 /// One transaction in progress, at one moment.
 pub(crate) struct Step<'a> {
     records: Records<'a>,
@@ -47,9 +54,34 @@ impl<'a> Step<'a> {
         Self { records: Records::new(transaction), now, events: Vec::new() }
     }
 
-    /// What happened, to be told once the transaction is durable.
-    pub(crate) fn into_events(self) -> Vec<AuditEvent> {
-        self.events
+    /// Numbers what happened, from `first` on. Where anything was written, it is kept as well, so that it
+    /// will be told whatever comes after the commit; and what the sink has `taken` since the last write
+    /// goes.
+    pub(crate) fn tell(
+        mut self,
+        first: AuditPosition,
+        taken: &[AuditPosition],
+    ) -> Result<Told, LedgerFailure> {
+        let (opening, at) = (first.opening, self.now);
+        let numbered = (first.sequence..).zip(self.events);
+        let records: Vec<AuditRecord> =
+            numbered.map(|(sequence, event)| AuditRecord { opening, sequence, at, event }).collect();
+        let stored = self.records.wrote();
+        if stored {
+            taken.iter().try_for_each(|position| self.records.remove_event(*position))?;
+            records.iter().try_for_each(|record| self.records.put_event(record))?;
+        }
+        Ok(Told { records, stored })
+    }
+
+    /// What the ledger keeps for the sink from earlier openings.
+    pub(crate) fn untold(&mut self) -> Result<Vec<AuditRecord>, LedgerFailure> {
+        self.records.events()
+    }
+
+    /// Takes out what the sink has, and nothing else.
+    pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) -> Result<(), LedgerFailure> {
+        taken.iter().try_for_each(|position| self.records.remove_event(*position))
     }
 
     // --- issuers -------------------------------------------------------------------------------

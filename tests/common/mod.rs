@@ -4,6 +4,7 @@
 
 pub mod cbor;
 pub mod ledger;
+pub mod log;
 pub mod rng;
 
 use std::collections::HashSet;

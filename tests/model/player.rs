@@ -9,6 +9,7 @@ use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, Table, Transaction, Transition};
 use sessioncap::*;
 
+use crate::common::log::Story;
 use crate::common::{CHANNEL, Response, URL, World, at, phone, session};
 use crate::moves::*;
 use crate::rules::{self, Fate, Prediction, Rules, State, Told, Why};
@@ -111,6 +112,7 @@ pub struct Player<'a> {
     world: Option<World>,
     openings: u64,
     heard: usize,
+    story: Story,
     desktops: Desktops,
     pairings: Vec<Pairing>,
     /// What was given, by ticket and edition, whether it arrived or not.
@@ -132,6 +134,7 @@ impl<'a> Player<'a> {
             world: None,
             openings: 0,
             heard: 0,
+            story: Story::default(),
             desktops: Desktops::new(agent),
             pairings: Vec::new(),
             given: BTreeMap::new(),
@@ -248,7 +251,11 @@ impl<'a> Player<'a> {
         self.world = None;
         self.open()?;
         self.rules.commit(next, &Prediction::default(), true, "");
-        let time = self.world().audit.lock().unwrap()[0].at.seconds();
+        let records = self.world().audit.lock().unwrap().clone();
+        ensure!(records.len() == 1, "an opening after an orderly end tells {records:?}");
+        self.story.take(&records[0])?;
+        self.heard = 1;
+        let time = records[0].at.seconds();
         ensure!((earliest..=latest).contains(&time), "begins again at {time}, not in {earliest}..={latest}");
         self.rules.restarted(time);
         self.check()
@@ -572,6 +579,7 @@ impl<'a> Player<'a> {
     fn check_list(&self) -> Outcome {
         let listings = self.world().gate.list(None, self.now()).map_err(|denial| denial.to_string())?;
         let number = |of: &Listing| self.pairings.iter().position(|pairing| pairing.ticket == of.ticket);
+        self.story.compare(&listings)?;
         let mut seen = BTreeSet::new();
         for listing in &listings {
             let number = number(listing).ok_or("lists what was never offered")?;
@@ -684,6 +692,9 @@ impl<'a> Player<'a> {
                 record.at
             );
             time = record.at.seconds();
+        }
+        for record in &records[self.heard..] {
+            self.story.take(record)?;
         }
         let new = &records[self.heard.max(1)..];
         self.heard = records.len();

@@ -101,7 +101,7 @@ async fn a_log_shows_where_the_agent_was_started_again_and_where_records_are_mis
     assert_told(&text, &["attached", "-- the agent was started again --"]);
     assert!(!text.contains("missing"), "{text}");
 
-    // A writer that was killed leaves half a line, and somebody takes one out.
+    // A writer that was killed leaves half a line, which goes, and somebody takes a whole one out.
     world
         .restart(|_| {
             let records = std::fs::read_to_string(&file).unwrap();
@@ -112,17 +112,11 @@ async fn a_log_shows_where_the_agent_was_started_again_and_where_records_are_mis
     let text = world.dd_ok(&["session", "log", session.as_str()]).await;
     assert_told(
         &text,
-        &[
-            "code offered",
-            "-- records are missing here --",
-            "attached",
-            "-- the agent was started again --",
-            "-- records are missing here --",
-        ],
+        &["code offered", "-- records are missing here --", "attached", "-- the agent was started again --"],
     );
+    assert_eq!(text.matches("missing").count(), 1, "{text}");
     let records = std::fs::read_to_string(&file).unwrap();
-    let opened: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
-    assert_eq!(opened["event"], "gate_opened", "what follows half a line is whole: {records}");
+    assert!(records.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{records}");
 }
 
 #[tokio::test]

@@ -4,13 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::{AuditRecord, SessionId};
-use tokio::io::AsyncWriteExt;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_blocking};
+use sessioncap::{AuditPosition, AuditRecord, AuditSink, NotKept, SessionId};
+use tokio::task::spawn_blocking;
 
 use super::Log;
 use crate::programs::problem::{Outcome, Problem, While};
@@ -21,49 +20,53 @@ const SHOWN: usize = 1_000;
 const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
 /// Bytes of one answer, with room for what stands around the records.
 const ROOM: usize = MAX_FRAME_LEN - 256;
+/// Bytes at the end of the file in which its last record is looked for.
+const TAIL: u64 = 64 * 1024;
+/// How every record begins.
+const OPENS_LINE: &[u8] = b"{\"opening\":";
 
-/// An audit file that is being written.
+/// The audit file, for those who read it.
 pub(super) struct Journal {
     path: PathBuf,
-    queue: mpsc::UnboundedSender<Entry>,
     /// One reader at a time: the file may be long.
-    reading: Mutex<()>,
+    reading: tokio::sync::Mutex<()>,
 }
 
-enum Entry {
-    Record(AuditRecord),
-    /// To be answered once everything before it is in the file.
-    Written(oneshot::Sender<()>),
+/// The audit file, for the gate. A record is on the disk when it has been taken, so the file has what
+/// any answer was about before the answer is sent.
+pub(super) struct Writing {
+    path: PathBuf,
+    file: Mutex<Appended>,
+    /// The last record of an earlier process.
+    last: Option<AuditPosition>,
+    log: Log,
+}
+
+struct Appended {
+    file: File,
+    /// Whether it is a plain file, and no terminal or pipe.
+    plain: bool,
+    /// Where half a line begins that has to go before the next.
+    torn_at: Option<u64>,
+    /// Whether the last record could not be written, and was logged so.
+    failing: bool,
 }
 
 impl Journal {
-    /// Opens the file, and starts the task that writes it. The task ends once the journal and every
-    /// sink of it are dropped and what they took is written.
-    pub(super) fn open(path: PathBuf, log: Log) -> Outcome<(Self, JoinHandle<()>)> {
-        let opened = open_whole(&path);
-        let file = opened.during(format_args!(
+    /// Opens the file, to be written and to be read.
+    pub(super) fn open(path: PathBuf, log: Log) -> Outcome<(Self, Writing)> {
+        let (file, last) = open_whole(&path).during(format_args!(
             "the audit file {} cannot be written; name another with `--audit`, or `--audit none`",
             path.display()
         ))?;
-        let (queue, entries) = mpsc::unbounded_channel();
-        let writing = tokio::spawn(write(file.into(), path.clone(), entries, log));
-        Ok((Self { path, queue, reading: Mutex::default() }, writing))
-    }
-
-    /// Takes the gate's records, without waiting.
-    pub(super) fn sink(&self) -> impl Fn(AuditRecord) + Send + Sync + 'static {
-        let queue = self.queue.clone();
-        move |record| drop(queue.send(Entry::Record(record)))
+        let writing = Writing { path: path.clone(), file: Mutex::new(file), last, log };
+        Ok((Self { path, reading: tokio::sync::Mutex::default() }, writing))
     }
 
     /// The records of a session, or all, oldest first: as many as fit an answer. `after` is what the
     /// answer before said to go on from.
     pub(super) async fn read(&self, session: Option<SessionId>, after: Option<u64>) -> Outcome<Value> {
-        let (tell, written) = oneshot::channel();
         let _one = self.reading.lock().await;
-        // A writer that is gone has written what it could.
-        let _ = self.queue.send(Entry::Written(tell));
-        let _ = written.await;
         let path = self.path.clone();
         let read = spawn_blocking(move || read_page(&path, session.as_ref().map(SessionId::as_str), after));
         let read = read.await.map_err(|_| Problem::said("the audit file could not be read"))?;
@@ -71,50 +74,68 @@ impl Journal {
     }
 }
 
-/// Opens for appending. Half a line, from a writer that was killed, becomes a line of its own.
-fn open_whole(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    if file.metadata()?.len() > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
-        }
+impl AuditSink for Writing {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        let mut line = serde_json::to_vec(record).map_err(|_| NotKept)?;
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = file.append(&line);
+        let failed_before = std::mem::replace(&mut file.failing, outcome.is_err());
+        drop(file);
+        outcome.map_err(|error| {
+            // It is tried again with whatever happens next.
+            if !failed_before {
+                let path = self.path.display();
+                (self.log)(format!("audit records wait in the ledger: {path} cannot be written: {error}"));
+            }
+            NotKept
+        })
     }
-    Ok(file)
+
+    fn last(&self) -> Option<AuditPosition> {
+        self.last
+    }
 }
 
-async fn write(
-    mut file: tokio::fs::File,
-    path: PathBuf,
-    mut entries: mpsc::UnboundedReceiver<Entry>,
-    log: Log,
-) {
-    let mut torn = false;
-    while let Some(entry) = entries.recv().await {
-        let record = match entry {
-            Entry::Record(record) => record,
-            Entry::Written(tell) => {
-                // Whoever asked may have left.
-                let _ = tell.send(());
-                continue;
-            }
-        };
-        let Ok(mut line) = serde_json::to_vec(&record) else { continue };
-        line.push(b'\n');
-        if torn {
-            line.insert(0, b'\n');
+impl Appended {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Some(whole) = self.torn_at {
+            self.file.set_len(whole)?;
+            self.torn_at = None;
         }
-        let written = match file.write_all(&line).await {
-            Ok(()) => file.flush().await,
-            Err(error) => Err(error),
-        };
-        torn = written.is_err();
-        if let Err(error) = written {
-            log(format!("an audit record could not be written to {}: {error}", path.display()));
+        if !self.plain {
+            return self.file.write_all(line);
         }
+        let before = self.file.metadata()?.len();
+        let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            self.torn_at = Some(before);
+        }
+        written
     }
+}
+
+/// Opens for appending, and finds the last record. Half a record, from a writer that was killed, goes: it
+/// is told again.
+fn open_whole(path: &Path) -> io::Result<(Appended, Option<AuditPosition>)> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let found = file.metadata()?;
+    let mut tail = Vec::new();
+    let begin = found.len().saturating_sub(TAIL);
+    if found.is_file() {
+        file.seek(SeekFrom::Start(begin))?;
+        Read::by_ref(&mut file).take(TAIL).read_to_end(&mut tail)?;
+    }
+    let lines = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let last = tail[..lines].split(|byte| *byte == b'\n').rev().find_map(parse);
+    let last = last.map(|Record { opening, sequence, .. }| AuditPosition { opening, sequence });
+    let half = &tail[lines..];
+    let ours = half.starts_with(OPENS_LINE) || OPENS_LINE.starts_with(half);
+    if !ours {
+        file.write_all(b"\n")?;
+    }
+    let torn_at = (ours && !half.is_empty()).then_some(begin + lines as u64);
+    Ok((Appended { file, plain: found.is_file(), torn_at, failing: false }, last))
 }
 
 /// A record on its way to a device.

@@ -1,0 +1,205 @@
+//! Audit records: each once, in order, whatever ends the process or keeps the sink from its work.
+#![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::ledger::{Commit, TestLedger};
+use common::*;
+use sessioncap::ledger::Table;
+use sessioncap::limits::MAX_AUDIT_WAITING;
+use sessioncap::*;
+
+/// A log that outlives the process that writes it, and may refuse to take anything.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    records: Vec<AuditRecord>,
+    full: bool,
+}
+
+impl Log {
+    fn records(&self) -> Vec<AuditRecord> {
+        self.0.lock().unwrap().records.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.records().iter().map(|record| name(&record.event)).collect()
+    }
+
+    fn fill(&self, full: bool) {
+        self.0.lock().unwrap().full = full;
+    }
+}
+
+impl AuditSink for Log {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        let mut lines = self.0.lock().unwrap();
+        if lines.full {
+            return Err(NotKept);
+        }
+        lines.records.push(record.clone());
+        Ok(())
+    }
+
+    fn last(&self) -> Option<AuditPosition> {
+        self.0.lock().unwrap().records.last().map(AuditRecord::position)
+    }
+}
+
+fn name(event: &AuditEvent) -> String {
+    serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned()
+}
+
+fn open(ledger: &TestLedger, log: &Log) -> (World, Desktop) {
+    let world = World::with(ledger.clone(), |config| config.with_audit(log.clone()));
+    let desktop = Desktop::new(&world, 9);
+    world.enrol(desktop.device);
+    (world, desktop)
+}
+
+/// As a process that is killed leaves its gate.
+fn kill(world: World) {
+    std::mem::forget(world);
+}
+
+fn kept(ledger: &TestLedger) -> usize {
+    ledger.rows().keys().filter(|(table, _)| *table == Table::Events).count()
+}
+
+/// Every number once, and none missing.
+fn assert_whole(records: &[AuditRecord]) {
+    for pair in records.windows(2) {
+        let (before, after) = (pair[0].position(), pair[1].position());
+        let next = AuditPosition { sequence: before.sequence + 1, ..before };
+        let opened = AuditPosition { opening: before.opening + 1, sequence: 0 };
+        assert!(after == next || after == opened, "{after:?} follows {before:?}");
+    }
+}
+
+#[test]
+fn what_became_durable_and_was_not_told_is_told_at_the_next_opening() {
+    let mut durable = 0;
+    for nth in 1.. {
+        let (ledger, log) = (TestLedger::default(), Log::default());
+        let (world, desktop) = open(&ledger, &log);
+        desktop.register(&world).unwrap();
+        let pairing = desktop.share(&world, &terms());
+        let _joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let before = log.names();
+        // The last call of a transaction is its commit: then it is on the disk, and nobody has heard.
+        ledger.fail_nth(nth, Commit::Done);
+        if world.gate.revoke_credential(&pairing.credential, world.now).is_ok() {
+            assert_eq!(durable, 1);
+            return;
+        }
+        assert_eq!(log.names(), before);
+        kill(world);
+        let (world, _) = open(&ledger, &log);
+        let revoked = matches!(world.only_listing().state, ListingState::Revoked { .. });
+        durable += usize::from(revoked);
+        let told: &[&str] = if revoked { &["credential_revoked", "gate_opened"] } else { &["gate_opened"] };
+        assert_eq!(log.names()[before.len()..], *told, "call {nth}");
+        assert_whole(&log.records());
+    }
+}
+
+#[test]
+fn a_record_that_the_log_has_is_not_told_again_after_a_kill() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    for _ in 0..3 {
+        let (world, desktop) = open(&ledger, &log);
+        desktop.register(&world).unwrap();
+        let _pairing = desktop.share(&world, &terms());
+        assert!(kept(&ledger) > 0, "kept until the next write");
+        kill(world);
+    }
+    let opening = ["gate_opened", "issuer_registered", "ticket_offered"];
+    assert_eq!(
+        log.names(),
+        [&opening[..], &["gate_opened", "ticket_offered"], &["gate_opened", "ticket_offered"]].concat()
+    );
+    assert_whole(&log.records());
+}
+
+#[test]
+fn a_sink_that_knows_nothing_is_told_the_last_few_again_only_after_a_kill() {
+    let ledger = TestLedger::default();
+    let (world, desktop) = open(&ledger, &Log::default());
+    desktop.register(&world).unwrap();
+    drop(world);
+    assert_eq!(kept(&ledger), 0, "a gate that is dropped leaves nothing to be told");
+    let forgetful = Log::default();
+    let (world, _) = open(&ledger, &forgetful);
+    assert_eq!(forgetful.names(), ["gate_opened"]);
+    kill(world);
+    let forgetful = Log::default();
+    let _again = open(&ledger, &forgetful);
+    assert_eq!(forgetful.names(), ["gate_opened", "gate_opened"]);
+    assert_whole(&forgetful.records());
+}
+
+#[test]
+fn a_full_log_delays_records_and_neither_loses_nor_reorders_them() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    let (world, desktop) = open(&ledger, &log);
+    desktop.register(&world).unwrap();
+    log.fill(true);
+    let pairing = desktop.share(&world, &terms());
+    let _joined = world.join(&pairing.link, &phone(2)).unwrap();
+    world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
+    assert_eq!(log.names(), ["gate_opened", "issuer_registered"]);
+    // Not even a restart loses them.
+    kill(world);
+    let (world, _) = open(&ledger, &log);
+    world.gate.settle(world.now).unwrap();
+    log.fill(false);
+    world.gate.settle(world.now).unwrap();
+    let told = log.names();
+    assert_eq!(
+        told[2..],
+        ["ticket_offered", "ticket_redeemed", "phone_attached", "credential_revoked", "gate_opened"]
+    );
+    assert_whole(&log.records());
+    drop(world);
+    assert_eq!(kept(&ledger), 0);
+}
+
+#[test]
+fn a_log_that_is_never_written_fills_neither_ledger_nor_memory_and_stops_nothing() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    log.fill(true);
+    let (mut world, desktop) = open(&ledger, &log);
+    desktop.register(&world).unwrap();
+    for _ in 0..MAX_AUDIT_WAITING {
+        let pairing = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
+        world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+        world.pass(660);
+    }
+    let most = MAX_AUDIT_WAITING + 8;
+    assert!((MAX_AUDIT_WAITING..=most).contains(&kept(&ledger)), "{}", kept(&ledger));
+    log.fill(false);
+    world.gate.settle(world.now).unwrap();
+    let records = log.records();
+    assert!((MAX_AUDIT_WAITING..=most).contains(&records.len()), "{}", records.len());
+    assert!(records[0].sequence > MAX_AUDIT_WAITING as u64 / 2, "the oldest are given up");
+    assert_whole(&records);
+}
+
+#[test]
+fn what_was_not_told_of_another_agents_records_is_told_before_they_are_discarded() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    let (world, desktop) = open(&ledger, &log);
+    log.fill(true);
+    desktop.register(&world).unwrap();
+    kill(world);
+    log.fill(false);
+    let agent = AgentSecretKey::from_bytes([55; 32]).public();
+    let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap().with_audit(log.clone());
+    let _gate = Gate::open(config, ledger, Context::default(), at(START, 1_000)).unwrap();
+    assert_eq!(log.names(), ["gate_opened", "issuer_registered", "gate_opened"]);
+    assert_eq!(log.records()[2].event, AuditEvent::GateOpened { discarded: true });
+}
