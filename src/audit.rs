@@ -25,20 +25,16 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// Its place among all records of its ledger.
-    #[must_use]
-    pub fn position(&self) -> AuditPosition {
+    pub(crate) fn position(&self) -> AuditPosition {
         AuditPosition { opening: self.opening, sequence: self.sequence }
     }
 }
 
 /// A record's place among all records of one ledger. Later is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AuditPosition {
-    /// As in [`AuditRecord::opening`].
-    pub opening: u64,
-    /// As in [`AuditRecord::sequence`].
-    pub sequence: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AuditPosition {
+    pub(crate) opening: u64,
+    pub(crate) sequence: u64,
 }
 
 /// What happened.
@@ -138,7 +134,8 @@ pub enum AuditEvent {
         /// The phone.
         holder: HolderPublicKey,
     },
-    /// A phone is there: its first transport frame was decrypted.
+    /// A phone is there: its first transport frame was decrypted. Told at most once a minute for a
+    /// credential, with what that connection may do, so that a phone cannot fill a log.
     PhoneAttached {
         /// The credential.
         credential: CredentialId,
@@ -244,7 +241,7 @@ pub enum RevocationReason {
 /// The ledger keeps a record with the change that it tells of, until the sink has taken it and
 /// something else is written. So nothing is lost between a change and its log, whenever the process
 /// ends: what the sink may not have is told again when the ledger is next opened, first and under the
-/// same numbers. Only [`AuditEvent::PhoneAttached`] is not kept when a visit changed no record.
+/// same numbers.
 ///
 /// Called under the gate's lock after the change is durable: it may write a line to a file, as the
 /// ledger does; it must not wait for a peer, and must not call the gate. Any `Fn(AuditRecord)` is a sink
@@ -258,10 +255,12 @@ pub trait AuditSink: Send + Sync {
     /// the oldest is given up, and its number is missing in the log.
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept>;
 
-    /// The last record that the sink has from an earlier process, so that none is told twice. A sink that
-    /// does not know can be told the last few again after a process that was killed.
-    fn last(&self) -> Option<AuditPosition> {
-        None
+    /// Whether the sink has this very record from an earlier process, so that none is told twice. Asked
+    /// when a ledger is opened that a process was killed over, for the last few. A sink that does not know
+    /// is told them again.
+    fn has(&self, record: &AuditRecord) -> bool {
+        let _ = record;
+        false
     }
 }
 

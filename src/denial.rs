@@ -247,9 +247,15 @@ pub enum LedgerFailure {
         /// The format that it names.
         version: u64,
     },
+    /// What stands in its place is a directory, a link or a device.
+    #[error("no plain file stands in its place; name another")]
+    NotAFile,
     /// An earlier failure left the outcome unknown; open the ledger again.
-    #[error("an earlier write failed; open it again")]
+    #[error("an earlier read or write failed; open it again")]
     Poisoned,
+    /// The last gate over it was dropped.
+    #[error("its gate was closed; open it again")]
+    Closed,
 }
 
 impl Denial {

@@ -34,11 +34,12 @@ use crate::clock::{Now, Timestamp};
 use crate::credential::UnboundCredential;
 use crate::denial::{Denial, LedgerFailure};
 use crate::error::{Error, Misuse};
+use crate::guard::check_outside_permit;
 use crate::id::{SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
 use crate::ledger::Ledger;
 use crate::ledger::record::{TicketRecord, TicketState};
-use crate::ledger::transition::{QuotaLimits, Step};
+use crate::ledger::transition::{QuotaLimits, Step, Verdict};
 use crate::limits::{
     DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
     DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
@@ -153,11 +154,15 @@ impl core::fmt::Debug for GateConfig {
     }
 }
 
-/// The agent's gate. Cheap to clone; all clones are one gate. Dropping the last one may write once, to
-/// note which audit records have been taken; nothing is lost without it.
+/// The agent's gate. Cheap to clone; all clones are one gate.
+///
+/// Dropping the last one closes it: every connection is cut, nothing is admitted any more, and the ledger
+/// can be opened again. It may write once, to note which audit records have been taken; nothing is lost
+/// without that.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
+    _opened: Arc<Opened>,
 }
 
 struct Inner {
@@ -166,9 +171,19 @@ struct Inner {
     state: Mutex<State>,
 }
 
-impl Drop for Inner {
+/// Held by every clone of a gate, and by nothing else. What was admitted may outlive the gate, and ends
+/// with it: a gate that is opened over the same ledger afterwards could not take it back.
+struct Opened(Arc<Inner>);
+
+impl Drop for Opened {
     fn drop(&mut self) {
-        self.state().close();
+        let cut = self.0.state().close();
+        for live in cut {
+            match check_outside_permit() {
+                Ok(()) => live.drain(),
+                Err(_) => live.wake(),
+            }
+        }
     }
 }
 
@@ -193,6 +208,13 @@ impl Inner {
         let mut state = self.state();
         let now = state.effective(now);
         state.transact(now, self.audit(), read)
+    }
+
+    /// Judges something, with what has run out settled first.
+    fn decide<T>(&self, now: Now, judge: impl FnMut(&mut Step<'_>) -> Verdict<T>) -> Result<T, Denial> {
+        let mut state = self.state();
+        let now = state.effective(now);
+        state.judge(now, self.audit(), judge)
     }
 
     /// The agent's time, and how often something was taken back until then.
@@ -251,7 +273,8 @@ impl Gate {
         now: Now,
     ) -> Result<Self, LedgerFailure> {
         let state = State::open(Box::new(ledger), &config.agent, now, config.audit.as_ref())?;
-        Ok(Self { inner: Arc::new(Inner { config, context: Box::new(context), state: Mutex::new(state) }) })
+        let inner = Arc::new(Inner { config, context: Box::new(context), state: Mutex::new(state) });
+        Ok(Self { _opened: Arc::new(Opened(Arc::clone(&inner))), inner })
     }
 
     /// The agent's Noise key.
@@ -315,7 +338,7 @@ impl Gate {
         }
         let begun = inner.begin(now);
         let agent_time = begun.agent_time;
-        inner.state().judge(agent_time, inner.audit(), |step| step.issuer_of(&offer.issuer, device))?;
+        inner.decide(now, |step| step.issuer_of(&offer.issuer, device))?;
         if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
         }
@@ -365,9 +388,7 @@ impl Gate {
         }
         let record = inner.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
         let session_live = inner.context.session_is_live(&record.session);
-        let mut state = inner.state();
-        let now = state.effective(now);
-        state.judge(now, inner.audit(), |step| step.confirm(device, ticket, holder, session_live))
+        inner.decide(now, |step| step.confirm(device, ticket, holder, session_live))
     }
 
     /// Ends what has run out and removes what nobody asks for any more, a bounded number of records.
@@ -376,13 +397,11 @@ impl Gate {
     /// # Errors
     /// [`Denial::Ledger`].
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
-        let mut state = self.inner.state();
-        let now = state.effective(now);
-        state.judge(now, self.inner.audit(), |_| Ok(Ok(())))
+        self.inner.decide(now, |_| Ok(Ok(())))
     }
 
-    /// Whether an earlier failure to read or write has stopped the ledger. Everything is refused until the
-    /// ledger is opened again.
+    /// Whether an earlier failure to read or write has stopped the ledger. Every connection is cut then, and
+    /// everything is refused until a new gate is opened over it.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.inner.state().is_poisoned()

@@ -12,14 +12,16 @@
 use core::cell::Cell;
 use core::fmt;
 use core::future::Future;
+use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use std::panic::catch_unwind;
 use std::sync::{Arc, PoisonError, Weak};
 
 use time::{Duration, OffsetDateTime};
 
 use crate::clock::{Now, Timestamp};
-use crate::denial::Denial;
+use crate::denial::{Denial, LedgerFailure};
 use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
@@ -51,6 +53,8 @@ pub(crate) enum Cut {
     Contested = 2,
     SessionGone = 3,
     Expired = 4,
+    LedgerFailed = 5,
+    GateClosed = 6,
 }
 
 impl Cut {
@@ -60,7 +64,9 @@ impl Cut {
             1 => Some(Denial::CredentialRevoked),
             2 => Some(Denial::TicketContested),
             3 => Some(Denial::SessionGone),
-            _ => Some(Denial::CredentialExpired),
+            4 => Some(Denial::CredentialExpired),
+            5 => Some(Denial::Ledger(LedgerFailure::Poisoned)),
+            _ => Some(Denial::Ledger(LedgerFailure::Closed)),
         }
     }
 }
@@ -147,7 +153,8 @@ impl Live {
             for waiter in waiting {
                 let waker = lock(&waiter).take();
                 if let Some(waker) = waker {
-                    waker.wake();
+                    // Foreign code that panics must keep neither a revoker nor another stream.
+                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
                 }
             }
         }
@@ -422,8 +429,8 @@ impl Guard {
         by_wall.min(by_monotonic).max(Duration::ZERO)
     }
 
-    /// Resolves when the credential is cut: revoked, contested, or its session ended. It does not
-    /// watch the clock; sleep for [`Guard::time_left`] beside it. Works on any executor.
+    /// Resolves when the credential is cut: revoked, contested, its session ended, or its agent's ledger
+    /// failed. It does not watch the clock; sleep for [`Guard::time_left`] beside it. Works on any executor.
     pub fn cut(&self) -> CutSignal {
         let waker = Arc::new(Mutex::new(None));
         let mut waiting = lock(&self.slot.waiting);

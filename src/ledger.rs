@@ -40,6 +40,9 @@ pub enum Table {
     /// What belongs to a session: its id, a zero byte, whether it can still be used, kind and id. No
     /// value.
     BySession,
+    /// What can still be used and is taken back by something else than its own id: that, kind and id. No
+    /// value.
+    ByHandle,
     /// What ends when: time, kind and id. No value.
     ByTime,
     /// Which ended credential is forgotten when: time, kind and id. No value.
@@ -50,13 +53,14 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Issuers,
         Self::Sessions,
         Self::Tickets,
         Self::Credentials,
         Self::BySession,
+        Self::ByHandle,
         Self::ByTime,
         Self::Ended,
         Self::Events,
@@ -72,6 +76,7 @@ impl Table {
             Self::Tickets => "tickets",
             Self::Credentials => "credentials",
             Self::BySession => "by_session",
+            Self::ByHandle => "by_handle",
             Self::ByTime => "by_time",
             Self::Ended => "ended",
             Self::Events => "events",
@@ -127,43 +132,53 @@ pub trait Ledger: Send {
     fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure>;
 }
 
-/// A ledger that refuses for good after a transaction whose outcome is unknown.
-pub(crate) struct Store {
-    ledger: Box<dyn Ledger>,
-    poisoned: bool,
+/// A ledger that is let go for good after a transaction whose outcome is unknown.
+pub(crate) enum Store {
+    Open(Box<dyn Ledger>),
+    Shut(LedgerFailure),
 }
 
 impl Store {
     pub(crate) fn new(ledger: Box<dyn Ledger>) -> Self {
-        Self { ledger, poisoned: false }
+        Self::Open(ledger)
     }
 
-    /// Runs a transition and gives its result once it is durable.
+    /// Runs a transition and gives its result once it is durable. After any failure, of a read as well,
+    /// nothing more is run: what cannot be read may say "revoked".
     pub(crate) fn transact<T>(
         &mut self,
         mut transition: impl FnMut(&mut dyn Transaction) -> Result<T, LedgerFailure>,
     ) -> Result<T, LedgerFailure> {
-        if self.poisoned {
-            return Err(LedgerFailure::Poisoned);
-        }
+        // Shut until the outcome is known; also if the backend panics.
+        let mut ledger = match core::mem::replace(self, Self::Shut(LedgerFailure::Poisoned)) {
+            Self::Open(ledger) => ledger,
+            Self::Shut(failure) => {
+                *self = Self::Shut(failure);
+                return Err(failure);
+            }
+        };
         let mut result = None;
-        // Until the outcome is known; also if the backend panics.
-        self.poisoned = true;
-        let outcome = self.ledger.transact(&mut |transaction| {
+        let outcome = ledger.transact(&mut |transaction| {
             result = Some(transition(transaction)?);
             Ok(())
         });
         match (outcome, result) {
             (Ok(()), Some(result)) => {
-                self.poisoned = false;
+                *self = Self::Open(ledger);
                 Ok(result)
             }
             (outcome, _) => Err(outcome.err().unwrap_or(LedgerFailure::Io)),
         }
     }
 
-    /// After any failure, of a read as well: what cannot be read may say "revoked".
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned
+    /// Lets the ledger go, so that it can be opened again.
+    pub(crate) fn close(&mut self) {
+        if !self.is_shut() {
+            *self = Self::Shut(LedgerFailure::Closed);
+        }
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        matches!(self, Self::Shut(_))
     }
 }

@@ -168,7 +168,7 @@ mod wire;
 
 pub use agent_url::{AgentUrl, Scheme};
 #[cfg(feature = "agent")]
-pub use audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept, RevocationReason};
+pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
 pub use caveat::{Caveat, Scope};
 pub use clock::{Now, Timestamp};
 #[cfg(feature = "_credential")]

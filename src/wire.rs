@@ -154,7 +154,8 @@ pub struct RenewalReceipt {
     pub credential: CredentialId,
     /// The agent's time.
     pub agent_time: Timestamp,
-    /// When the credential ends by the new terms, by the agent's clock.
+    /// When the credential ends from now on, by the agent's clock. Where operations were taken from a
+    /// phone that has used none of its renewed credentials, that can be earlier than was asked for.
     pub expires_at: Timestamp,
     /// Whether a renewed credential waits for the phone's next attach. If not, the new terms hold
     /// already, all of them.

@@ -45,8 +45,8 @@ impl AuditSink for Log {
         Ok(())
     }
 
-    fn last(&self) -> Option<AuditPosition> {
-        self.0.lock().unwrap().records.last().map(AuditRecord::position)
+    fn has(&self, record: &AuditRecord) -> bool {
+        self.0.lock().unwrap().records.contains(record)
     }
 }
 
@@ -73,9 +73,9 @@ fn kept(ledger: &TestLedger) -> usize {
 /// Every number once, and none missing.
 fn assert_whole(records: &[AuditRecord]) {
     for pair in records.windows(2) {
-        let (before, after) = (pair[0].position(), pair[1].position());
-        let next = AuditPosition { sequence: before.sequence + 1, ..before };
-        let opened = AuditPosition { opening: before.opening + 1, sequence: 0 };
+        let place = |record: &AuditRecord| (record.opening, record.sequence);
+        let (before, after) = (place(&pair[0]), place(&pair[1]));
+        let (next, opened) = ((before.0, before.1 + 1), (before.0 + 1, 0));
         assert!(after == next || after == opened, "{after:?} follows {before:?}");
     }
 }
@@ -187,6 +187,29 @@ fn a_log_that_is_never_written_fills_neither_ledger_nor_memory_and_stops_nothing
     assert!((MAX_AUDIT_WAITING..=most).contains(&records.len()), "{}", records.len());
     assert!(records[0].sequence > MAX_AUDIT_WAITING as u64 / 2, "the oldest are given up");
     assert_whole(&records);
+}
+
+/// As after a corrupt ledger was moved away, and its log was not.
+#[test]
+fn a_new_ledger_beside_an_old_log_loses_nothing_by_it() {
+    let log = Log::default();
+    let old = TestLedger::default();
+    (0..3).for_each(|_| kill(open(&old, &log).0));
+    let before = log.names().len();
+    let ledger = TestLedger::default();
+    log.fill(true);
+    let (world, desktop) = open(&ledger, &log);
+    desktop.register(&world).unwrap();
+    let pairing = desktop.share(&world, &terms());
+    world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+    kill(world);
+    log.fill(false);
+    let (_world, _) = open(&ledger, &log);
+    let told = &log.names()[before..];
+    assert_eq!(
+        told[told.len() - 4..],
+        ["issuer_registered", "ticket_offered", "ticket_revoked", "gate_opened"]
+    );
 }
 
 #[test]

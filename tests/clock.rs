@@ -31,7 +31,8 @@ fn a_stream_ends_by_either_clock() {
         (at(START + HOUR - 1, BOOT + 1), at(START + HOUR, BOOT + 1)),
         (at(START, BOOT + HOUR - 1), at(START, BOOT + HOUR)),
     ] {
-        let (_, mut joined) = hour_long(&World::new());
+        let world = World::new();
+        let (_, mut joined) = hour_long(&world);
         assert_eq!(streams(&mut joined.guard, last_second), Ok(()));
         assert_eq!(joined.guard.time_left(last_second), Duration::seconds(1));
         assert_eq!(joined.guard.time_left(end), Duration::ZERO);
@@ -69,7 +70,8 @@ fn a_wall_clock_set_back_revives_nothing_at_the_gate() {
 
 #[test]
 fn a_wall_clock_set_back_revives_no_stream() {
-    let (_, mut joined) = hour_long(&World::new());
+    let world = World::new();
+    let (_, mut joined) = hour_long(&world);
     assert_eq!(streams(&mut joined.guard, at(START + HOUR, BOOT + HOUR)), Err(Denial::CredentialExpired));
     let back = streams(&mut joined.guard, at(START, BOOT + HOUR + 1));
     assert_eq!(back, Err(Denial::CredentialExpired));
@@ -77,7 +79,8 @@ fn a_wall_clock_set_back_revives_no_stream() {
 
 #[test]
 fn a_stream_that_a_forward_jump_ended_stays_ended() {
-    let (_, mut joined) = hour_long(&World::new());
+    let world = World::new();
+    let (_, mut joined) = hour_long(&world);
     assert_eq!(streams(&mut joined.guard, at(START + YEAR, BOOT + 1)), Err(Denial::CredentialExpired));
     // The jump is undone a second later, long before the hour is over.
     let back = at(START + 2, BOOT + 2);

@@ -5,9 +5,10 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use common::ledger::TestLedger;
 use common::*;
 use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
 use sessioncap::*;
@@ -66,47 +67,6 @@ fn time_runs_at_full_speed_under_a_wall_clock_set_back() {
         world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err(),
         "attached 3800 s into a 3600 s credential"
     );
-}
-
-type Interruption = Box<dyn FnOnce() + Send>;
-
-/// Lets something happen between the agent's answer and the ledger's.
-struct Racy(Arc<Mutex<Option<Interruption>>>);
-struct RacyContext(Context, Racy);
-impl AgentContext for RacyContext {
-    fn is_enrolled(&self, d: &DevicePublicKey) -> bool {
-        self.0.is_enrolled(d)
-    }
-    fn session_is_live(&self, s: &SessionId) -> bool {
-        self.0.session_is_live(s)
-    }
-    fn may_share(&self, d: &DevicePublicKey, s: &SessionId) -> bool {
-        let answer = self.0.may_share(d, s);
-        if let Some(f) = self.1.0.lock().unwrap().take() {
-            f()
-        }
-        answer
-    }
-}
-
-#[test]
-fn an_offer_in_flight_does_not_outlive_its_session() {
-    let mut world = World::new();
-    let slot = Arc::new(Mutex::new(None::<Interruption>));
-    let config = GateConfig::new(world.agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
-    let context = RacyContext(world.context.clone(), Racy(slot.clone()));
-    world.gate = Gate::open(config, MemoryLedger::new(), context, world.now).unwrap();
-    let desktop = world.desktop(9);
-    let pairing = desktop.mint(&world, &terms());
-    let (gate, context, now) = (world.gate.clone(), world.context.clone(), world.now);
-    *slot.lock().unwrap() = Some(Box::new(move || {
-        context.0.lock().unwrap().sessions.remove(&session(SESSION));
-        gate.end_session(&session(SESSION), now).unwrap();
-        context.0.lock().unwrap().sessions.insert(session(SESSION)); // another session under the same id
-    }));
-    let lodged = desktop.lodge(&world, &pairing);
-    let joined = world.join(&pairing.link, &phone(2));
-    assert!(lodged.is_err() || joined.is_err(), "a phone is in a session that nobody offered");
 }
 
 struct Panicky(MemoryLedger, Arc<AtomicBool>);
@@ -213,8 +173,9 @@ impl rand::RngCore for SameCid {
 }
 impl rand::CryptoRng for SameCid {}
 
+/// What is revoked by an id is all that it names, so it names one thing at a time.
 #[test]
-fn two_tickets_with_one_credential_id_do_not_share_a_fate() {
+fn an_id_stands_for_one_thing_until_that_is_forgotten() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let mint = |w: &World, seed, ttl, valid| {
@@ -225,18 +186,107 @@ fn two_tickets_with_one_credential_id_do_not_share_a_fate() {
     let b = mint(&world, 20, 900, 3600);
     assert_eq!(a.credential, b.credential);
     desktop.lodge(&world, &a).unwrap();
-    desktop.lodge(&world, &b).unwrap();
+    assert_eq!(desktop.lodge(&world, &b), Err(Denial::OfferRepeated), "while the first is open");
     world.join(&a.link, &phone(2)).map(|_| ()).unwrap();
+    assert_eq!(desktop.lodge(&world, &b), Err(Denial::OfferRepeated), "while its credential is on record");
     world.pass(30);
     world.gate.settle(world.now).unwrap();
     world.pass(605);
     world.gate.settle(world.now).unwrap();
     world.gate.settle(world.now).unwrap();
+    let b = mint(&world, 20, 900, 3600);
+    desktop.lodge(&world, &b).unwrap();
     let mut joined = world.join(&b.link, &phone(3)).unwrap();
     world.gate.revoke_ticket(&a.ticket, world.now).unwrap();
     let p = joined.guard.permit(Op::SendInput, world.now, || ());
     let at = world.attach(&phone(3), &joined.credential, OpSet::EMPTY).map(|_| ());
     assert!(p.is_ok() && at.is_ok(), "stream {p:?}, record {at:?}");
+    // The second ticket is forgotten long before its credential, and still stands for it.
+    world.pass(900 + 600);
+    world.gate.settle(world.now).unwrap();
+    world.gate.settle(world.now).unwrap();
+    let again = mint(&world, 20, 900, 3600);
+    assert_eq!(again.ticket, b.ticket);
+    assert_eq!(desktop.lodge(&world, &again), Err(Denial::OfferRepeated));
+    world.gate.revoke_ticket(&b.ticket, world.now).unwrap();
+    drop(joined.guard);
+    let back = world.attach(&phone(3), &joined.credential, OpSet::EMPTY).unwrap_err();
+    assert_eq!(back.denial, Denial::CredentialRevoked);
+}
+
+/// A gate that is opened over the same ledger afterwards could not take back what an earlier one let in.
+#[test]
+fn a_gate_that_is_dropped_takes_its_connections_along() {
+    let ledger = TestLedger::default();
+    let world = World::on(ledger.clone());
+    let pairing = world.desktop(9).share(&world, &terms());
+    let Joined { mut guard, credential } = world.join(&pairing.link, &phone(2)).unwrap();
+    let Admission::Admitted(pending) =
+        world.admit(&phone(2), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
+    else {
+        panic!()
+    };
+    let (signal, now, other) = (guard.cut(), world.now, world.gate.clone());
+    drop(world);
+    assert_eq!(guard.permit(Op::SendInput, now, || ()), Ok(()), "a clone is left");
+    drop(other);
+    let closed = Denial::Ledger(LedgerFailure::Closed);
+    assert_eq!(guard.permit(Op::SendInput, now, || ()), Err(closed.clone()));
+    let told = core::pin::pin!(signal).poll(&mut core::task::Context::from_waker(core::task::Waker::noop()));
+    assert_eq!(told, core::task::Poll::Ready(closed.clone()));
+    assert_eq!(pending.guard.activate(now).unwrap_err(), closed);
+    let again = World::on(ledger);
+    assert!(again.attach(&phone(2), &credential, OpSet::EMPTY).is_ok(), "the phone may come back");
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn a_file_can_be_opened_again_once_its_gate_is_dropped_or_has_failed() {
+    let directory = std::env::temp_dir().join(format!("sessioncap-contracts-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("ledger.redb");
+    let open = || sessioncap::ledger::RedbLedger::open(&path);
+    let world = World::on(open().unwrap());
+    let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
+    assert_eq!(open().err(), Some(LedgerFailure::InUse));
+    drop(world.gate);
+    drop(World::on(open().unwrap()));
+    drop(joined);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+struct PanickingWaker;
+
+impl std::task::Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("foreign code");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_neither_the_revoker_nor_other_streams() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let mut second = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
+    let (panicking, counting) =
+        (std::task::Waker::from(Arc::new(PanickingWaker)), Arc::new(Counting::default()));
+    let (mut first_cut, mut second_cut) = (Box::pin(joined.guard.cut()), Box::pin(second.cut()));
+    let counted = std::task::Waker::from(Arc::clone(&counting));
+    assert!(first_cut.as_mut().poll(&mut core::task::Context::from_waker(&panicking)).is_pending());
+    assert!(second_cut.as_mut().poll(&mut core::task::Context::from_waker(&counted)).is_pending());
+    assert_eq!(world.gate.revoke_credential(&pairing.credential, world.now), Ok(()));
+    assert_eq!(counting.0.load(Ordering::SeqCst), 1, "the other stream is woken");
+    assert_eq!(second.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
+}
+
+#[derive(Default)]
+struct Counting(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[test]

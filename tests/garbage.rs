@@ -197,3 +197,36 @@ fn no_call_costs_more_because_many_have_run_out_at_once() {
     assert!(many <= few + few / 4, "settling: {many} calls with 1,000 due, {few} with 200");
     assert!(many_attach <= few_attach + few_attach / 4, "attaching: {many_attach} and {few_attach}");
 }
+
+#[test]
+fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
+    let mut cost = Vec::new();
+    for many in [10, 1_000] {
+        let ledger = Watched::default();
+        let world = World::with(ledger.clone(), |config| config.with_quotas(wide()));
+        let (desktop, other) = (world.desktop(9), world.desktop(8));
+        world.start_session("other");
+        for _ in 0..many {
+            let pairing = other.share_session(&world, "other", &terms());
+            if many % 3 == 0 {
+                world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+            }
+        }
+        let mut worst = 0;
+        let mut measure = |what: Result<(), Denial>| {
+            what.unwrap();
+            worst = worst.max(ledger.take_calls());
+        };
+        let [open, redeemed, last] = [1, 2, 3].map(|_| desktop.share(&world, &terms()));
+        let _joined = world.join(&redeemed.link, &phone(2)).unwrap();
+        ledger.take_calls();
+        measure(world.gate.revoke_credential(&open.credential, world.now));
+        measure(world.gate.revoke_ticket(&redeemed.ticket, world.now));
+        measure(world.gate.revoke_credential(&CredentialId::from_bytes([7; 16]), world.now));
+        measure(world.gate.revoke_ticket(&TicketId::from_bytes([7; 16]), world.now));
+        measure(world.gate.revoke_issuer(&desktop.issuer.public(), world.now));
+        assert!(world.join(&last.link, &phone(2)).is_err());
+        cost.push(worst);
+    }
+    assert!(cost[1] <= cost[0], "{} calls beside 1,000 others, {} beside 10", cost[1], cost[0]);
+}

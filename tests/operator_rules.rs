@@ -202,3 +202,17 @@ fn rules_that_would_never_fire_or_would_widen_do_not_start() {
     }
     assert!(Policy::with_operator_rules(&"(".repeat(10_000), UtcOffset::UTC).is_err(), "no stack overflow");
 }
+
+#[test]
+fn what_the_ledger_has_to_say_comes_before_an_operators_rule() {
+    let mut world = world("deny if true;");
+    let desktop = world.desktop(9);
+    let short = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
+    let open = desktop.share(&world, &terms());
+    let refused = |world: &World, link: &Link| world.join(link, &phone(2)).unwrap_err().denial;
+    assert_eq!(refused(&world, &open.link), Denial::OperatorRule { rule: 1 });
+    world.pass(31);
+    assert_eq!(refused(&world, &short.link), Denial::TicketExpired);
+    world.stop_session(SESSION);
+    assert_eq!(refused(&world, &open.link), Denial::SessionGone);
+}

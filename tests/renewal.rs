@@ -283,6 +283,28 @@ fn too_many_unused_extensions_are_refused_and_narrowing_is_not() {
 }
 
 #[test]
+fn taking_operations_away_is_never_refused_even_if_the_end_has_to_stay() {
+    let mut scene = scene();
+    for hours in 2..2 + limits::MAX_RENEWALS_WAITING as u64 {
+        scene.renew(OpSet::COMPANION, hours * HOUR).unwrap();
+        scene.attach_and_lose_the_answer(&scene.phone.credential);
+    }
+    let end = scene.world.now.timestamp().plus((1 + limits::MAX_RENEWALS_WAITING as u64) * HOUR);
+    // As a desktop says it that means the same end, a moment later.
+    scene.world.pass(1);
+    let receipt = scene.renew(read_only(), 40 * HOUR).unwrap();
+    assert_eq!((receipt.waiting, receipt.expires_at), (false, end), "it says what has become of it");
+    let guard = &mut scene.phone.guard;
+    let denied = Err(Denial::OperationNotGranted { op: Op::SendInput });
+    assert_eq!(guard.permit(Op::SendInput, scene.world.now, || ()), denied);
+    assert_eq!(scene.attach(&scene.phone.credential).unwrap().0.ops(), read_only());
+    // But more of anything is.
+    let full = Denial::RenewalsUnused { max: limits::MAX_RENEWALS_WAITING };
+    assert_eq!(scene.renew(OpSet::only(Op::Resize), HOUR), Err(full.clone()));
+    assert_eq!(scene.renew(read_only(), 41 * HOUR), Err(full));
+}
+
+#[test]
 fn a_narrowed_copy_never_gains() {
     let scene = scene();
     let whole = Credential::parse(&scene.phone.credential).unwrap();

@@ -274,17 +274,17 @@ fn a_format_that_is_not_known_is_not_touched() {
 }
 
 #[test]
-fn rows_without_a_header_are_nobodys_and_are_discarded() {
+fn rows_without_a_header_are_nobodys_and_are_not_touched() {
     let ledger = TestLedger::default();
     let (world, desktop) = started(&ledger);
     let pairing = desktop.share(&world, &terms());
     let _joined = world.join(&pairing.link, &phone(2)).unwrap();
     let mut rows = ledger.rows();
     rows.remove(&(Table::Meta, b"header".to_vec()));
-    ledger.set_rows(rows);
-    let again = restarted(&ledger, world.now, &desktop);
-    assert!(again.list().is_empty());
-    assert_eq!(tables(&ledger.rows()), [Table::Meta, Table::Events]);
+    ledger.set_rows(rows.clone());
+    let refused = World::try_with(ledger.clone(), world.now, |config| config).err();
+    assert_eq!(refused, Some(LedgerFailure::Corrupt));
+    assert_eq!(ledger.rows(), rows);
 }
 
 #[test]

@@ -37,7 +37,7 @@ const OWNERS: [(&str, &[&str]); 16] = [
     ("sha2", &["link", "ticket"]),
     ("snow", &["noise"]),
     ("subtle", &["secret", "token"]),
-    ("thiserror", &["denial", "error", "status"]),
+    ("thiserror", &["audit", "denial", "error", "status"]),
     ("time", &["clock", "gate", "guard", "policy"]),
 ];
 

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
@@ -24,7 +25,7 @@ use sessioncap::{
 };
 use time::UtcOffset;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -88,8 +89,8 @@ struct Agent {
     journal: Option<Journal>,
     clock: Clock,
     log: Log,
-    /// Whether the ledger has failed. It stays so until the agent is started again.
-    ledger_down: watch::Sender<bool>,
+    /// Whether it was logged that the ledger has failed.
+    failure_logged: AtomicBool,
     started: Instant,
     strangers: Semaphore,
     judged: Semaphore,
@@ -171,7 +172,7 @@ pub async fn start_over<L: Ledger + 'static>(
         journal,
         clock: config.clock,
         log: config.log,
-        ledger_down: watch::channel(false).0,
+        failure_logged: AtomicBool::new(false),
         started: Instant::now(),
         strangers: Semaphore::new(MAX_STRANGERS),
         judged: Semaphore::new(MAX_JUDGED),
@@ -246,12 +247,10 @@ impl Agent {
         answer.await.map_err(|_| Problem::said("the agent could not decide; see its log"))
     }
 
-    /// Once the ledger has failed, a phone could not be taken back for good. So no phone stays, and none
-    /// comes, until the agent is started again; devices and sessions go on.
+    /// Once the ledger has failed, no phone stays and none comes: the gate sees to that. Devices and
+    /// sessions go on.
     fn look_at_ledger(&self) {
-        let failed = self.gate.is_poisoned()
-            && self.ledger_down.send_if_modified(|down| !std::mem::replace(down, true));
-        if failed {
+        if self.gate.is_poisoned() && !self.failure_logged.swap(true, Ordering::Relaxed) {
             self.log(
                 "the ledger failed: all phones are cut off, and refused until the agent is started again. \
                  see that its disk has room and can be written, then restart. what was revoked since may \
@@ -345,7 +344,7 @@ impl Agent {
                 None
             }
             // Nobody can be told apart, so whoever is no device may try again.
-            None if *self.ledger_down.borrow() => {
+            None if self.gate.is_poisoned() => {
                 transport::send_last(socket, [], CloseCode::Again).await;
                 None
             }

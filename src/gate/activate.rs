@@ -11,7 +11,7 @@ use crate::denial::Denial;
 use crate::guard::{Grant, Guard, Live, Review, Terms};
 use crate::id::CredentialId;
 use crate::ledger::record::CredentialRecord;
-use crate::ledger::transition::{Step, Visit};
+use crate::ledger::transition::Visit;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
 use crate::token::CredentialBytes;
@@ -84,8 +84,8 @@ impl PendingGuard {
             Ok(verified) => verified,
             // What the ledger has to say comes first.
             Err(denial) => {
-                let standing = |step: &mut Step<'_>| step.standing_record(&id, session_live);
-                return Err(inner.state().judge(agent_time, inner.audit(), standing).err().unwrap_or(denial));
+                let standing = inner.decide(now, |step| step.standing_record(&id, session_live));
+                return Err(standing.err().unwrap_or(denial));
             }
         };
         let mut state = inner.state();

@@ -105,8 +105,8 @@ impl AuditSink for Log {
         Ok(())
     }
 
-    fn last(&self) -> Option<AuditPosition> {
-        self.0.lock().unwrap().last().map(AuditRecord::position)
+    fn has(&self, record: &AuditRecord) -> bool {
+        self.0.lock().unwrap().contains(record)
     }
 }
 

@@ -91,8 +91,12 @@ impl Inner {
             label: ticket.label,
             nonce,
         };
-        if let Some(bound) = &redemption.bound {
-            self.allows_any(bound, &ticket.record, now)?;
+        if let Some(bound) = &redemption.bound
+            && let Err(rule) = self.allows_any(bound, &ticket.record, now)
+        {
+            // What the ledger has to say comes first.
+            let redeemable = self.decide(now, |step| step.redeemable(&ticket.id, redemption.session_live));
+            return Err(redeemable.err().unwrap_or(rule).into());
         }
         let mut state = self.state();
         let agent_time = state.effective(now);

@@ -59,9 +59,7 @@ impl Gate {
             expires_at: authority.expires_at.min(end),
         };
         let session_live = inner.context.session_is_live(&terms.session);
-        let record = inner
-            .state()
-            .judge(begun.agent_time, inner.audit(), |step| step.renewable(&terms, session_live))?;
+        let record = inner.decide(now, |step| step.renewable(&terms, session_live))?;
         // A slow clock and a short time must not end what they are to prolong.
         let past = terms.expires_at <= begun.agent_time;
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
@@ -91,11 +89,11 @@ impl Gate {
         if let Some(live) = live {
             live.drain_narrowed();
         }
-        outcome.map(|waiting| RenewalReceipt {
+        outcome.map(|renewed| RenewalReceipt {
             credential: terms.credential,
             agent_time: begun.agent_time,
-            expires_at: terms.expires_at,
-            waiting,
+            expires_at: renewed.expires_at,
+            waiting: renewed.waiting,
         })
     }
 }

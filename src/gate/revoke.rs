@@ -63,7 +63,7 @@ impl Gate {
     }
 
     /// Revokes an issuer key, with everything that it signed. A later registration of the same key
-    /// revives nothing. Looks at every record once.
+    /// revives nothing. Costs as much as there is to revoke.
     ///
     /// # Errors
     /// [`Denial::Ledger`] if it could not be made durable: streams stay cut, and the gate refuses

@@ -27,12 +27,12 @@ pub(super) struct State {
     registry: Registry,
     outbox: Outbox,
     closures: u64,
-    /// What has expired and waits to be told so, once the lock is gone.
-    expired: Vec<Arc<Live>>,
+    /// What was cut and waits to be told so, once the lock is gone.
+    ended: Vec<Arc<Live>>,
 }
 
-/// The state under its lock. Whoever waits for what has expired meanwhile is woken when the lock is
-/// gone: a waker may run foreign code.
+/// The state under its lock. Whoever waits for what was cut meanwhile is woken when the lock is gone: a
+/// waker may run foreign code.
 pub(super) struct Locked<'a> {
     state: MutexGuard<'a, State>,
     /// Dropped after the lock.
@@ -61,7 +61,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.wakeups.0 = core::mem::take(&mut self.state.expired);
+        self.wakeups.0 = core::mem::take(&mut self.state.ended);
     }
 }
 
@@ -99,21 +99,22 @@ impl State {
             registry: Registry::default(),
             outbox: Outbox::new(progress.openings, kept, audit),
             closures: 0,
-            expired: Vec::new(),
+            ended: Vec::new(),
         };
-        state.outbox.send(told, audit);
+        state.outbox.send(told.records, audit);
         Ok(state)
     }
 
-    /// Takes out of the ledger what the sink has, so that it is not told again. Nothing is lost if that
-    /// fails.
-    pub(super) fn close(&mut self) {
+    /// Ends everything that goes on, and lets the ledger go, so that it can be opened again. Takes out
+    /// first what the sink has, so that it is not told again; nothing is lost if that fails.
+    pub(super) fn close(&mut self) -> Vec<Arc<Live>> {
         let taken = self.outbox.taken();
         if !taken.is_empty() {
-            let _ = self
-                .store
-                .transact(|transaction| Step::new(transaction, Timestamp::EPOCH).forget_told(taken));
+            let forget = |step: &mut Step<'_>| step.forget_told(taken);
+            let _ = self.store.transact(|transaction| forget(&mut Step::new(transaction, Timestamp::EPOCH)));
         }
+        self.store.close();
+        self.registry.cut(Target::All, Cut::GateClosed)
     }
 
     /// The agent's time.
@@ -126,7 +127,7 @@ impl State {
         let (from, to) = (self.effective(now), now.timestamp());
         let stored = self.progress;
         self.run(to, audit, |step| Ok(((), step.reset_clock(stored, from)?)))?;
-        self.clock = Clock::at(to, now.monotonic);
+        self.clock.set(to, now.monotonic);
         Ok(())
     }
 
@@ -145,7 +146,7 @@ impl State {
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
-        self.store.is_poisoned()
+        self.store.is_shut()
     }
 
     /// Runs a transition; once it is durable, tells the audit sink what happened.
@@ -175,17 +176,28 @@ impl State {
             let (result, progress) = transition(&mut step)?;
             Ok((result, progress, step.tell(outbox.next(), outbox.taken())?))
         });
-        let (result, progress, told) = outcome.map_err(Denial::Ledger)?;
+        let (result, progress, told) = match outcome {
+            Ok(done) => done,
+            Err(failure) => {
+                // What cannot be taken back for good any more does not go on.
+                let cut = self.registry.cut(Target::All, Cut::LedgerFailed);
+                self.ended.extend(cut);
+                return Err(Denial::Ledger(failure));
+            }
+        };
         self.progress = progress;
         for record in &told.records {
             // What has run out by the agent's clock has ended for good, whatever a stream's own clock
             // says later.
             if let AuditEvent::CredentialExpired { credential, .. } = &record.event {
                 let cut = self.registry.cut(Target::Credential(credential), Cut::Expired);
-                self.expired.extend(cut);
+                self.ended.extend(cut);
             }
         }
-        self.outbox.send(told, audit);
+        if told.wrote {
+            self.outbox.forget_taken();
+        }
+        self.outbox.send(told.records, audit);
         Ok(result)
     }
 
@@ -212,14 +224,23 @@ impl State {
 struct Clock {
     mark: Timestamp,
     monotonic: Duration,
+    /// When an operator has set it. A reading from before knows nothing of that.
+    set_at: Option<Duration>,
 }
 
 impl Clock {
     fn at(mark: Timestamp, monotonic: Duration) -> Self {
-        Self { mark, monotonic }
+        Self { mark, monotonic, set_at: None }
+    }
+
+    fn set(&mut self, mark: Timestamp, monotonic: Duration) {
+        *self = Self { mark, monotonic, set_at: Some(monotonic) };
     }
 
     fn advance(&mut self, now: Now) -> Timestamp {
+        if self.set_at.is_some_and(|set_at| now.monotonic < set_at) {
+            return self.mark;
+        }
         let elapsed = now.monotonic.saturating_sub(self.monotonic).whole_seconds().max(0);
         let by_mark = self.mark.plus(u64::try_from(elapsed).unwrap_or(0));
         let wall = now.timestamp();

@@ -14,7 +14,7 @@ use std::path::Path;
 use redb::backends::FileBackend;
 use redb::{
     Builder, CommitError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
-    StorageBackend, StorageError, TableDefinition, TableError, TransactionError,
+    StorageBackend, StorageError, TableDefinition, TableError, TableHandle, TransactionError,
 };
 
 use super::overlay::{Bytes, Changes, Overlay, Stored};
@@ -55,24 +55,26 @@ impl RedbLedger {
     ///
     /// # Errors
     /// [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
-    /// [`LedgerFailure::Corrupt`] for a file that was changed or is something else,
+    /// [`LedgerFailure::NotAFile`], [`LedgerFailure::Corrupt`] for a file that was changed or is something else,
     /// [`LedgerFailure::UnknownFormat`] for a database of another version, else
     /// [`LedgerFailure::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerFailure> {
         let path = path.as_ref();
         match Self::at(path) {
-            Err(LedgerFailure::Corrupt) if discard_unfinished(path).map_err(|error| of_io(&error))? => {
-                Self::at(path)
-            }
+            Err(LedgerFailure::Corrupt) if discard_unfinished(path)? => Self::at(path),
             opened => opened,
         }
     }
 
     fn at(path: &Path) -> Result<Self, LedgerFailure> {
-        let file = private_file(path).map_err(|error| of_io(&error))?;
+        let file = opened(path)?;
         // Beside the file's content its name must survive as well.
         sync_directory(path).map_err(|error| of_io(&error))?;
-        Self::on_backend(FileBackend::new(file).map_err(of_database)?)
+        let kept = file.try_clone().map_err(|error| of_io(&error))?;
+        let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
+        // Whatever else a wrong path names stays as it is.
+        make_private(&kept).map_err(|error| of_io(&error))?;
+        Ok(ledger)
     }
 
     pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerFailure> {
@@ -82,6 +84,7 @@ impl RedbLedger {
                 .set_check_integrity_on_open(true)
                 .create_with_backend(backend)
                 .map_err(of_database)
+                .and_then(|database| check_ours(&database).map(|()| database))
         })?;
         Ok(Self { database: Some(database) })
     }
@@ -180,21 +183,41 @@ fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerFailure>) -> Result<T, Ledg
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(LedgerFailure::Corrupt))
 }
 
-/// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
-/// would refuse it for ever. Under the lock, as another process may be making it at this moment.
-fn discard_unfinished(path: &Path) -> io::Result<bool> {
-    let file = private_file(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-        Err(TryLockError::Error(_)) => return Ok(false),
+/// A database of somebody else has tables of its own, and none of ours.
+fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
+    let read = database.begin_read().map_err(of_transaction)?;
+    let (ours, others): (Vec<_>, Vec<_>) = read
+        .list_tables()
+        .map_err(of_storage)?
+        .map(|table| table.name().to_owned())
+        .partition(|name| Table::ALL.iter().any(|table| table.name() == name));
+    // A later format of ours may have more; it says so in `Meta`.
+    if others.is_empty() || ours.iter().any(|name| name == Table::Meta.name()) {
+        Ok(())
+    } else {
+        Err(LedgerFailure::Corrupt)
     }
+}
+
+/// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
+/// would refuse it for ever.
+fn discard_unfinished(path: &Path) -> Result<bool, LedgerFailure> {
+    let file = opened(path)?;
+    // Another process may be making it at this moment, under the same lock.
+    match file.try_lock() {
+        Ok(()) => discard_if_unfinished(&file).map_err(|error| of_io(&error)),
+        Err(TryLockError::WouldBlock) => Err(LedgerFailure::InUse),
+        Err(TryLockError::Error(_)) => Ok(false),
+    }
+}
+
+fn discard_if_unfinished(mut file: &File) -> io::Result<bool> {
     let len = file.metadata()?.len();
     if len > NEW_FILE {
         return Ok(false);
     }
     let mut content = Vec::new();
-    (&file).read_to_end(&mut content)?;
+    file.read_to_end(&mut content)?;
     let unfinished = is_unfinished(&content);
     if unfinished {
         file.set_len(0)?;
@@ -211,8 +234,19 @@ fn is_unfinished(content: &[u8]) -> bool {
     zero(content.get(..MAGIC)) && zero(content.get(HEADER..)) && (begun || untouched)
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    let file = opened(path)?;
+/// A file that is made here is its owner's alone from the beginning.
+fn opened(path: &Path) -> Result<File, LedgerFailure> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(LedgerFailure::NotAFile);
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| of_io(&error))
+}
+
+fn make_private(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -220,19 +254,7 @@ fn private_file(path: &Path) -> io::Result<File> {
             file.set_permissions(fs::Permissions::from_mode(0o600))?;
         }
     }
-    Ok(file)
-}
-
-/// A file that is made here is its owner's alone from the beginning.
-fn opened(path: &Path) -> io::Result<File> {
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

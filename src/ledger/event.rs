@@ -175,7 +175,7 @@ fn credential(reader: &mut Reader<'_>) -> Result<CredentialId, Error> {
 }
 
 fn issuer(reader: &mut Reader<'_>) -> Result<IssuerPublicKey, Error> {
-    IssuerPublicKey::from_bytes(reader.array_of()?)
+    reader.array_of().map(IssuerPublicKey::from_stored)
 }
 
 fn device(reader: &mut Reader<'_>) -> Result<DevicePublicKey, Error> {

@@ -51,6 +51,31 @@ pub(crate) enum Group {
     Ended = 1,
 }
 
+/// By what something that can still be used is taken back, beside its own id and its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handle {
+    /// The generation of the issuer that signed it.
+    Issuer(u64),
+    /// Of a credential: the ticket that gave it.
+    Ticket(TicketId),
+    /// Of a ticket: the credential that it would give. Issuers choose these, so two may name the same.
+    Credential(CredentialId),
+}
+
+impl Handle {
+    fn prefix(self) -> Vec<u8> {
+        match self {
+            Self::Issuer(generation) => [[0].as_slice(), &generation.to_be_bytes()].concat(),
+            Self::Ticket(id) => [[1].as_slice(), id.as_bytes()].concat(),
+            Self::Credential(id) => [[2].as_slice(), id.as_bytes()].concat(),
+        }
+    }
+
+    fn key(self, entry: Entry) -> Vec<u8> {
+        [self.prefix().as_slice(), &entry.bytes()].concat()
+    }
+}
+
 /// What waits for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue {
@@ -129,6 +154,16 @@ impl<'a> Records<'a> {
         self.write(Table::Meta, PROGRESS, progress)
     }
 
+    /// Whether there is nothing at all.
+    pub(crate) fn is_empty(&mut self) -> Result<bool, LedgerFailure> {
+        for table in Table::ALL {
+            if !self.keys(table, &[], 1)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Removes every record. The numbers that were given stay given, and what happened is still told.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
         for table in Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Events)) {
@@ -177,7 +212,7 @@ impl<'a> Records<'a> {
         let mut issuers = Vec::with_capacity(keys.len());
         for key in keys {
             let key = <[u8; 32]>::try_from(key).map_err(|_| LedgerFailure::Corrupt)?;
-            let key = IssuerPublicKey::from_bytes(key).map_err(|_| LedgerFailure::Corrupt)?;
+            let key = IssuerPublicKey::from_stored(key);
             if let Some(record) = self.issuer(&key)? {
                 issuers.push((key, record));
             }
@@ -250,27 +285,41 @@ impl<'a> Records<'a> {
         self.remove(Table::BySession, &session_key(session, group, entry))
     }
 
+    pub(crate) fn add_handles(&mut self, handles: [Handle; 2], entry: Entry) -> Result<(), LedgerFailure> {
+        handles.into_iter().try_for_each(|handle| self.put(Table::ByHandle, &handle.key(entry), &[]))
+    }
+
+    pub(crate) fn remove_handles(&mut self, handles: [Handle; 2], entry: Entry) -> Result<(), LedgerFailure> {
+        handles.into_iter().try_for_each(|handle| self.remove(Table::ByHandle, &handle.key(entry)))
+    }
+
+    /// What can still be used and is taken back by this.
+    pub(crate) fn of_handle(&mut self, handle: Handle) -> Result<Vec<Entry>, LedgerFailure> {
+        self.entries(Table::ByHandle, &handle.prefix(), usize::MAX)
+    }
+
     /// Everything of a session.
     pub(crate) fn of_session(
         &mut self,
         session: &SessionId,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerFailure> {
-        self.members(&session_prefix(session), limit)
+        self.entries(Table::BySession, &session_prefix(session), limit)
     }
 
     /// What can still be used of a session. As many as the quotas allow, however much has ended.
     pub(crate) fn live_of_session(&mut self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
-        self.members(&[session_prefix(session), vec![Group::Live as u8]].concat(), usize::MAX)
+        let prefix = [session_prefix(session), vec![Group::Live as u8]].concat();
+        self.entries(Table::BySession, &prefix, usize::MAX)
     }
 
     /// Everything that there is, of every session.
     pub(crate) fn all(&mut self) -> Result<Vec<Entry>, LedgerFailure> {
-        self.members(&[], usize::MAX)
+        self.entries(Table::BySession, &[], usize::MAX)
     }
 
-    fn members(&mut self, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.keys(Table::BySession, prefix, limit)?;
+    fn entries(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
+        let keys = self.keys(table, prefix, limit)?;
         keys.iter().map(|key| Entry::from_key(key)).collect()
     }
 

@@ -4,11 +4,11 @@
 use crate::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::clock::Timestamp;
 use crate::denial::{Denial, LedgerFailure, Quota};
-use crate::id::{SessionId, TicketId};
+use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::ledger::Transaction;
 use crate::ledger::record::{Counters, IssuerRecord, SessionRecord, TicketRecord};
-use crate::ledger::rows::{Entry, Records};
+use crate::ledger::rows::{Entry, Handle, Records};
 use crate::limits::{ISSUERS_PER_DEVICE, TICKETS_KEPT_PER_OPEN};
 
 mod attach;
@@ -38,8 +38,8 @@ pub(crate) struct QuotaLimits {
 /// What happened in a transaction, to be told once it is durable.
 pub(crate) struct Told {
     pub(crate) records: Vec<AuditRecord>,
-    /// Whether the ledger keeps them until the sink has them.
-    pub(crate) stored: bool,
+    /// Whether anything was written.
+    pub(crate) wrote: bool,
 }
 
 /// One transaction in progress, at one moment.
@@ -54,9 +54,8 @@ impl<'a> Step<'a> {
         Self { records: Records::new(transaction), now, events: Vec::new() }
     }
 
-    /// Numbers what happened, from `first` on. Where anything was written, it is kept as well, so that it
-    /// will be told whatever comes after the commit; and what the sink has `taken` since the last write
-    /// goes.
+    /// Numbers what happened, from `first` on, and keeps it, so that it will be told whatever comes after
+    /// the commit. With anything that is written, what the sink has `taken` since goes.
     pub(crate) fn tell(
         mut self,
         first: AuditPosition,
@@ -66,12 +65,12 @@ impl<'a> Step<'a> {
         let numbered = (first.sequence..).zip(self.events);
         let records: Vec<AuditRecord> =
             numbered.map(|(sequence, event)| AuditRecord { opening, sequence, at, event }).collect();
-        let stored = self.records.wrote();
-        if stored {
+        records.iter().try_for_each(|record| self.records.put_event(record))?;
+        let wrote = self.records.wrote();
+        if wrote {
             taken.iter().try_for_each(|position| self.records.remove_event(*position))?;
-            records.iter().try_for_each(|record| self.records.put_event(record))?;
         }
-        Ok(Told { records, stored })
+        Ok(Told { records, wrote })
     }
 
     /// What the ledger keeps for the sink from earlier openings.
@@ -155,7 +154,7 @@ impl<'a> Step<'a> {
             Ok(issuer) => record.generation = issuer.generation,
             Err(denial) => return Ok(Err(denial)),
         }
-        if self.records.ticket(id)?.is_some() || self.records.credential(&record.credential)?.is_some() {
+        if self.is_taken(id, &record.credential)? {
             return Ok(Err(Denial::OfferRepeated));
         }
         self.settle_session(&record.session)?;
@@ -183,6 +182,15 @@ impl<'a> Step<'a> {
             expires_at: record.expires_at,
         });
         Ok(Ok(()))
+    }
+
+    /// Whether a ticket's or its credential's id stands for something else. Desktops choose both, and what
+    /// is revoked by one of them must be all that it names.
+    fn is_taken(&mut self, ticket: &TicketId, credential: &CredentialId) -> Result<bool, LedgerFailure> {
+        Ok(self.records.ticket(ticket)?.is_some()
+            || self.records.credential(credential)?.is_some()
+            || !self.records.of_handle(Handle::Ticket(*ticket))?.is_empty()
+            || !self.records.of_handle(Handle::Credential(*credential))?.is_empty())
     }
 
     pub(crate) fn ticket(&mut self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {

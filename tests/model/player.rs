@@ -162,8 +162,8 @@ impl<'a> Player<'a> {
         let mut ledger = Opened((self.opens)());
         let rows = ledger.rows();
         // Header, counters, progress; the issuers; for each ticket itself, its credential, their places
-        // in the session and in the queues, and the session.
-        let most = 3 + ISSUERS + 7 * self.rules.tickets.len();
+        // in the session and in the queues, two handles of what lives, and the session.
+        let most = 3 + ISSUERS + 9 * self.rules.tickets.len();
         ensure!(rows <= most, "{rows} rows for {} tickets", self.rules.tickets.len());
         let quotas = Quotas {
             tickets_per_session: rules::TICKETS_PER_SESSION as u32,
@@ -708,6 +708,10 @@ impl<'a> Player<'a> {
         let entered = self.rules.guards.len() > before.guards.len() && !matches!(next, Move::Fork { .. });
         let retired = |rules: &Rules| sum(rules, |credential| credential.editions.len());
         let used = entered && retired(&self.rules) < retired(before);
+        let notes = |rules: &Rules| -> Vec<_> {
+            rules.tickets.iter().map(|ticket| ticket.credential().and_then(|of| of.noted)).collect()
+        };
+        let noted = entered && (used || notes(&self.rules)[..before.tickets.len()] != notes(before));
         let contested =
             |credential: &rules::Credential| usize::from(credential.state == State::Revoked(Why::Contest));
         let expected = [
@@ -717,7 +721,7 @@ impl<'a> Player<'a> {
                 self.rules.tickets.len() - before.tickets.len(),
             ),
             ("redeemed", heard(|e| matches!(e, AuditEvent::TicketRedeemed { .. })), grown(|_| 1)),
-            ("attached", heard(|e| matches!(e, AuditEvent::PhoneAttached { .. })), usize::from(entered)),
+            ("attached", heard(|e| matches!(e, AuditEvent::PhoneAttached { .. })), usize::from(noted)),
             ("renewal used", heard(|e| matches!(e, AuditEvent::RenewalUsed { .. })), usize::from(used)),
         ];
         for (what, heard, expected) in expected {

@@ -127,6 +127,8 @@ pub struct Credential {
     pub arrived: BTreeSet<usize>,
     /// The last visit.
     pub visited: Option<u64>,
+    /// The last one that was noted: one a minute, and each that uses a renewal.
+    pub noted: Option<u64>,
 }
 
 impl Credential {
@@ -566,11 +568,11 @@ impl Rules {
                     reasons.push(gone());
                 } else if self.over(ticket) {
                     reasons.push(no("ticket_expired", Status::Expired));
+                } else if self.time >= ticket.credential_end {
+                    reasons.push(expired());
                 } else if ticket.confirm {
                     reasons.push(No { code: "confirmation_pending", told: Told::Waiting });
                 } else {
-                    // Also where the credential has ended before its ticket: it is given, with no
-                    // second left, and never becomes live.
                     return Prediction::granted(Granted {
                         ops: ticket.ops,
                         end: ticket.credential_end,
@@ -820,6 +822,7 @@ impl Rules {
         let mut editions: Vec<Edition> = credential.editions.clone();
         let in_use = editions[0].serial;
         editions.retain(|edition| edition.delivered || edition.serial == in_use);
+        let takes_away = editions.iter().any(|edition| edition.ops & !ops != 0);
         for edition in &mut editions {
             edition.ops &= ops;
             edition.end = edition.end.min(end);
@@ -827,7 +830,8 @@ impl Rules {
         let latest = editions.last().expect("never empty");
         if latest.ops != ops || latest.end != end {
             if editions.len() > WAITING_RENEWALS {
-                return None;
+                // Taking operations away is never refused, even if the end has to stay.
+                return (takes_away && latest.ops == ops).then_some(editions);
             }
             let serial = credential.serials;
             editions.push(Edition { serial, own_ops: ops, ops, end, delivered: false });
@@ -945,6 +949,7 @@ impl Rules {
                     serials: 1,
                     arrived: BTreeSet::new(),
                     visited: None,
+                    noted: None,
                 });
                 ticket.settled = false;
                 self.written = time;
@@ -995,8 +1000,10 @@ impl Rules {
         let credential = self.tickets[waiting.ticket].credential_mut();
         credential.visited = Some(time);
         // What the phone has shown it has stored: what came before is retired.
-        if let Some(place) = granted.shown.and_then(|shown| credential.place(shown)) {
-            credential.editions.drain(..place);
+        let retired = granted.shown.and_then(|shown| credential.place(shown)).unwrap_or(0);
+        credential.editions.drain(..retired);
+        if retired > 0 || credential.noted.is_none_or(|noted| time - noted >= 60) {
+            credential.noted = Some(time);
         }
         self.connections += 1;
         self.guards.push(Guard {

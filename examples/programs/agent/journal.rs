@@ -1,5 +1,6 @@
 //! The audit file: one JSON object a line, appended as things happen, and read again for devices.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::{AuditPosition, AuditRecord, AuditSink, NotKept, SessionId};
+use sessioncap::{AuditRecord, AuditSink, NotKept, SessionId};
 use tokio::task::spawn_blocking;
 
 use super::Log;
@@ -20,8 +21,8 @@ const SHOWN: usize = 1_000;
 const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
 /// Bytes of one answer, with room for what stands around the records.
 const ROOM: usize = MAX_FRAME_LEN - 256;
-/// Bytes at the end of the file in which its last record is looked for.
-const TAIL: u64 = 64 * 1024;
+/// Bytes at the end of the file that are kept in mind: more than the ledger can have to tell again.
+const TAIL: u64 = 1024 * 1024;
 /// How every record begins.
 const OPENS_LINE: &[u8] = b"{\"opening\":";
 
@@ -37,8 +38,8 @@ pub(super) struct Journal {
 pub(super) struct Writing {
     path: PathBuf,
     file: Mutex<Appended>,
-    /// The last record of an earlier process.
-    last: Option<AuditPosition>,
+    /// The last lines of earlier processes.
+    earlier: HashSet<Vec<u8>>,
     log: Log,
 }
 
@@ -55,11 +56,11 @@ struct Appended {
 impl Journal {
     /// Opens the file, to be written and to be read.
     pub(super) fn open(path: PathBuf, log: Log) -> Outcome<(Self, Writing)> {
-        let (file, last) = open_whole(&path).during(format_args!(
+        let (file, earlier) = open_whole(&path).during(format_args!(
             "the audit file {} cannot be written; name another with `--audit`, or `--audit none`",
             path.display()
         ))?;
-        let writing = Writing { path: path.clone(), file: Mutex::new(file), last, log };
+        let writing = Writing { path: path.clone(), file: Mutex::new(file), earlier, log };
         Ok((Self { path, reading: tokio::sync::Mutex::default() }, writing))
     }
 
@@ -92,8 +93,8 @@ impl AuditSink for Writing {
         })
     }
 
-    fn last(&self) -> Option<AuditPosition> {
-        self.last
+    fn has(&self, record: &AuditRecord) -> bool {
+        serde_json::to_vec(record).is_ok_and(|line| self.earlier.contains(&line))
     }
 }
 
@@ -115,9 +116,9 @@ impl Appended {
     }
 }
 
-/// Opens for appending, and finds the last record. Half a record, from a writer that was killed, goes: it
+/// Opens for appending, and reads the last lines. Half a record, from a writer that was killed, goes: it
 /// is told again.
-fn open_whole(path: &Path) -> io::Result<(Appended, Option<AuditPosition>)> {
+fn open_whole(path: &Path) -> io::Result<(Appended, HashSet<Vec<u8>>)> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let found = file.metadata()?;
     let mut tail = Vec::new();
@@ -127,15 +128,14 @@ fn open_whole(path: &Path) -> io::Result<(Appended, Option<AuditPosition>)> {
         Read::by_ref(&mut file).take(TAIL).read_to_end(&mut tail)?;
     }
     let lines = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let last = tail[..lines].split(|byte| *byte == b'\n').rev().find_map(parse);
-    let last = last.map(|Record { opening, sequence, .. }| AuditPosition { opening, sequence });
+    let earlier = tail[..lines].split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let half = &tail[lines..];
     let ours = half.starts_with(OPENS_LINE) || OPENS_LINE.starts_with(half);
     if !ours {
         file.write_all(b"\n")?;
     }
     let torn_at = (ours && !half.is_empty()).then_some(begin + lines as u64);
-    Ok((Appended { file, plain: found.is_file(), torn_at, failing: false }, last))
+    Ok((Appended { file, plain: found.is_file(), torn_at, failing: false }, earlier))
 }
 
 /// A record on its way to a device.

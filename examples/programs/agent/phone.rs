@@ -23,8 +23,7 @@ use futures_util::SinkExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::noise::Channel;
-use sessioncap::{Action, Denial, Error, Guard, LedgerFailure, Op, PendingGuard, SessionId};
-use tokio::sync::watch;
+use sessioncap::{Action, Denial, Error, Guard, Op, PendingGuard, SessionId};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -43,9 +42,6 @@ pub const RAW: u8 = 0;
 /// although no timer has run out.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a phone is told when the ledger has failed.
-const LEDGER_DOWN: Denial = Denial::Ledger(LedgerFailure::Poisoned);
-
 struct Connection<'a> {
     agent: &'a Arc<Agent>,
     socket: Socket,
@@ -56,8 +52,6 @@ struct Connection<'a> {
     output: Option<Output>,
     /// Input that the program has no room for yet. Nothing more is read from the phone until then.
     waiting: Option<Vec<u8>>,
-    /// Turns true when the ledger fails.
-    ledger_down: watch::Receiver<bool>,
 }
 
 /// How a connection ends.
@@ -121,17 +115,8 @@ pub(super) async fn serve(
                 "a phone is attached to session {session} with credential {}",
                 guard.credential()
             ));
-            let ledger_down = agent.ledger_down.subscribe();
-            let mut connection = Connection {
-                agent,
-                socket,
-                channel,
-                guard,
-                session,
-                output: None,
-                waiting: None,
-                ledger_down,
-            };
+            let mut connection =
+                Connection { agent, socket, channel, guard, session, output: None, waiting: None };
             let end = connection.run(first).await;
             let (session, credential) = (&connection.session, connection.guard.credential());
             agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
@@ -165,7 +150,6 @@ async fn farewell(socket: Socket, mut channel: Channel, end: End) {
 /// What a connection waits for.
 enum Event {
     Cut(Denial),
-    LedgerDown,
     Look,
     Frame(Result<Vec<u8>, Problem>),
     Room,
@@ -185,7 +169,6 @@ impl Connection<'_> {
         loop {
             match self.next_event().await {
                 Event::Cut(denial) => return Err(denial.into()),
-                Event::LedgerDown => return Err(LEDGER_DOWN.into()),
                 Event::Look => self.guard.check(self.agent.now())?,
                 Event::Frame(Ok(frame)) => {
                     let plaintext = self.channel.open(&frame)?;
@@ -219,7 +202,6 @@ impl Connection<'_> {
             // A cut goes before everything, and a flood of output hides no Ctrl-C.
             biased;
             denial = self.guard.cut() => Event::Cut(denial),
-            _ = self.ledger_down.wait_for(|down| *down) => Event::LedgerDown,
             () = tokio::time::sleep(time_left.min(LOOK)) => Event::Look,
             frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
             () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
@@ -329,7 +311,6 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 denial = self.guard.cut() => return Err(End::Mute(denial)),
-                _ = self.ledger_down.wait_for(|down| *down) => return Err(End::Mute(LEDGER_DOWN)),
                 sent = &mut sending => match sent {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(_)) | Err(_) => return Err(End::Gone),

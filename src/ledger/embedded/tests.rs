@@ -248,9 +248,28 @@ fn what_is_not_a_ledger_is_not_touched() {
     let place = Place::new("foreign");
     for content in [&b"# notes\n"[..], &[0; 4_096], &[255; 10_000], b"x"] {
         fs::write(place.file(), content).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(place.file(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
         assert_eq!(fs::read(place.file()).unwrap(), content);
+        #[cfg(unix)]
+        assert_eq!(mode(&place.file()), 0o644, "its owner's word about it stands");
     }
+}
+
+#[test]
+fn somebody_elses_database_is_not_touched() {
+    let place = Place::new("database");
+    let theirs: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("sessions of theirs");
+    let database = Database::create(place.file()).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(theirs).unwrap().insert(b"key".as_slice(), b"value".as_slice()).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+    let database = Database::create(place.file()).unwrap();
+    let table = database.begin_read().unwrap().open_table(theirs).unwrap();
+    assert_eq!(table.get(b"key".as_slice()).unwrap().unwrap().value(), b"value");
 }
 
 #[test]
@@ -272,11 +291,17 @@ fn a_version_of_the_database_that_is_not_known_is_named() {
 }
 
 #[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[cfg(unix)]
 #[test]
 fn the_file_is_its_owners_alone_from_the_beginning_and_again() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new("mode");
-    let mode = || fs::metadata(place.file()).unwrap().permissions().mode() & 0o777;
+    let mode = || mode(&place.file());
     // before anything could be tightened
     drop(opened(&place.file()).unwrap());
     assert_eq!(mode(), 0o600);
@@ -294,8 +319,8 @@ fn a_link_in_the_files_place_is_refused() {
     let elsewhere = place.0.join("elsewhere");
     fs::write(&elsewhere, b"").unwrap();
     std::os::unix::fs::symlink(&elsewhere, place.file()).unwrap();
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::ReadOnly));
-    assert_eq!(RedbLedger::open(&place.0).err(), Some(LedgerFailure::ReadOnly), "a directory");
+    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::NotAFile));
+    assert_eq!(RedbLedger::open(&place.0).err(), Some(LedgerFailure::NotAFile), "a directory");
 }
 
 #[test]
@@ -420,7 +445,7 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
     other.lock().unwrap();
     assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::InUse));
     // redb has a lock of its own, which says it first
-    let refused = discard_unfinished(&place.file()).map_err(|error| of_io(&error));
+    let refused = discard_unfinished(&place.file());
     assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(fs::read(place.file()).unwrap(), begun(new));
 }

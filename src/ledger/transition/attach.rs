@@ -148,8 +148,8 @@ impl Step<'_> {
         })
     }
 
-    /// Notes that a phone is there, and retires what a renewed credential replaces once it is used.
-    /// The stored time is at most a minute stale.
+    /// Notes that a phone is there, once a minute at most, and retires what a renewed credential replaces
+    /// once it is used.
     pub(crate) fn attached(&mut self, visit: &Visit<'_>) -> Verdict<Visited> {
         let record = match self.standing_record(visit.credential, visit.session_live)? {
             Ok(record) => record,
@@ -178,15 +178,15 @@ impl Step<'_> {
         let renewed = used > 0;
         let now = self.now;
         let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);
-        let record = match renewed || !seen {
-            false => record,
-            true => self.change_credential(visit.credential, record, |record| {
-                record.last_seen = Some(now);
-                if renewed {
-                    record.retire_before(used);
-                }
-            })?,
-        };
+        if seen && !renewed {
+            return Ok(Ok(visited));
+        }
+        let record = self.change_credential(visit.credential, record, |record| {
+            record.last_seen = Some(now);
+            if renewed {
+                record.retire_before(used);
+            }
+        })?;
         if renewed {
             self.events.push(AuditEvent::RenewalUsed {
                 credential: *visit.credential,

@@ -8,7 +8,7 @@ use crate::id::{CredentialId, SessionId, TicketId};
 use crate::ledger::record::{
     Counters, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
 };
-use crate::ledger::rows::{Entry, Group, Queue};
+use crate::ledger::rows::{Entry, Group, Handle, Queue};
 use crate::limits::{MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
 
 /// How a credential ends.
@@ -40,6 +40,7 @@ impl Step<'_> {
             up(&mut session.open_tickets);
         })?;
         self.records.join_session(&record.session, Group::Live, Entry::Ticket(*id))?;
+        self.records.add_handles(ticket_handles(record), Entry::Ticket(*id))?;
         self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
         self.records.put_ticket(id, record)
     }
@@ -58,6 +59,7 @@ impl Step<'_> {
         })?;
         self.records.leave_session(&record.session, Group::Live, Entry::Ticket(*id))?;
         self.records.join_session(&record.session, Group::Ended, Entry::Ticket(*id))?;
+        self.records.remove_handles(ticket_handles(&record), Entry::Ticket(*id))?;
         record.state = to;
         self.records.schedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
         self.records.put_ticket(id, &record)
@@ -86,6 +88,7 @@ impl Step<'_> {
             up(&mut session.live_credentials);
         })?;
         self.records.join_session(&record.session, Group::Live, Entry::Credential(*id))?;
+        self.records.add_handles(credential_handles(record), Entry::Credential(*id))?;
         self.write_live(id, record)
     }
 
@@ -127,6 +130,7 @@ impl Step<'_> {
         })?;
         self.records.leave_session(&record.session, Group::Live, Entry::Credential(*id))?;
         self.records.join_session(&record.session, Group::Ended, Entry::Credential(*id))?;
+        self.records.remove_handles(credential_handles(&record), Entry::Credential(*id))?;
         record.edition.expires_at = record.ends_at();
         record.edition.bytes = None;
         record.renewals.clear();
@@ -186,6 +190,16 @@ fn up(count: &mut u32) {
 
 fn down(count: &mut u32) {
     *count = count.saturating_sub(1);
+}
+
+/// What an open ticket is found by.
+fn ticket_handles(record: &TicketRecord) -> [Handle; 2] {
+    [Handle::Issuer(record.generation), Handle::Credential(record.credential)]
+}
+
+/// What a live credential is found by.
+fn credential_handles(record: &CredentialRecord) -> [Handle; 2] {
+    [Handle::Issuer(record.generation), Handle::Ticket(record.ticket)]
 }
 
 /// When something has to happen to a ticket: its end, and later its removal.

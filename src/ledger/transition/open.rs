@@ -19,6 +19,10 @@ impl Step<'_> {
             }
             header => header,
         };
+        if header.is_none() && !self.records.is_empty()? {
+            // Somebody else's rows, or what is left of ours.
+            return Err(LedgerFailure::Corrupt);
+        }
         let mut progress = self.records.progress()?;
         match header {
             Some(header) if header.agent == *agent => {

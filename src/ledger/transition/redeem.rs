@@ -31,28 +31,39 @@ impl Step<'_> {
         let Some(ticket) = self.records.ticket(id)? else {
             return Ok(Err(Denial::TicketUnknown));
         };
+        if let Err(denial) = self.may_redeem(&ticket, redemption.session_live)? {
+            return Ok(Err(denial));
+        }
+        if ticket.state == TicketState::Claimed {
+            return self.redeem_again(id, &ticket, holder, redemption.session_live);
+        }
+        // INVARIANT: while a ticket is open, nothing else has its credential's id.
+        if self.records.credential(&ticket.credential)?.is_some() {
+            return Err(LedgerFailure::Corrupt);
+        }
+        match &redemption.bound {
+            Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
+            None => Ok(Err(Denial::Internal)),
+        }
+    }
+
+    /// What a ticket's record has to say against its redemption, without redeeming it.
+    pub(crate) fn redeemable(&mut self, id: &TicketId, session_live: bool) -> Verdict<()> {
+        match self.records.ticket(id)? {
+            Some(ticket) => self.may_redeem(&ticket, session_live),
+            None => Ok(Err(Denial::TicketUnknown)),
+        }
+    }
+
+    fn may_redeem(&mut self, ticket: &TicketRecord, session_live: bool) -> Verdict<()> {
         match ticket.state {
-            TicketState::Claimed => self.redeem_again(id, &ticket, holder, redemption.session_live),
+            // Its credential's record has the rest.
+            TicketState::Claimed => Ok(Ok(())),
             TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
             TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
+            TicketState::Open(_) => self.may_claim(ticket, session_live),
             // A gone session or issuer comes before the ticket's own end.
-            TicketState::Expired => {
-                let gone = self.may_claim(&ticket, redemption.session_live)?;
-                Ok(gone.and(Err(Denial::TicketExpired)))
-            }
-            TicketState::Open(_) => {
-                if let Err(denial) = self.may_claim(&ticket, redemption.session_live)? {
-                    return Ok(Err(denial));
-                }
-                // Issuers choose credential ids, and two open tickets may name the same one.
-                if self.records.credential(&ticket.credential)?.is_some() {
-                    return Ok(Err(Denial::OfferRepeated));
-                }
-                match &redemption.bound {
-                    Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
-                    None => Ok(Err(Denial::Internal)),
-                }
-            }
+            TicketState::Expired => Ok(self.may_claim(ticket, session_live)?.and(Err(Denial::TicketExpired))),
         }
     }
 
@@ -95,7 +106,11 @@ impl Step<'_> {
         if !session_live || session.is_none_or(|session| session.epoch != ticket.epoch) {
             return Ok(Err(Denial::SessionGone));
         }
-        Ok(if self.now >= ticket.expires_at { Err(Denial::TicketExpired) } else { Ok(()) })
+        Ok(match self.now {
+            now if now >= ticket.expires_at => Err(Denial::TicketExpired),
+            now if now >= ticket.credential_expires_at => Err(Denial::CredentialExpired),
+            _ => Ok(()),
+        })
     }
 
     fn claim(

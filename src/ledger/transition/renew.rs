@@ -22,6 +22,13 @@ pub(crate) struct NewTerms {
     pub(crate) expires_at: Timestamp,
 }
 
+/// What has become of new terms.
+pub(crate) struct Renewed {
+    pub(crate) expires_at: Timestamp,
+    /// Whether a renewed credential waits for the phone.
+    pub(crate) waiting: bool,
+}
+
 impl NewTerms {
     /// The record with these terms: narrowed to them at once, and `extension` behind it where they
     /// go beyond the latest edition.
@@ -32,7 +39,9 @@ impl NewTerms {
     ) -> Result<CredentialRecord, Denial> {
         // What the phone cannot have is replaced; what it may have stays until a later one is used.
         record.renewals.retain(|renewal| renewal.delivered);
+        let mut took_away = false;
         for edition in core::iter::once(&mut record.edition).chain(&mut record.renewals) {
+            took_away |= !edition.ops.is_subset_of(self.ops);
             edition.ops = edition.ops.intersection(self.ops);
             edition.expires_at = edition.expires_at.min(self.expires_at);
         }
@@ -41,7 +50,11 @@ impl NewTerms {
             return Ok(record);
         }
         if record.renewals.len() >= MAX_RENEWALS_WAITING {
-            return Err(Denial::RenewalsUnused { max: MAX_RENEWALS_WAITING });
+            // Taking operations away is never refused, even if the end has to stay where it was.
+            return match took_away && latest.ops == self.ops {
+                true => Ok(record),
+                false => Err(Denial::RenewalsUnused { max: MAX_RENEWALS_WAITING }),
+            };
         }
         record.renewals.push(Edition {
             ops: self.ops,
@@ -77,8 +90,8 @@ impl Step<'_> {
     }
 
     /// Puts new terms on record. `extension` is the credential that they would give, bound to the
-    /// phone. Returns whether it waits for the phone. The caller knows that the session lives.
-    pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<bool> {
+    /// phone. The caller knows that the session lives.
+    pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<Renewed> {
         let record = match self.renewable(terms, true)? {
             Ok(record) => record,
             Err(denial) => return Ok(Err(denial)),
@@ -87,17 +100,18 @@ impl Step<'_> {
             Ok(changed) => changed,
             Err(denial) => return Ok(Err(denial)),
         };
-        let waiting = changed.renewals.last().is_some_and(|renewal| !renewal.delivered);
+        let latest = changed.latest();
+        let renewed = Renewed { expires_at: latest.expires_at, waiting: !latest.delivered };
         if changed != record {
+            self.events.push(AuditEvent::CredentialRenewed {
+                credential: terms.credential,
+                session: terms.session.clone(),
+                ops: latest.ops,
+                expires_at: latest.expires_at,
+                waiting: renewed.waiting,
+            });
             self.change_credential(&terms.credential, record, |record| *record = changed)?;
         }
-        self.events.push(AuditEvent::CredentialRenewed {
-            credential: terms.credential,
-            session: terms.session.clone(),
-            ops: terms.ops,
-            expires_at: terms.expires_at,
-            waiting,
-        });
-        Ok(Ok(waiting))
+        Ok(Ok(renewed))
     }
 }

@@ -6,64 +6,32 @@ use crate::audit::{AuditEvent, RevocationReason};
 use crate::denial::LedgerFailure;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::IssuerPublicKey;
-use crate::ledger::record::{CredentialRecord, TicketRecord, TicketState};
-use crate::ledger::rows::Entry;
+use crate::ledger::record::TicketState;
+use crate::ledger::rows::{Entry, Handle};
 
 impl Step<'_> {
     /// Forgets an issuer and ends everything that it signed.
     pub(crate) fn revoke_issuer(&mut self, issuer: &IssuerPublicKey) -> Result<(), LedgerFailure> {
-        if self.records.issuer(issuer)?.is_none() {
-            return Ok(());
-        }
+        let Some(record) = self.records.issuer(issuer)? else { return Ok(()) };
         self.records.remove_issuer(issuer)?;
         self.events.push(AuditEvent::IssuerRevoked { issuer: *issuer });
-        self.revoke_all(
-            |record| record.issuer == *issuer,
-            |record| record.issuer == *issuer,
-            RevocationReason::Issuer,
-        )
+        self.revoke_by(Handle::Issuer(record.generation), RevocationReason::Issuer)
     }
 
     /// Revokes a ticket, or, once it was redeemed, its credential.
     pub(crate) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
-        match self.records.ticket(id)? {
-            Some(ticket) if ticket.state == TicketState::Claimed => match self.credential_of(id, &ticket)? {
-                Some(_) => self.revoke_credential(&ticket.credential),
-                None => Ok(()),
-            },
-            Some(_) => self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner),
-            // A redeemed ticket's record is gone long before its credential's.
-            None => self.revoke_all(|_| false, |record| record.ticket == *id, RevocationReason::Owner),
-        }
+        self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner)?;
+        self.revoke_by(Handle::Ticket(*id), RevocationReason::Owner)
     }
 
     /// Revokes a credential, or, before it was redeemed, the ticket that gives it.
     pub(crate) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
-        match self.records.credential(id)? {
-            Some(_) => self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner),
-            None => self.revoke_all(|record| record.credential == *id, |_| false, RevocationReason::Owner),
-        }
+        self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner)?;
+        self.revoke_by(Handle::Credential(*id), RevocationReason::Owner)
     }
 
-    /// Revokes whatever is picked. Looks at every record once.
-    fn revoke_all(
-        &mut self,
-        of_ticket: impl Fn(&TicketRecord) -> bool,
-        of_credential: impl Fn(&CredentialRecord) -> bool,
-        why: RevocationReason,
-    ) -> Result<(), LedgerFailure> {
-        for entry in self.records.all()? {
-            let picked = match entry {
-                Entry::Ticket(id) => self.records.ticket(&id)?.is_some_and(|record| of_ticket(&record)),
-                Entry::Credential(id) => {
-                    self.records.credential(&id)?.is_some_and(|record| of_credential(&record))
-                }
-            };
-            if picked {
-                self.revoke_entry(entry, why)?;
-            }
-        }
-        Ok(())
+    fn revoke_by(&mut self, handle: Handle, why: RevocationReason) -> Result<(), LedgerFailure> {
+        self.records.of_handle(handle)?.into_iter().try_for_each(|entry| self.revoke_entry(entry, why))
     }
 
     /// Ends everything of a session and moves its epoch on.
