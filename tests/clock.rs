@@ -190,3 +190,41 @@ proptest! {
         }
     }
 }
+
+/// A call settles a few records only, the earliest first.
+#[test]
+fn what_has_run_out_is_refused_before_its_record_is_settled() {
+    let wide = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
+    let mut world = World::with(sessioncap::ledger::MemoryLedger::new(), |config| config.with_quotas(wide));
+    let desktop = world.desktop(9);
+    world.start_session("other");
+    // Each is due before those that are asked for, and a call takes eight.
+    let crowd = |world: &World| {
+        (0..40).for_each(|_| {
+            drop(desktop.share_session(world, "other", &terms().with_ticket_lifetime(30).unwrap()))
+        });
+    };
+    let retried = desktop.share(&world, &terms().with_ticket_lifetime(31).unwrap());
+    let joined = world.join(&retried.link, &phone(2)).unwrap();
+    let short = desktop.share(&world, &terms().valid_for(700).unwrap());
+    let ending = world.join(&short.link, &phone(3)).unwrap();
+    let waits = terms().with_ticket_lifetime(631).unwrap().with_confirmation(Confirmation::Required);
+    let waiting = desktop.share(&world, &waits);
+    assert!(world.join(&waiting.link, &phone(4)).is_err());
+    let unredeemed = desktop.share(&world, &terms().with_ticket_lifetime(631).unwrap());
+    crowd(&world);
+    world.pass(631);
+    assert_eq!(world.join(&retried.link, &phone(2)).unwrap_err().denial, Denial::TicketExpired);
+    assert_eq!(world.join(&unredeemed.link, &phone(5)).unwrap_err().denial, Denial::TicketExpired);
+    assert_eq!(world.join(&waiting.link, &phone(4)).unwrap_err().denial, Denial::TicketExpired);
+    let confirmed = world.gate.confirm(&desktop.device, &waiting.ticket, &phone(4).public(), world.now);
+    assert_eq!(confirmed, Err(Denial::TicketExpired));
+    (0..20).for_each(|_| world.gate.settle(world.now).unwrap());
+    crowd(&world);
+    world.pass(69);
+    let renewed = desktop.renew(&world, &short, OpSet::COMPANION, 700);
+    assert_eq!(renewed.unwrap_err(), Denial::CredentialExpired);
+    let refused = world.attach(&phone(3), &ending.credential, OpSet::EMPTY).unwrap_err();
+    assert_eq!(refused, Refusal::told(Denial::CredentialExpired, Status::Expired));
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok(), "the others go on");
+}

@@ -239,6 +239,46 @@ fn a_gate_that_is_dropped_takes_its_connections_along() {
     assert!(again.attach(&phone(2), &credential, OpSet::EMPTY).is_ok(), "the phone may come back");
 }
 
+#[test]
+fn dropping_a_gate_waits_for_the_permit_that_is_in_use() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let now = world.now;
+    let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let (inside, release) = (&inside, &release);
+        scope.spawn(move || {
+            joined.guard.permit(Op::SendInput, now, || {
+                inside.store(true, Ordering::SeqCst);
+                while !release.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            })
+        });
+        while !inside.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let dropping = scope.spawn(move || drop(world));
+        let waited = (0..200).all(|_| {
+            std::thread::yield_now();
+            !dropping.is_finished()
+        });
+        release.store(true, Ordering::SeqCst);
+        assert!(waited);
+    });
+}
+
+#[test]
+fn a_gate_may_be_dropped_inside_a_permit() {
+    let world = World::new();
+    let pairing = world.desktop(9).share(&world, &terms());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let now = world.now;
+    assert_eq!(joined.guard.permit(Op::SendInput, now, || drop(world)), Ok(()));
+    assert!(joined.guard.permit(Op::SendInput, now, || ()).is_err());
+}
+
 #[cfg(feature = "redb")]
 #[test]
 fn a_file_can_be_opened_again_once_its_gate_is_dropped_or_has_failed() {
