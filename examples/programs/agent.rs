@@ -47,6 +47,8 @@ const MAX_STRANGERS: usize = 128;
 const MAX_JUDGED: usize = 4;
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often a phone's connection looks at the clock, unless there is a reason for another.
+pub const LOOK: Duration = Duration::from_secs(1);
 /// How often the list of devices is looked at.
 const DEVICES_LOOK: Duration = Duration::from_secs(1);
 /// What viewers get to read a session's last output before its credentials end. Nobody attaches
@@ -76,6 +78,9 @@ pub struct Config {
     pub audit: Option<PathBuf>,
     /// Its clock.
     pub clock: Clock,
+    /// How often a phone's connection looks at it at least: a wall clock that is set forward must end it
+    /// although no timer has run out. Nothing else waits for that.
+    pub look: Duration,
     /// Its log.
     pub log: Log,
 }
@@ -88,6 +93,7 @@ struct Agent {
     devices: Arc<Devices>,
     journal: Option<Journal>,
     clock: Clock,
+    look: Duration,
     log: Log,
     /// Whether it was logged that the ledger has failed.
     failure_logged: AtomicBool,
@@ -171,6 +177,7 @@ pub async fn start_over<L: Ledger + 'static>(
         devices,
         journal,
         clock: config.clock,
+        look: config.look,
         log: config.log,
         failure_logged: AtomicBool::new(false),
         started: Instant::now(),

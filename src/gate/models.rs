@@ -3,7 +3,7 @@
 //! `guard/models.rs`: *after a revoking call returns, no further permit is granted, and none granted
 //! earlier is still in use.*
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use loom::thread;
@@ -233,5 +233,56 @@ fn a_reset_of_the_clock_and_a_redemption() {
             assert!(!permits(&mut guard, Op::SendInput));
         }
         assert!(gate.list(None, cast().now).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_expiry_that_the_gate_finds_and_a_stream_whose_clock_is_behind() {
+    explore(|| {
+        let gate = gate();
+        let (mut guard, _) = joined(&gate, 0);
+        let streaming = spawn(move || {
+            let _ = permits(&mut guard, Op::SendInput);
+            guard
+        });
+        gate.settle(cast().now.plus(Duration::hours(13))).unwrap();
+        let mut guard = streaming.join().unwrap();
+        let after = guard.permit(Op::SendInput, cast().now, || ());
+        assert_eq!(after, Err(Denial::CredentialExpired), "the gate has ended it");
+    });
+}
+
+#[test]
+fn the_end_of_a_gate_and_a_stream() {
+    explore(|| {
+        let gate = gate();
+        let (mut guard, _) = joined(&gate, 0);
+        let in_use = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&in_use);
+        let streaming = spawn(move || {
+            let _ = guard.permit(Op::SendInput, cast().now, || {
+                seen.store(true, Ordering::SeqCst);
+                loom::thread::yield_now();
+                seen.store(false, Ordering::SeqCst);
+            });
+            guard
+        });
+        drop(gate);
+        assert!(!in_use.load(Ordering::SeqCst), "a permit is in use after the end");
+        let mut guard = streaming.join().unwrap();
+        assert!(!permits(&mut guard, Op::SendInput), "a permit after the end");
+    });
+}
+
+#[test]
+fn the_end_of_a_gate_and_an_activation() {
+    explore(|| {
+        let gate = gate();
+        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate(cast().now));
+        drop(gate);
+        if let Ok(mut guard) = activating.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after its gate has ended");
+        }
     });
 }

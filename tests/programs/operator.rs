@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
 use sessioncap::{AgentUrl, Error, Label, LedgerFailure, OpSet, PairingTerms, SessionId, Status};
 use time::UtcOffset;
 
 use super::phone;
-use super::takeback::follow;
+use super::takeback::{FLOOD, follow};
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
 use crate::programs::agent::{Config, Running, start_over};
@@ -129,6 +130,8 @@ impl Inside {
             enroll: if at.is_none() { vec![device.public()] } else { Vec::new() },
             audit: Some(directory.join("agent/audit.jsonl")),
             clock: Clock::system(),
+            // So long that nothing in these tests can be its doing.
+            look: Duration::from_secs(3_600),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
         };
         let running = start_over(config, |_| Ok(kept.clone())).await.unwrap();
@@ -242,6 +245,49 @@ async fn a_ledger_that_fails_takes_every_phone_and_no_device() {
     // The phones may be gone before the line is there.
     eventually("it is logged", || async { told() > 0 }).await;
     assert_eq!(told(), 1);
+    within("the agent's end", agent.running.stop()).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Nothing but the cut itself ends these: neither a timer nor the phone.
+#[tokio::test]
+async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of_a_frame() {
+    let (directory, kept) = (new_directory(), Kept::default());
+    let agent = Inside::start(&directory, &kept, None).await;
+    let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
+    let session = desktop.create_session(None, Some(FLOOD)).await.unwrap();
+    let mut idle = agent.phone(&mut desktop, &session, &directory.join("idle.json")).await;
+    let stalled = agent.phone(&mut desktop, &session, &directory.join("stalled.json")).await;
+    let mut terminal = Desktop::connect(&agent.identity).await.unwrap().attach(&session).await.unwrap();
+    terminal.send(b"go\r").await.unwrap();
+    let flood = async {
+        let mut tail = Vec::new();
+        while !tail.ends_with(b"done\n") {
+            tail = terminal.receive().await.unwrap().unwrap();
+        }
+    };
+    // One phone reads, the other's connection is full after a few megabytes.
+    let reading = async {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"done\n") {
+            if let FromAgent::Output(output) = idle.next().await.unwrap() {
+                seen = output;
+            }
+        }
+    };
+    within("the flood", async { tokio::join!(flood, reading) }).await;
+    desktop.revoke("session", session.as_str()).await.unwrap();
+    let code = within("the idle phone's end", async {
+        loop {
+            if let FromAgent::Notice { code, .. } = idle.next().await.unwrap() {
+                return code;
+            }
+        }
+    });
+    assert_eq!(code.await, "credential_revoked");
+    let let_go = || agent.log.lock().unwrap().iter().any(|line| line.ends_with("while it did not read"));
+    eventually("the agent lets go of the stalled phone", || async { let_go() }).await;
+    drop(stalled);
     within("the agent's end", agent.running.stop()).await;
     std::fs::remove_dir_all(&directory).unwrap();
 }

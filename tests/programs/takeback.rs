@@ -190,7 +190,7 @@ async fn a_phone_that_does_not_read_delays_neither_the_desktop_nor_its_revocatio
 }
 
 /// Twenty megabytes once it is told to, and then a line for each that is typed.
-const FLOOD: &str = "stty -opost -echo; echo ready; read -r go; head -c 20000000 /dev/zero | tr '\\0' x; \
+pub const FLOOD: &str = "stty -opost -echo; echo ready; read -r go; head -c 20000000 /dev/zero | tr '\\0' x; \
     echo; echo done; while read -r line; do echo \"got:$line\"; done";
 
 /// Has the session flood its one viewer, which does not read, and comes back as the desktop.

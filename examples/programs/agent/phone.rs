@@ -38,10 +38,6 @@ use crate::programs::transport::{self, PATIENCE, Socket};
 /// The first byte of a frame of terminal bytes.
 pub const RAW: u8 = 0;
 
-/// How often a connection looks at the clock at least: a wall clock that is set forward must end it
-/// although no timer has run out.
-const LOOK: Duration = Duration::from_secs(1);
-
 struct Connection<'a> {
     agent: &'a Arc<Agent>,
     socket: Socket,
@@ -202,7 +198,7 @@ impl Connection<'_> {
             // A cut goes before everything, and a flood of output hides no Ctrl-C.
             biased;
             denial = self.guard.cut() => Event::Cut(denial),
-            () = tokio::time::sleep(time_left.min(LOOK)) => Event::Look,
+            () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
             frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
             () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
             event = output => Event::Output(event),
@@ -315,7 +311,7 @@ impl Connection<'_> {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(_)) | Err(_) => return Err(End::Gone),
                 },
-                () = tokio::time::sleep(LOOK) => self.guard.check(self.agent.now()).map_err(End::Mute)?,
+                () = tokio::time::sleep(self.agent.look) => self.guard.check(self.agent.now()).map_err(End::Mute)?,
             }
         }
     }

@@ -57,6 +57,7 @@ impl Stage {
             offset: UtcOffset::UTC,
             enroll: vec![device.public()],
             audit: Some(directory.join("audit.jsonl")),
+            look: agent::LOOK,
             clock: Clock::new(move || {
                 clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
             }),
