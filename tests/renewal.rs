@@ -197,7 +197,10 @@ fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is
     let listed = scene.listed();
     assert_eq!((listed.renewal, listed.ops, listed.expires_at), (None, wider, receipt.expires_at));
     assert_eq!(scene.attach(&old).unwrap_err(), retired());
+    let mut on_the_old_one = |now| scene.phone.guard.permit(Op::StreamOutput, now, || ());
+    assert_eq!(on_the_old_one(scene.world.now), Ok(()), "a stream goes on");
     scene.world.pass(5 * HOUR as i64);
+    assert_eq!(on_the_old_one(scene.world.now), Err(Denial::CredentialExpired), "to its own end");
     assert!(scene.attach(&new).is_ok(), "long after the first end");
 }
 
