@@ -168,8 +168,9 @@ impl Progress {
     pub(crate) const NONE: Self = Self { mark: Timestamp::EPOCH, openings: 0 };
 }
 
-/// The format that this build reads and writes.
-pub(crate) const FORMAT: u64 = 1;
+/// The format that this build reads and writes: 1 had no handles, so that a revocation over it would miss
+/// what it names.
+pub(crate) const FORMAT: u64 = 2;
 
 /// How far the agent has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
