@@ -242,7 +242,9 @@ pub enum LedgerFailure {
     #[error("it is corrupt; move it away to start anew, and pair all phones again")]
     Corrupt,
     /// Written in a format that this build does not know.
-    #[error("it is in format {version}, which this build does not know; use the build that wrote it, or move it away to start anew")]
+    #[error(
+        "it is in format {version}, which this build does not know; use the build that wrote it, or move it away to start anew"
+    )]
     UnknownFormat {
         /// The format that it names.
         version: u64,

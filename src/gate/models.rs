@@ -111,6 +111,14 @@ fn permits(guard: &mut Guard, op: Op) -> bool {
     guard.permit(op, cast().now, || ()).is_ok()
 }
 
+/// Sends one frame on a thread of its own.
+fn stream(mut guard: Guard) -> thread::JoinHandle<Guard> {
+    spawn(move || {
+        let _ = permits(&mut guard, Op::SendInput);
+        guard
+    })
+}
+
 /// Runs a model with stacks that are large enough, and tells how many interleavings there were.
 fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
     let _ = cast();
@@ -193,11 +201,8 @@ fn an_activation_and_a_revocation() {
 fn a_contest_cuts_a_stream_that_is_running() {
     explore(|| {
         let gate = gate();
-        let (mut guard, _) = joined(&gate, 0);
-        let streaming = spawn(move || {
-            let _ = permits(&mut guard, Op::SendInput);
-            guard
-        });
+        let (guard, _) = joined(&gate, 0);
+        let streaming = stream(guard);
         assert_eq!(join(&gate, 1).unwrap_err(), Denial::TicketContested);
         let mut guard = streaming.join().unwrap();
         assert!(!permits(&mut guard, Op::SendInput));
@@ -240,11 +245,8 @@ fn a_reset_of_the_clock_and_a_redemption() {
 fn an_expiry_that_the_gate_finds_and_a_stream_whose_clock_is_behind() {
     explore(|| {
         let gate = gate();
-        let (mut guard, _) = joined(&gate, 0);
-        let streaming = spawn(move || {
-            let _ = permits(&mut guard, Op::SendInput);
-            guard
-        });
+        let (guard, _) = joined(&gate, 0);
+        let streaming = stream(guard);
         gate.settle(cast().now.plus(Duration::hours(13))).unwrap();
         let mut guard = streaming.join().unwrap();
         let after = guard.permit(Op::SendInput, cast().now, || ());
