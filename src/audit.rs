@@ -244,8 +244,8 @@ pub enum RevocationReason {
 /// same numbers.
 ///
 /// Called under the gate's lock after the change is durable: it may write a line to a file, as the
-/// ledger does; it must not wait for a peer, and must not call the gate. Any `Fn(AuditRecord)` is a sink
-/// that keeps whatever it takes.
+/// ledger does; it must not wait for a peer, and must not call the gate or hold a handle of it. One that
+/// panics has not kept the record. Any `Fn(AuditRecord)` is a sink that keeps whatever it takes.
 pub trait AuditSink: Send + Sync {
     /// Takes one record.
     ///

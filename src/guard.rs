@@ -429,8 +429,9 @@ impl Guard {
         by_wall.min(by_monotonic).max(Duration::ZERO)
     }
 
-    /// Resolves when the credential is cut: revoked, contested, its session ended, or its agent's ledger
-    /// failed. It does not watch the clock; sleep for [`Guard::time_left`] beside it. Works on any executor.
+    /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have
+    /// run out, or its gate closed or without a ledger. It does not watch the clock; sleep for
+    /// [`Guard::time_left`] beside it. Works on any executor.
     pub fn cut(&self) -> CutSignal {
         let waker = Arc::new(Mutex::new(None));
         let mut waiting = lock(&self.slot.waiting);

@@ -21,6 +21,9 @@ pub(crate) mod transition;
 pub use embedded::RedbLedger;
 pub use memory::MemoryLedger;
 
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+
 use crate::denial::LedgerFailure;
 
 /// Where a record lives. A backend keeps each table as an ordered map from bytes to bytes.
@@ -149,7 +152,7 @@ impl Store {
         &mut self,
         mut transition: impl FnMut(&mut dyn Transaction) -> Result<T, LedgerFailure>,
     ) -> Result<T, LedgerFailure> {
-        // Shut until the outcome is known; also if the backend panics.
+        // Shut until the outcome is known.
         let mut ledger = match core::mem::replace(self, Self::Shut(LedgerFailure::Poisoned)) {
             Self::Open(ledger) => ledger,
             Self::Shut(failure) => {
@@ -158,10 +161,14 @@ impl Store {
             }
         };
         let mut result = None;
-        let outcome = ledger.transact(&mut |transaction| {
-            result = Some(transition(transaction)?);
-            Ok(())
-        });
+        // A backend that panics has failed like any other.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            ledger.transact(&mut |transaction| {
+                result = Some(transition(transaction)?);
+                Ok(())
+            })
+        }));
+        let outcome = outcome.unwrap_or(Err(LedgerFailure::Io));
         match (outcome, result) {
             (Ok(()), Some(result)) => {
                 *self = Self::Open(ledger);

@@ -157,8 +157,8 @@ pub struct RenewalReceipt {
     /// When the credential ends from now on, by the agent's clock. Where operations were taken from a
     /// phone that has used none of its renewed credentials, that can be earlier than was asked for.
     pub expires_at: Timestamp,
-    /// Whether a renewed credential waits for the phone's next attach. If not, the new terms hold
-    /// already, all of them.
+    /// Whether a renewed credential waits for the phone's next attach. If not, the new operations, and
+    /// the end as it is given here, hold already.
     pub waiting: bool,
 }
 

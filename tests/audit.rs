@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::ledger::{Commit, TestLedger};
 use common::*;
@@ -19,11 +19,17 @@ struct Log(Arc<Mutex<Lines>>);
 struct Lines {
     records: Vec<AuditRecord>,
     full: bool,
+    panics: bool,
 }
 
 impl Log {
+    /// Also after a panic.
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn records(&self) -> Vec<AuditRecord> {
-        self.0.lock().unwrap().records.clone()
+        self.lines().records.clone()
     }
 
     fn names(&self) -> Vec<String> {
@@ -31,13 +37,14 @@ impl Log {
     }
 
     fn fill(&self, full: bool) {
-        self.0.lock().unwrap().full = full;
+        self.lines().full = full;
     }
 }
 
 impl AuditSink for Log {
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
-        let mut lines = self.0.lock().unwrap();
+        let mut lines = self.lines();
+        assert!(!lines.panics, "a sink that panics");
         if lines.full {
             return Err(NotKept);
         }
@@ -46,7 +53,7 @@ impl AuditSink for Log {
     }
 
     fn has(&self, record: &AuditRecord) -> bool {
-        self.0.lock().unwrap().records.contains(record)
+        self.lines().records.contains(record)
     }
 }
 
@@ -166,6 +173,63 @@ fn a_full_log_delays_records_and_neither_loses_nor_reorders_them() {
     assert_whole(&log.records());
     drop(world);
     assert_eq!(kept(&ledger), 0);
+}
+
+#[test]
+fn a_sink_that_panics_has_not_kept_the_record_and_keeps_nobody_from_revoking() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    let (mut world, desktop) = open(&ledger, &log);
+    desktop.register(&world).unwrap();
+    let pairing = desktop.share(&world, &terms());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let panics = |yes: bool| log.lines().panics = yes;
+    panics(true);
+    assert_eq!(world.gate.revoke_credential(&pairing.credential, world.now), Ok(()));
+    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err());
+    assert_eq!(world.gate.list(None, world.now).unwrap().len(), 1);
+    // An operator's reset holds as well.
+    world.now.wall -= time::Duration::days(1);
+    world.now.monotonic += time::Duration::SECOND;
+    world.gate.reset_clock(world.now).unwrap();
+    panics(false);
+    desktop.register(&world).unwrap();
+    let records = log.records();
+    let names: Vec<_> = records.iter().map(|record| name(&record.event)).collect();
+    assert_eq!(names[names.len() - 3..], ["credential_revoked", "clock_reset", "issuer_registered"]);
+    assert_eq!(records.last().unwrap().at, world.now.timestamp());
+    assert_whole(&records);
+}
+
+#[test]
+fn what_was_given_up_stays_so_after_a_kill() {
+    let (ledger, log) = (TestLedger::default(), Log::default());
+    log.fill(true);
+    let (mut world, desktop) = open(&ledger, &log);
+    desktop.register(&world).unwrap();
+    for _ in 0..MAX_AUDIT_WAITING / 2 + 10 {
+        let pairing = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
+        world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+        world.pass(660);
+    }
+    log.fill(false);
+    // Told, and nothing is written after it.
+    world.gate.list(None, world.now).unwrap();
+    let before = log.names().len();
+    kill(world);
+    let (_world, _) = open(&ledger, &log);
+    assert_eq!(log.names()[before..], ["gate_opened"]);
+    assert_whole(&log.records());
+}
+
+#[test]
+fn an_agent_that_is_killed_at_every_start_fills_nothing() {
+    for full in [false, true] {
+        let (ledger, log) = (TestLedger::default(), Log::default());
+        log.fill(full);
+        (0..MAX_AUDIT_WAITING + 30).for_each(|_| kill(open(&ledger, &log).0));
+        let most = if full { MAX_AUDIT_WAITING + 1 } else { 1 };
+        assert!(kept(&ledger) <= most, "{} are kept, full: {full}", kept(&ledger));
+    }
 }
 
 #[test]

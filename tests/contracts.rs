@@ -79,23 +79,29 @@ impl Ledger for Panicky {
     }
 }
 #[test]
-fn a_ledger_that_panicked_stays_shut() {
+fn a_ledger_that_panics_has_failed_like_any_other() {
     let fail = Arc::new(AtomicBool::new(false));
     let world = World::on(Panicky(MemoryLedger::new(), fail.clone()));
     let pairing = world.desktop(9).share(&world, &terms());
-    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     fail.store(true, Ordering::SeqCst);
-    let (gate, now) = (world.gate.clone(), world.now);
-    let out = std::thread::spawn(move || gate.revoke_credential(&pairing.credential, now)).join();
-    assert!(out.is_err());
+    assert_eq!(world.gate.settle(world.now), Err(Denial::Ledger(LedgerFailure::Io)));
+    assert!(world.gate.is_poisoned());
+    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err(), "every stream is cut");
     fail.store(false, Ordering::SeqCst);
-    let again = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
-    assert!(
-        world.gate.is_poisoned() && again.is_err(),
-        "poisoned {}, attached {}",
-        world.gate.is_poisoned(),
-        again.is_ok()
-    );
+    assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err(), "and it stays shut");
+}
+
+#[test]
+fn a_ledger_that_panics_at_the_end_of_its_gate_keeps_no_stream() {
+    let fail = Arc::new(AtomicBool::new(false));
+    let world = World::on(Panicky(MemoryLedger::new(), fail.clone()));
+    let pairing = world.desktop(9).share(&world, &terms());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let now = world.now;
+    fail.store(true, Ordering::SeqCst);
+    drop(world);
+    assert!(joined.guard.permit(Op::SendInput, now, || ()).is_err());
 }
 
 #[test]
@@ -245,6 +251,7 @@ fn dropping_a_gate_waits_for_the_permit_that_is_in_use() {
     let pairing = world.desktop(9).share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let now = world.now;
+    let mut cut = Box::pin(joined.guard.cut());
     let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let (inside, release) = (&inside, &release);
@@ -260,6 +267,11 @@ fn dropping_a_gate_waits_for_the_permit_that_is_in_use() {
             std::thread::yield_now();
         }
         let dropping = scope.spawn(move || drop(world));
+        // From the cut on, it is only the permit that it waits for.
+        while cut.as_mut().poll(&mut core::task::Context::from_waker(core::task::Waker::noop())).is_pending()
+        {
+            std::thread::yield_now();
+        }
         let waited = (0..200).all(|_| {
             std::thread::yield_now();
             !dropping.is_finished()

@@ -206,9 +206,9 @@ fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
         let world = World::with(ledger.clone(), |config| config.with_quotas(wide()));
         let (desktop, other) = (world.desktop(9), world.desktop(8));
         world.start_session("other");
-        for _ in 0..many {
+        for number in 0..many {
             let pairing = other.share_session(&world, "other", &terms());
-            if many % 3 == 0 {
+            if number % 3 == 0 {
                 world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
             }
         }

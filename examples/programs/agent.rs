@@ -351,7 +351,7 @@ impl Agent {
                 None
             }
             // Nobody can be told apart, so whoever is no device may try again.
-            None if self.gate.is_poisoned() => {
+            None if self.failure_logged.load(Ordering::Relaxed) => {
                 transport::send_last(socket, [], CloseCode::Again).await;
                 None
             }

@@ -1,7 +1,9 @@
 //! Audit records between the ledger and the sink: each reaches the sink in order and once, whatever
 //! ends the process or keeps the sink from its work.
 
+use core::panic::AssertUnwindSafe;
 use std::collections::VecDeque;
+use std::panic::catch_unwind;
 
 use crate::audit::{AuditPosition, AuditRecord, AuditSink};
 use crate::limits::MAX_AUDIT_WAITING;
@@ -17,13 +19,17 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// For one opening of the ledger, with what the ledger has kept from earlier ones.
-    pub(super) fn new(opening: u64, kept: Vec<AuditRecord>, sink: &dyn AuditSink) -> Self {
-        let (taken, waiting): (Vec<_>, Vec<_>) = kept.into_iter().partition(|record| sink.has(record));
+    /// For one opening of the ledger, with what it has kept from earlier ones, in order.
+    pub(super) fn new(opening: u64, mut kept: Vec<AuditRecord>, sink: &dyn AuditSink) -> Self {
+        let has = |record: &AuditRecord| catch_unwind(AssertUnwindSafe(|| sink.has(record))).unwrap_or(false);
+        // What came before one that it has was told, or given up.
+        let told = kept.iter().rposition(has).map_or(0, |last| last.saturating_add(1));
+        let given_up = kept.len().saturating_sub(MAX_AUDIT_WAITING);
+        let waiting = kept.split_off(told.max(given_up));
         Self {
             next: AuditPosition { opening, sequence: 0 },
             waiting: waiting.into(),
-            taken: taken.iter().map(AuditRecord::position).collect(),
+            taken: kept.iter().map(AuditRecord::position).collect(),
         }
     }
 
@@ -49,7 +55,9 @@ impl Outbox {
         }
         self.waiting.extend(records);
         while let Some(first) = self.waiting.front() {
-            let gone = sink.record(first).is_ok() || self.waiting.len() > MAX_AUDIT_WAITING;
+            // A sink that panics has not kept it, and must not keep a revoker.
+            let kept = catch_unwind(AssertUnwindSafe(|| sink.record(first).is_ok())).unwrap_or(false);
+            let gone = kept || self.waiting.len() > MAX_AUDIT_WAITING;
             if !gone {
                 break;
             }

@@ -25,8 +25,8 @@ impl Gate {
     /// one signature and one durable write.
     ///
     /// # Errors
-    /// [`Denial`] with what does not fit; nothing has changed then, except after [`Denial::Ledger`],
-    /// when live streams stay narrowed and the gate refuses everything. After [`Denial::ClockSkew`] the
+    /// [`Denial`] with what does not fit; nothing has changed then, except after [`Denial::Ledger`], when
+    /// every stream is cut and the gate refuses everything. After [`Denial::ClockSkew`] the
     /// desktop mints again with the agent's time. [`Denial::ApiMisuse`] from inside a permit.
     pub fn renew<R: RngCore + CryptoRng>(
         &self,

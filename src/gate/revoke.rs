@@ -17,7 +17,7 @@ use crate::ledger::transition::Step;
 ///
 /// Each verb is idempotent, and an unknown id is no error. Live streams are cut first; when the verb
 /// returns, the revocation is durable, no further permit is granted and none is in use. Each costs one
-/// durable write and waits for permits in use, microseconds.
+/// durable write and what the audit sink does with its records, and waits for permits in use, microseconds.
 impl Gate {
     /// Revokes a ticket before it is redeemed, its credential afterwards.
     ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use time::Duration;
 
 use super::outbox::Outbox;
-use crate::audit::{AuditEvent, AuditPosition, AuditSink};
+use crate::audit::{AuditEvent, AuditSink};
 use crate::clock::{Now, Timestamp};
 use crate::denial::{Denial, LedgerFailure};
 use crate::guard::{Cut, Live};
@@ -85,19 +85,20 @@ impl State {
         audit: &dyn AuditSink,
     ) -> Result<Self, LedgerFailure> {
         let mut store = Store::new(ledger);
-        let (progress, kept, told) = store.transact(|transaction| {
+        let (progress, mut outbox, told) = store.transact(|transaction| {
             let mut step = Step::new(transaction, now.timestamp());
             let progress = step.open(agent)?;
-            let kept = step.untold()?;
-            let first = AuditPosition { opening: progress.openings, sequence: 0 };
-            Ok((progress, kept, step.tell(first, &[])?))
+            let outbox = Outbox::new(progress.openings, step.untold()?, audit);
+            let told = step.tell(outbox.next(), outbox.taken())?;
+            Ok((progress, outbox, told))
         })?;
+        outbox.forget_taken();
         let mut state = Self {
             store,
             clock: Clock::at(progress.mark, now.monotonic),
             progress,
             registry: Registry::default(),
-            outbox: Outbox::new(progress.openings, kept, audit),
+            outbox,
             closures: 0,
             ended: Vec::new(),
         };
@@ -105,16 +106,17 @@ impl State {
         Ok(state)
     }
 
-    /// Ends everything that goes on, and lets the ledger go, so that it can be opened again. Takes out
-    /// first what the sink has, so that it is not told again; nothing is lost if that fails.
+    /// Ends everything that goes on, and lets the ledger go, so that it can be opened again. Takes out of
+    /// it what the sink has, so that it is not told again; nothing is lost if that fails.
     pub(super) fn close(&mut self) -> Vec<Arc<Live>> {
+        let cut = self.registry.cut(Target::All, Cut::GateClosed);
         let taken = self.outbox.taken();
         if !taken.is_empty() {
             let forget = |step: &mut Step<'_>| step.forget_told(taken);
             let _ = self.store.transact(|transaction| forget(&mut Step::new(transaction, Timestamp::EPOCH)));
         }
         self.store.close();
-        self.registry.cut(Target::All, Cut::GateClosed)
+        cut
     }
 
     /// The agent's time.
@@ -126,9 +128,9 @@ impl State {
     pub(super) fn reset_clock(&mut self, now: Now, audit: &dyn AuditSink) -> Result<(), Denial> {
         let (from, to) = (self.effective(now), now.timestamp());
         let stored = self.progress;
-        self.run(to, audit, |step| Ok(((), step.reset_clock(stored, from)?)))?;
+        // If it cannot be written, nothing is asked of this clock any more.
         self.clock.set(to, now.monotonic);
-        Ok(())
+        self.run(to, audit, |step| Ok(((), step.reset_clock(stored, from)?)))
     }
 
     /// How often a session, issuer or device was taken back. What the agent's context said before the

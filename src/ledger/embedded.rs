@@ -191,8 +191,9 @@ fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
         .map_err(of_storage)?
         .map(|table| table.name().to_owned())
         .partition(|name| Table::ALL.iter().any(|table| table.name() == name));
+    let multimaps = read.list_multimap_tables().map_err(of_storage)?.count();
     // A later format of ours may have more; it says so in `Meta`.
-    if others.is_empty() || ours.iter().any(|name| name == Table::Meta.name()) {
+    if others.is_empty() && multimaps == 0 || ours.iter().any(|name| name == Table::Meta.name()) {
         Ok(())
     } else {
         Err(LedgerFailure::Corrupt)

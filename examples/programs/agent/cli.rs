@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HEX|FILE")]
     enroll: Vec<String>,
     /// Where to append audit records, one JSON object a line; `none` for nowhere. Without it,
-    /// `audit.jsonl` in the state directory. Records in flight when the agent is killed are lost. The
+    /// `audit.jsonl` in the state directory. A record that cannot be written waits in the ledger. The
     /// file only grows: move it away while the agent is stopped.
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,

@@ -45,8 +45,6 @@ pub(super) struct Writing {
 
 struct Appended {
     file: File,
-    /// Whether it is a plain file, and no terminal or pipe.
-    plain: bool,
     /// Where half a line begins that has to go before the next.
     torn_at: Option<u64>,
     /// Whether the last record could not be written, and was logged so.
@@ -100,18 +98,14 @@ impl AuditSink for Writing {
 
 impl Appended {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        if let Some(whole) = self.torn_at {
+        let length = self.file.metadata()?.len();
+        // An operator may have emptied the file to make room.
+        let whole = self.torn_at.unwrap_or(length).min(length);
+        if whole < length {
             self.file.set_len(whole)?;
-            self.torn_at = None;
         }
-        if !self.plain {
-            return self.file.write_all(line);
-        }
-        let before = self.file.metadata()?.len();
         let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
-        if written.is_err() {
-            self.torn_at = Some(before);
-        }
+        self.torn_at = written.is_err().then_some(whole);
         written
     }
 }
@@ -121,21 +115,25 @@ impl Appended {
 fn open_whole(path: &Path) -> io::Result<(Appended, HashSet<Vec<u8>>)> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let found = file.metadata()?;
-    let mut tail = Vec::new();
-    let begin = found.len().saturating_sub(TAIL);
-    if found.is_file() {
-        file.seek(SeekFrom::Start(begin))?;
-        Read::by_ref(&mut file).take(TAIL).read_to_end(&mut tail)?;
+    if !found.is_file() {
+        // Whoever reads a pipe or a terminal could keep the gate from its work.
+        return Err(io::Error::other("it is no plain file"));
     }
+    let begin = found.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    Read::by_ref(&mut file).take(TAIL).read_to_end(&mut tail)?;
     let lines = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let earlier = tail[..lines].split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let half = &tail[lines..];
-    let ours = half.starts_with(OPENS_LINE) || OPENS_LINE.starts_with(half);
-    if !ours {
+    let begins = half.starts_with(OPENS_LINE) || OPENS_LINE.starts_with(half);
+    let torn = !half.is_empty() && parse(half).is_none() && begins;
+    if !half.is_empty() && !torn {
+        // Whole but for its end, or not ours.
         file.write_all(b"\n")?;
     }
-    let torn_at = (ours && !half.is_empty()).then_some(begin + lines as u64);
-    Ok((Appended { file, plain: found.is_file(), torn_at, failing: false }, earlier))
+    let earlier = tail.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let torn_at = torn.then_some(begin + lines as u64);
+    Ok((Appended { file, torn_at, failing: false }, earlier))
 }
 
 /// A record on its way to a device.
@@ -261,5 +259,58 @@ impl Scan {
                 (std::mem::take(&mut self.restarted), std::mem::take(&mut self.missing));
             json!({ "record": value, "restarted": restarted, "missing": missing })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> PathBuf {
+        std::env::temp_dir().join(format!("sessioncap-journal-{}", uuid::Uuid::new_v4()))
+    }
+
+    /// What a file holds after a writer has come, over what was there.
+    fn after(before: &str) -> String {
+        let path = place();
+        std::fs::write(&path, before).unwrap();
+        let (mut file, _) = open_whole(&path).unwrap();
+        file.append(b"{\"opening\":2}\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        text
+    }
+
+    #[test]
+    fn half_a_record_goes_and_everything_else_stays() {
+        let next = "{\"opening\":2}\n";
+        let whole = "{\"opening\":1,\"sequence\":0}";
+        assert_eq!(after(""), next);
+        assert_eq!(after(&format!("{whole}\n")), format!("{whole}\n{next}"));
+        for half in ["{", "{\"open", "{\"opening\":1,\"sequ"] {
+            assert_eq!(after(&format!("{whole}\n{half}")), format!("{whole}\n{next}"), "{half}");
+            assert_eq!(after(half), next);
+        }
+        // As an editor leaves it, and as somebody else's file ends.
+        assert_eq!(after(whole), format!("{whole}\n{next}"));
+        assert_eq!(after("notes"), format!("notes\n{next}"));
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_after_a_failed_write_begins_anew() {
+        let path = place();
+        std::fs::write(&path, "some lines\n").unwrap();
+        let (mut file, _) = open_whole(&path).unwrap();
+        // As a write that failed half-way leaves it.
+        file.torn_at = Some(11);
+        std::fs::write(&path, "").unwrap();
+        file.append(b"{\"opening\":2}\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"opening\":2}\n");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused() {
+        assert!(open_whole(Path::new("/dev/null")).is_err());
     }
 }

@@ -270,6 +270,16 @@ fn somebody_elses_database_is_not_touched() {
     let database = Database::create(place.file()).unwrap();
     let table = database.begin_read().unwrap().open_table(theirs).unwrap();
     assert_eq!(table.get(b"key".as_slice()).unwrap().unwrap().value(), b"value");
+    drop(table);
+    drop(database);
+    fs::remove_file(place.file()).unwrap();
+    let theirs: redb::MultimapTableDefinition<'_, u64, u64> = redb::MultimapTableDefinition::new("many");
+    let database = Database::create(place.file()).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_multimap_table(theirs).unwrap().insert(1, 2).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
 }
 
 #[test]
