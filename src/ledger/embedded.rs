@@ -70,10 +70,9 @@ impl RedbLedger {
         let file = opened(path)?;
         // Beside the file's content its name must survive as well.
         sync_directory(path).map_err(|error| of_io(&error))?;
-        let kept = file.try_clone().map_err(|error| of_io(&error))?;
         let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
         // Whatever else a wrong path names stays as it is.
-        make_private(&kept).map_err(|error| of_io(&error))?;
+        make_private(path).map_err(|error| of_io(&error))?;
         Ok(ledger)
     }
 
@@ -247,12 +246,13 @@ fn opened(path: &Path) -> Result<File, LedgerFailure> {
     options.open(path).map_err(|error| of_io(&error))
 }
 
-fn make_private(file: &File) -> io::Result<()> {
+/// By its path: on some systems, to close another handle of a file gives up the locks on it.
+fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        if fs::symlink_metadata(path)?.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         }
     }
     Ok(())
