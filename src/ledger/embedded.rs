@@ -248,6 +248,8 @@ fn opened(path: &Path) -> Result<File, LedgerFailure> {
 
 /// By its path: on some systems, to close another handle of a file gives up the locks on it.
 fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(not(unix))]
+    let _ = path;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
