@@ -395,9 +395,32 @@ async fn a_lost_answer_is_fetched_again_by_the_same_phone_alone() {
 async fn giving_up_takes_the_code_with_it() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
-    let mut pairing = world.pair(&session, &[]).await;
-    pairing.desktop.signal(Signal::INT);
-    assert_eq!(pairing.desktop.exit_code().await, 1);
-    let told = redeem(&world, &pairing.link, &phone(1)).await.err();
-    assert_eq!(told, Some(Told::Status(sessioncap::Status::Revoked)));
+    // Ctrl-C, a service manager, a window that is closed.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut pairing = world.pair(&session, &[]).await;
+        pairing.desktop.signal(signal);
+        assert_eq!(pairing.desktop.exit_code().await, 1);
+        let told = redeem(&world, &pairing.link, &phone(1)).await.err();
+        assert_eq!(told, Some(Told::Status(sessioncap::Status::Revoked)), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_phone_waits_for_an_agent_that_starts_again() {
+    let mut world = World::start().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &[]).await;
+    let mut companion = world.companion("phone.json", &["join", &pairing.text, "--attach"]);
+    companion.stdout.until("ready").await;
+    // Killed, and away until the phone has found nobody there.
+    world.agent.signal(Signal::KILL);
+    companion.stderr.until("cannot be reached").await;
+    world.restart(|_| ()).await;
+    assert_eq!(companion.exit_code().await, 0);
+    assert!(companion.stderr.all().await.contains("the session has ended"));
+    // One that was never there may be misspelt.
+    world.agent.signal(Signal::KILL);
+    world.agent.exit_code().await;
+    let (code, _, told) = world.companion_done("phone.json", &["attach"]).await;
+    assert!(code == 1 && told.contains("cannot be reached"), "{told}");
 }

@@ -10,6 +10,7 @@ mod pair;
 mod phone;
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use sessioncap::{
     ListingState, Now, PendingGuard, Policy, SessionId,
 };
 use time::UtcOffset;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -47,6 +48,10 @@ const MAX_STRANGERS: usize = 128;
 const MAX_JUDGED: usize = 4;
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes on their way to one peer that the system keeps.
+const SEND_BUFFER: u32 = 64 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 /// How often a phone's connection looks at the clock, unless there is a reason for another.
 pub const LOOK: Duration = Duration::from_secs(1);
 /// How often the list of devices is looked at.
@@ -151,7 +156,7 @@ pub async fn start_over<L: Ledger + 'static>(
     let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
     let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
 
-    let listener = TcpListener::bind(config.listen).await;
+    let listener = listen_on(config.listen);
     let listener = listener.during(format_args!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().during("the listening address is unknown")?;
     let url = AgentUrl::parse(&format!("ws://{address}"))?;
@@ -193,6 +198,15 @@ pub async fn start_over<L: Ledger + 'static>(
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
     tasks.spawn(agent.listen(listener, default_path));
     Ok(Running { url, key, hub, tasks, reload })
+}
+
+/// Accepted connections inherit the size of the buffer: what is in it when a phone is cut is out of reach.
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {

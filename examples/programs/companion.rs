@@ -227,6 +227,9 @@ pub fn is_final(problem: &Problem) -> bool {
         Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
         Problem::Library(_) | Problem::TurnedAway | Problem::Said(_) | Problem::Refused { .. } => true,
         // The agent says it in the next handshake too, if it is for good.
-        Problem::Ended { .. } | Problem::BrokenOff | Problem::TooSlow { .. } => false,
+        Problem::Ended { .. }
+        | Problem::BrokenOff
+        | Problem::TooSlow { .. }
+        | Problem::Unreachable { .. } => false,
     }
 }

@@ -23,6 +23,14 @@ pub enum Problem {
         /// The agent's clock, seconds since 1970, if that is what it is about.
         agent_time: Option<u64>,
     },
+    /// Nothing listens there now.
+    #[error("the agent at {url} cannot be reached: {cause}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the network says.
+        cause: String,
+    },
     /// The close that every stranger gets.
     #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
     TurnedAway,

@@ -1,6 +1,7 @@
 //! The WebSocket below Noise: one binary message is one Noise message, everything else is skipped,
 //! and an empty plaintext ends a side.
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -9,6 +10,7 @@ use sessioncap::noise::{Channel, FRAME_OVERHEAD};
 use sessioncap::{AgentUrl, Scheme};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -37,7 +39,7 @@ fn config() -> WebSocketConfig {
         .max_frame_size(longest)
         // A frame goes out when it is sent, not when more have gathered.
         .write_buffer_size(0)
-        // Room for one frame. What a slow peer leaves unread stays in the session's transcript.
+        // Room for one frame; the agent keeps the network's own buffers small as well.
         .max_write_buffer_size(2 * (MAX_FRAME_LEN + FRAME_OVERHEAD))
 }
 
@@ -69,10 +71,15 @@ pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
         let host = url.host();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let stream = TcpStream::connect((host, url.port())).await;
-        let stream = stream.during(format_args!("the agent at {url} cannot be reached"))?;
+        let unreachable =
+            |cause: io::Error| Problem::Unreachable { url: url.to_string(), cause: cause.to_string() };
+        let stream = stream.map_err(unreachable)?;
         let _ = stream.set_nodelay(true);
-        let upgraded = client_async_with_config(url.to_string(), stream, Some(config())).await;
-        let (socket, _) = upgraded.during(format_args!("{url} is not an agent"))?;
+        let (socket, _) = match client_async_with_config(url.to_string(), stream, Some(config())).await {
+            Ok(upgraded) => upgraded,
+            Err(tungstenite::Error::Io(cause)) => return Err(unreachable(cause)),
+            Err(error) => return Err(error).during(format_args!("{url} is not an agent")),
+        };
         Ok(socket)
     };
     timeout(PATIENCE, connecting).await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))

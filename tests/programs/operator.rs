@@ -255,19 +255,36 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     let (directory, kept) = (new_directory(), Kept::default());
     let agent = Inside::start(&directory, &kept, None).await;
     let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
-    let session = desktop.create_session(None, Some(FLOOD)).await.unwrap();
+    // Little enough to be over long before the agent gives up on a phone that does not read.
+    let flood = FLOOD.replace("20000000", "3000000");
+    let session = desktop.create_session(None, Some(&flood)).await.unwrap();
     let stalled = agent.phone(&mut desktop, &session, &directory.join("stalled.json")).await;
-    let mut terminal = Desktop::connect(&agent.identity).await.unwrap().attach(&session).await.unwrap();
-    terminal.send(b"go\r").await.unwrap();
-    let flood = async {
-        let mut tail = Vec::new();
-        while !tail.ends_with(b"done\n") {
-            tail = terminal.receive().await.unwrap().unwrap();
+    let terminal =
+        || async { Desktop::connect(&agent.identity).await.unwrap().attach(&session).await.unwrap() };
+    terminal().await.send(b"go\r").await.unwrap();
+    // The phone's connection is full after a few megabytes. Who watches too slowly comes back.
+    let flooded = || async {
+        let (mut terminal, mut tail) = (terminal().await, Vec::new());
+        while let Ok(Some(chunk)) = terminal.receive().await {
+            tail = [&tail[tail.len().saturating_sub(5)..], &chunk].concat();
+            if tail.ends_with(b"done\n") {
+                return true;
+            }
         }
+        false
     };
-    // The phone's connection is full after a few megabytes.
-    within("the flood", flood).await;
+    eventually("the end of the flood", flooded).await;
     let mut idle = agent.phone(&mut desktop, &session, &directory.join("idle.json")).await;
+    // Until it has had all that there is.
+    within("the idle phone's output", async {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"done\n") {
+            if let FromAgent::Output(output) = idle.next().await.unwrap() {
+                seen.extend(output);
+            }
+        }
+    })
+    .await;
     desktop.revoke("session", session.as_str()).await.unwrap();
     let code = within("the idle phone's end", async {
         loop {

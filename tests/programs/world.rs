@@ -139,7 +139,7 @@ impl Running {
     }
 
     pub async fn exit_code(&mut self) -> i32 {
-        within("the program's end", self.child.wait()).await.unwrap().code().unwrap()
+        within("the program's end", self.child.wait()).await.unwrap().code().unwrap_or(-1)
     }
 }
 

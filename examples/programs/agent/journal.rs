@@ -105,7 +105,12 @@ impl Appended {
             self.file.set_len(whole)?;
         }
         let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
-        self.torn_at = written.is_err().then_some(whole);
+        // Making a file shorter needs no room; if it fails, it is tried again with the next line.
+        if written.is_err() && self.file.set_len(whole).is_err() {
+            self.torn_at = Some(whole);
+        } else {
+            self.torn_at = None;
+        }
         written
     }
 }

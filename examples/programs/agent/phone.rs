@@ -133,7 +133,11 @@ async fn farewell(socket: Socket, mut channel: Channel, end: End) {
             "notice": "ended", "code": "session_gone", "detail": "the session has ended",
         })),
         End::Over { code, detail } => Some(json!({ "notice": "ended", "code": code, "detail": detail })),
-        End::Gone | End::Mute(_) => return,
+        End::Gone | End::Mute(_) => {
+            // Whatever it has not taken yet goes as well.
+            let _ = socket.get_ref().set_zero_linger();
+            return;
+        }
     };
     let notice = notice.map(|notice| notice.to_string().into_bytes());
     let frames = notice.iter().map(Vec::as_slice).chain([b"".as_slice()]);

@@ -38,6 +38,7 @@ impl Typed {
 pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode> {
     let mut typed = Typed(Some(read_stdin()));
     let mut wait = SHORTEST_WAIT;
+    let mut been_in = false;
     loop {
         let attached = match live.take() {
             Some(live) => Ok(live),
@@ -46,6 +47,7 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
         let outcome = match attached {
             Ok(mut live) => {
                 wait = SHORTEST_WAIT;
+                been_in = true;
                 follow(&mut live, &mut typed).await
             }
             Err(problem) => Err(problem),
@@ -57,6 +59,10 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
             }
             Err(Problem::TurnedAway) => {
                 return over("the agent does not know this pairing any more; pair again", ExitCode::FAILURE);
+            }
+            // An agent that was there may be starting again; one that never was may be misspelt.
+            Err(problem @ Problem::Unreachable { .. }) if !been_in => {
+                return over(&problem.to_string(), ExitCode::FAILURE);
             }
             Err(problem) if is_final(&problem) => return over(&problem.to_string(), ExitCode::FAILURE),
             Err(problem) => note(&format!("companion: {problem}; coming back")),

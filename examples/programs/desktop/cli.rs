@@ -96,8 +96,8 @@ enum SessionCommand {
     /// Give a phone that is paired other terms, without another scan. What they take away is gone at
     /// once; what they add comes with its next attach.
     Renew(Renew),
-    /// Show what has happened to what was shared, oldest first, the last 1,000 records. Those that were
-    /// in flight when the agent was killed may be missing.
+    /// Show what has happened to what was shared, oldest first, the last 1,000 records. Those that could
+    /// not be written yet are missing until they can.
     Log {
         /// Of this session.
         #[arg(required_unless_present = "all", conflicts_with = "all")]

@@ -40,37 +40,49 @@ pub(super) async fn run(
     host: &LinkHost,
     show: Show,
 ) -> Outcome<ExitCode> {
-    // Watched from before the offer, so that no Ctrl-C leaves it open.
-    let mut interrupt = signal(SignalKind::interrupt()).during("signals cannot be watched")?;
+    // Watched from before the offer, so that neither Ctrl-C nor a closed window leaves it open.
+    let watched = |kind| signal(kind).during("signals cannot be watched");
+    let mut interrupt = watched(SignalKind::interrupt())?;
+    let mut terminate = watched(SignalKind::terminate())?;
+    let mut hang_up = watched(SignalKind::hangup())?;
     let shared = desktop.share(session, terms).await?;
     let ticket = shared.pairing.ticket.to_string();
     show_link(&shared, host, show)?;
     let outcome = tokio::select! {
         outcome = wait(desktop, session, &shared, show) => Some(outcome),
         _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        _ = hang_up.recv() => None,
     };
     match outcome {
         Some(Ok(code)) => Ok(code),
         Some(Err(problem)) => Err(problem),
         None => {
-            // On a fresh request: the one under way may have been given up in the middle.
-            desktop.resume().await?;
-            let redeemed = matches!(
-                desktop.entry(session, &shared.pairing.ticket).await?,
-                Some(Entry { state: State::Active, .. })
-            );
-            if redeemed {
-                show.event(
-                    "the phone is in; revoke it if you did not mean that",
-                    json!({ "event": "redeemed" }),
-                )?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            desktop.revoke("ticket", &ticket).await?;
-            show.event("given up: the code is worth nothing any more", json!({ "event": "revoked" }))?;
-            Ok(ExitCode::FAILURE)
+            let until = shared.receipt.expires_at;
+            give_up(desktop, session, &shared, show).await.during(format_args!(
+                "the code could not be taken back and may be used until {until}; `session revoke {ticket}` does it"
+            ))
         }
     }
+}
+
+/// Takes the code back, unless a phone is in.
+async fn give_up(
+    desktop: &mut Desktop<'_>,
+    session: &SessionId,
+    shared: &Shared,
+    show: Show,
+) -> Outcome<ExitCode> {
+    // On a fresh request: the one under way may have been given up in the middle.
+    desktop.resume().await?;
+    let entry = desktop.entry(session, &shared.pairing.ticket).await?;
+    if matches!(entry, Some(Entry { state: State::Active, .. })) {
+        show.event("the phone is in; revoke it if you did not mean that", json!({ "event": "redeemed" }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    desktop.revoke("ticket", &shared.pairing.ticket.to_string()).await?;
+    show.event("given up: the code is worth nothing any more", json!({ "event": "revoked" }))?;
+    Ok(ExitCode::FAILURE)
 }
 
 fn show_link(shared: &Shared, host: &LinkHost, show: Show) -> Outcome<()> {
