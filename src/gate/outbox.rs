@@ -21,8 +21,8 @@ pub(super) struct Outbox {
 impl Outbox {
     /// For one opening of the ledger, with what it has kept from earlier ones, in order.
     pub(super) fn new(opening: u64, mut kept: Vec<AuditRecord>, sink: &dyn AuditSink) -> Self {
-        let has = |record: &AuditRecord| catch_unwind(AssertUnwindSafe(|| sink.has(record))).unwrap_or(false);
         // What came before one that it has was told, or given up.
+        let has = |record: &AuditRecord| says_yes(|| sink.has(record));
         let told = kept.iter().rposition(has).map_or(0, |last| last.saturating_add(1));
         let given_up = kept.len().saturating_sub(MAX_AUDIT_WAITING);
         let waiting = kept.split_off(told.max(given_up));
@@ -55,8 +55,7 @@ impl Outbox {
         }
         self.waiting.extend(records);
         while let Some(first) = self.waiting.front() {
-            // A sink that panics has not kept it, and must not keep a revoker.
-            let kept = catch_unwind(AssertUnwindSafe(|| sink.record(first).is_ok())).unwrap_or(false);
+            let kept = says_yes(|| sink.record(first).is_ok());
             let gone = kept || self.waiting.len() > MAX_AUDIT_WAITING;
             if !gone {
                 break;
@@ -65,4 +64,9 @@ impl Outbox {
             self.waiting.pop_front();
         }
     }
+}
+
+/// Asks a sink. One that panics has not kept anything, and must not keep a revoker.
+fn says_yes(ask: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or(false)
 }

@@ -112,8 +112,9 @@ impl State {
         let cut = self.registry.cut(Target::All, Cut::GateClosed);
         let taken = self.outbox.taken();
         if !taken.is_empty() {
-            let forget = |step: &mut Step<'_>| step.forget_told(taken);
-            let _ = self.store.transact(|transaction| forget(&mut Step::new(transaction, Timestamp::EPOCH)));
+            let _ = self
+                .store
+                .transact(|transaction| Step::new(transaction, Timestamp::EPOCH).forget_told(taken));
         }
         self.store.close();
         cut

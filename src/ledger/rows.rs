@@ -58,7 +58,7 @@ pub(crate) enum Handle {
     Issuer(u64),
     /// Of a credential: the ticket that gave it.
     Ticket(TicketId),
-    /// Of a ticket: the credential that it would give. Issuers choose these, so two may name the same.
+    /// Of a ticket: the credential that it would give.
     Credential(CredentialId),
 }
 

@@ -62,13 +62,13 @@ impl<'a> Step<'a> {
         taken: &[AuditPosition],
     ) -> Result<Told, LedgerFailure> {
         let (opening, at) = (first.opening, self.now);
-        let numbered = (first.sequence..).zip(self.events);
+        let numbered = (first.sequence..).zip(core::mem::take(&mut self.events));
         let records: Vec<AuditRecord> =
             numbered.map(|(sequence, event)| AuditRecord { opening, sequence, at, event }).collect();
         records.iter().try_for_each(|record| self.records.put_event(record))?;
         let wrote = self.records.wrote();
         if wrote {
-            taken.iter().try_for_each(|position| self.records.remove_event(*position))?;
+            self.forget_told(taken)?;
         }
         Ok(Told { records, wrote })
     }
