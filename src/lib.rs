@@ -126,34 +126,24 @@
     )
 )]
 
-mod agent_url;
 #[cfg(feature = "agent")]
-mod audit;
+mod agent;
+mod agent_url;
 mod caveat;
 mod clock;
 mod codec;
 #[cfg(feature = "_credential")]
 mod credential;
-#[cfg(feature = "agent")]
-mod denial;
 mod error;
-#[cfg(feature = "agent")]
-mod gate;
-#[cfg(feature = "agent")]
-mod guard;
 mod id;
 #[cfg(feature = "issuer")]
 mod issuer;
 mod key;
-#[cfg(feature = "agent")]
-pub mod ledger;
 pub mod limits;
 mod link;
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub mod noise;
 mod op;
-#[cfg(feature = "agent")]
-mod policy;
 #[cfg(feature = "qr")]
 mod qr;
 #[cfg(feature = "holder")]
@@ -166,23 +156,27 @@ mod ticket;
 mod token;
 mod wire;
 
-pub use agent_url::{AgentUrl, Scheme};
 #[cfg(feature = "agent")]
-pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
-pub use caveat::{Caveat, Scope};
-pub use clock::{Now, Timestamp};
-#[cfg(feature = "_credential")]
-pub use credential::{Credential, UnboundCredential};
+pub use agent::audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
 #[cfg(feature = "agent")]
-pub use denial::{Denial, LedgerFailure, Quota};
-pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
+pub use agent::denial::{Denial, LedgerFailure, Quota};
 #[cfg(feature = "agent")]
-pub use gate::{
+pub use agent::gate::{
     Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, PendingGuard, Quotas,
     Refused, WaitingRenewal,
 };
 #[cfg(feature = "agent")]
-pub use guard::{CutSignal, Guard};
+pub use agent::guard::{CutSignal, Guard};
+#[cfg(feature = "agent")]
+pub use agent::ledger;
+#[cfg(feature = "agent")]
+pub use agent::policy::{POLICY, Policy};
+pub use agent_url::{AgentUrl, Scheme};
+pub use caveat::{Caveat, Scope};
+pub use clock::{Now, Timestamp};
+#[cfg(feature = "_credential")]
+pub use credential::{Credential, UnboundCredential};
+pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
 pub use id::{CredentialId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
 pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
@@ -192,8 +186,6 @@ pub use key::{
 };
 pub use link::{Link, LinkHost, QrMode, QrSegment};
 pub use op::{Action, Op, OpSet, Privilege};
-#[cfg(feature = "agent")]
-pub use policy::{POLICY, Policy};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
 #[cfg(feature = "holder")]

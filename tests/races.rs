@@ -1,6 +1,6 @@
-//! Races of real threads over each ledger. The contract that `src/guard.rs` states: *after a revoking
+//! Races of real threads over each ledger. The contract that `src/agent/guard.rs` states: *after a revoking
 //! call returns, no further permit is granted, and none granted earlier is still in use.*
-//! `src/guard/models.rs` and `src/gate/models.rs` check it for every interleaving of a few threads;
+//! `src/agent/guard/models.rs` and `src/agent/gate/models.rs` check it for every interleaving of a few threads;
 //! here are many threads, a real database and a real machine.
 //!
 //! `SESSIONCAP_CASES` multiplies the rounds; 1 by default.

@@ -1,0 +1,220 @@
+//! From an admission to a live guard.
+
+use std::sync::Arc;
+
+use time::Duration;
+
+use super::Inner;
+use crate::agent::denial::Denial;
+use crate::agent::guard::{Grant, Guard, Live, Review, Terms};
+use crate::agent::ledger::record::CredentialRecord;
+use crate::agent::ledger::transition::Visit;
+use crate::clock::{Now, Timestamp};
+use crate::credential::{Credential, VerifiedCredential};
+use crate::id::CredentialId;
+use crate::limits::ACTIVATION_TIMEOUT;
+use crate::op::OpSet;
+use crate::token::CredentialBytes;
+
+/// An admission that has not taken effect yet.
+///
+/// Message 1 can be replayed by anyone who saw it; a transport frame that decrypts cannot. Until
+/// then the connection is not counted and the phone's visit is not noted; the redemption itself is on
+/// record.
+///
+/// It permits nothing, and it can be made live once:
+///
+/// ```compile_fail
+/// fn too_early(mut pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+///     let _ = pending.permit(sessioncap::Op::SendInput, now, || ());
+/// }
+/// ```
+/// ```compile_fail
+/// fn twice(pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+///     let _ = (pending.activate(now), pending.activate(now));
+/// }
+/// ```
+#[must_use = "activate it with the first transport frame that decrypts"]
+pub struct PendingGuard {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    id: CredentialId,
+    record: Box<CredentialRecord>,
+    basis: AdmittedOn,
+    ops: OpSet,
+    expires_at: Timestamp,
+    /// By the monotonic clock.
+    activate_before: Duration,
+    /// By the monotonic clock.
+    judged_at: Duration,
+}
+
+/// On whose word a peer was admitted.
+pub(super) struct AdmittedOn {
+    /// The record's credential that was judged.
+    pub(super) edition: CredentialBytes,
+    /// The one that the peer has shown, if it was not narrowed.
+    pub(super) shown: Option<CredentialBytes>,
+    pub(super) judged: Judged,
+}
+
+/// Whether the policy has seen the credential.
+pub(super) enum Judged {
+    Verified(Arc<VerifiedCredential>),
+    /// Bound by this agent a moment ago. The policy sees it when the guard becomes live, so that a
+    /// replayed message 1 does not cost a policy run.
+    AtActivation(Box<Credential>),
+}
+
+impl PendingGuard {
+    /// Makes the guard live. Call it once the peer's first transport frame has decrypted, and then
+    /// permit that frame.
+    ///
+    /// # Errors
+    /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds,
+    /// [`Denial::TooManyConnections`], or why the credential no longer stands. Close the connection.
+    pub fn activate(self, now: Now) -> Result<Guard, Denial> {
+        if now.monotonic >= self.activate_before {
+            return Err(Denial::ActivationTimeout);
+        }
+        let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
+        let agent_time = inner.state().effective(now);
+        let session_live = inner.context.session_is_live(&record.session);
+        let verified = match basis.judged.settle(&inner, &record, ops, agent_time) {
+            Ok(verified) => verified,
+            // What the ledger has to say comes first.
+            Err(denial) => {
+                let standing = inner.decide(now, |step| step.standing_record(&id, session_live));
+                return Err(standing.err().unwrap_or(denial));
+            }
+        };
+        let mut state = inner.state();
+        let agent_time = state.effective(now);
+        let room = inner.check_room(&live);
+        let visited = state.judge(agent_time, inner.audit(), |step| {
+            step.attached(&Visit {
+                credential: &id,
+                edition: &basis.edition,
+                shown: basis.shown.as_ref(),
+                ops,
+                expires_at,
+                session_live,
+                room: room.clone(),
+            })
+        })?;
+        let review: Option<Arc<dyn Review>> = inner.config.policy.has_operator_rules().then(|| {
+            let record = record.as_ref().clone();
+            let reviewer: Arc<dyn Review> =
+                Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record });
+            reviewer
+        });
+        // Still under the lock: no revocation and no narrowing can fall between the record's word and
+        // the guard.
+        let grant = Grant {
+            credential: id,
+            session: record.session.clone(),
+            holder: record.holder,
+            terms: Terms {
+                ops: visited.ops,
+                expires_at: visited.expires_at,
+                ends_at: now.monotonic.saturating_add(until(visited.expires_at, agent_time)),
+            },
+            judged_at,
+            review,
+        };
+        let guard = Guard::new(grant, live);
+        drop(state);
+        Ok(guard)
+    }
+
+    /// Until when [`PendingGuard::activate`] works, from `now`.
+    #[must_use]
+    pub fn time_left(&self, now: Now) -> Duration {
+        self.activate_before.saturating_sub(now.monotonic).max(Duration::ZERO)
+    }
+}
+
+impl core::fmt::Debug for PendingGuard {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PendingGuard")
+            .field("credential", &self.id)
+            .field("ops", &self.ops)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Judged {
+    /// Has the policy see the credential if it has not.
+    fn settle(
+        self,
+        inner: &Inner,
+        record: &CredentialRecord,
+        ops: OpSet,
+        time: Timestamp,
+    ) -> Result<Arc<VerifiedCredential>, Denial> {
+        match self {
+            Self::Verified(verified) => Ok(verified),
+            Self::AtActivation(credential) => {
+                let verified = credential.verify(&record.issuer);
+                let verified = verified.map_err(|_| Denial::CredentialSignatureInvalid)?;
+                match inner.grant(&verified, record, ops, time)? == ops {
+                    true => Ok(Arc::new(verified)),
+                    false => Err(Denial::PolicyDisagreement),
+                }
+            }
+        }
+    }
+}
+
+/// Asks the policy again for a live connection.
+struct Reviewer {
+    inner: Arc<Inner>,
+    verified: Arc<VerifiedCredential>,
+    record: CredentialRecord,
+}
+
+impl Review for Reviewer {
+    fn review(&self, ops: OpSet, now: Now) -> Result<OpSet, Denial> {
+        let time = self.inner.state().effective(now);
+        self.inner.grant(&self.verified, &self.record, ops, time)
+    }
+}
+
+/// What is to become a guard.
+pub(super) struct Pending {
+    pub(super) live: Arc<Live>,
+    pub(super) id: CredentialId,
+    pub(super) record: CredentialRecord,
+    pub(super) basis: AdmittedOn,
+    pub(super) ops: OpSet,
+    pub(super) expires_at: Timestamp,
+}
+
+impl Inner {
+    pub(super) fn pending_guard(self: &Arc<Self>, pending: Pending, now: Now) -> PendingGuard {
+        let timeout = Duration::seconds(i64::try_from(ACTIVATION_TIMEOUT).unwrap_or(i64::MAX));
+        PendingGuard {
+            inner: Arc::clone(self),
+            live: pending.live,
+            id: pending.id,
+            record: Box::new(pending.record),
+            basis: pending.basis,
+            ops: pending.ops,
+            expires_at: pending.expires_at,
+            activate_before: now.monotonic.saturating_add(timeout),
+            judged_at: now.monotonic,
+        }
+    }
+
+    /// Whether the credential may have one more connection.
+    pub(super) fn check_room(&self, live: &Live) -> Result<(), Denial> {
+        let max = self.config.quotas.connections_per_credential;
+        let used = u32::try_from(live.connections()).unwrap_or(u32::MAX);
+        if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
+    }
+}
+
+/// How long from the agent's time until `end`.
+pub(super) fn until(end: Timestamp, agent_time: Timestamp) -> Duration {
+    Duration::seconds(i64::try_from(end.since(agent_time)).unwrap_or(i64::MAX))
+}

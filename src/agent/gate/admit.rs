@@ -1,0 +1,235 @@
+//! Admission: from message 1 of a peer to a live guard.
+//!
+//! Checks run from cheap to dear, and each yields what the next one needs: a size and shape, a
+//! record, the same peer, a signature. Up to the signature the peer has proven nothing and is told
+//! nothing; from there on it is told why.
+
+use rand_core::{CryptoRng, RngCore};
+
+use super::activate::PendingGuard;
+use super::judge::Basis;
+use super::{Gate, Inner};
+use crate::agent::denial::Denial;
+use crate::agent::guard::check_outside_permit;
+use crate::agent::ledger::record::TicketRecord;
+use crate::clock::{Now, Timestamp};
+use crate::credential::{Credential, VerifiedCredential};
+use crate::error::Error;
+use crate::id::TicketId;
+use crate::key::HolderPublicKey;
+use crate::op::{Action, OpSet};
+use crate::ticket::TicketProof;
+use crate::token::CredentialBytes;
+use crate::wire::{Answer, Label, Request, is_scoped};
+
+/// What to do with a peer, from its first handshake payload.
+#[derive(Debug)]
+#[must_use = "a peer that is not admitted must be closed"]
+pub enum Admission {
+    /// The payload is not of this protocol: an enrolled device, or a stranger. Go on as before this
+    /// crate was linked.
+    Device,
+    /// Send the reply as message 2, then wait for the peer's first transport frame.
+    Admitted(Admitted),
+    /// Send the reply as message 2 if there is one, then close; without one, close as for any
+    /// stranger.
+    Refused(Refused),
+}
+
+/// A peer that may go on.
+pub struct Admitted {
+    /// The payload of message 2. It can hold a credential.
+    pub reply: Vec<u8>,
+    /// Becomes live with the peer's first transport frame.
+    pub guard: PendingGuard,
+}
+
+impl core::fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Admitted").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// A peer that may not.
+#[derive(Debug)]
+pub struct Refused {
+    /// The payload of message 2, if the peer has proven enough to be told something.
+    pub reply: Option<Vec<u8>>,
+    /// Why, for the operator.
+    pub denial: Denial,
+}
+
+/// A request whose sender has shown possession of the ticket with this very Noise key.
+pub(super) struct ProvenTicket {
+    pub(super) id: TicketId,
+    pub(super) record: TicketRecord,
+    pub(super) label: Label,
+}
+
+/// A credential that verified with the issuer on record, shown by the phone on record.
+pub(super) struct ProvenCredential {
+    pub(super) shown: VerifiedCredential,
+    pub(super) ops: OpSet,
+}
+
+enum Proven {
+    Ticket(Box<ProvenTicket>),
+    Credential(Box<ProvenCredential>),
+}
+
+impl Gate {
+    /// Decides on a peer from the Noise static key and payload of its message 1, after that message
+    /// decrypted.
+    ///
+    /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
+    /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
+    /// each block of the credential and one run of the policy.
+    pub fn admit<R: RngCore + CryptoRng>(
+        &self,
+        remote_static: &[u8; 32],
+        payload: &[u8],
+        now: Now,
+        rng: &mut R,
+    ) -> Admission {
+        if !is_scoped(payload) {
+            return Admission::Device;
+        }
+        let inner = &self.inner;
+        // A contest cuts, and a cut waits for permits.
+        let peer = check_outside_permit()
+            .and_then(|()| HolderPublicKey::from_bytes(*remote_static).map_err(|_| Denial::HolderMismatch));
+        let proven = peer.and_then(|peer| Ok((peer, inner.prove(&peer, payload, now)?)));
+        let outcome = match proven {
+            // Whatever failed up to here, the peer learns nothing.
+            Err(denial) => return Admission::Refused(Refused { reply: None, denial }),
+            Ok((peer, Proven::Ticket(ticket))) => inner.redeem(&peer, *ticket, now, rng),
+            Ok((_, Proven::Credential(credential))) => inner.attach(*credential, now),
+        };
+        let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
+            Ok(reply) => Ok(Admitted { reply, guard }),
+            Err(_) => Err(Refusal::from(Denial::Internal)),
+        });
+        match sent {
+            Ok(admitted) => Admission::Admitted(admitted),
+            Err(refusal) => {
+                let agent_time = inner.state().effective(now);
+                let reply = refusal.answer(agent_time).and_then(|answer| answer.to_payload().ok());
+                Admission::Refused(Refused { reply, denial: refusal.denial })
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// What the gate would say to this phone, with this credential, asking for one action now, and
+    /// why. For operators: it changes nothing and admits nobody. Costs as much as an attach.
+    ///
+    /// # Errors
+    /// [`Denial`] with the reason.
+    pub fn explain(
+        &self,
+        peer: &HolderPublicKey,
+        credential: &CredentialBytes,
+        action: Action,
+        now: Now,
+    ) -> Result<(), Denial> {
+        let inner = &self.inner;
+        let ProvenCredential { shown, .. } = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
+        let id = shown.credential().id();
+        let session_live = inner.context.session_is_live(shown.credential().session());
+        let (record, time) = {
+            let mut state = inner.state();
+            let now = state.effective(now);
+            (state.transact(now, inner.audit(), |step| step.standing_record(&id, session_live))??, now)
+        };
+        let basis = Basis::of(shown, &record)?;
+        basis.check_time(time)?;
+        inner.config.policy.decide(
+            &basis.verified,
+            &inner.circumstances(&basis.verified, &record, time),
+            action,
+        )?;
+        match action {
+            Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A refusal to a peer that has proven itself.
+pub(super) struct Refusal {
+    pub(super) denial: Denial,
+    /// For a phone that has to be confirmed: the nonce of its digits, and the end of waiting.
+    pub(super) waiting: Option<([u8; 16], Timestamp)>,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self { denial, waiting: None }
+    }
+}
+
+impl Refusal {
+    fn answer(&self, agent_time: Timestamp) -> Option<Answer> {
+        match (self.waiting, &self.denial) {
+            (Some((nonce, until)), _) => {
+                Some(Answer::Pending { agent_time, seconds_left: until.since(agent_time), nonce })
+            }
+            // Only a redemption is told to wait.
+            (None, Denial::ConfirmationPending) => None,
+            (None, denial) => denial.status().map(|status| Answer::Refused { status, agent_time }),
+        }
+    }
+}
+
+impl Inner {
+    fn prove(&self, peer: &HolderPublicKey, payload: &[u8], now: Now) -> Result<Proven, Denial> {
+        match Request::from_payload(payload).map_err(|_| Denial::PayloadMalformed)? {
+            Request::Redeem { proof, label } => self.prove_ticket(peer, &proof, label, now),
+            Request::Attach { ops, credential } => {
+                let proven = self.prove_credential(peer, &credential, ops, now)?;
+                Ok(Proven::Credential(Box::new(proven)))
+            }
+        }
+    }
+
+    fn prove_ticket(
+        &self,
+        peer: &HolderPublicKey,
+        proof: &TicketProof,
+        label: Label,
+        now: Now,
+    ) -> Result<Proven, Denial> {
+        let record = self.read(now, |step| step.ticket(&proof.id))?.ok_or(Denial::TicketUnknown)?;
+        if !record.key.verify(&self.config.agent, peer, &proof.signature) {
+            return Err(Denial::TicketProofInvalid);
+        }
+        Ok(Proven::Ticket(Box::new(ProvenTicket { id: proof.id, record, label })))
+    }
+
+    fn prove_credential(
+        &self,
+        peer: &HolderPublicKey,
+        bytes: &CredentialBytes,
+        ops: OpSet,
+        now: Now,
+    ) -> Result<ProvenCredential, Denial> {
+        let credential = Credential::parse(bytes).map_err(|error| match error {
+            Error::Credential(problem) => Denial::CredentialMalformed(problem),
+            _ => Denial::PayloadMalformed,
+        })?;
+        let id = credential.id();
+        let record = self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
+        if record.holder != *peer {
+            return Err(Denial::HolderMismatch);
+        }
+        // Whoever minted the credential could also append a binding block, but only this agent writes
+        // records: which of its credentials this is, the record says once it is known to stand.
+        let binding = credential.binding();
+        if binding.holder != record.holder || binding.epoch != record.epoch {
+            return Err(Denial::CredentialSignatureInvalid);
+        }
+        let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
+        Ok(ProvenCredential { shown, ops })
+    }
+}

@@ -1,0 +1,269 @@
+//! A gate over a real database over a disk that fails: every operation of the disk in turn. Beside the
+//! ledger stands a log that does not fail, and it must tell the same.
+//!
+//! `SESSIONCAP_CASES` multiplies the power cuts that are tried; 1 by default.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use time::{Duration, OffsetDateTime};
+
+use super::always::Always;
+use super::{Admission, Gate, GateConfig, Listing, ListingState};
+use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::ledger::RedbLedger;
+use crate::agent::ledger::faulty::{Disk, Fault};
+use crate::agent_url::AgentUrl;
+use crate::clock::Now;
+use crate::id::SessionId;
+use crate::issuer::{Issuer, Pairing, PairingTerms, Renewal};
+use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+use crate::op::OpSet;
+use crate::token::CredentialBytes;
+use crate::wire::{Answer, Label, Request};
+
+/// Everything that is the same in each run.
+struct Cast {
+    agent: AgentSecretKey,
+    device: DevicePublicKey,
+    issuer: Issuer,
+    pairings: Vec<Pairing>,
+    now: Now,
+}
+
+const CHANNEL: [u8; 32] = [7; 32];
+
+impl Cast {
+    fn new() -> Self {
+        let agent = AgentSecretKey::from_bytes([1; 32]);
+        let url = AgentUrl::parse("wss://agent.example").unwrap();
+        let issuer = Issuer::new(IssuerSecretKey::from_bytes([3; 32]), agent.public(), url);
+        let now = Now::new(OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap(), Duration::hours(1));
+        let mut rng = StdRng::seed_from_u64(1);
+        let session = SessionId::new("s").unwrap();
+        let pair =
+            |_| issuer.pair(session.clone(), &PairingTerms::default(), now.timestamp(), &mut rng).unwrap();
+        let pairings = (0..3).map(pair).collect();
+        Self { agent, device: DeviceSecretKey::from_bytes([4; 32]).public(), issuer, pairings, now }
+    }
+
+    fn open(&self, disk: &Disk, log: &Log) -> Result<Gate, LedgerFailure> {
+        let url = AgentUrl::parse("wss://agent.example").unwrap();
+        let config = GateConfig::new(self.agent.public(), [url]).unwrap().with_audit(log.clone());
+        Gate::open(config, RedbLedger::on_backend(disk.clone())?, Always, self.now)
+    }
+
+    fn redeem(&self, gate: &Gate, pairing: usize, phone: u8) -> Result<CredentialBytes, Denial> {
+        let phone = HolderSecretKey::from_bytes([phone; 32]);
+        let proof = self.pairings[pairing].link.ticket().prove(&self.agent.public(), &phone.public());
+        self.admit(gate, &phone, &Request::Redeem { proof, label: Label::default() }).map(Option::unwrap)
+    }
+
+    fn attach(
+        &self,
+        gate: &Gate,
+        phone: u8,
+        credential: &CredentialBytes,
+    ) -> Result<Option<CredentialBytes>, Denial> {
+        let phone = HolderSecretKey::from_bytes([phone; 32]);
+        self.admit(gate, &phone, &Request::Attach { ops: OpSet::EMPTY, credential: credential.clone() })
+    }
+
+    /// Up to the first frame. What the answer brings.
+    fn admit(
+        &self,
+        gate: &Gate,
+        phone: &HolderSecretKey,
+        request: &Request,
+    ) -> Result<Option<CredentialBytes>, Denial> {
+        let mut rng = StdRng::seed_from_u64(rand::thread_rng().next_u64());
+        let payload = request.to_payload().unwrap();
+        match gate.admit(phone.public().as_bytes(), &payload, self.now, &mut rng) {
+            Admission::Admitted(admitted) => {
+                admitted.guard.activate(self.now)?;
+                match Answer::from_payload(&admitted.reply).unwrap() {
+                    Answer::Admitted(answer) => Ok(answer.credential),
+                    other => panic!("{other:?}"),
+                }
+            }
+            Admission::Refused(refused) => Err(refused.denial),
+            Admission::Device => panic!("taken for a device"),
+        }
+    }
+}
+
+/// A log that outlives the gate.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<AuditRecord>>>);
+
+impl AuditSink for Log {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        self.0.lock().unwrap().push(record.clone());
+        Ok(())
+    }
+
+    fn has(&self, record: &AuditRecord) -> bool {
+        self.0.lock().unwrap().contains(record)
+    }
+}
+
+impl Log {
+    /// A log of its own that begins with the same records.
+    fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+
+    /// Each record once and in order, and all of them what the ledger says.
+    fn check(&self, cast: &Cast, listed: &[Listing], at: &str) {
+        let records = self.0.lock().unwrap();
+        for pair in records.windows(2) {
+            let (before, after) = (pair[0].position(), pair[1].position());
+            let next = AuditPosition { sequence: before.sequence + 1, ..before };
+            let opened = AuditPosition { opening: before.opening + 1, sequence: 0 };
+            assert!(after == next || after == opened, "{at}: {after:?} follows {before:?}");
+        }
+        for pairing in &cast.pairings {
+            let (ticket, credential) = (pairing.ticket, pairing.credential);
+            let mut told = None;
+            for record in records.iter() {
+                match &record.event {
+                    AuditEvent::TicketOffered { ticket: of, .. } if *of == ticket => told = Some("open"),
+                    AuditEvent::TicketRedeemed { ticket: of, .. } if *of == ticket => told = Some("active"),
+                    AuditEvent::TicketRevoked { ticket: of, .. } if *of == ticket => told = Some("revoked"),
+                    AuditEvent::CredentialRevoked { credential: of, .. } if *of == credential => {
+                        told = Some("revoked");
+                    }
+                    _ => {}
+                }
+            }
+            let listing = listed.iter().find(|one| one.ticket == ticket);
+            let says = listing.map(|listing| match listing.state {
+                ListingState::Open => "open",
+                ListingState::Active => "active",
+                ListingState::Revoked { .. } => "revoked",
+                ListingState::Pending { .. } | ListingState::Expired => "something else",
+            });
+            assert_eq!(told, says, "{at}: the log beside the ledger");
+        }
+    }
+}
+
+/// What was acknowledged before something failed.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    offered: [bool; 3],
+    /// Of pairing 0, which is renewed, and of pairing 1, which is revoked.
+    given: [Option<CredentialBytes>; 2],
+    renewed: Option<CredentialBytes>,
+    revoked: bool,
+    ticket_revoked: bool,
+}
+
+fn run(cast: &Cast, disk: &Disk, log: &Log, done: &mut Acknowledged) -> Result<(), Denial> {
+    let gate = cast.open(disk, log).map_err(Denial::Ledger)?;
+    let outcome = calls(cast, &gate, done);
+    if outcome.is_err() {
+        assert!(gate.is_poisoned());
+        let poisoned = Denial::Ledger(LedgerFailure::Poisoned);
+        assert_eq!(gate.settle(cast.now), Err(poisoned.clone()));
+        assert_eq!(cast.redeem(&gate, 0, 60), Err(poisoned), "nothing goes on");
+    }
+    outcome
+}
+
+fn calls(cast: &Cast, gate: &Gate, done: &mut Acknowledged) -> Result<(), Denial> {
+    let registration = cast.issuer.registration(&cast.device, &CHANNEL);
+    gate.register_issuer(&cast.device, &CHANNEL, &registration, cast.now)?;
+    for (pairing, offered) in cast.pairings.iter().zip(&mut done.offered) {
+        gate.offer(&cast.device, &pairing.offer, cast.now)?;
+        *offered = true;
+    }
+    for pairing in 0..2 {
+        done.given[pairing] = Some(cast.redeem(gate, pairing, 50)?);
+    }
+    let renewal = Renewal {
+        credential: cast.pairings[0].credential,
+        ticket: cast.pairings[0].ticket,
+        session: SessionId::new("s").unwrap(),
+        ops: OpSet::ALL,
+        valid_for: 80_000,
+    };
+    let renewal = cast.issuer.renew(renewal, cast.now.timestamp(), &mut rand::thread_rng()).unwrap();
+    gate.renew(&cast.device, &renewal, cast.now, &mut rand::thread_rng())?;
+    done.renewed = cast.attach(gate, 50, done.given[0].as_ref().unwrap())?;
+    gate.revoke_credential(&cast.pairings[1].credential, cast.now)?;
+    done.revoked = true;
+    gate.revoke_ticket(&cast.pairings[2].ticket, cast.now)?;
+    done.ticket_revoked = true;
+    Ok(())
+}
+
+fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
+    let listed = gate.list(None, cast.now).unwrap();
+    log.check(cast, &listed, at);
+    for (index, pairing) in cast.pairings.iter().enumerate() {
+        let records = listed.iter().filter(|one| one.ticket == pairing.ticket).count();
+        assert!(records <= 1, "{at}");
+        if done.offered[index] {
+            assert_eq!(records, 1, "{at}: offer {index} is lost");
+        }
+    }
+    if let Some(renewed) = &done.renewed {
+        let given = done.given[0].as_ref().unwrap();
+        assert_eq!(cast.attach(gate, 50, given).unwrap().as_ref(), Some(renewed), "{at}");
+        assert!(cast.attach(gate, 50, renewed).is_ok(), "{at}");
+    } else if let Some(given) = &done.given[0] {
+        assert!(cast.attach(gate, 50, given).is_ok(), "{at}: what was given is lost");
+    }
+    if let Some(given) = &done.given[1] {
+        let again = cast.redeem(gate, 1, 50);
+        if done.revoked {
+            assert_eq!(again, Err(Denial::CredentialRevoked), "{at}");
+            assert_eq!(cast.attach(gate, 50, given), Err(Denial::CredentialRevoked), "{at}");
+        } else if let Ok(again) = again {
+            assert_eq!(again, *given, "{at}: other bytes");
+        }
+        assert!(cast.redeem(gate, 1, 51).is_err(), "{at}: a second holder");
+    }
+    if done.ticket_revoked {
+        assert_eq!(cast.redeem(gate, 2, 51), Err(Denial::TicketRevoked), "{at}");
+    } else if done.offered[2] && !done.revoked {
+        assert!(cast.redeem(gate, 2, 51).is_ok(), "{at}: the ticket is lost");
+    }
+}
+
+#[test]
+fn whatever_the_disk_does_no_acknowledged_word_is_lost_and_no_ticket_has_two_holders() {
+    let scale: u64 = std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap());
+    let cast = Cast::new();
+    let untouched = Disk::default();
+    run(&cast, &untouched, &Log::default(), &mut Acknowledged::default()).unwrap();
+    let operations = untouched.operations();
+    let mut failed = 0;
+    for nth in 1..=operations {
+        for fault in [Fault::Fail(io::ErrorKind::StorageFull), Fault::Tear, Fault::Gone] {
+            let disk = Disk::default();
+            disk.fault_at(nth, fault);
+            let (mut done, log) = (Acknowledged::default(), Log::default());
+            match run(&cast, &disk, &log, &mut done) {
+                Err(Denial::Ledger(_)) => failed += 1,
+                Err(other) => panic!("operation {nth}, {fault:?}: {other}"),
+                // redb forgives what it need not have done
+                Ok(()) => {}
+            }
+            let cuts = (0..scale).map(|seed| disk.after_power_cut(nth * 1_000 + seed));
+            for (way, disk) in core::iter::once(disk.after_kill()).chain(cuts).enumerate() {
+                let at = format!("operation {nth}, {fault:?}, way {way}, {done:?}");
+                let log = log.copy();
+                match cast.open(&disk, &log) {
+                    Ok(gate) => check(&cast, &gate, &log, &done, &at),
+                    Err(failure) => assert!(!done.offered[0], "{at}: {failure}"),
+                }
+            }
+        }
+    }
+    assert!(failed > operations, "{failed} of {}", 3 * operations);
+}

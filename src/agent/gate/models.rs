@@ -1,0 +1,290 @@
+//! A whole gate over the memory ledger under every interleaving of two threads (those that differ in
+//! nothing but independent steps count once): redemptions that race, and what is taken back meanwhile. As in
+//! `guard/models.rs`: *after a revoking call returns, no further permit is granted, and none granted
+//! earlier is still in use.*
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use loom::thread;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use time::{Duration, OffsetDateTime};
+
+use super::always::Always;
+use super::{Admission, Gate, GateConfig, ListingState, PendingGuard};
+use crate::agent::denial::Denial;
+use crate::agent::guard::Guard;
+use crate::agent::ledger::MemoryLedger;
+use crate::agent_url::AgentUrl;
+use crate::clock::Now;
+use crate::id::SessionId;
+use crate::issuer::{Issuer, Pairing, PairingTerms, Renewal};
+use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+use crate::op::{Op, OpSet};
+use crate::token::CredentialBytes;
+use crate::wire::{Answer, Label, Request};
+
+/// A model's own stacks are too small for curve arithmetic.
+const STACK: usize = 1 << 20;
+const CHANNEL: [u8; 32] = [7; 32];
+
+/// What is the same in every run, made once.
+struct Cast {
+    agent: AgentSecretKey,
+    device: DevicePublicKey,
+    url: AgentUrl,
+    registration: Vec<u8>,
+    pairing: Pairing,
+    phones: [HolderSecretKey; 2],
+    redemptions: [Vec<u8>; 2],
+    renewal: Vec<u8>,
+    now: Now,
+}
+
+fn cast() -> &'static Cast {
+    static CAST: OnceLock<Cast> = OnceLock::new();
+    CAST.get_or_init(|| {
+        let agent = AgentSecretKey::from_bytes([1; 32]);
+        let device = DeviceSecretKey::from_bytes([4; 32]).public();
+        let url = AgentUrl::parse("wss://agent.example").unwrap();
+        let issuer = Issuer::new(IssuerSecretKey::from_bytes([3; 32]), agent.public(), url.clone());
+        let now = Now::new(OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap(), Duration::hours(1));
+        let mut rng = StdRng::seed_from_u64(1);
+        let terms = PairingTerms::default();
+        let pairing = issuer.pair(session(), &terms, now.timestamp(), &mut rng).unwrap();
+        let phones = [HolderSecretKey::from_bytes([5; 32]), HolderSecretKey::from_bytes([6; 32])];
+        let redemptions = [0, 1].map(|phone: usize| {
+            let proof = pairing.link.ticket().prove(&agent.public(), &phones[phone].public());
+            Request::Redeem { proof, label: Label::default() }.to_payload().unwrap()
+        });
+        let renewal = Renewal {
+            credential: pairing.credential,
+            ticket: pairing.ticket,
+            session: session(),
+            ops: OpSet::only(Op::StreamOutput),
+            valid_for: 80_000,
+        };
+        let renewal = issuer.renew(renewal, now.timestamp(), &mut rng).unwrap();
+        let registration = issuer.registration(&device, &CHANNEL);
+        Cast { agent, device, url, registration, pairing, phones, redemptions, renewal, now }
+    })
+}
+
+fn session() -> SessionId {
+    SessionId::new("s").unwrap()
+}
+
+/// A gate with one open ticket.
+fn gate() -> Gate {
+    let cast = cast();
+    let config = GateConfig::new(cast.agent.public(), [cast.url.clone()]).unwrap();
+    let gate = Gate::open(config, MemoryLedger::new(), Always, cast.now).unwrap();
+    gate.register_issuer(&cast.device, &CHANNEL, &cast.registration, cast.now).unwrap();
+    gate.offer(&cast.device, &cast.pairing.offer, cast.now).unwrap();
+    gate
+}
+
+fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec<u8>), Denial> {
+    let cast = cast();
+    let mut rng = StdRng::seed_from_u64(phone as u64);
+    rng.next_u64();
+    match gate.admit(cast.phones[phone].public().as_bytes(), payload, cast.now, &mut rng) {
+        Admission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
+        Admission::Refused(refused) => Err(refused.denial),
+        Admission::Device => panic!("taken for a device"),
+    }
+}
+
+/// Redeems and becomes live.
+fn join(gate: &Gate, phone: usize) -> Result<Guard, Denial> {
+    admit(gate, phone, &cast().redemptions[phone])?.0.activate(cast().now)
+}
+
+fn joined(gate: &Gate, phone: usize) -> (Guard, CredentialBytes) {
+    let (pending, reply) = admit(gate, phone, &cast().redemptions[phone]).unwrap();
+    let Answer::Admitted(answer) = Answer::from_payload(&reply).unwrap() else { panic!() };
+    (pending.activate(cast().now).unwrap(), answer.credential.unwrap())
+}
+
+fn permits(guard: &mut Guard, op: Op) -> bool {
+    guard.permit(op, cast().now, || ()).is_ok()
+}
+
+/// Sends one frame on a thread of its own.
+fn stream(mut guard: Guard) -> thread::JoinHandle<Guard> {
+    spawn(move || {
+        let _ = permits(&mut guard, Op::SendInput);
+        guard
+    })
+}
+
+/// Runs a model with stacks that are large enough, and tells how many interleavings there were.
+fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
+    let _ = cast();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 100_000;
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        spawn(model.clone()).join().unwrap();
+    });
+    let runs = runs.load(Ordering::Relaxed);
+    println!("{runs} interleavings");
+    assert!(runs > 5, "{runs} interleavings");
+}
+
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::Builder::new().stack_size(STACK).spawn(work).unwrap()
+}
+
+#[test]
+fn of_two_phones_that_redeem_at_once_at_most_one_is_ever_live_and_none_stays() {
+    explore(|| {
+        let gate = gate();
+        let other = gate.clone();
+        let racing = spawn(move || join(&other, 1));
+        let first = join(&gate, 0);
+        let second = racing.join().unwrap();
+        assert!(first.is_err() || second.is_err(), "two holders of one ticket");
+        for mut guard in [first, second].into_iter().flatten() {
+            assert!(!permits(&mut guard, Op::SendInput), "the code has leaked");
+        }
+        let listed = gate.list(None, cast().now).unwrap();
+        assert!(matches!(listed[..], [ref one] if matches!(one.state, ListingState::Revoked { .. })));
+    });
+}
+
+#[test]
+fn a_redemption_and_the_revocation_of_its_ticket() {
+    explore(|| {
+        let gate = gate();
+        let other = gate.clone();
+        let joining = spawn(move || join(&other, 0));
+        gate.revoke_ticket(&cast().pairing.ticket, cast().now).unwrap();
+        if let Ok(mut guard) = joining.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
+        }
+        assert!(join(&gate, 0).is_err());
+    });
+}
+
+#[test]
+fn a_redemption_and_the_end_of_its_session() {
+    explore(|| {
+        let gate = gate();
+        let other = gate.clone();
+        let joining = spawn(move || join(&other, 0));
+        gate.end_session(&session(), cast().now).unwrap();
+        if let Ok(mut guard) = joining.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after its session's end");
+        }
+        assert!(join(&gate, 0).is_err());
+    });
+}
+
+#[test]
+fn an_activation_and_a_revocation() {
+    explore(|| {
+        let gate = gate();
+        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate(cast().now));
+        gate.revoke_credential(&cast().pairing.credential, cast().now).unwrap();
+        if let Ok(mut guard) = activating.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
+        }
+    });
+}
+
+#[test]
+fn a_contest_cuts_a_stream_that_is_running() {
+    explore(|| {
+        let gate = gate();
+        let (guard, _) = joined(&gate, 0);
+        let streaming = stream(guard);
+        assert_eq!(join(&gate, 1).unwrap_err(), Denial::TicketContested);
+        let mut guard = streaming.join().unwrap();
+        assert!(!permits(&mut guard, Op::SendInput));
+    });
+}
+
+#[test]
+fn an_attach_and_a_renewal_that_narrows() {
+    explore(|| {
+        let gate = gate();
+        let (first, credential) = joined(&gate, 0);
+        drop(first);
+        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
+        let other = gate.clone();
+        let attaching = spawn(move || admit(&other, 0, &payload)?.0.activate(cast().now));
+        let mut rng = StdRng::seed_from_u64(9);
+        gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
+        if let Ok(mut guard) = attaching.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "wider than the owner's last word");
+            assert!(permits(&mut guard, Op::StreamOutput));
+        }
+    });
+}
+
+#[test]
+fn a_reset_of_the_clock_and_a_redemption() {
+    explore(|| {
+        let gate = gate();
+        let other = gate.clone();
+        let joining = spawn(move || join(&other, 0));
+        gate.reset_clock(cast().now).unwrap();
+        if let Ok(mut guard) = joining.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput));
+        }
+        assert!(gate.list(None, cast().now).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_expiry_that_the_gate_finds_and_a_stream_whose_clock_is_behind() {
+    explore(|| {
+        let gate = gate();
+        let (guard, _) = joined(&gate, 0);
+        let streaming = stream(guard);
+        gate.settle(cast().now.plus(Duration::hours(13))).unwrap();
+        let mut guard = streaming.join().unwrap();
+        let after = guard.permit(Op::SendInput, cast().now, || ());
+        assert_eq!(after, Err(Denial::CredentialExpired), "the gate has ended it");
+    });
+}
+
+#[test]
+fn the_end_of_a_gate_and_a_stream() {
+    explore(|| {
+        let gate = gate();
+        let (mut guard, _) = joined(&gate, 0);
+        let in_use = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&in_use);
+        let streaming = spawn(move || {
+            let _ = guard.permit(Op::SendInput, cast().now, || {
+                seen.store(true, Ordering::SeqCst);
+                loom::thread::yield_now();
+                seen.store(false, Ordering::SeqCst);
+            });
+            guard
+        });
+        drop(gate);
+        assert!(!in_use.load(Ordering::SeqCst), "a permit is in use after the end");
+        let mut guard = streaming.join().unwrap();
+        assert!(!permits(&mut guard, Op::SendInput), "a permit after the end");
+    });
+}
+
+#[test]
+fn the_end_of_a_gate_and_an_activation() {
+    explore(|| {
+        let gate = gate();
+        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate(cast().now));
+        drop(gate);
+        if let Ok(mut guard) = activating.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after its gate has ended");
+        }
+    });
+}

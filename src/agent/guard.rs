@@ -1,0 +1,557 @@
+//! The guard: what a live connection asks before every frame, and how it is cut
+//! (`docs/PROTOCOL.md` section 10).
+//!
+//! **Contract: after a revoking call returns, no further permit is granted, and none granted earlier
+//! is still in use.** A renewal that narrows keeps the same contract for what it takes away.
+//!
+//! A permit is a closure that runs between two stores to the guard's own flag. A revoker first marks
+//! the credential, then waits until the flag of every guard of it is down. Both sides write, pass a
+//! sequentially consistent fence, and read: either the permit sees the mark or the revoker sees the
+//! flag. `guard/models.rs` has every interleaving of it checked.
+
+use core::cell::Cell;
+use core::fmt;
+use core::future::Future;
+use core::panic::AssertUnwindSafe;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::panic::catch_unwind;
+use std::sync::{Arc, PoisonError, Weak};
+
+use time::{Duration, OffsetDateTime};
+
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::clock::{Now, Timestamp};
+use crate::error::Misuse;
+use crate::id::{CredentialId, SessionId};
+use crate::key::HolderPublicKey;
+use crate::op::{Action, Op, OpSet};
+use crate::sync::{
+    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
+};
+
+#[cfg(not(sessioncap_loom))]
+std::thread_local! {
+    /// Whether this thread is inside a permit. A revoker that ran there would wait for itself.
+    static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
+}
+#[cfg(sessioncap_loom)]
+loom::thread_local! {
+    static IN_PERMIT: Cell<bool> = Cell::new(false);
+}
+
+/// Refuses what waits for permits, when it is called from inside one.
+pub(crate) fn check_outside_permit() -> Result<(), Denial> {
+    if IN_PERMIT.with(Cell::get) { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
+}
+
+/// Why a credential's connections were cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Cut {
+    Revoked = 1,
+    Contested = 2,
+    SessionGone = 3,
+    Expired = 4,
+    LedgerFailed = 5,
+    GateClosed = 6,
+}
+
+impl Cut {
+    fn denial(number: u8) -> Option<Denial> {
+        match number {
+            0 => None,
+            1 => Some(Denial::CredentialRevoked),
+            2 => Some(Denial::TicketContested),
+            3 => Some(Denial::SessionGone),
+            4 => Some(Denial::CredentialExpired),
+            5 => Some(Denial::Ledger(LedgerFailure::Poisoned)),
+            _ => Some(Denial::Ledger(LedgerFailure::Closed)),
+        }
+    }
+}
+
+/// The live state of one credential, shared by its connections.
+pub(crate) struct Live {
+    /// 0 while the credential lives, else a [`Cut`]. Never goes back to 0.
+    cut: AtomicU8,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    /// One token for each connection; a connection's guards share it.
+    connections: Mutex<Vec<Weak<Connection>>>,
+}
+
+/// What the guards of one connection share.
+struct Connection {
+    /// Up once one of them has found the credential expired. A clock that is set back afterwards
+    /// revives nothing.
+    ended: AtomicBool,
+}
+
+/// What a guard allows, and until when by either clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) ops: OpSet,
+    /// By the wall clock.
+    pub(crate) expires_at: Timestamp,
+    /// The same moment by the monotonic clock.
+    pub(crate) ends_at: Duration,
+}
+
+impl Terms {
+    fn meet(self, other: Self) -> Self {
+        Self {
+            ops: self.ops.intersection(other.ops),
+            expires_at: self.expires_at.min(other.expires_at),
+            ends_at: self.ends_at.min(other.ends_at),
+        }
+    }
+}
+
+/// One guard's part in the contract.
+struct Slot {
+    /// Up while a permit's closure runs.
+    in_use: AtomicBool,
+    /// Counts the changes of `terms`, so that a permit need not look at them.
+    changes: AtomicU32,
+    /// Only ever narrowed.
+    terms: Mutex<Terms>,
+    /// Those who wait for a cut, each with its last waker.
+    waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            cut: AtomicU8::new(0),
+            slots: Mutex::new(Vec::new()),
+            connections: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Marks the credential. No permit is granted from here on.
+    pub(crate) fn cut(&self, why: Cut) {
+        // The first reason stays.
+        let _ = self.cut.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
+    /// without any lock: a waker may run foreign code, and a permit may be waiting for the lock.
+    pub(crate) fn drain(&self) {
+        self.wake();
+        wait_for_permits(&self.slots());
+    }
+
+    /// Wakes the connections, without any lock.
+    pub(crate) fn wake(&self) {
+        for slot in self.slots() {
+            let waiting: Vec<_> = lock(&slot.waiting).iter().filter_map(Weak::upgrade).collect();
+            for waiter in waiting {
+                let waker = lock(&waiter).take();
+                if let Some(waker) = waker {
+                    // Foreign code that panics must keep neither a revoker nor another stream.
+                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                }
+            }
+        }
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        lock(&self.slots).clone()
+    }
+
+    /// Narrows every guard that there is. No permit outside these terms is granted from here on.
+    pub(crate) fn narrow(&self, to: Terms) {
+        // Under the list's lock, so that no fork copies the terms from before and joins after.
+        let slots = lock(&self.slots);
+        for slot in slots.iter() {
+            let mut terms = lock(&slot.terms);
+            *terms = terms.meet(to);
+            drop(terms);
+            slot.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Waits until no permit from before [`Live::narrow`] is in use. Without any lock, as
+    /// [`Live::drain`].
+    pub(crate) fn drain_narrowed(&self) {
+        wait_for_permits(&self.slots());
+    }
+
+    /// How many connections there are. One that was cut is none, even if its guard is still held.
+    pub(crate) fn connections(&self) -> usize {
+        if self.denial().is_some() {
+            return 0;
+        }
+        let mut connections = lock(&self.connections);
+        connections.retain(|connection| connection.strong_count() > 0);
+        connections.len()
+    }
+
+    fn connect(&self) -> Arc<Connection> {
+        let connection = Arc::new(Connection { ended: AtomicBool::new(false) });
+        lock(&self.connections).push(Arc::downgrade(&connection));
+        connection
+    }
+
+    fn join(&self, terms: impl FnOnce() -> Terms) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        let slot = Arc::new(Slot {
+            in_use: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
+            terms: Mutex::new(terms()),
+            waiting: Mutex::new(Vec::new()),
+        });
+        // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
+        slots.retain(|slot| Arc::strong_count(slot) > 1);
+        slots.push(Arc::clone(&slot));
+        drop(slots);
+        slot
+    }
+
+    fn denial(&self) -> Option<Denial> {
+        Cut::denial(self.cut.load(Ordering::Acquire))
+    }
+}
+
+/// A permit encrypts one frame: microseconds, unless its thread is descheduled.
+fn wait_for_permits(slots: &[Arc<Slot>]) {
+    // The mark must be visible before a flag is read.
+    fence(Ordering::SeqCst);
+    for slot in slots {
+        let mut spins = 0_u32;
+        while slot.in_use.load(Ordering::Acquire) {
+            spins = spins.saturating_add(1);
+            if spins < 100 { spin_loop() } else { yield_now() }
+        }
+    }
+}
+
+/// Asked again now and then where an operator's rules depend on the time of day.
+pub(crate) trait Review: Send + Sync {
+    /// Which of `ops` are allowed now.
+    fn review(&self, ops: OpSet, now: Now) -> Result<OpSet, Denial>;
+}
+
+/// What a guard is made of.
+#[derive(Clone)]
+pub(crate) struct Grant {
+    pub(crate) credential: CredentialId,
+    pub(crate) session: SessionId,
+    pub(crate) holder: HolderPublicKey,
+    /// What was granted at admission.
+    pub(crate) terms: Terms,
+    /// When the policy gave its verdict, by the monotonic clock.
+    pub(crate) judged_at: Duration,
+    pub(crate) review: Option<Arc<dyn Review>>,
+}
+
+/// The live right of one connection.
+///
+/// A guard cannot be made by hand or copied; only an activation gives one:
+///
+/// ```compile_fail
+/// fn twice(guard: sessioncap::Guard) -> (sessioncap::Guard, sessioncap::Guard) {
+///     (guard.clone(), guard)
+/// }
+/// ```
+///
+/// Every frame to or from the phone goes through [`Guard::permit`]. A guard belongs to one task;
+/// [`Guard::fork`] makes another for a connection whose two directions run in two tasks. Dropping it
+/// frees its place.
+pub struct Guard {
+    grant: Grant,
+    /// What the last review, and the slot's terms when they were last looked at, leave of the grant.
+    allowed: OpSet,
+    /// What the last review left of the grant.
+    reviewed: OpSet,
+    /// The end by the wall clock, as it is compared with every reading.
+    expires_at: OffsetDateTime,
+    /// The slot's terms as last looked at, and the count of changes then.
+    terms: Terms,
+    changes: u32,
+    next_review: Duration,
+    live: Arc<Live>,
+    slot: Arc<Slot>,
+    connection: Arc<Connection>,
+}
+
+impl Guard {
+    pub(crate) fn new(grant: Grant, live: Arc<Live>) -> Self {
+        let terms = grant.terms;
+        let slot = live.join(|| terms);
+        let next_review = match grant.review {
+            Some(_) => grant.judged_at.saturating_add(review_interval()),
+            None => Duration::MAX,
+        };
+        let connection = live.connect();
+        Self {
+            allowed: terms.ops,
+            reviewed: terms.ops,
+            expires_at: terms.expires_at.to_date(),
+            terms,
+            changes: 0,
+            grant,
+            next_review,
+            live,
+            slot,
+            connection,
+        }
+    }
+
+    /// Runs `use_it` if the connection may do `op` now. Nothing else may carry the phone's bytes.
+    ///
+    /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not
+    /// block or call the gate: a revoker waits for it. It must not return a future: that would run
+    /// after the permit. Costs a few atomic operations, no lock and no allocation; where the operator
+    /// has rules, one permit a minute also asks the policy, under the gate's lock.
+    ///
+    /// # Errors
+    /// [`Denial`] with the reason; `use_it` was not called. After [`Denial::OperationNotGranted`] the
+    /// connection may go on, after any other it is over.
+    #[inline]
+    pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+        self.check(now)?;
+        if !self.allowed.contains(op) {
+            return Err(Denial::OperationNotGranted { op });
+        }
+        let in_use = InUse::enter(&self.slot.in_use);
+        // Read after the flag is up: see the module's contract.
+        if let Some(denial) = self.live.denial() {
+            return Err(denial);
+        }
+        if self.slot.changes.load(Ordering::Acquire) != self.changes {
+            drop(in_use);
+            return self.permit_narrowed(op, now, use_it);
+        }
+        let result = use_it();
+        drop(in_use);
+        Ok(result)
+    }
+
+    /// A permit whose terms were narrowed between its check and its flag.
+    #[cold]
+    fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+        // Each pass has seen one more narrowing, and terms can be narrowed only so often.
+        self.permit(op, now, use_it)
+    }
+
+    /// As [`Guard::permit`], for an action that an adapter has read. A privilege is refused here, in
+    /// code, whatever the credential says; a connection that is over is told that instead.
+    ///
+    /// # Errors
+    /// As [`Guard::permit`], and [`Denial::PrivilegeDenied`], after which the connection may go on.
+    pub fn permit_action<T>(
+        &mut self,
+        action: Action,
+        now: Now,
+        use_it: impl FnOnce() -> T,
+    ) -> Result<T, Denial> {
+        match action {
+            Action::Session(op) => self.permit(op, now, use_it),
+            Action::Privileged(privilege) => {
+                self.check(now)?;
+                Err(Denial::PrivilegeDenied { privilege })
+            }
+        }
+    }
+
+    /// Whether a session id that a request names is the connection's own, byte for byte. Pass
+    /// [`Guard::session`] on, not what was named.
+    ///
+    /// # Errors
+    /// [`Denial::OtherSession`], after which the connection may go on.
+    pub fn check_session(&self, named: &str) -> Result<(), Denial> {
+        if named == self.grant.session.as_str() { Ok(()) } else { Err(Denial::OtherSession) }
+    }
+
+    /// Whether the connection may go on at all. Ask when [`Guard::time_left`] has run out.
+    ///
+    /// # Errors
+    /// [`Denial`] with why it is over.
+    #[inline]
+    pub fn check(&mut self, now: Now) -> Result<(), Denial> {
+        if let Some(denial) = self.live.denial() {
+            return Err(denial);
+        }
+        if self.slot.changes.load(Ordering::Acquire) != self.changes {
+            self.narrow();
+        }
+        if self.connection.ended.load(Ordering::Relaxed)
+            || now.monotonic >= self.terms.ends_at
+            || now.wall >= self.expires_at
+        {
+            self.connection.ended.store(true, Ordering::Relaxed);
+            return Err(Denial::CredentialExpired);
+        }
+        if now.monotonic >= self.next_review {
+            self.review(now)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the slot's terms again.
+    #[cold]
+    fn narrow(&mut self) {
+        // The count first: a change in between is seen at the next look.
+        self.changes = self.slot.changes.load(Ordering::Acquire);
+        self.terms = *lock(&self.slot.terms);
+        self.expires_at = self.terms.expires_at.to_date();
+        self.allowed = self.reviewed.intersection(self.terms.ops);
+    }
+
+    #[cold]
+    fn review(&mut self, now: Now) -> Result<(), Denial> {
+        if let Some(review) = &self.grant.review {
+            self.reviewed = review.review(self.grant.terms.ops, now)?;
+            self.allowed = self.reviewed.intersection(self.terms.ops);
+            self.next_review = now.monotonic.saturating_add(review_interval());
+        }
+        Ok(())
+    }
+
+    /// How long from `now` until [`Guard::check`] is due: at the credential's end, or earlier where
+    /// the operator's rules have to be asked again. It cannot foresee a wall clock that is set
+    /// forward: an idle connection should also check now and then, every second or so.
+    #[must_use]
+    pub fn time_left(&self, now: Now) -> Duration {
+        if self.connection.ended.load(Ordering::Relaxed) || self.live.denial().is_some() {
+            return Duration::ZERO;
+        }
+        let terms = *lock(&self.slot.terms);
+        let by_wall =
+            Duration::seconds(i64::try_from(terms.expires_at.since(now.timestamp())).unwrap_or(i64::MAX));
+        let by_monotonic = terms.ends_at.min(self.next_review).saturating_sub(now.monotonic);
+        by_wall.min(by_monotonic).max(Duration::ZERO)
+    }
+
+    /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have
+    /// run out, or its gate closed or without a ledger. It does not watch the clock; sleep for
+    /// [`Guard::time_left`] beside it. Works on any executor.
+    pub fn cut(&self) -> CutSignal {
+        let waker = Arc::new(Mutex::new(None));
+        let mut waiting = lock(&self.slot.waiting);
+        waiting.retain(|waiter| waiter.strong_count() > 0);
+        waiting.push(Arc::downgrade(&waker));
+        drop(waiting);
+        CutSignal { live: Arc::clone(&self.live), _slot: Arc::clone(&self.slot), waker }
+    }
+
+    /// A second guard of the same connection, for a second task. It does not count as a connection.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let slot = self.live.join(|| *lock(&self.slot.terms));
+        Self {
+            grant: self.grant.clone(),
+            allowed: self.allowed,
+            reviewed: self.reviewed,
+            expires_at: self.expires_at,
+            terms: self.terms,
+            // Looked at by the first check.
+            changes: u32::MAX,
+            next_review: self.next_review,
+            live: Arc::clone(&self.live),
+            slot,
+            connection: Arc::clone(&self.connection),
+        }
+    }
+
+    /// What the connection may do.
+    #[must_use]
+    pub fn ops(&self) -> OpSet {
+        self.reviewed.intersection(lock(&self.slot.terms).ops)
+    }
+
+    /// The session. Pass this id on, never one from a request.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.grant.session
+    }
+
+    /// The credential.
+    #[must_use]
+    pub fn credential(&self) -> CredentialId {
+        self.grant.credential
+    }
+
+    /// The phone.
+    #[must_use]
+    pub fn holder(&self) -> HolderPublicKey {
+        self.grant.holder
+    }
+
+    /// The credential's end.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        lock(&self.slot.terms).expires_at
+    }
+}
+
+fn review_interval() -> Duration {
+    Duration::seconds(i64::try_from(crate::limits::POLICY_REVIEW_INTERVAL).unwrap_or(i64::MAX))
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("credential", &self.grant.credential)
+            .field("session", &self.grant.session)
+            .field("ops", &self.ops())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The flag is up while this lives, also when the closure panics.
+struct InUse<'a> {
+    flag: &'a AtomicBool,
+    /// Whether a permit of another guard was in use on this thread already.
+    nested: bool,
+}
+
+impl<'a> InUse<'a> {
+    fn enter(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        // The flag must be visible before the mark is read; the other fence is in `wait_for_permits`.
+        fence(Ordering::SeqCst);
+        Self { flag, nested: IN_PERMIT.with(|within| within.replace(true)) }
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        IN_PERMIT.with(|within| within.set(self.nested));
+        self.flag.store(false, Ordering::Release);
+    }
+}
+
+/// A future that resolves with the reason when a credential is cut.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct CutSignal {
+    live: Arc<Live>,
+    /// Keeps the slot listed after its guard is dropped.
+    _slot: Arc<Slot>,
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+impl Future for CutSignal {
+    type Output = Denial;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Denial> {
+        lock(&self.waker).replace(context.waker().clone());
+        // Looked at after the waker is in place, so that no cut falls in between.
+        self.live.denial().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl fmt::Debug for CutSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CutSignal").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, sessioncap_loom))]
+mod models;

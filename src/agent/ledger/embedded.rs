@@ -1,0 +1,320 @@
+//! A ledger in one file, which survives a killed process, a full disk and a lost supply of power.
+//!
+//! The database is redb: copy-on-write trees with checksums, so that a file is at every moment either
+//! before or after a transaction. Commits are in two phases, because whoever sends requests also
+//! chooses some of the bytes that are written, and with one phase the checksum alone would tell a torn
+//! commit from a whole one. Every page is checked when the file is opened: it is a few megabytes at
+//! most, and a page that changed behind the agent's back must not be taken for a record.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::backends::FileBackend;
+use redb::{
+    Builder, CommitError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
+    StorageBackend, StorageError, TableDefinition, TableError, TableHandle, TransactionError,
+};
+
+use super::overlay::{Bytes, Changes, Overlay, Stored};
+use super::{Ledger, Table, Transition};
+use crate::agent::denial::LedgerFailure;
+
+/// What the database may keep of the file in memory, bytes.
+const CACHE: usize = 4 * 1_024 * 1_024;
+
+/// How long redb makes a new file at first, and what comes in its beginning: a magic, written last, in a
+/// header; the size of a page among it.
+const NEW_FILE: u64 = 73_728;
+const MAGIC: usize = 9;
+const PAGE_SIZE: core::ops::Range<usize> = 12..16;
+const HEADER: usize = 320;
+
+/// Records in a file, for an agent whose pairings outlive its process.
+///
+/// When a transition has returned, it is on the disk, as far as the disk keeps its word about that.
+/// Opening after a crash needs no hand: what was not committed is not there, and a file that was never
+/// made to its end is made anew. One process at a time may have the file open. The file is for its
+/// owner alone (0600), as it tells which phones and sessions there were; it holds no ticket's secret,
+/// but the credentials of live phones, which are worth nothing without the phones' keys.
+///
+/// After any failure, a full disk included, every further transition fails until the file is opened
+/// again; everything that was acknowledged is still in it then. Costs two syncs for a transition that
+/// writes, none for one that only reads.
+pub struct RedbLedger {
+    /// Gone after a failure.
+    database: Option<Database>,
+}
+
+impl RedbLedger {
+    /// Opens the file, or makes it. Checks every page, in time that grows with the file.
+    ///
+    /// A file that others may read is closed to them. A link in the file's own place is refused; that is
+    /// a check before the opening, no guarantee against somebody who may write to the directory.
+    ///
+    /// # Errors
+    /// [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
+    /// [`LedgerFailure::NotAFile`], [`LedgerFailure::Corrupt`] for a file that was changed or is something else,
+    /// [`LedgerFailure::UnknownFormat`] for a database of another version, else
+    /// [`LedgerFailure::Io`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerFailure> {
+        let path = path.as_ref();
+        match Self::at(path) {
+            Err(LedgerFailure::Corrupt) if discard_unfinished(path)? => Self::at(path),
+            opened => opened,
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self, LedgerFailure> {
+        let file = opened(path)?;
+        // Beside the file's content its name must survive as well.
+        sync_directory(path).map_err(|error| of_io(&error))?;
+        let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
+        // Whatever else a wrong path names stays as it is.
+        make_private(path).map_err(|error| of_io(&error))?;
+        Ok(ledger)
+    }
+
+    pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerFailure> {
+        let database = unharmed(|| {
+            Builder::new()
+                .set_cache_size(CACHE)
+                .set_check_integrity_on_open(true)
+                .create_with_backend(backend)
+                .map_err(of_database)
+                .and_then(|database| check_ours(&database).map(|()| database))
+        })?;
+        Ok(Self { database: Some(database) })
+    }
+}
+
+impl core::fmt::Debug for RedbLedger {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RedbLedger").field("usable", &self.database.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Ledger for RedbLedger {
+    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
+        let database = self.database.take().ok_or(LedgerFailure::Poisoned)?;
+        let outcome = unharmed(|| {
+            let snapshot = Snapshot(database.begin_read().map_err(of_transaction)?);
+            let mut overlay = Overlay::new(&snapshot);
+            transition(&mut overlay)?;
+            commit(&database, overlay.into_changes()?)
+        });
+        if outcome.is_ok() {
+            self.database = Some(database);
+        } else {
+            // Closing writes as well, and may fail in any way.
+            let _ = unharmed(|| {
+                drop(database);
+                Ok(())
+            });
+        }
+        outcome
+    }
+}
+
+type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// The last committed state.
+struct Snapshot(ReadTransaction);
+
+impl Snapshot {
+    fn table(&self, table: Table) -> Result<Option<Rows>, LedgerFailure> {
+        match self.0.open_table(definition(table)) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(of_table(error)),
+        }
+    }
+}
+
+impl Stored for Snapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        let Some(table) = self.table(table)? else { return Ok(None) };
+        Ok(table.get(key).map_err(of_storage)?.map(|value| value.value().to_vec()))
+    }
+
+    fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Bytes>, LedgerFailure> {
+        let Some(table) = self.table(table)? else { return Ok(Vec::new()) };
+        let mut keys = Vec::new();
+        for row in table.range(prefix..).map_err(of_storage)? {
+            let (key, _) = row.map_err(of_storage)?;
+            if keys.len() >= limit || !key.value().starts_with(prefix) {
+                break;
+            }
+            keys.push(Bytes::from(key.value()));
+        }
+        Ok(keys)
+    }
+}
+
+fn commit(database: &Database, changes: Changes) -> Result<(), LedgerFailure> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut write = database.begin_write().map_err(of_transaction)?;
+    write.set_durability(Durability::Immediate).map_err(|_| LedgerFailure::Io)?;
+    write.set_two_phase_commit(true);
+    for ((table, key), value) in changes {
+        let mut table = write.open_table(definition(table)).map_err(of_table)?;
+        match value {
+            Some(value) => table.insert(&*key, &*value).map(drop),
+            None => table.remove(&*key).map(drop),
+        }
+        .map_err(of_storage)?;
+    }
+    write.commit().map_err(|error| match error {
+        CommitError::Storage(error) => of_storage(error),
+        _ => LedgerFailure::Io,
+    })
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+/// A database that meets what it did not write may panic. Here that is one more way of being corrupt.
+fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerFailure>) -> Result<T, LedgerFailure> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(LedgerFailure::Corrupt))
+}
+
+/// A database of somebody else has tables of its own, and none of ours.
+fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
+    let read = database.begin_read().map_err(of_transaction)?;
+    let (ours, others): (Vec<_>, Vec<_>) = read
+        .list_tables()
+        .map_err(of_storage)?
+        .map(|table| table.name().to_owned())
+        .partition(|name| Table::ALL.iter().any(|table| table.name() == name));
+    let multimaps = read.list_multimap_tables().map_err(of_storage)?.count();
+    // A later format of ours may have more; it says so in `Meta`.
+    if others.is_empty() && multimaps == 0 || ours.iter().any(|name| name == Table::Meta.name()) {
+        Ok(())
+    } else {
+        Err(LedgerFailure::Corrupt)
+    }
+}
+
+/// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
+/// would refuse it for ever.
+fn discard_unfinished(path: &Path) -> Result<bool, LedgerFailure> {
+    let file = opened(path)?;
+    // Another process may be making it at this moment, under the same lock.
+    match file.try_lock() {
+        Ok(()) => discard_if_unfinished(&file).map_err(|error| of_io(&error)),
+        Err(TryLockError::WouldBlock) => Err(LedgerFailure::InUse),
+        Err(TryLockError::Error(_)) => Ok(false),
+    }
+}
+
+fn discard_if_unfinished(mut file: &File) -> io::Result<bool> {
+    let len = file.metadata()?.len();
+    if len > NEW_FILE {
+        return Ok(false);
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    let unfinished = is_unfinished(&content);
+    if unfinished {
+        file.set_len(0)?;
+        file.sync_all()?;
+    }
+    Ok(unfinished)
+}
+
+/// No magic and nothing behind the header. The header itself is there, or not even that.
+fn is_unfinished(content: &[u8]) -> bool {
+    let zero = |bytes: Option<&[u8]>| bytes.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0));
+    let begun = content.get(PAGE_SIZE).is_some_and(|size| size == 4_096_u32.to_le_bytes());
+    let untouched = content.len() as u64 == NEW_FILE && zero(content.get(..HEADER));
+    zero(content.get(..MAGIC)) && zero(content.get(HEADER..)) && (begun || untouched)
+}
+
+/// A file that is made here is its owner's alone from the beginning.
+fn opened(path: &Path) -> Result<File, LedgerFailure> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(LedgerFailure::NotAFile);
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| of_io(&error))
+}
+
+/// By its path: on some systems, to close another handle of a file gives up the locks on it.
+fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(not(unix))]
+    let _ = path;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if fs::symlink_metadata(path)?.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn of_io(error: &io::Error) -> LedgerFailure {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            LedgerFailure::Full
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => LedgerFailure::ReadOnly,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LedgerFailure::Corrupt,
+        io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => LedgerFailure::InUse,
+        _ => LedgerFailure::Io,
+    }
+}
+
+fn of_storage(error: StorageError) -> LedgerFailure {
+    match error {
+        StorageError::Io(error) => of_io(&error),
+        StorageError::Corrupted(_) => LedgerFailure::Corrupt,
+        StorageError::PreviousIo | StorageError::DatabaseClosed | StorageError::LockPoisoned(_) => {
+            LedgerFailure::Poisoned
+        }
+        _ => LedgerFailure::Io,
+    }
+}
+
+fn of_database(error: DatabaseError) -> LedgerFailure {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => LedgerFailure::InUse,
+        DatabaseError::UpgradeRequired(version) => LedgerFailure::UnknownFormat { version: version.into() },
+        DatabaseError::RepairAborted => LedgerFailure::Corrupt,
+        DatabaseError::Storage(error) => of_storage(error),
+        _ => LedgerFailure::Io,
+    }
+}
+
+fn of_transaction(error: TransactionError) -> LedgerFailure {
+    match error {
+        TransactionError::Storage(error) => of_storage(error),
+        _ => LedgerFailure::Io,
+    }
+}
+
+/// Our own tables under another type are somebody else's.
+fn of_table(error: TableError) -> LedgerFailure {
+    match error {
+        TableError::Storage(error) => of_storage(error),
+        _ => LedgerFailure::Corrupt,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! The records, each with one encoding.
+
+use crate::agent::audit::RevocationReason;
+use crate::clock::Timestamp;
+use crate::codec::{Reader, Wire, Writer};
+use crate::error::Error;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_RENEWALS_WAITING, MAX_SESSION_ID_LEN};
+use crate::op::OpSet;
+use crate::ticket::TicketPublicKey;
+use crate::token::CredentialBytes;
+use crate::wire::Label;
+
+/// A registered issuer key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IssuerRecord {
+    pub(crate) device: DevicePublicKey,
+    /// Never used before and never again: a later registration of the same key revives nothing.
+    pub(crate) generation: u64,
+}
+
+/// A session that something was offered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionRecord {
+    /// Never used before and never again.
+    pub(crate) epoch: u64,
+    pub(crate) open_tickets: u32,
+    pub(crate) live_credentials: u32,
+}
+
+/// What became of a ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TicketState {
+    /// Waiting for a phone, with the credential that it will get.
+    Open(CredentialBytes),
+    /// Redeemed; the credential's record says by whom.
+    Claimed,
+    Revoked(RevocationReason),
+    Expired,
+}
+
+/// An offered ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TicketRecord {
+    pub(crate) key: TicketPublicKey,
+    pub(crate) credential: CredentialId,
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) generation: u64,
+    pub(crate) device: DevicePublicKey,
+    pub(crate) offered_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    /// The end of the credential that it gives, by the agent's clock.
+    pub(crate) credential_expires_at: Timestamp,
+    pub(crate) ops: OpSet,
+    pub(crate) label: Label,
+    pub(crate) require_confirm: bool,
+    pub(crate) state: TicketState,
+}
+
+/// What became of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CredentialState {
+    /// Redeemed; the desktop has to confirm before `until`.
+    Pending {
+        nonce: [u8; 16],
+        until: Timestamp,
+    },
+    Active,
+    Revoked(RevocationReason),
+    Expired,
+}
+
+/// A redeemed credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CredentialRecord {
+    pub(crate) ticket: TicketId,
+    pub(crate) holder: HolderPublicKey,
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) generation: u64,
+    pub(crate) device: DevicePublicKey,
+    pub(crate) created_at: Timestamp,
+    /// None until its first transport frame.
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) label: Label,
+    pub(crate) phone_label: Label,
+    pub(crate) state: CredentialState,
+    /// The one in use: as bound at redemption, the same bytes for every retry, or the renewed one
+    /// that the phone has used.
+    pub(crate) edition: Edition,
+    /// Renewed ones that the phone has not used yet, the latest last. None once it has ended.
+    pub(crate) renewals: Vec<Edition>,
+}
+
+/// One credential of a record, and what its owner's last word leaves of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edition {
+    pub(crate) ops: OpSet,
+    pub(crate) expires_at: Timestamp,
+    /// Whether the phone may have it.
+    pub(crate) delivered: bool,
+    /// Gone once the record has ended: nobody is given it any more.
+    pub(crate) bytes: Option<CredentialBytes>,
+}
+
+impl CredentialRecord {
+    /// All credentials of the record, the one in use first.
+    pub(crate) fn editions(&self) -> impl Iterator<Item = &Edition> {
+        core::iter::once(&self.edition).chain(&self.renewals)
+    }
+
+    /// When the last of them ends.
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        self.editions().map(|edition| edition.expires_at).max().unwrap_or(self.edition.expires_at)
+    }
+
+    /// The latest: the only one that goes as far as its owner's last word.
+    pub(crate) fn latest(&self) -> &Edition {
+        self.renewals.last().unwrap_or(&self.edition)
+    }
+
+    /// One of them by its bytes, with its place.
+    pub(crate) fn find(&self, bytes: &CredentialBytes) -> Option<(usize, &Edition)> {
+        self.editions().enumerate().find(|(_, edition)| edition.bytes.as_ref() == Some(bytes))
+    }
+
+    /// Takes the one at this place into use, and drops those before it.
+    pub(crate) fn retire_before(&mut self, place: usize) {
+        if let Some(edition) = self.renewals.drain(..place.min(self.renewals.len())).next_back() {
+            self.edition = edition;
+        }
+    }
+
+    /// Whether it may be used, now or after a confirmation.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, CredentialState::Pending { .. } | CredentialState::Active)
+    }
+}
+
+/// The agent's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    /// The last number given to an epoch or a generation.
+    pub(crate) sequence: u64,
+    pub(crate) open_tickets: u32,
+    pub(crate) live_credentials: u32,
+    /// Tickets on record, whatever became of them.
+    pub(crate) tickets: u32,
+    /// Ended credentials that are still on record.
+    pub(crate) ended_credentials: u32,
+}
+
+/// What the records belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The format of all records. Another one is not read.
+    pub(crate) format: u64,
+    /// The agent whose sessions they are about.
+    pub(crate) agent: AgentPublicKey,
+}
+
+impl Progress {
+    /// Of a ledger that was never opened.
+    pub(crate) const NONE: Self = Self { mark: Timestamp::EPOCH, openings: 0 };
+}
+
+/// The format that this build reads and writes: 1 had no handles, so that a revocation over it would miss
+/// what it names.
+pub(crate) const FORMAT: u64 = 2;
+
+/// How far the agent has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// A time that the agent has used. None that it uses later may be earlier.
+    pub(crate) mark: Timestamp,
+    /// How often the ledger was opened.
+    pub(crate) openings: u64,
+}
+
+const REASONS: [RevocationReason; 5] = [
+    RevocationReason::Owner,
+    RevocationReason::Contest,
+    RevocationReason::Session,
+    RevocationReason::SessionEnd,
+    RevocationReason::Issuer,
+];
+
+/// A reason's number is its place in the list, which is fixed for ever.
+pub(super) fn reason_number(reason: RevocationReason) -> u64 {
+    REASONS
+        .into_iter()
+        .zip(0..)
+        .find_map(|(listed, number)| (listed == reason).then_some(number))
+        .unwrap_or_default()
+}
+
+pub(super) fn reason(reader: &mut Reader<'_>) -> Result<RevocationReason, Error> {
+    let number = usize::try_from(reader.uint()?).map_err(|_| Error::MessageMalformed)?;
+    REASONS.get(number).copied().ok_or(Error::MessageMalformed)
+}
+
+pub(super) fn timestamp(reader: &mut Reader<'_>) -> Result<Timestamp, Error> {
+    Timestamp::from_seconds(reader.uint()?)
+}
+
+pub(super) fn session(reader: &mut Reader<'_>) -> Result<SessionId, Error> {
+    SessionId::new(reader.text(MAX_SESSION_ID_LEN)?)
+}
+
+pub(super) fn label(reader: &mut Reader<'_>) -> Result<Label, Error> {
+    Label::new(reader.text(MAX_LABEL_LEN)?)
+}
+
+fn credential_bytes(reader: &mut Reader<'_>) -> Result<CredentialBytes, Error> {
+    CredentialBytes::new(reader.bytes(MAX_CREDENTIAL_LEN)?.to_vec())
+}
+
+fn count(reader: &mut Reader<'_>) -> Result<u32, Error> {
+    u32::try_from(reader.uint()?).map_err(|_| Error::MessageMalformed)
+}
+
+impl Wire for IssuerRecord {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).bytes(self.device.as_bytes()).uint(self.generation);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { device: DevicePublicKey::from_bytes(reader.array_of()?)?, generation: reader.uint()? })
+    }
+}
+
+impl Wire for SessionRecord {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(3).uint(self.epoch);
+        writer.uint(self.open_tickets.into()).uint(self.live_credentials.into());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(3)?;
+        Ok(Self { epoch: reader.uint()?, open_tickets: count(reader)?, live_credentials: count(reader)? })
+    }
+}
+
+impl Wire for Counters {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(5).uint(self.sequence);
+        writer.uint(self.open_tickets.into()).uint(self.live_credentials.into());
+        writer.uint(self.tickets.into()).uint(self.ended_credentials.into());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(5)?;
+        Ok(Self {
+            sequence: reader.uint()?,
+            open_tickets: count(reader)?,
+            live_credentials: count(reader)?,
+            tickets: count(reader)?,
+            ended_credentials: count(reader)?,
+        })
+    }
+}
+
+impl Wire for Header {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).uint(self.format).bytes(self.agent.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { format: reader.uint()?, agent: AgentPublicKey::from_bytes(reader.array_of()?)? })
+    }
+}
+
+impl Wire for Progress {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).uint(self.mark.seconds()).uint(self.openings);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { mark: timestamp(reader)?, openings: reader.uint()? })
+    }
+}
+
+impl Wire for Edition {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(4).uint(self.ops.bits().into()).uint(self.expires_at.seconds());
+        writer.uint(self.delivered.into());
+        writer.bytes(self.bytes.as_ref().map_or(&[], CredentialBytes::as_bytes));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(4)?;
+        Ok(Self {
+            ops: OpSet::from_bits(reader.uint()?)?,
+            expires_at: timestamp(reader)?,
+            delivered: reader.uint()? == 1,
+            bytes: match reader.bytes(MAX_CREDENTIAL_LEN)? {
+                [] => None,
+                bytes => Some(CredentialBytes::new(bytes.to_vec())?),
+            },
+        })
+    }
+}
+
+impl Wire for TicketState {
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Open(credential) => writer.array(2).uint(0).bytes(credential.as_bytes()),
+            Self::Claimed => writer.array(1).uint(1),
+            Self::Revoked(why) => writer.array(2).uint(2).uint(reason_number(*why)),
+            Self::Expired => writer.array(1).uint(3),
+        };
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        match reader.uint()? {
+            0 => Ok(Self::Open(credential_bytes(reader)?)),
+            1 => Ok(Self::Claimed),
+            2 => Ok(Self::Revoked(reason(reader)?)),
+            3 => Ok(Self::Expired),
+            _ => Err(Error::MessageMalformed),
+        }
+    }
+}
+
+impl Wire for CredentialState {
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Pending { nonce, until } => writer.array(3).uint(0).bytes(nonce).uint(until.seconds()),
+            Self::Active => writer.array(1).uint(1),
+            Self::Revoked(why) => writer.array(2).uint(2).uint(reason_number(*why)),
+            Self::Expired => writer.array(1).uint(3),
+        };
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(3)?;
+        match reader.uint()? {
+            0 => Ok(Self::Pending { nonce: reader.array_of()?, until: timestamp(reader)? }),
+            1 => Ok(Self::Active),
+            2 => Ok(Self::Revoked(reason(reader)?)),
+            3 => Ok(Self::Expired),
+            _ => Err(Error::MessageMalformed),
+        }
+    }
+}
+
+impl Wire for TicketRecord {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(14).bytes(self.key.as_bytes()).bytes(self.credential.as_bytes());
+        writer.text(self.session.as_str()).uint(self.epoch);
+        writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
+        writer.uint(self.offered_at.seconds()).uint(self.expires_at.seconds());
+        writer.uint(self.credential_expires_at.seconds()).uint(self.ops.bits().into());
+        writer.text(self.label.as_str()).uint(self.require_confirm.into());
+        self.state.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(14)?;
+        Ok(Self {
+            key: TicketPublicKey::from_bytes(reader.array_of()?),
+            credential: CredentialId::from_bytes(reader.array_of()?),
+            session: session(reader)?,
+            epoch: reader.uint()?,
+            issuer: IssuerPublicKey::from_stored(reader.array_of()?),
+            generation: reader.uint()?,
+            device: DevicePublicKey::from_bytes(reader.array_of()?)?,
+            offered_at: timestamp(reader)?,
+            expires_at: timestamp(reader)?,
+            credential_expires_at: timestamp(reader)?,
+            ops: OpSet::from_bits(reader.uint()?)?,
+            label: label(reader)?,
+            require_confirm: reader.uint()? == 1,
+            state: TicketState::decode(reader)?,
+        })
+    }
+}
+
+impl Wire for CredentialRecord {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(14).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
+        writer.text(self.session.as_str()).uint(self.epoch);
+        writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
+        // 1970 stands for never
+        writer.uint(self.created_at.seconds()).uint(self.last_seen.map_or(0, Timestamp::seconds));
+        writer.text(self.label.as_str()).text(self.phone_label.as_str());
+        self.state.encode(writer);
+        self.edition.encode(writer);
+        writer.array(self.renewals.len());
+        for renewal in &self.renewals {
+            renewal.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(14)?;
+        Ok(Self {
+            ticket: TicketId::from_bytes(reader.array_of()?),
+            holder: HolderPublicKey::from_bytes(reader.array_of()?)?,
+            session: session(reader)?,
+            epoch: reader.uint()?,
+            issuer: IssuerPublicKey::from_stored(reader.array_of()?),
+            generation: reader.uint()?,
+            device: DevicePublicKey::from_bytes(reader.array_of()?)?,
+            created_at: timestamp(reader)?,
+            last_seen: Some(timestamp(reader)?).filter(|seen| *seen > Timestamp::EPOCH),
+            label: label(reader)?,
+            phone_label: label(reader)?,
+            state: CredentialState::decode(reader)?,
+            edition: Edition::decode(reader)?,
+            renewals: (0..reader.array(MAX_RENEWALS_WAITING)?)
+                .map(|_| Edition::decode(reader))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Redemption: who gets a ticket's credential.
+
+use super::{Step, Verdict};
+use crate::agent::audit::{AuditEvent, RevocationReason};
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
+use crate::agent::ledger::rows::Entry;
+use crate::id::{CredentialId, TicketId};
+use crate::key::HolderPublicKey;
+use crate::limits::RETRY_WINDOW;
+use crate::token::CredentialBytes;
+use crate::wire::Label;
+
+/// What a redemption brings along.
+pub(crate) struct Redemption {
+    pub(crate) label: Label,
+    pub(crate) bound: Option<CredentialBytes>,
+    pub(crate) nonce: [u8; 16],
+    pub(crate) session_live: bool,
+}
+
+impl Step<'_> {
+    /// Redeems a ticket for a phone that has proven it. The record that comes back stands, or waits
+    /// for confirmation.
+    pub(crate) fn redeem(
+        &mut self,
+        id: &TicketId,
+        holder: &HolderPublicKey,
+        redemption: &Redemption,
+    ) -> Verdict<(CredentialId, CredentialRecord)> {
+        let Some(ticket) = self.records.ticket(id)? else {
+            return Ok(Err(Denial::TicketUnknown));
+        };
+        if let Err(denial) = self.may_redeem(&ticket, redemption.session_live)? {
+            return Ok(Err(denial));
+        }
+        if ticket.state == TicketState::Claimed {
+            return self.redeem_again(id, &ticket, holder, redemption.session_live);
+        }
+        // INVARIANT: while a ticket is open, nothing else has its credential's id.
+        if self.records.credential(&ticket.credential)?.is_some() {
+            return Err(LedgerFailure::Corrupt);
+        }
+        match &redemption.bound {
+            Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
+            None => Ok(Err(Denial::Internal)),
+        }
+    }
+
+    /// What a ticket's record has to say against its redemption, without redeeming it.
+    pub(crate) fn redeemable(&mut self, id: &TicketId, session_live: bool) -> Verdict<()> {
+        match self.records.ticket(id)? {
+            Some(ticket) => self.may_redeem(&ticket, session_live),
+            None => Ok(Err(Denial::TicketUnknown)),
+        }
+    }
+
+    fn may_redeem(&mut self, ticket: &TicketRecord, session_live: bool) -> Verdict<()> {
+        match ticket.state {
+            // Its credential's record has the rest.
+            TicketState::Claimed => Ok(Ok(())),
+            TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
+            TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
+            TicketState::Open(_) => self.may_claim(ticket, session_live),
+            // A gone session or issuer comes before the ticket's own end.
+            TicketState::Expired => Ok(self.may_claim(ticket, session_live)?.and(Err(Denial::TicketExpired))),
+        }
+    }
+
+    /// The credential that a ticket gave. Issuers choose credential ids, so a record under the same id
+    /// may be another ticket's.
+    pub(super) fn credential_of(
+        &mut self,
+        id: &TicketId,
+        ticket: &TicketRecord,
+    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
+        Ok(self.records.credential(&ticket.credential)?.filter(|record| record.ticket == *id))
+    }
+
+    /// The credential that a redemption by `holder` contests, if it does.
+    pub(crate) fn contested(
+        &mut self,
+        id: &TicketId,
+        holder: &HolderPublicKey,
+        session_live: bool,
+    ) -> Result<Option<CredentialId>, LedgerFailure> {
+        let Some(ticket) = self.records.ticket(id)? else { return Ok(None) };
+        if ticket.state != TicketState::Claimed || self.now >= ticket.expires_at {
+            return Ok(None);
+        }
+        match self.credential_of(id, &ticket)? {
+            Some(record) if record.holder != *holder => {
+                let standing = self.standing(&record, session_live)?;
+                Ok(matches!(standing, Ok(()) | Err(Denial::ConfirmationPending)).then_some(ticket.credential))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn may_claim(&mut self, ticket: &TicketRecord, session_live: bool) -> Verdict<()> {
+        let issuer = self.records.issuer(&ticket.issuer)?;
+        if issuer.is_none_or(|issuer| issuer.generation != ticket.generation) {
+            return Ok(Err(Denial::IssuerRevoked));
+        }
+        let session = self.records.session(&ticket.session)?;
+        if !session_live || session.is_none_or(|session| session.epoch != ticket.epoch) {
+            return Ok(Err(Denial::SessionGone));
+        }
+        Ok(match self.now {
+            now if now >= ticket.expires_at => Err(Denial::TicketExpired),
+            now if now >= ticket.credential_expires_at => Err(Denial::CredentialExpired),
+            _ => Ok(()),
+        })
+    }
+
+    fn claim(
+        &mut self,
+        id: &TicketId,
+        ticket: TicketRecord,
+        holder: &HolderPublicKey,
+        bytes: &CredentialBytes,
+        redemption: &Redemption,
+    ) -> Result<(CredentialId, CredentialRecord), LedgerFailure> {
+        let credential = ticket.credential;
+        let state = match ticket.require_confirm {
+            true => CredentialState::Pending { nonce: redemption.nonce, until: ticket.expires_at },
+            false => CredentialState::Active,
+        };
+        let record = CredentialRecord {
+            ticket: *id,
+            holder: *holder,
+            session: ticket.session.clone(),
+            epoch: ticket.epoch,
+            issuer: ticket.issuer,
+            generation: ticket.generation,
+            device: ticket.device,
+            created_at: self.now,
+            last_seen: None,
+            label: ticket.label.clone(),
+            phone_label: redemption.label.clone(),
+            state,
+            edition: Edition {
+                ops: ticket.ops,
+                expires_at: ticket.credential_expires_at,
+                delivered: true,
+                bytes: Some(bytes.clone()),
+            },
+            renewals: Vec::new(),
+        };
+        self.change_ticket(id, ticket, TicketState::Claimed)?;
+        self.insert_credential(&credential, &record)?;
+        self.events.push(AuditEvent::TicketRedeemed {
+            ticket: *id,
+            credential,
+            session: record.session.clone(),
+            holder: *holder,
+            label: record.phone_label.clone(),
+            pending: matches!(state, CredentialState::Pending { .. }),
+        });
+        Ok((credential, record))
+    }
+
+    /// The same phone gets the same credential. Another phone within the ticket's lifetime means that
+    /// the code has leaked: both are out.
+    fn redeem_again(
+        &mut self,
+        id: &TicketId,
+        ticket: &TicketRecord,
+        holder: &HolderPublicKey,
+        session_live: bool,
+    ) -> Verdict<(CredentialId, CredentialRecord)> {
+        let credential = ticket.credential;
+        let Some(record) = self.credential_of(id, ticket)? else {
+            return Ok(Err(Denial::TicketUnknown));
+        };
+        let standing = self.standing(&record, session_live)?;
+        if record.holder == *holder {
+            match standing {
+                Ok(()) | Err(Denial::ConfirmationPending) => {}
+                Err(denial) => return Ok(Err(denial)),
+            }
+            if self.now >= ticket.expires_at.plus(RETRY_WINDOW) {
+                return Ok(Err(Denial::TicketExpired));
+            }
+            // A phone that still asks by its ticket may as well have the latest.
+            let record = match record.state {
+                CredentialState::Pending { .. } => record,
+                _ => self.deliver_latest(&credential, record)?,
+            };
+            return Ok(Ok((credential, record)));
+        }
+        match standing {
+            // The same precedence as for the first phone, where there is nothing left to contest.
+            Err(
+                denial @ (Denial::CredentialRevoked
+                | Denial::TicketContested
+                | Denial::IssuerRevoked
+                | Denial::SessionGone),
+            ) => return Ok(Err(denial)),
+            _ if self.now >= ticket.expires_at => return Ok(Err(Denial::TicketClaimed)),
+            _ => {}
+        }
+        if record.is_live() {
+            let (first, session) = (record.holder, record.session.clone());
+            self.revoke_entry(Entry::Credential(credential), RevocationReason::Contest)?;
+            self.events.push(AuditEvent::TicketContested {
+                ticket: *id,
+                credential,
+                session,
+                holder: first,
+                contender: *holder,
+            });
+        }
+        Ok(Err(Denial::TicketContested))
+    }
+}

@@ -1,0 +1,117 @@
+//! Renewal: new terms for a credential that a phone holds already.
+
+use super::{Step, Verdict};
+use crate::agent::audit::AuditEvent;
+use crate::agent::denial::Denial;
+use crate::agent::ledger::record::{CredentialRecord, Edition};
+use crate::clock::Timestamp;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::limits::MAX_RENEWALS_WAITING;
+use crate::op::OpSet;
+use crate::token::CredentialBytes;
+
+/// New terms, and whose word they are.
+pub(crate) struct NewTerms {
+    pub(crate) credential: CredentialId,
+    pub(crate) ticket: TicketId,
+    pub(crate) session: SessionId,
+    pub(crate) issuer: IssuerPublicKey,
+    pub(crate) device: DevicePublicKey,
+    pub(crate) ops: OpSet,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// What has become of new terms.
+pub(crate) struct Renewed {
+    pub(crate) expires_at: Timestamp,
+    /// Whether a renewed credential waits for the phone.
+    pub(crate) waiting: bool,
+}
+
+impl NewTerms {
+    /// The record with these terms: narrowed to them at once, and `extension` behind it where they
+    /// go beyond the latest edition.
+    fn applied_to(
+        &self,
+        mut record: CredentialRecord,
+        extension: &CredentialBytes,
+    ) -> Result<CredentialRecord, Denial> {
+        // What the phone cannot have is replaced; what it may have stays until a later one is used.
+        record.renewals.retain(|renewal| renewal.delivered);
+        let mut took_away = false;
+        for edition in core::iter::once(&mut record.edition).chain(&mut record.renewals) {
+            took_away |= !edition.ops.is_subset_of(self.ops);
+            edition.ops = edition.ops.intersection(self.ops);
+            edition.expires_at = edition.expires_at.min(self.expires_at);
+        }
+        let latest = record.latest();
+        if latest.ops == self.ops && latest.expires_at == self.expires_at {
+            return Ok(record);
+        }
+        if record.renewals.len() >= MAX_RENEWALS_WAITING {
+            // Taking operations away is never refused, even if the end has to stay where it was.
+            return match took_away && latest.ops == self.ops {
+                true => Ok(record),
+                false => Err(Denial::RenewalsUnused { max: MAX_RENEWALS_WAITING }),
+            };
+        }
+        record.renewals.push(Edition {
+            ops: self.ops,
+            expires_at: self.expires_at,
+            delivered: false,
+            bytes: Some(extension.clone()),
+        });
+        Ok(record)
+    }
+}
+
+impl Step<'_> {
+    /// The record that new terms would change, if they may.
+    pub(crate) fn renewable(&mut self, terms: &NewTerms, session_live: bool) -> Verdict<CredentialRecord> {
+        let Some(record) = self.records.credential(&terms.credential)? else {
+            return Ok(Err(Denial::CredentialUnknown));
+        };
+        if record.device != terms.device {
+            return Ok(Err(Denial::IssuerOfAnotherDevice));
+        }
+        let same =
+            record.issuer == terms.issuer && record.ticket == terms.ticket && record.session == terms.session;
+        if !same {
+            return Ok(Err(Denial::RenewalMismatch));
+        }
+        Ok(self.standing(&record, session_live)?.map(|()| record))
+    }
+
+    /// Whether new terms can be put on record, without doing it.
+    pub(crate) fn check_renewal(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<()> {
+        let record = self.renewable(terms, true)?;
+        Ok(record.and_then(|record| terms.applied_to(record, extension)).map(drop))
+    }
+
+    /// Puts new terms on record. `extension` is the credential that they would give, bound to the
+    /// phone. The caller knows that the session lives.
+    pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<Renewed> {
+        let record = match self.renewable(terms, true)? {
+            Ok(record) => record,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let changed = match terms.applied_to(record.clone(), extension) {
+            Ok(changed) => changed,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let latest = changed.latest();
+        let renewed = Renewed { expires_at: latest.expires_at, waiting: !latest.delivered };
+        if changed != record {
+            self.events.push(AuditEvent::CredentialRenewed {
+                credential: terms.credential,
+                session: terms.session.clone(),
+                ops: latest.ops,
+                expires_at: latest.expires_at,
+                waiting: renewed.waiting,
+            });
+            self.change_credential(&terms.credential, record, |record| *record = changed)?;
+        }
+        Ok(Ok(renewed))
+    }
+}

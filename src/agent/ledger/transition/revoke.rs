@@ -1,0 +1,75 @@
+//! Taking back.
+
+use super::Step;
+use super::bookkeeping::Ended;
+use crate::agent::audit::{AuditEvent, RevocationReason};
+use crate::agent::denial::LedgerFailure;
+use crate::agent::ledger::record::TicketState;
+use crate::agent::ledger::rows::{Entry, Handle};
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::IssuerPublicKey;
+
+impl Step<'_> {
+    /// Forgets an issuer and ends everything that it signed.
+    pub(crate) fn revoke_issuer(&mut self, issuer: &IssuerPublicKey) -> Result<(), LedgerFailure> {
+        let Some(record) = self.records.issuer(issuer)? else { return Ok(()) };
+        self.records.remove_issuer(issuer)?;
+        self.events.push(AuditEvent::IssuerRevoked { issuer: *issuer });
+        self.revoke_by(Handle::Issuer(record.generation), RevocationReason::Issuer)
+    }
+
+    /// Revokes a ticket, or, once it was redeemed, its credential.
+    pub(crate) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
+        self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner)?;
+        self.revoke_by(Handle::Ticket(*id), RevocationReason::Owner)
+    }
+
+    /// Revokes a credential, or, before it was redeemed, the ticket that gives it.
+    pub(crate) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
+        self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner)?;
+        self.revoke_by(Handle::Credential(*id), RevocationReason::Owner)
+    }
+
+    fn revoke_by(&mut self, handle: Handle, why: RevocationReason) -> Result<(), LedgerFailure> {
+        self.records.of_handle(handle)?.into_iter().try_for_each(|entry| self.revoke_entry(entry, why))
+    }
+
+    /// Ends everything of a session and moves its epoch on.
+    pub(crate) fn close_session(
+        &mut self,
+        id: &SessionId,
+        why: RevocationReason,
+    ) -> Result<(), LedgerFailure> {
+        for entry in self.records.live_of_session(id)? {
+            self.revoke_entry(entry, why)?;
+        }
+        if let Some(mut session) = self.records.session(id)? {
+            session.epoch = self.records.next_number()?;
+            self.records.put_session(id, &session)?;
+            self.events.push(AuditEvent::SessionClosed { session: id.clone(), why });
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke_entry(&mut self, entry: Entry, why: RevocationReason) -> Result<(), LedgerFailure> {
+        match entry {
+            Entry::Ticket(id) => {
+                let Some(record) = self.records.ticket(&id)? else { return Ok(()) };
+                if matches!(record.state, TicketState::Open(_)) {
+                    let session = record.session.clone();
+                    self.change_ticket(&id, record, TicketState::Revoked(why))?;
+                    self.events.push(AuditEvent::TicketRevoked { ticket: id, session, why });
+                }
+            }
+            Entry::Credential(id) => {
+                let Some(record) = self.records.credential(&id)? else { return Ok(()) };
+                if record.is_live() {
+                    let session = record.session.clone();
+                    self.end_credential(&id, record, Ended::Revoked(why))?;
+                    self.events.push(AuditEvent::CredentialRevoked { credential: id, session, why });
+                }
+            }
+        }
+        Ok(())
+    }
+}

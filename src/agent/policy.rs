@@ -1,0 +1,294 @@
+//! The policy: a one-page Datalog authorizer, run beside a native check of the same scope
+//! (`docs/PROTOCOL.md` section 9).
+//!
+//! Three layers refuse on their own: a privilege is refused in code before anything else; the
+//! Datalog policy refuses whatever is outside the session vocabulary or a caveat; and without a live
+//! record nothing is allowed. Where the Datalog verdict and the native scope disagree, the answer is
+//! a denial that says so.
+
+mod operator;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use biscuit_auth::builder::{Fact, Policy as DatalogPolicy, Term, fact};
+use biscuit_auth::error::{FailedCheck, Logic, MatchedPolicy, Token as Failure};
+use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
+use time::UtcOffset;
+
+use crate::agent::denial::Denial;
+use crate::caveat::{Circumstances, LiveRecord};
+use crate::clock::Timestamp;
+use crate::credential::VerifiedCredential;
+use crate::error::{Error, RuleProblem};
+use crate::limits::{POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
+use crate::op::{Action, Op, OpSet};
+use operator::OperatorRules;
+
+/// The authorizer's text, one page, meant to be read.
+pub const POLICY: &str = include_str!("policy/policy.datalog");
+
+/// How many denials stand before the operator's.
+const LEADING_DENIALS: usize = 2;
+
+/// The policy that an agent asks. Parsed once, used from any thread.
+///
+/// Without operator rules its verdict depends on nothing but the credential, the request and the
+/// ledger's record; with them, on the time of day as well.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    authorizer: AuthorizerBuilder,
+    checks: usize,
+    denials: usize,
+    offset: UtcOffset,
+}
+
+impl Policy {
+    /// The policy without operator rules.
+    ///
+    /// # Errors
+    /// [`Error::OperatorRule`] never happens here, because the built-in text is fixed.
+    pub fn new() -> Result<Self, Error> {
+        Self::with_operator_rules("", UtcOffset::UTC)
+    }
+
+    /// The policy with an operator's own `check` and `deny` lines, which can only narrow.
+    ///
+    /// Beside the facts listed in [`POLICY`], the rules can use `hour(0..23)`, `minute(0..59)` and
+    /// `weekday(1..7)`, Monday being 1, at `offset` from UTC:
+    ///
+    /// ```text
+    /// deny if operation("send_input"), hour($h), $h >= 22;
+    /// check if weekday($d), $d <= 5 or operation("read_metadata");
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OperatorRule`] for anything that would silently never fire or that would widen.
+    pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, Error> {
+        let rules = OperatorRules::parse(rules)?;
+        let syntax = |_| Error::OperatorRule { rule: 0, problem: RuleProblem::Syntax };
+        let built_in = AuthorizerBuilder::new().code(POLICY).map_err(syntax)?;
+        let (_, _, _, policies) = built_in.build_unauthenticated().map_err(syntax)?.dump();
+        let (leading, trailing) = policies.split_at_checked(LEADING_DENIALS).unwrap_or((&policies, &[]));
+        let limits = AuthorizerLimits {
+            max_facts: POLICY_MAX_FACTS,
+            max_iterations: POLICY_MAX_ITERATIONS,
+            max_time: Duration::from_millis(POLICY_MAX_MILLIS),
+        };
+        // The limits of the builder are the only ones that govern the whole run.
+        let mut authorizer = AuthorizerBuilder::new().set_limits(limits);
+        for check in &rules.checks {
+            authorizer = authorizer.check(check.clone()).map_err(syntax)?;
+        }
+        for policy in leading.iter().chain(&rules.denials).chain(trailing) {
+            authorizer = authorizer.policy::<DatalogPolicy>(policy.clone()).map_err(syntax)?;
+        }
+        let policy = Self { authorizer, checks: rules.checks.len(), denials: rules.denials.len(), offset };
+        policy.try_out(&rules)?;
+        Ok(policy)
+    }
+
+    /// Whether the verdict can change with the time of day.
+    #[must_use]
+    pub fn has_operator_rules(&self) -> bool {
+        self.checks + self.denials > 0
+    }
+
+    /// Decides one action.
+    pub(crate) fn decide(
+        &self,
+        credential: &VerifiedCredential,
+        circumstances: &Circumstances<'_>,
+        action: Action,
+    ) -> Result<(), Denial> {
+        match action {
+            Action::Privileged(privilege) => Err(Denial::PrivilegeDenied { privilege }),
+            Action::Session(op) => self.decide_in_one_run(credential, circumstances, OpSet::only(op)),
+        }
+    }
+
+    /// Decides several operations in one run, all of them or none: every check on operations in a
+    /// credential is a `check all`.
+    fn decide_in_one_run(
+        &self,
+        credential: &VerifiedCredential,
+        circumstances: &Circumstances<'_>,
+        ops: OpSet,
+    ) -> Result<(), Denial> {
+        let datalog = self.run(credential, circumstances, ops.iter().map(Op::name));
+        let holder = credential.credential();
+        let recorded =
+            LiveRecord { credential: holder.id(), ticket: holder.ticket(), holder: *circumstances.peer };
+        let native = holder.scope().contains(circumstances, ops) && circumstances.live == Some(recorded);
+        match (datalog, native) {
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false)
+            | (Err(Denial::CaveatFailed { .. } | Denial::OutsideVocabulary | Denial::NoLiveRecord), true) => {
+                Err(Denial::PolicyDisagreement)
+            }
+            (Err(denial), _) => Err(denial),
+        }
+    }
+
+    /// Which of `ops` are allowed: all of them, or, where an operator's rule forbids some, those that
+    /// it does not forbid.
+    ///
+    /// With operator rules each operation has a run of its own. A rule such as
+    /// `check if operation("read_metadata")` is satisfied as soon as one of several operations is that
+    /// one, and would let the others through with it.
+    pub(crate) fn grant(
+        &self,
+        credential: &VerifiedCredential,
+        circumstances: &Circumstances<'_>,
+        ops: OpSet,
+    ) -> Result<OpSet, Denial> {
+        if !self.has_operator_rules() {
+            return self.decide_in_one_run(credential, circumstances, ops).map(|()| ops);
+        }
+        let mut granted = OpSet::EMPTY;
+        let mut forbidden = Denial::NoLiveRecord;
+        for op in ops.iter() {
+            match self.decide_in_one_run(credential, circumstances, OpSet::only(op)) {
+                Ok(()) => granted = granted.with(op),
+                Err(denial @ Denial::OperatorRule { .. }) => forbidden = denial,
+                Err(denial) => return Err(denial),
+            }
+        }
+        if granted.is_empty() { Err(forbidden) } else { Ok(granted) }
+    }
+
+    /// The Datalog layer alone. An authorizer is built for one run and never used again: after a hit
+    /// limit the engine would resume where it stopped.
+    fn run<'a>(
+        &self,
+        credential: &VerifiedCredential,
+        circumstances: &Circumstances<'_>,
+        operations: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Denial> {
+        let outcome = self
+            .state(circumstances, operations)
+            .and_then(|authorizer| authorizer.build(credential.token()))
+            .and_then(|mut authorizer| authorizer.authorize());
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(self.explain(failure, Some(credential))),
+        }
+    }
+
+    fn state<'a>(
+        &self,
+        circumstances: &Circumstances<'_>,
+        operations: impl Iterator<Item = &'a str>,
+    ) -> Result<AuthorizerBuilder, Failure> {
+        let bytes = |bytes: &[u8]| Term::Bytes(bytes.to_vec());
+        let integer = |value: u64| Term::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+        let string = |text: &str| Term::Str(text.to_owned());
+        let mut facts: Vec<Fact> = Vec::with_capacity(16);
+        for url in circumstances.urls {
+            facts.push(fact("agent", &[bytes(circumstances.agent.as_bytes()), string(&url.to_string())]));
+        }
+        facts.push(fact("session", &[string(circumstances.session.as_str())]));
+        facts.extend(operations.map(|name| fact("operation", &[string(name)])));
+        facts.push(fact("peer", &[bytes(circumstances.peer.as_bytes())]));
+        facts.push(fact("epoch", &[integer(circumstances.epoch)]));
+        facts.push(fact("time", &[Term::Date(circumstances.time.seconds())]));
+        if let Some(live) = circumstances.live {
+            let (id, holder) = (live.credential.as_bytes(), live.holder.as_bytes());
+            facts.push(fact("live", &[bytes(id), bytes(live.ticket.as_bytes()), bytes(holder)]));
+            facts.push(fact("redeemed", &[bytes(live.ticket.as_bytes()), bytes(holder)]));
+        }
+        if self.has_operator_rules() {
+            // None only in the last hours of the year 9999.
+            let local = circumstances.time.to_date().checked_to_offset(self.offset);
+            let local = local.ok_or(Failure::InternalError)?;
+            facts.push(fact("hour", &[Term::Integer(local.hour().into())]));
+            facts.push(fact("minute", &[Term::Integer(local.minute().into())]));
+            facts.push(fact("weekday", &[Term::Integer(local.weekday().number_from_monday().into())]));
+        }
+        facts.into_iter().try_fold(self.authorizer.clone(), AuthorizerBuilder::fact)
+    }
+
+    /// The most useful reason in an engine failure. A failed caveat says more than the denial that
+    /// came first, and an operator's rule more than the closing `deny if true`.
+    fn explain(&self, failure: Failure, credential: Option<&VerifiedCredential>) -> Denial {
+        let (policy, checks) = match failure {
+            Failure::RunLimit(_) => return Denial::PolicyLimit,
+            Failure::FailedLogic(Logic::Unauthorized { policy, checks }) => (Some(policy), checks),
+            Failure::FailedLogic(Logic::NoMatchingPolicy { checks }) => (None, checks),
+            _ => return Denial::PolicyFailed,
+        };
+        let index = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
+        let caveats: HashMap<(usize, usize), _> = credential.map(Self::caveats_by_check).unwrap_or_default();
+        let mut operator_rule = None;
+        for check in checks {
+            match check {
+                FailedCheck::Block(check) => {
+                    let block = index(check.block_id);
+                    return match caveats.get(&(block, index(check.check_id))) {
+                        Some(caveat) => Denial::CaveatFailed { block, caveat: Box::new(caveat.clone()) },
+                        None => Denial::PolicyDisagreement,
+                    };
+                }
+                FailedCheck::Authorizer(check) => {
+                    operator_rule.get_or_insert(index(check.check_id).saturating_add(1));
+                }
+            }
+        }
+        match (policy, operator_rule) {
+            (Some(MatchedPolicy::Deny(0 | 1)), _) => Denial::OutsideVocabulary,
+            (Some(MatchedPolicy::Deny(at)), _) if at < LEADING_DENIALS + self.denials => {
+                Denial::OperatorRule { rule: self.checks + at - LEADING_DENIALS + 1 }
+            }
+            (_, Some(rule)) => Denial::OperatorRule { rule },
+            (Some(MatchedPolicy::Deny(_)), None) => Denial::NoLiveRecord,
+            (Some(MatchedPolicy::Allow(_)) | None, None) => Denial::PolicyFailed,
+        }
+    }
+
+    fn caveats_by_check(credential: &VerifiedCredential) -> HashMap<(usize, usize), crate::caveat::Caveat> {
+        let mut next: HashMap<usize, usize> = HashMap::new();
+        let mut numbered = HashMap::new();
+        for (block, caveat) in credential.credential().caveats() {
+            let check = next.entry(block).or_default();
+            numbered.insert((block, *check), caveat);
+            *check += 1;
+        }
+        numbered
+    }
+
+    /// Runs the operator's rules once for each operation at every hour of a week, so that an
+    /// expression that cannot be evaluated is found at start-up and not at ten in the evening.
+    fn try_out(&self, rules: &OperatorRules) -> Result<(), Error> {
+        for hour in 0..7 * 24 {
+            for op in Op::ALL {
+                let minute = hour % 60;
+                let time = Timestamp::EPOCH.plus(hour * 3_600 + minute * 60);
+                let outcome = rules
+                    .try_out(|sample| self.state(&sample.circumstances(time), core::iter::once(op.name())));
+                match outcome {
+                    Ok(_) | Err(Failure::FailedLogic(_)) => {}
+                    Err(_) => return Err(Error::OperatorRule { rule: 0, problem: RuleProblem::Evaluation }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The Datalog layer alone with any operation names, for showing that it suffices.
+    #[cfg(test)]
+    fn run_names(
+        &self,
+        token: &biscuit_auth::Biscuit,
+        circumstances: &Circumstances<'_>,
+        names: &[&str],
+    ) -> Result<(), Denial> {
+        self.state(circumstances, names.iter().copied())
+            .and_then(|authorizer| authorizer.build(token))
+            .and_then(|mut authorizer| authorizer.authorize())
+            .map(|_| ())
+            .map_err(|failure| self.explain(failure, None))
+    }
+}
+
+#[cfg(all(test, feature = "issuer", feature = "attenuate"))]
+mod tests;
