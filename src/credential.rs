@@ -22,6 +22,8 @@ use biscuit_auth::format::schema;
 use biscuit_auth::{Biscuit, KeyPair, PrivateKey, PublicKey, UnverifiedBiscuit};
 use prost::Message;
 use rand_core::{CryptoRng, RngCore};
+#[cfg(feature = "agent")]
+use sha2::{Digest, Sha256};
 
 use crate::caveat::{Caveat, Scope};
 use crate::error::{CredentialProblem, Error};
@@ -31,11 +33,6 @@ use crate::limits::{MAX_ATTENUATIONS, MAX_BLOCKS};
 use crate::op::Op;
 use crate::token::CredentialBytes;
 use block::{Authority, Binding, Block, Symbols};
-
-/// The field that ends a credential which is not sealed: two heads of two bytes each, and the key
-/// that can append the next block.
-#[cfg(feature = "agent")]
-const OPEN_PROOF_LEN: usize = 36;
 
 fn problem(problem: CredentialProblem) -> Error {
     Error::Credential(problem)
@@ -47,6 +44,9 @@ fn problem(problem: CredentialProblem) -> Error {
 struct Shape {
     blocks: Vec<Block>,
     sealed: bool,
+    /// SHA-256 of blocks 0 and 1 as they are encoded, signatures included.
+    #[cfg(feature = "agent")]
+    stem: [u8; 32],
 }
 
 impl Shape {
@@ -75,7 +75,20 @@ impl Shape {
             }
             blocks.push(block);
         }
-        Ok(Self { blocks, sealed })
+        #[cfg(feature = "agent")]
+        let stem = {
+            let first = token.blocks.iter().take(1);
+            let blocks = core::iter::once(&token.authority).chain(first);
+            let hash = blocks
+                .fold(Sha256::new(), |hash, block| hash.chain_update(block.encode_length_delimited_to_vec()));
+            hash.finalize().into()
+        };
+        Ok(Self {
+            blocks,
+            sealed,
+            #[cfg(feature = "agent")]
+            stem,
+        })
     }
 
     fn authority(&self) -> Result<&Authority, Error> {
@@ -300,15 +313,21 @@ impl Credential {
         &self.binding
     }
 
-    /// Whether it is `parent`, or was narrowed or sealed from it: its first blocks are the parent's,
-    /// byte for byte, signatures included. `parent` is bound, not narrowed and not sealed.
+    /// What it is told by where its bytes are not kept. Costs two hashes.
     #[cfg(feature = "agent")]
-    pub(crate) fn descends_from(&self, parent: &CredentialBytes) -> bool {
-        // The canonical form ends with the proof, which is all that narrowing and sealing replace.
-        let bytes = parent.as_bytes();
-        let blocks = bytes.get(..bytes.len().saturating_sub(OPEN_PROOF_LEN));
-        blocks.is_some_and(|blocks| !blocks.is_empty() && self.bytes.as_bytes().starts_with(blocks))
+    pub(crate) fn hashes(&self) -> EditionHashes {
+        EditionHashes { stem: self.shape.stem, whole: Sha256::digest(self.bytes.as_bytes()).into() }
     }
+}
+
+/// A bound credential, told by SHA-256.
+#[cfg(feature = "agent")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EditionHashes {
+    /// Of its blocks 0 and 1, signatures included: the same for every copy narrowed or sealed from it.
+    pub(crate) stem: [u8; 32],
+    /// Of all bytes.
+    pub(crate) whole: [u8; 32],
 }
 
 /// What it allows, for a person. No secret.

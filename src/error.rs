@@ -206,4 +206,7 @@ pub enum Misuse {
     /// A configuration value that makes no sense.
     #[error("an agent must have at least one address")]
     NoAgentUrl,
+    /// A phone without a name cannot be told from others.
+    #[error("name the phone; pairings without a name are revoked one by one")]
+    NoPhoneName,
 }

@@ -30,8 +30,8 @@
 //! use sessioncap::{ledger::MemoryLedger, noise::Responder, *};
 //! # struct Agent(DevicePublicKey);
 //! # impl AgentContext for Agent {
-//! #     fn is_enrolled(&self, device: &DevicePublicKey) -> bool { *device == self.0 }
-//! #     fn session_is_live(&self, _: &SessionId) -> bool { true }
+//! #     fn device(&self, device: &DevicePublicKey) -> Presence { (*device == self.0).into() }
+//! #     fn session(&self, _: &SessionId) -> Presence { Presence::Present }
 //! #     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool { true }
 //! # }
 //! # let now = Now::new(time::OffsetDateTime::now_utc(), time::Duration::ZERO);
@@ -58,7 +58,7 @@
 //!
 //! // The agent: decide, answer with message 2.
 //! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
-//! let Admission::Admitted(admitted) = gate.admit(received.peer.as_bytes(), &received.payload, now, &mut OsRng)
+//! let Admission::Admitted(admitted) = gate.admit(&received, now, &mut OsRng)
 //! else { return Err("refused".into()) };
 //! let mut replied = received.next.reply(&admitted.reply)?;
 //!
@@ -71,6 +71,8 @@
 //! let typed = replied.channel.open(&frame)?;
 //! let mut guard = admitted.guard.activate(now)?;
 //! guard.permit(Op::SendInput, now, || { /* hand `typed` to the session */ })?;
+//! // About once a second: without it, streams wait after five.
+//! gate.settle(now)?;
 //! assert!(guard.permit(Op::Resize, now, || ()).is_err());
 //!
 //! // Taken back: the stream is cut before this returns.
@@ -162,11 +164,11 @@ pub use agent::audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationRe
 pub use agent::denial::{Denial, LedgerFailure, Quota};
 #[cfg(feature = "agent")]
 pub use agent::gate::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, PendingGuard, Quotas,
-    Refused, WaitingRenewal,
+    Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, Peer, PendingGuard, Presence,
+    Quotas, Refused, WaitingRenewal,
 };
 #[cfg(feature = "agent")]
-pub use agent::guard::{CutSignal, Guard};
+pub use agent::guard::{CutSignal, Guard, Settled};
 #[cfg(feature = "agent")]
 pub use agent::ledger;
 #[cfg(feature = "agent")]
@@ -177,7 +179,7 @@ pub use clock::{Now, Timestamp};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
 pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
-pub use id::{CredentialId, SessionId, TicketId};
+pub use id::{CredentialId, NodeId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
 pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
 pub use key::{

@@ -77,6 +77,24 @@ pub const MAX_CLOCK_SKEW: u64 = 60;
 /// message 1 can never send one.
 pub const ACTIVATION_TIMEOUT: u64 = 5;
 
+/// Admissions of one credential that may wait for their first frame, at a time. Beyond it the oldest goes.
+pub const MAX_PENDING: usize = 16;
+
+/// How long permits are granted after a settling of the gate, seconds. An agent settles about once a
+/// second.
+pub const LEASE: u64 = 5;
+
+/// How long streams wait for a ledger that has failed to be opened again, seconds. Then they are cut.
+pub const STALE_TIMEOUT: u64 = 60;
+
+/// How long the agent's context may not know whether a session or device is still there before its streams
+/// pause, seconds.
+pub const UNKNOWN_TIMEOUT: u64 = 30;
+
+/// Revocations that could not be written and that the gate keeps, to make up for them. Beyond it the gate
+/// shuts.
+pub const MAX_UNWRITTEN: usize = 1_024;
+
 /// How often a guard asks the policy again when the operator has rules of their own, seconds.
 pub const POLICY_REVIEW_INTERVAL: u64 = 60;
 
@@ -90,17 +108,35 @@ pub const TOMBSTONE_GRACE: u64 = 10 * 60;
 /// many expired at once.
 pub const COLLECT_PER_TRANSITION: usize = 8;
 
+/// How many connected credentials that have run out one transition ends before anything else. Their streams
+/// are cut at once, however many they are.
+#[cfg(feature = "agent")]
+pub(crate) const SETTLE_FIRST: usize = 64;
+
+/// How many audit records that the sink has one transition removes from the ledger.
+#[cfg(feature = "agent")]
+pub(crate) const FORGET_PER_TRANSITION: usize = 256;
+
 /// How far the agent's stored time may lag behind the time that it last used, seconds: one durable
 /// write a minute at most while nothing else is written. Every write brings it up to date.
 pub const CLOCK_MARK_RESOLUTION: u64 = 60;
 
-/// Renewed credentials that a phone may have been given without having used one yet. A further
-/// extension is refused until it attaches with one of them, so that nothing it may hold is dropped.
-pub const MAX_RENEWALS_WAITING: usize = 4;
+/// Renewed credentials of one record that the phone has not used yet. A further extension is refused until
+/// it attaches with one of them: any of them may be all that it holds. Each takes about 80 bytes.
+pub const MAX_EDITIONS: usize = 64;
+
+/// Longest stored verdict, bytes: room in the ledger's format.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_VERDICT_LEN: usize = 128;
 
 /// Records of ended credentials that are kept so that their holders learn why. Beyond it the one that
 /// would be forgotten first is forgotten early.
 pub const MAX_ENDED_CREDENTIALS: u32 = 4_096;
+
+/// Records of ended credentials that are kept of one device: a quarter. Beyond it the device's own go
+/// first, so that a looping script forgets nobody else's.
+#[cfg(feature = "agent")]
+pub(crate) const ENDED_CREDENTIALS_SHARE: u32 = MAX_ENDED_CREDENTIALS.div_ceil(4);
 
 /// Tickets on record, whatever became of them, for each one that may be open at the agent. Each stays
 /// for at most 25 minutes.

@@ -171,7 +171,8 @@ impl Responder {
         let peer =
             state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Error::Noise)?;
         let peer = HolderPublicKey::from_bytes(peer)?;
-        Ok(Received { peer, payload, next: Replying { state: Box::new(state) } })
+        let handshake_hash = state.get_handshake_hash().try_into().map_err(|_| Error::Noise)?;
+        Ok(Received { peer, payload, handshake_hash, next: Replying { state: Box::new(state) } })
     }
 }
 
@@ -183,6 +184,9 @@ pub struct Received {
     pub peer: HolderPublicKey,
     /// The peer's payload, empty for a device of the old kind.
     pub payload: Vec<u8>,
+    /// The handshake hash after message 1 (Noise revision 34, section 5.2), the same for every replay of the
+    /// message.
+    pub handshake_hash: HandshakeHash,
     /// Answers with message 2. Dropping it without answering is how a stranger is refused.
     pub next: Replying,
 }

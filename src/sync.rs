@@ -4,7 +4,7 @@
 #[cfg(not(sessioncap_loom))]
 pub(crate) use core::hint::spin_loop;
 #[cfg(not(sessioncap_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
 #[cfg(not(sessioncap_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(not(sessioncap_loom))]
@@ -13,7 +13,7 @@ pub(crate) use std::thread::yield_now;
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::hint::spin_loop;
 #[cfg(sessioncap_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(sessioncap_loom)]

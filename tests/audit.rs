@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::ledger::{Commit, TestLedger};
+use common::ledger::{Fault, TestLedger};
 use common::*;
 use sessioncap::ledger::Table;
 use sessioncap::limits::MAX_AUDIT_WAITING;
@@ -98,13 +98,14 @@ fn what_became_durable_and_was_not_told_is_told_at_the_next_opening() {
         let _joined = world.join(&pairing.link, &phone(2)).unwrap();
         let before = log.names();
         // The last call of a transaction is its commit: then it is on the disk, and nobody has heard.
-        ledger.fail_nth(nth, Commit::Done);
+        ledger.fail_nth(nth, Fault::Done);
         if world.gate.revoke_credential(&pairing.credential, world.now).is_ok() {
             assert_eq!(durable, 1);
             return;
         }
         assert_eq!(log.names(), before);
         kill(world);
+        let ledger = ledger.opened_again();
         let (world, _) = open(&ledger, &log);
         let revoked = matches!(world.only_listing().state, ListingState::Revoked { .. });
         durable += usize::from(revoked);
@@ -213,7 +214,7 @@ fn what_was_given_up_stays_so_after_a_kill() {
     }
     log.fill(false);
     // Told, and nothing is written after it.
-    world.gate.list(None, world.now).unwrap();
+    world.gate.settle(world.now).unwrap();
     let before = log.names().len();
     kill(world);
     let (_world, _) = open(&ledger, &log);

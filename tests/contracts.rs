@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::ledger::TestLedger;
 use common::*;
-use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
+use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::*;
 use time::{Duration, UtcOffset};
 
@@ -71,7 +71,13 @@ fn time_runs_at_full_speed_under_a_wall_clock_set_back() {
 
 struct Panicky(MemoryLedger, Arc<AtomicBool>);
 impl Ledger for Panicky {
-    fn transact(&mut self, t: Transition<'_>) -> Result<(), LedgerFailure> {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        if self.1.load(Ordering::SeqCst) {
+            panic!("the backend panics");
+        }
+        self.0.read(look)
+    }
+    fn transact(&self, t: Transition<'_>) -> Result<(), LedgerError> {
         if self.1.load(Ordering::SeqCst) {
             panic!("the backend panics");
         }
@@ -225,7 +231,8 @@ fn an_id_stands_for_one_thing_until_that_is_forgotten() {
 fn a_gate_that_is_dropped_takes_its_connections_along() {
     let ledger = TestLedger::default();
     let world = World::on(ledger.clone());
-    let pairing = world.desktop(9).share(&world, &terms());
+    let desktop = world.desktop(9);
+    let pairing = desktop.share(&world, &terms());
     let Joined { mut guard, credential } = world.join(&pairing.link, &phone(2)).unwrap();
     let Admission::Admitted(pending) =
         world.admit(&phone(2), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
@@ -242,6 +249,7 @@ fn a_gate_that_is_dropped_takes_its_connections_along() {
     assert_eq!(told, core::task::Poll::Ready(closed.clone()));
     assert_eq!(pending.guard.activate(now).unwrap_err(), closed);
     let again = World::on(ledger);
+    again.enrol(desktop.device);
     assert!(again.attach(&phone(2), &credential, OpSet::EMPTY).is_ok(), "the phone may come back");
 }
 
@@ -349,7 +357,8 @@ fn a_gone_session_comes_before_a_contest() {
     world.stop_session(SESSION);
     let other = world.join(&pairing.link, &phone(3)).unwrap_err();
     assert_eq!(other.denial, Denial::SessionGone);
-    assert_eq!(world.only_listing().state, ListingState::Active, "nothing was revoked on the way");
+    let ended = ListingState::Revoked { why: RevocationReason::SessionEnd };
+    assert_eq!(world.only_listing().state, ended, "by the session's end, not by the contest");
 }
 
 #[test]

@@ -5,12 +5,13 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use common::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sessioncap::ledger::{Ledger, MemoryLedger, Table, Transaction, Transition};
+use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Row, Snapshot, Table, Transition};
 use sessioncap::*;
 
 const DAY: i64 = 86_400;
@@ -21,7 +22,7 @@ struct Watched(Arc<Mutex<Inside>>);
 
 #[derive(Default)]
 struct Inside {
-    ledger: MemoryLedger,
+    ledger: Arc<MemoryLedger>,
     /// Reads and writes since they were last taken.
     calls: usize,
 }
@@ -34,12 +35,12 @@ impl Watched {
     /// The number of rows, and the bytes in them.
     fn size(&self) -> (usize, usize) {
         let (mut rows, mut bytes) = (0, 0);
-        let mut inside = self.0.lock().unwrap();
-        let outcome = inside.ledger.transact(&mut |transaction| {
+        let inside = self.0.lock().unwrap();
+        let outcome = inside.ledger.read(&mut |snapshot| {
             for table in Table::ALL {
-                for key in transaction.keys(table, &[], usize::MAX)? {
+                for (key, value) in snapshot.range(table, &[], None, usize::MAX)? {
                     rows += 1;
-                    bytes += key.len() + transaction.get(table, &key)?.map_or(0, |value| value.len());
+                    bytes += key.len() + value.len();
                 }
             }
             Ok(())
@@ -50,37 +51,48 @@ impl Watched {
 }
 
 impl Ledger for Watched {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        let Inside { ledger, calls } = &mut *self.0.lock().unwrap();
-        ledger.transact(&mut |transaction| transition(&mut Counted { transaction, calls }))
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        let ledger = Arc::clone(&self.0.lock().unwrap().ledger);
+        let calls = Cell::new(0);
+        let outcome = ledger.read(&mut |snapshot| look(&Counted { snapshot, calls: &calls }));
+        self.0.lock().unwrap().calls += calls.get();
+        outcome
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        let ledger = Arc::clone(&self.0.lock().unwrap().ledger);
+        let calls = Cell::new(0);
+        let outcome = ledger.transact(&mut |snapshot| {
+            let changes = transition(&Counted { snapshot, calls: &calls })?;
+            calls.set(calls.get() + changes.len());
+            Ok(changes)
+        });
+        self.0.lock().unwrap().calls += calls.get();
+        outcome
     }
 }
 
 struct Counted<'a> {
-    transaction: &'a mut dyn Transaction,
-    calls: &'a mut usize,
+    snapshot: &'a dyn Snapshot,
+    calls: &'a Cell<usize>,
 }
 
-impl Transaction for Counted<'_> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        *self.calls += 1;
-        self.transaction.get(table, key)
+impl Snapshot for Counted<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        self.calls.set(self.calls.get() + 1);
+        self.snapshot.get(table, key)
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
-        *self.calls += 1;
-        self.transaction.put(table, key, value)
-    }
-
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
-        *self.calls += 1;
-        self.transaction.remove(table, key)
-    }
-
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
-        let keys = self.transaction.keys(table, prefix, limit)?;
-        *self.calls += 1 + keys.len();
-        Ok(keys)
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
+        let rows = self.snapshot.range(table, prefix, after, limit)?;
+        self.calls.set(self.calls.get() + 1 + rows.len());
+        Ok(rows)
     }
 }
 

@@ -44,11 +44,11 @@ impl Interrupted {
 }
 
 impl AgentContext for Interrupted {
-    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
-        self.answered(Question::Enrolled, self.context.is_enrolled(device))
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        self.answered(Question::Enrolled, self.context.device(device))
     }
-    fn session_is_live(&self, session: &SessionId) -> bool {
-        self.answered(Question::SessionLive, self.context.session_is_live(session))
+    fn session(&self, session: &SessionId) -> Presence {
+        self.answered(Question::SessionLive, self.context.session(session))
     }
     fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool {
         self.answered(Question::MayShare, self.context.may_share(device, session))
@@ -149,6 +149,7 @@ fn assert_reset(mut world: World, desktop: &Desktop, ledger: &TestLedger, right:
     let mut again =
         World::try_with(ledger.clone(), right.plus(Duration::seconds(2)), |config| config).unwrap();
     again.now = right.plus(Duration::seconds(2));
+    again.enrol(desktop.device);
     assert!(again.join(&pairing.link, &phone(4)).is_ok(), "the future is back after a restart");
 }
 

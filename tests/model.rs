@@ -16,15 +16,14 @@ mod rules;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use moves::{Move, Sequences};
 use player::Player;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
-use sessioncap::LedgerFailure;
-use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
+use sessioncap::ledger::{Ledger, MemoryLedger};
 
 const CASES: u32 = 100;
 const MOVES: usize = 120;
@@ -91,21 +90,11 @@ fn told(moves: &[Move]) -> String {
     moves.iter().zip(1..).map(|(next, number)| format!("{number:3}  {next:?}\n")).collect()
 }
 
-/// A memory ledger that outlives the gate that it was lent to.
-#[derive(Clone)]
-struct Kept(Arc<Mutex<MemoryLedger>>);
-
-impl Ledger for Kept {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        self.0.lock().unwrap().transact(transition)
-    }
-}
-
 #[test]
 fn a_gate_over_memory_does_what_the_documents_say() {
     play(|| {
-        let kept = Kept(Arc::new(Mutex::new(MemoryLedger::new())));
-        move || Box::new(kept.clone())
+        let kept = Arc::new(MemoryLedger::new());
+        move || Box::new(Arc::clone(&kept))
     });
 }
 

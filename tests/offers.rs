@@ -355,11 +355,11 @@ struct EndsWhileAsked {
 }
 
 impl AgentContext for EndsWhileAsked {
-    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
-        self.context.is_enrolled(device)
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        self.context.device(device)
     }
-    fn session_is_live(&self, session: &SessionId) -> bool {
-        self.context.session_is_live(session)
+    fn session(&self, session: &SessionId) -> Presence {
+        self.context.session(session)
     }
     fn may_share(&self, device: &DevicePublicKey, id: &SessionId) -> bool {
         if self.context.0.lock().unwrap().sessions.remove(id) {

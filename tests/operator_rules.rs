@@ -29,6 +29,7 @@ fn ten_in_the_evening_ends_the_input_of_a_stream_that_began_before() {
     let mut refused_since = None;
     for second in 0..=180 {
         let now = at(BEFORE_TEN + second, 1_000 + second);
+        world.gate.settle(now).unwrap();
         assert!(guard.time_left(now) <= Duration::seconds(60));
         match guard.permit(Op::SendInput, now, || ()) {
             Ok(()) => assert_eq!(refused_since, None, "it does not come back by itself"),
@@ -55,6 +56,7 @@ fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() 
     let mut now = world.now;
     for _ in 0..4 {
         now = now.plus(guard.time_left(now));
+        world.gate.settle(now).unwrap();
         guard.check(now).unwrap();
     }
     assert!(now.timestamp().seconds() >= (BEFORE_TEN + 180) as u64);

@@ -106,10 +106,16 @@ fn a_replayed_first_message_changes_nothing() {
     // Long enough that a note of the phone's presence would show.
     world.pass(2 * limits::LAST_SEEN_RESOLUTION as i64);
     let (listed, events) = (world.only_listing(), world.events());
+    let Response::Admitted(_, _, waiting) = world.respond(&recorded) else { panic!("refused") };
+    for _ in 0..100 {
+        let Response::Closed(Some(denial)) = world.respond(&recorded) else { panic!("answered") };
+        assert_eq!(denial, Denial::Repeated, "while the first one waits");
+    }
+    drop(waiting);
     let mut replayed = Vec::new();
     for _ in 0..100 {
         let Response::Admitted(_, _, guard) = world.respond(&recorded) else { panic!("refused") };
-        replayed.push(guard);
+        replayed.push(guard.time_left(world.now));
     }
     assert_eq!(world.only_listing(), listed);
     assert_eq!(world.events(), events);
@@ -379,16 +385,16 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     assert_eq!(refused.denial, Denial::ConfirmationPending);
 }
 
-/// In the only credential record: a byte string with a two-byte length, and an empty array behind it.
+/// In the only credential record: the one byte string with a two-byte length.
 fn stored_credential(ledger: &TestLedger) -> Vec<u8> {
     let rows = ledger.rows();
     let ((_, _), row) = rows.iter().find(|((table, _), _)| *table == Table::Credentials).unwrap();
-    let row = row.strip_suffix(&[0x80]).unwrap();
-    let split = (1..row.len() - 3).find(|at| {
-        let len = row.len() - at - 3;
-        len > 255 && row[*at..at + 3] == [0x59, (len >> 8) as u8, len as u8]
+    let found = (1..row.len() - 3).filter(|at| row[*at] == 0x59).find_map(|at| {
+        let len = usize::from(row[at + 1]) << 8 | usize::from(row[at + 2]);
+        let bytes = row.get(at + 3..at + 3 + len)?.to_vec();
+        Credential::parse(&CredentialBytes::new(bytes.clone()).ok()?).ok().map(|_| bytes)
     });
-    row[split.unwrap() + 3..].to_vec()
+    found.unwrap()
 }
 
 #[test]
@@ -608,9 +614,8 @@ fn a_credential_has_four_connections_and_a_dropped_one_makes_room() {
 fn the_cap_holds_for_admissions_that_become_live_later() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
-    let message = world.ask(&pairing.link, &phone(2)).message;
     let pending: Vec<_> = (0..6)
-        .map(|_| match world.respond(&message) {
+        .map(|_| match world.respond(&world.ask(&pairing.link, &phone(2)).message) {
             Response::Admitted(_, _, guard) => guard,
             _ => panic!(),
         })
@@ -618,6 +623,39 @@ fn the_cap_holds_for_admissions_that_become_live_later() {
     let outcomes: Vec<_> = pending.into_iter().map(|guard| guard.activate(world.now)).collect();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4);
     assert_eq!(outcomes[5].as_ref().err(), Some(&Denial::TooManyConnections { max: 4 }));
+}
+
+#[test]
+fn of_admissions_that_wait_for_their_first_frame_the_oldest_gives_way() {
+    let mut world = World::new();
+    let desktop = world.desktop(9);
+    let (pairing, other) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let bystander = world.join(&other.link, &phone(3)).unwrap();
+    let wait = |world: &World, seed: u8, credential: &CredentialBytes| match world
+        .admit(&phone(seed), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
+    {
+        Admission::Admitted(admitted) => admitted.guard,
+        other => panic!("{other:?}"),
+    };
+    let theirs = wait(&world, 3, &bystander.credential);
+    let mut waiting: Vec<_> =
+        (0..limits::MAX_PENDING + 2).map(|_| wait(&world, 2, &joined.credential)).collect();
+    for _ in 0..2 {
+        assert_eq!(waiting.remove(0).activate(world.now).unwrap_err(), Denial::Displaced);
+    }
+    assert!(waiting.remove(0).activate(world.now).is_ok(), "sixteen may wait");
+    assert!(theirs.activate(world.now).is_ok(), "another credential's are not touched");
+    // What was given up, or has waited for too long, takes no place.
+    drop(waiting);
+    let first = wait(&world, 2, &joined.credential);
+    let _given_up: Vec<_> = (0..10).map(|_| drop(wait(&world, 2, &joined.credential))).collect();
+    let _waiting: Vec<_> = (1..limits::MAX_PENDING).map(|_| wait(&world, 2, &joined.credential)).collect();
+    assert!(first.activate(world.now).is_ok());
+    world.pass(limits::ACTIVATION_TIMEOUT as i64);
+    let fresh = wait(&world, 2, &joined.credential);
+    let _more: Vec<_> = (1..limits::MAX_PENDING).map(|_| wait(&world, 2, &joined.credential)).collect();
+    assert!(fresh.activate(world.now).is_ok());
 }
 
 #[test]
@@ -639,7 +677,7 @@ fn a_payload_without_the_magic_is_a_device_whoever_sends_it() {
     let desktop = world.desktop(9);
     for payload in [b"".as_slice(), b"SCP", b"scp1", b"SCP2", b"{\"method\":\"session.list\"}", &[0; 5_000]] {
         assert!(matches!(world.admit(&phone(2), payload), Admission::Device));
-        let admission = world.gate.admit(desktop.device.as_bytes(), payload, world.now, &mut OsRng);
+        let admission = world.admit_key(desktop.device.as_bytes(), payload);
         assert!(matches!(admission, Admission::Device));
     }
     assert!(!is_scoped(b"") && is_scoped(&MAGIC));
@@ -649,7 +687,7 @@ fn a_payload_without_the_magic_is_a_device_whoever_sends_it() {
 fn a_payload_with_the_magic_is_scoped_even_from_an_enrolled_key() {
     let world = World::new();
     let desktop = world.desktop(9);
-    let admission = world.gate.admit(desktop.device.as_bytes(), b"SCP1", world.now, &mut OsRng);
+    let admission = world.admit_key(desktop.device.as_bytes(), b"SCP1");
     let Admission::Refused(refused) = admission else { panic!("an enrolled key got past the magic") };
     assert_eq!((refused.reply, refused.denial), (None, Denial::PayloadMalformed));
     // The desktop's own key redeems like any phone and gets no more than the ticket gives.
@@ -668,9 +706,7 @@ fn a_key_that_is_not_canonical_or_of_low_order_is_not_even_answered() {
     let mut second_spelling = *phone(2).public().as_bytes();
     second_spelling[31] |= 0x80;
     for key in [[0; 32], [0xff; 32], second_spelling] {
-        let Admission::Refused(refused) = world.gate.admit(&key, &payload, world.now, &mut OsRng) else {
-            panic!()
-        };
+        let Admission::Refused(refused) = world.admit_key(&key, &payload) else { panic!() };
         assert_eq!((refused.reply, refused.denial), (None, Denial::HolderMismatch));
     }
 }

@@ -182,13 +182,13 @@ fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is
     let before = scene.phone.guard.permit(Op::Resize, scene.world.now, || ());
     assert_eq!(before, Err(Denial::OperationNotGranted { op: Op::Resize }), "not on a stream from before");
     let waiting = scene.listed().renewal.unwrap();
-    assert_eq!((waiting.ops, waiting.delivered, scene.listed().ops), (wider, false, OpSet::COMPANION));
+    assert_eq!((waiting.ops, scene.listed().ops), (wider, OpSet::COMPANION));
 
     let (guard, new) = scene.attach(&old).unwrap();
     let new = new.unwrap();
     assert_ne!(new, old);
     assert_eq!((guard.ops(), guard.expires_at()), (wider, receipt.expires_at), "this very connection has it");
-    assert!(scene.listed().renewal.unwrap().delivered);
+    assert!(scene.listed().renewal.is_some(), "until it is used");
 
     let (_, again) = scene.attach(&old).unwrap();
     assert_eq!(again.as_ref(), Some(&new), "the old one still stands, and the same one waits");
@@ -258,7 +258,7 @@ fn a_phone_that_comes_between_any_two_renewals_can_be_renewed_for_ever() {
 }
 
 #[test]
-fn an_edition_that_was_never_sent_is_replaced_by_the_next_word() {
+fn a_phone_is_given_the_latest_of_many_renewals() {
     let scene = scene();
     for hours in 2..50 {
         scene.renew(OpSet::COMPANION, hours * HOUR).unwrap();
@@ -272,15 +272,15 @@ fn an_edition_that_was_never_sent_is_replaced_by_the_next_word() {
 #[test]
 fn too_many_unused_extensions_are_refused_and_narrowing_is_not() {
     let scene = scene();
-    for hours in 2..2 + limits::MAX_RENEWALS_WAITING as u64 {
+    for hours in 2..2 + limits::MAX_EDITIONS as u64 {
         scene.renew(OpSet::COMPANION, hours * HOUR).unwrap();
         scene.attach_and_lose_the_answer(&scene.phone.credential);
     }
-    let full = Denial::RenewalsUnused { max: limits::MAX_RENEWALS_WAITING };
+    let full = Denial::RenewalsUnused { max: limits::MAX_EDITIONS };
     let before = scene.listed();
-    assert_eq!(scene.renew(OpSet::COMPANION, 40 * HOUR), Err(full));
+    assert_eq!(scene.renew(OpSet::COMPANION, 70 * HOUR), Err(full));
     assert_eq!(scene.listed(), before, "a refusal changes nothing");
-    assert!(!scene.renew(read_only(), 2 * HOUR).unwrap().waiting);
+    scene.renew(read_only(), 2 * HOUR).unwrap();
     let (guard, _) = scene.attach(&scene.phone.credential).unwrap();
     assert_eq!(guard.ops(), read_only());
 }
@@ -288,23 +288,23 @@ fn too_many_unused_extensions_are_refused_and_narrowing_is_not() {
 #[test]
 fn taking_operations_away_is_never_refused_even_if_the_end_has_to_stay() {
     let mut scene = scene();
-    for hours in 2..2 + limits::MAX_RENEWALS_WAITING as u64 {
+    for hours in 2..2 + limits::MAX_EDITIONS as u64 {
         scene.renew(OpSet::COMPANION, hours * HOUR).unwrap();
         scene.attach_and_lose_the_answer(&scene.phone.credential);
     }
-    let end = scene.world.now.timestamp().plus((1 + limits::MAX_RENEWALS_WAITING as u64) * HOUR);
+    let end = scene.world.now.timestamp().plus((1 + limits::MAX_EDITIONS as u64) * HOUR);
     // As a desktop says it that means the same end, a moment later.
     scene.world.pass(1);
-    let receipt = scene.renew(read_only(), 40 * HOUR).unwrap();
-    assert_eq!((receipt.waiting, receipt.expires_at), (false, end), "it says what has become of it");
+    let receipt = scene.renew(read_only(), 70 * HOUR).unwrap();
+    assert_eq!((receipt.waiting, receipt.expires_at), (true, end), "it says what has become of it");
     let guard = &mut scene.phone.guard;
     let denied = Err(Denial::OperationNotGranted { op: Op::SendInput });
     assert_eq!(guard.permit(Op::SendInput, scene.world.now, || ()), denied);
     assert_eq!(scene.attach(&scene.phone.credential).unwrap().0.ops(), read_only());
     // But more of anything is.
-    let full = Denial::RenewalsUnused { max: limits::MAX_RENEWALS_WAITING };
+    let full = Denial::RenewalsUnused { max: limits::MAX_EDITIONS };
     assert_eq!(scene.renew(OpSet::only(Op::Resize), HOUR), Err(full.clone()));
-    assert_eq!(scene.renew(read_only(), 41 * HOUR), Err(full));
+    assert_eq!(scene.renew(read_only(), 71 * HOUR), Err(full));
 }
 
 #[test]
@@ -548,12 +548,12 @@ fn renewing_inside_a_permit_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn a_renewal_that_cannot_be_written_leaves_streams_narrow_and_the_gate_shut() {
+fn a_renewal_that_cannot_be_written_leaves_streams_narrow_and_waiting() {
     for nth in 1.. {
         let ledger = TestLedger::default();
         let mut scene = scene_on(World::on(ledger.clone()));
         let before = ledger.calls();
-        ledger.fail_nth(nth, common::ledger::Commit::Lost);
+        ledger.fail_nth(nth, common::ledger::Fault::Lost);
         let outcome = scene.renew(read_only(), HOUR);
         if ledger.calls() - before < nth {
             assert!(outcome.is_ok() && nth > 10, "{nth}");

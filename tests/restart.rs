@@ -263,13 +263,13 @@ fn a_format_that_is_not_known_is_not_touched() {
     let _pairing = desktop.share(&world, &terms());
     let mut rows = ledger.rows();
     let header = rows.get_mut(&(Table::Meta, b"header".to_vec())).unwrap();
-    assert_eq!(header[1], 2, "the format, behind the array's head");
-    header[1] = 3;
+    assert_eq!(header[1], 3, "the format, behind the array's head");
+    header[1] = 4;
     // Whatever else a later format writes is not read.
     rows.insert((Table::Meta, b"progress".to_vec()), vec![0xff; 3]);
     ledger.set_rows(rows.clone());
     let refused = World::try_with(ledger.clone(), world.now, |config| config).err();
-    assert_eq!(refused, Some(LedgerFailure::UnknownFormat { version: 3 }));
+    assert_eq!(refused, Some(LedgerFailure::UnknownFormat { version: 4 }));
     assert_eq!(ledger.rows(), rows);
 }
 
@@ -293,7 +293,7 @@ fn a_gate_does_not_open_over_a_ledger_that_fails() {
         let ledger = TestLedger::default();
         drop(started(&ledger));
         let before = ledger.calls();
-        ledger.fail_nth(nth, common::ledger::Commit::Lost);
+        ledger.fail_nth(nth, common::ledger::Fault::Lost);
         let opened = World::try_with(ledger.clone(), wall(0), |config| config);
         if ledger.calls() - before < nth {
             assert!(opened.is_ok() && nth > 3, "{nth}");

@@ -38,10 +38,10 @@ const OWNERS: [(&str, &[&str]); 16] = [
     ("redb", &["agent/ledger/embedded"]),
     ("rand_core", &["agent/gate", "credential", "issuer", "key", "noise", "redeem", "secret", "ticket"]),
     ("regex", &["agent/policy"]),
-    ("sha2", &["link", "ticket"]),
+    ("sha2", &["credential", "link", "ticket"]),
     ("snow", &["noise"]),
     ("subtle", &["secret", "token"]),
-    ("thiserror", &["agent/audit", "agent/denial", "error", "status"]),
+    ("thiserror", &["agent/audit", "agent/denial", "agent/ledger", "error", "status"]),
     ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
 ];
 

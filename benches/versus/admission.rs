@@ -51,7 +51,7 @@ pub fn warm(report: &mut Report, rounds: usize) {
 fn admits<'a>(world: &'a World, phone: &Phone) -> Side<'a> {
     let message = world.fresh_attach(phone);
     let received = Responder::read(&world.agent, &message, &mut OsRng).unwrap();
-    repeat(move || world.admit(received.peer.as_bytes(), &received.payload))
+    repeat(move || world.admit(&received))
 }
 
 /// The signatures of a macaroon with the caveats agent, session, operations, end and ticket: each is

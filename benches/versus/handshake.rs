@@ -39,10 +39,7 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     let noise = consume(|| world.fresh_redemption(), |message| read(message).next.reply(&payload).unwrap());
     let compared = compare(rounds, noise, handshake());
     report.compared("read, reply alone / the same", compared, Budget::Information);
-    let admit = consume(
-        || read(world.fresh_redemption()),
-        |received| world.admit(received.peer.as_bytes(), &received.payload),
-    );
+    let admit = consume(|| read(world.fresh_redemption()), |received| world.admit(&received));
     let compared = compare(rounds, admit, handshake());
     report.compared("admit alone / the same", compared, Budget::Information);
     let activate = consume(|| world.redeem_one(), |guard| guard.activate(world.now).unwrap());
@@ -68,7 +65,7 @@ pub fn mint(report: &mut Report, rounds: usize) {
 
 fn reply_size(world: &World) -> usize {
     let received = Responder::read(&world.agent, &world.fresh_redemption(), &mut OsRng).unwrap();
-    world.admit(received.peer.as_bytes(), &received.payload).reply.len()
+    world.admit(&received).reply.len()
 }
 
 /// Our channel after a handshake.

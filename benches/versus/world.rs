@@ -9,7 +9,7 @@ use sessioncap::noise::{Replied, Responder};
 use sessioncap::{
     Admission, Admitted, AgentContext, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey,
     DeviceSecretKey, Gate, GateConfig, Guard, HolderSecretKey, Issuer, IssuerSecretKey, Label, Now, OpSet,
-    Pairing, PairingTerms, PendingGuard, Quotas, Redeemed, SessionId,
+    Pairing, PairingTerms, Peer, PendingGuard, Presence, Quotas, Redeemed, SessionId,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -23,11 +23,11 @@ const PER_SESSION: usize = 8;
 struct Context;
 
 impl AgentContext for Context {
-    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
-        true
+    fn device(&self, _: &DevicePublicKey) -> Presence {
+        Presence::Present
     }
-    fn session_is_live(&self, _: &SessionId) -> bool {
-        true
+    fn session(&self, _: &SessionId) -> Presence {
+        Presence::Present
     }
     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
         true
@@ -62,6 +62,7 @@ impl World {
             tickets_per_agent: u32::MAX,
             credentials_per_agent: u32::MAX,
             connections_per_credential: u32::MAX,
+            ..Quotas::default()
         };
         let config = GateConfig::new(agent.public(), [url.clone()]).unwrap().with_quotas(quotas);
         let issuer_key = IssuerSecretKey::generate(&mut OsRng);
@@ -108,12 +109,12 @@ impl World {
     /// What the agent does with message 1: read it, decide, write message 2.
     pub fn respond(&self, message: &[u8]) -> (Replied, PendingGuard) {
         let received = Responder::read(&self.agent, message, &mut OsRng).unwrap();
-        let admitted = self.admit(received.peer.as_bytes(), &received.payload);
+        let admitted = self.admit(&received);
         (received.next.reply(&admitted.reply).unwrap(), admitted.guard)
     }
 
-    pub fn admit(&self, peer: &[u8; 32], payload: &[u8]) -> Admitted {
-        match self.gate.admit(peer, payload, self.now, &mut OsRng) {
+    pub fn admit<'a>(&self, peer: impl Into<Peer<'a>>) -> Admitted {
+        match self.gate.admit(peer, self.now, &mut OsRng) {
             Admission::Admitted(admitted) => admitted,
             other => panic!("{other:?}"),
         }
@@ -154,7 +155,7 @@ impl World {
 
     pub fn redeem_one(&self) -> PendingGuard {
         let received = Responder::read(&self.agent, &self.fresh_redemption(), &mut OsRng).unwrap();
-        self.admit(received.peer.as_bytes(), &received.payload).guard
+        self.admit(&received).guard
     }
 
     fn in_two_threads<T: Send>(&self, count: usize, one: impl Fn() -> T + Sync) -> Vec<T> {

@@ -22,7 +22,7 @@ use sessioncap::ledger::{Ledger, MemoryLedger, RedbLedger};
 use sessioncap::noise::{Channel, Received, Replying, Responder};
 use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
-    ListingState, Now, PendingGuard, Policy, SessionId,
+    ListingState, Now, PendingGuard, Policy, Presence, SessionId,
 };
 use time::UtcOffset;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -56,6 +56,12 @@ const BACKLOG: u32 = 128;
 pub const LOOK: Duration = Duration::from_secs(1);
 /// How often the list of devices is looked at.
 const DEVICES_LOOK: Duration = Duration::from_secs(1);
+
+/// How often the gate is settled. It lets streams wait after five seconds without.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The longest time between two tries to open a ledger that has failed, in settlings.
+const LONGEST_PAUSE: u32 = 30;
 /// What viewers get to read a session's last output before its credentials end. Nobody attaches
 /// within it: the session is off the list already.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -145,13 +151,15 @@ fn open_ledger(path: &Path) -> Outcome<RedbLedger> {
     RedbLedger::open(path).during(format_args!("the ledger {}", path.display()))
 }
 
-/// As [`start`], over a ledger of the caller's, who is told where its file would be.
+/// As [`start`], over a ledger of the caller's, who is told where its file would be. It is opened again
+/// after a failure.
 pub async fn start_over<L: Ledger + 'static>(
     config: Config,
-    open: impl FnOnce(&Path) -> Outcome<L>,
+    open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
 ) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
-    let ledger = open(&config.state.join("ledger.redb"))?;
+    let place = config.state.join("ledger.redb");
+    let ledger = open(&place)?;
     let key = noise_key(&config.state)?;
     let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
     let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
@@ -195,6 +203,7 @@ pub async fn start_over<L: Ledger + 'static>(
     let key = agent.key.public();
     let default_path = url.path().to_owned();
     tasks.spawn(Arc::clone(&agent).end_sessions(ends));
+    tasks.spawn(Arc::clone(&agent).maintain(Arc::new(move || open(&place))));
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
     tasks.spawn(agent.listen(listener, default_path));
     Ok(Running { url, key, hub, tasks, reload })
@@ -224,12 +233,12 @@ struct Context {
 }
 
 impl AgentContext for Context {
-    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
-        self.devices.contains(device)
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        self.devices.contains(device).into()
     }
 
-    fn session_is_live(&self, session: &SessionId) -> bool {
-        self.hub.info(session.as_str()).is_some()
+    fn session(&self, session: &SessionId) -> Presence {
+        self.hub.info(session.as_str()).is_some().into()
     }
 
     /// An enrolled device has the whole machine, so it may share any of it.
@@ -268,15 +277,46 @@ impl Agent {
         answer.await.map_err(|_| Problem::said("the agent could not decide; see its log"))
     }
 
-    /// Once the ledger has failed, no phone stays and none comes: the gate sees to that. Devices and
+    /// Once the ledger has failed, streams wait and no phone comes: the gate sees to that. Devices and
     /// sessions go on.
     fn look_at_ledger(&self) {
         if self.gate.is_poisoned() && !self.failure_logged.swap(true, Ordering::Relaxed) {
             self.log(
-                "the ledger failed: all phones are cut off, and refused until the agent is started again. \
-                 see that its disk has room and can be written, then restart. what was revoked since may \
-                 have to be revoked again",
+                "the ledger failed: all phones wait, and are cut off after a minute, until it can be opened \
+                 again. see that its disk has room and can be written",
             );
+        }
+    }
+
+    /// Settles the gate about once a second, and opens its ledger again once that has failed: at once, and
+    /// then ever more rarely.
+    async fn maintain<L: Ledger + 'static>(self: Arc<Self>, open: Arc<dyn Fn() -> Outcome<L> + Send + Sync>) {
+        let mut turn = interval(SETTLE);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut pause, mut skip) = (1, 0);
+        loop {
+            turn.tick().await;
+            if self.gate.is_poisoned() && skip == 0 {
+                let again = Arc::clone(&open);
+                let opened = self.ask(move |gate, now| {
+                    again().and_then(|ledger| gate.reopen(ledger, now).during("the ledger"))
+                });
+                match opened.await.and_then(|opened| opened) {
+                    Ok(()) => {
+                        self.log("the ledger is open again: phones go on");
+                        self.failure_logged.store(false, Ordering::Relaxed);
+                        pause = 1;
+                    }
+                    Err(_) => (skip, pause) = (pause, (pause * 2).min(LONGEST_PAUSE)),
+                }
+            }
+            skip = u32::saturating_sub(skip, 1);
+            // Also where the ledger has failed: streams that have waited for too long end by it.
+            if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await
+                && !self.gate.is_poisoned()
+            {
+                self.log(format!("the gate could not be settled: {denial}"));
+            }
         }
     }
 
@@ -377,8 +417,9 @@ impl Agent {
 
     /// What message 1 amounts to; `None` means nothing at all.
     fn decide(&self, message: &[u8]) -> Option<Decided> {
-        let Received { peer, payload, next } = Responder::read(&self.key, message, &mut OsRng).ok()?;
-        let admission = self.gate.admit(peer.as_bytes(), &payload, self.now(), &mut OsRng);
+        let received = Responder::read(&self.key, message, &mut OsRng).ok()?;
+        let admission = self.gate.admit(&received, self.now(), &mut OsRng);
+        let Received { peer, next, .. } = received;
         self.look_at_ledger();
         match admission {
             Admission::Device => {
@@ -423,8 +464,7 @@ impl Agent {
         }
     }
 
-    /// Follows the list of devices, and takes back what removed ones have shared. Also settles what
-    /// has run out while nobody asked.
+    /// Follows the list of devices, and takes back what removed ones have shared.
     async fn watch_devices(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
         let mut look = interval(DEVICES_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -446,13 +486,7 @@ impl Agent {
                     }
                     self.devices.announce();
                 }
-                // A ledger that has failed was logged once, and is not asked again.
-                Ok(_) if self.gate.is_poisoned() => {}
-                Ok(_) => {
-                    if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await {
-                        self.log(format!("the ledger could not be settled: {denial}"));
-                    }
-                }
+                Ok(false) => {}
                 Err(problem) => self.log(format!("the list of devices stays as it was: {problem}")),
             }
         }

@@ -121,8 +121,6 @@ pub struct Waiting {
     pub ops: Vec<String>,
     /// When it will end.
     pub expires_at: String,
-    /// Whether it is on its way to the phone, or there.
-    pub delivered: bool,
 }
 
 impl Entry {

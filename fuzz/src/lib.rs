@@ -71,11 +71,11 @@ impl Surroundings {
 }
 
 impl AgentContext for Surroundings {
-    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
-        true
+    fn device(&self, _: &DevicePublicKey) -> Presence {
+        Presence::Present
     }
-    fn session_is_live(&self, session: &SessionId) -> bool {
-        self.sessions().contains(session)
+    fn session(&self, session: &SessionId) -> Presence {
+        self.sessions().contains(session).into()
     }
     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
         true
@@ -155,7 +155,8 @@ impl Base {
         let redeem = |pairing: &Pairing, seed: u8| {
             let payload = redeem_payload(&pairing.link, &phone(seed));
             let holder = phone(seed).public();
-            match gate.admit(holder.as_bytes(), &payload, now, &mut CounterRng::new(seed.into())) {
+            let peer = Peer::new(holder.as_bytes(), &payload, [seed; 32]);
+            match gate.admit(peer, now, &mut CounterRng::new(seed.into())) {
                 Admission::Admitted(admitted) => admitted.reply,
                 Admission::Refused(refused) => refused.reply.unwrap(),
                 Admission::Device => panic!("taken for a device"),
@@ -191,7 +192,8 @@ impl Base {
 
     fn admit(&self, seed: u8, payload: &[u8]) -> Admission {
         let holder = phone(seed).public();
-        self.gate.admit(holder.as_bytes(), payload, self.now, &mut CounterRng::new(7))
+        let peer = Peer::new(holder.as_bytes(), payload, [7; 32]);
+        self.gate.admit(peer, self.now, &mut CounterRng::new(7))
     }
 }
 
@@ -239,12 +241,7 @@ pub fn message_1(data: &[u8]) {
     with_base(|base| match how % 4 {
         0 => {
             let Ok(received) = Responder::read(&agent(), rest, &mut CounterRng::new(8)) else { return };
-            let admission = base.gate.admit(
-                received.peer.as_bytes(),
-                &received.payload,
-                base.now,
-                &mut CounterRng::new(9),
-            );
+            let admission = base.gate.admit(&received, base.now, &mut CounterRng::new(9));
             judge_admission(base, &received.peer, &received.payload, admission);
         }
         1 => judge_payload(base, who, rest),

@@ -30,6 +30,8 @@ struct Run {
     /// Each with the operations that renewals have left of it.
     guards: Vec<(usize, Guard, OpSet)>,
     seed: u64,
+    /// How many first messages there were.
+    messages: u64,
 }
 
 /// Three bytes are one call: what, on which, with what.
@@ -38,7 +40,8 @@ pub fn operations(data: &[u8]) {
     let now = at(START, 1_000);
     let gate = gate_over(&ledger, &surroundings, now);
     register(&gate, now);
-    let mut run = Run { gate, ledger, surroundings, now, shared: Vec::new(), guards: Vec::new(), seed: 0 };
+    let mut run =
+        Run { gate, ledger, surroundings, now, shared: Vec::new(), guards: Vec::new(), seed: 0, messages: 0 };
     for step in data.chunks_exact(3).take(MOST_STEPS) {
         run.step(step[0], step[1], step[2]);
         run.check();
@@ -144,7 +147,12 @@ impl Run {
 
     fn admit(&mut self, who: u8, payload: &[u8]) -> Admission {
         let holder = phone(who).public();
-        self.gate.admit(holder.as_bytes(), payload, self.now, &mut CounterRng::new(self.seed))
+        // Each message is another.
+        self.messages += 1;
+        let mut message = [0; 32];
+        message[..8].copy_from_slice(&self.messages.to_le_bytes());
+        let peer = Peer::new(holder.as_bytes(), payload, message);
+        self.gate.admit(peer, self.now, &mut CounterRng::new(self.seed))
     }
 
     fn redeem(&mut self, index: usize, with: u8) {

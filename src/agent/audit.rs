@@ -4,15 +4,19 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
-use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::id::{CredentialId, NodeId, SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::op::OpSet;
 use crate::wire::Label;
 
 /// One thing that happened at the gate, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditRecord {
-    /// How often the ledger had been opened by then: 1 for a new one.
+    /// The agent at which it happened.
+    pub agent: AgentPublicKey,
+    /// The gateway of that agent.
+    pub node: NodeId,
+    /// How often the node had opened its ledger by then: 1 for a new one.
     pub opening: u64,
     /// Counts up by one from 0 since it was opened. A gap, or an opening that begins with another
     /// number, means that the log has lost something.
@@ -30,8 +34,8 @@ impl AuditRecord {
     }
 }
 
-/// A record's place among all records of one ledger. Later is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A record's place among all records of one node. Later is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AuditPosition {
     pub(crate) opening: u64,
     pub(crate) sequence: u64,

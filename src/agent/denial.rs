@@ -108,6 +108,19 @@ pub enum Denial {
     /// The first transport frame came too late.
     #[error("the peer did not send a transport frame in time")]
     ActivationTimeout,
+    /// The same first message, while an admission by it waits for its first frame.
+    #[error("this first message was admitted already and waits for its first frame")]
+    Repeated,
+    /// More admissions of this credential wait for their first frame than may; this one was the oldest.
+    #[error("newer admissions of the same credential have taken this one's place")]
+    Displaced,
+    /// The agent cannot tell whether the session, or the device that shared it, is still there.
+    #[error("the agent cannot tell whether session and device are still there; try again")]
+    ContextUnknown,
+    /// The gate was not settled for some seconds, or its ledger has failed. Not final: try the frame again
+    /// after the next settling.
+    #[error("the gate's view is stale; keep the frame and ask again after the next settling")]
+    Stale,
 
     /// The device is not in the agent's trust set.
     #[error("the device is not enrolled")]
@@ -154,7 +167,7 @@ pub enum Denial {
         max: u64,
     },
     /// A quota is full. Nothing live is ever pushed out to make room.
-    #[error("the quota of {max} {quota} is used up; revoke one")]
+    #[error("the quota of {max} {quota} is used up; {}", .quota.advice())]
     QuotaReached {
         /// Which quota.
         quota: Quota,
@@ -168,8 +181,8 @@ pub enum Denial {
     /// wrong kind of credential.
     #[error("the renewal does not match the credential that it names")]
     RenewalMismatch,
-    /// The phone has been given renewed credentials and has not used one yet.
-    #[error("the phone has not used its {max} renewed credentials yet; extend once it has")]
+    /// The credential was extended as often as it can be before its phone attaches.
+    #[error("the phone has not used any of its last {max} renewed credentials; extend once it has")]
     RenewalsUnused {
         /// The most that may wait.
         max: usize,
@@ -217,9 +230,29 @@ pub enum Quota {
     /// Tickets on record at the agent, whatever became of them. They are forgotten within minutes.
     #[error("tickets within the last minutes")]
     TicketsKept,
+    /// Open tickets of the device: its share of those at the agent.
+    #[error("open tickets of this device")]
+    TicketsPerDevice,
+    /// Live credentials of the device, open tickets included: its share of those at the agent.
+    #[error("credentials of this device")]
+    CredentialsPerDevice,
+    /// Tickets on record of the device, whatever became of them. They are forgotten within minutes.
+    #[error("tickets of this device within the last minutes")]
+    TicketsKeptPerDevice,
     /// Issuer keys of the device.
     #[error("issuer keys for this device")]
     IssuersPerDevice,
+}
+
+impl Quota {
+    /// What makes room.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::TicketsKept | Self::TicketsKeptPerDevice => "wait a few minutes",
+            Self::IssuersPerDevice => "revoke an issuer",
+            _ => "revoke one",
+        }
+    }
 }
 
 /// How the ledger failed. Every one of these denies.
@@ -258,6 +291,12 @@ pub enum LedgerFailure {
     /// The last gate over it was dropped.
     #[error("its gate was closed; open it again")]
     Closed,
+    /// Another gate has opened this node since, and owns it now.
+    #[error("another gate has opened this node since; close this one, or give each a node of its own")]
+    Fenced,
+    /// More revocations than the gate can keep could not be written.
+    #[error("too many revocations could not be written; open it again and revoke again")]
+    Unwritten,
 }
 
 impl Denial {
@@ -290,6 +329,10 @@ impl Denial {
             Self::OperatorRule { .. } => "operator_rule",
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::ActivationTimeout => "activation_timeout",
+            Self::Repeated => "repeated",
+            Self::Displaced => "displaced",
+            Self::ContextUnknown => "context_unknown",
+            Self::Stale => "stale",
             Self::DeviceNotEnrolled => "device_not_enrolled",
             Self::IssuerOfAnotherDevice => "issuer_of_another_device",
             Self::IssuerUnknown => "issuer_unknown",
@@ -345,6 +388,8 @@ impl Denial {
             | Self::PolicyFailed
             | Self::PolicyDisagreement
             | Self::Interrupted
+            | Self::ContextUnknown
+            | Self::Stale
             | Self::Ledger(_) => Some(Status::Unavailable),
             Self::PayloadMalformed
             | Self::TicketUnknown
@@ -354,6 +399,8 @@ impl Denial {
             | Self::CredentialSignatureInvalid
             | Self::HolderMismatch
             | Self::ActivationTimeout
+            | Self::Repeated
+            | Self::Displaced
             | Self::DeviceNotEnrolled
             | Self::IssuerOfAnotherDevice
             | Self::IssuerUnknown

@@ -20,44 +20,78 @@ mod list;
 mod renew;
 mod revoke;
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 pub use activate::PendingGuard;
-pub use admit::{Admission, Admitted, Refused};
+pub use admit::{Admission, Admitted, Peer, Refused};
 pub use list::{Listing, ListingState, WaitingRenewal};
 
 use crate::agent::audit::AuditSink;
-use crate::agent::core::{Locked, State};
+use crate::agent::core::{Begun, Core, Subject};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::guard::check_outside_permit;
 use crate::agent::ledger::Ledger;
-use crate::agent::ledger::record::{TicketRecord, TicketState};
-use crate::agent::ledger::transition::{QuotaLimits, Step, Verdict};
+use crate::agent::ledger::record::{CredentialRecord, TicketRecord, TicketState};
+use crate::agent::ledger::transition::{QuotaLimits, Revocation, Said};
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
-use crate::clock::{Now, Timestamp};
+use crate::clock::Now;
 use crate::credential::UnboundCredential;
 use crate::error::{Error, Misuse};
-use crate::id::{SessionId, TicketId};
-use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
+use crate::id::{NodeId, SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::limits::{
     DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
     DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
     MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
 };
-use crate::sync::Mutex;
 use crate::wire::{self, OfferFields, OfferReceipt, RegistrationFields};
 
-/// What the gate asks the agent that links it. Called without any lock of the gate.
+/// What the agent's context knows of a session or a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Present,
+    /// It is gone for good: the session has ended, the device was struck off. The gate puts that on record,
+    /// as [`Gate::end_session`] and [`Gate::revoke_device`] do.
+    Gone,
+    /// The agent cannot tell now, for example because what it asks does not answer. Nothing is admitted, and
+    /// nothing ends.
+    Unknown,
+}
+
+impl From<bool> for Presence {
+    /// For whoever always knows.
+    fn from(present: bool) -> Self {
+        if present { Self::Present } else { Self::Gone }
+    }
+}
+
+/// What the gate asks the agent that links it. Called without any lock of the gate; a call that waits delays
+/// only the call of the gate that asks.
 pub trait AgentContext: Send + Sync {
     /// Whether the device is in the agent's trust set now.
-    fn is_enrolled(&self, device: &DevicePublicKey) -> bool;
+    fn device(&self, device: &DevicePublicKey) -> Presence;
 
     /// Whether the session is running now.
-    fn session_is_live(&self, session: &SessionId) -> bool;
+    fn session(&self, session: &SessionId) -> Presence;
 
-    /// Whether this enrolled device may share this live session.
+    /// Whether this enrolled device may share this running session.
     fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool;
+}
+
+impl<T: AgentContext + ?Sized> AgentContext for Arc<T> {
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        (**self).device(device)
+    }
+
+    fn session(&self, session: &SessionId) -> Presence {
+        (**self).session(session)
+    }
+
+    fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool {
+        (**self).may_share(device, session)
+    }
 }
 
 /// How many may be open or live at a time. Full means that an offer is refused; nothing live is ever
@@ -72,6 +106,11 @@ pub struct Quotas {
     pub tickets_per_agent: u32,
     /// Live credentials at the agent, open tickets included.
     pub credentials_per_agent: u32,
+    /// Open tickets of one device. By default a quarter of those at the agent, rounded up, and at least as
+    /// many as one session may have.
+    pub tickets_per_device: Option<u32>,
+    /// Live credentials of one device, open tickets included. By default as for tickets.
+    pub credentials_per_device: Option<u32>,
     /// Connections of one credential.
     pub connections_per_credential: u32,
 }
@@ -83,6 +122,8 @@ impl Default for Quotas {
             credentials_per_session: DEFAULT_CREDENTIALS_PER_SESSION,
             tickets_per_agent: DEFAULT_TICKETS_PER_AGENT,
             credentials_per_agent: DEFAULT_CREDENTIALS_PER_AGENT,
+            tickets_per_device: None,
+            credentials_per_device: None,
             connections_per_credential: DEFAULT_CONNECTIONS_PER_CREDENTIAL,
         }
     }
@@ -90,7 +131,12 @@ impl Default for Quotas {
 
 impl Quotas {
     fn limits(&self) -> QuotaLimits {
+        let share = |of_agent: u32, of_session: u32| of_agent.div_ceil(4).max(of_session);
+        let tickets = share(self.tickets_per_agent, self.tickets_per_session);
+        let credentials = share(self.credentials_per_agent, self.credentials_per_session);
         QuotaLimits {
+            tickets_per_device: self.tickets_per_device.unwrap_or(tickets),
+            credentials_per_device: self.credentials_per_device.unwrap_or(credentials),
             tickets_per_session: self.tickets_per_session,
             credentials_per_session: self.credentials_per_session,
             tickets_per_agent: self.tickets_per_agent,
@@ -102,6 +148,7 @@ impl Quotas {
 /// What a gate is opened with.
 pub struct GateConfig {
     agent: AgentPublicKey,
+    node: NodeId,
     urls: Vec<AgentUrl>,
     policy: Policy,
     quotas: Quotas,
@@ -118,7 +165,9 @@ impl GateConfig {
         if urls.is_empty() {
             return Err(Error::ApiMisuse(Misuse::NoAgentUrl));
         }
-        Ok(Self { agent, urls, policy: Policy::new()?, quotas: Quotas::default(), audit: Box::new(|_| {}) })
+        let policy = Policy::new()?;
+        let node = NodeId::default();
+        Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(|_| {}) })
     }
 
     /// With another policy, for an operator's own rules.
@@ -132,6 +181,13 @@ impl GateConfig {
     #[must_use]
     pub fn with_quotas(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
+        self
+    }
+
+    /// As one of several gateways of the agent, which share a ledger.
+    #[must_use]
+    pub fn with_node(mut self, node: NodeId) -> Self {
+        self.node = node;
         self
     }
 
@@ -164,9 +220,12 @@ pub struct Gate {
 }
 
 struct Inner {
-    config: GateConfig,
+    agent: AgentPublicKey,
+    urls: Vec<AgentUrl>,
+    policy: Policy,
+    quotas: Quotas,
     context: Box<dyn AgentContext>,
-    state: Mutex<State>,
+    core: Core,
 }
 
 /// Held by every clone of a gate, and by nothing else. What was admitted may outlive the gate, and ends
@@ -175,82 +234,73 @@ struct Opened(Arc<Inner>);
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let cut = self.0.state().close();
-        for live in cut {
-            match check_outside_permit() {
-                Ok(()) => live.drain(),
-                Err(_) => live.wake(),
-            }
-        }
+        self.0.core.close();
     }
 }
 
-/// The moment at which a call began.
-struct Begun {
-    agent_time: Timestamp,
-    closures: u64,
+/// A session and the device that shared it, as a record names them.
+struct Shared<'a> {
+    session: &'a SessionId,
+    epoch: u64,
+    device: &'a DevicePublicKey,
+    issuer: &'a IssuerPublicKey,
+    generation: u64,
+}
+
+impl<'a> From<&'a TicketRecord> for Shared<'a> {
+    fn from(record: &'a TicketRecord) -> Self {
+        let TicketRecord { session, epoch, device, issuer, generation, .. } = record;
+        Self { session, epoch: *epoch, device, issuer, generation: *generation }
+    }
+}
+
+impl<'a> From<&'a CredentialRecord> for Shared<'a> {
+    fn from(record: &'a CredentialRecord) -> Self {
+        let CredentialRecord { session, epoch, device, issuer, generation, .. } = record;
+        Self { session, epoch: *epoch, device, issuer, generation: *generation }
+    }
 }
 
 impl Inner {
-    fn state(&self) -> Locked<'_> {
-        // A ledger that panicked is poisoned by its store; the rest is whole between calls.
-        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Asks the context about a session and the device that shared it, without any lock. What is gone is put
+    /// on record: of the epoch and generation that were read before, and only if nothing was revoked since
+    /// `begun`.
+    fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
+        let session = self.context.session(shared.session);
+        let device = self.context.device(shared.device);
+        let mut gone = Vec::new();
+        if session == Presence::Gone {
+            gone.push(Revocation::SessionGone(shared.session.clone(), shared.epoch));
+        }
+        if device == Presence::Gone {
+            gone.push(Revocation::IssuerGone(*shared.issuer, shared.generation));
+        }
+        self.core.revoke_gone(&gone, begun, now)?;
+        Ok(match (session, device) {
+            (Presence::Gone, _) => Err(Denial::SessionGone),
+            (_, Presence::Gone) => Err(Denial::IssuerRevoked),
+            (Presence::Unknown, _) | (_, Presence::Unknown) => Err(Denial::ContextUnknown),
+            (Presence::Present, Presence::Present) => Ok(()),
+        })
     }
 
-    /// Looks something up.
-    fn read<T>(
-        &self,
-        now: Now,
-        read: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
-    ) -> Result<T, Denial> {
-        let mut state = self.state();
-        let now = state.effective(now);
-        state.transact(now, self.audit(), read)
-    }
-
-    /// Judges something, with what has run out settled first.
-    fn decide<T>(&self, now: Now, judge: impl FnMut(&mut Step<'_>) -> Verdict<T>) -> Result<T, Denial> {
-        let mut state = self.state();
-        let now = state.effective(now);
-        state.judge(now, self.audit(), judge)
-    }
-
-    /// The agent's time, and how often something was taken back until then.
-    fn begin(&self, now: Now) -> Begun {
-        let mut state = self.state();
-        Begun { agent_time: state.effective(now), closures: state.closures() }
-    }
-
-    /// Asks the context without the lock, then takes the lock. If something was taken back since it
-    /// began, the answer may be from before a session's end and is not used: another session may have
-    /// the same id by now.
-    fn settled(
-        &self,
-        begun: &Begun,
-        ask: impl FnOnce(&dyn AgentContext) -> Result<(), Denial>,
-    ) -> Result<Locked<'_>, Denial> {
-        ask(self.context.as_ref())?;
-        let state = self.state();
-        if state.closures() == begun.closures { Ok(state) } else { Err(Denial::Interrupted) }
+    fn check_device(&self, device: &DevicePublicKey) -> Result<(), Denial> {
+        match self.context.device(device) {
+            Presence::Present => Ok(()),
+            Presence::Gone => Err(Denial::DeviceNotEnrolled),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+        }
     }
 
     /// Whether this device may share this session now.
-    fn check_sharing(
-        context: &dyn AgentContext,
-        device: &DevicePublicKey,
-        session: &SessionId,
-    ) -> Result<(), Denial> {
-        if !context.is_enrolled(device) {
-            return Err(Denial::DeviceNotEnrolled);
+    fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
+        self.check_device(device)?;
+        match self.context.session(session) {
+            Presence::Gone => Err(Denial::SessionNotLive),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+            Presence::Present if self.context.may_share(device, session) => Ok(()),
+            Presence::Present => Err(Denial::SharingForbidden),
         }
-        if !context.session_is_live(session) {
-            return Err(Denial::SessionNotLive);
-        }
-        if context.may_share(device, session) { Ok(()) } else { Err(Denial::SharingForbidden) }
-    }
-
-    fn audit(&self) -> &dyn AuditSink {
-        self.config.audit.as_ref()
     }
 }
 
@@ -270,15 +320,16 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerFailure> {
-        let state = State::open(Box::new(ledger), &config.agent, now, config.audit.as_ref())?;
-        let inner = Arc::new(Inner { config, context: Box::new(context), state: Mutex::new(state) });
+        let GateConfig { agent, node, urls, policy, quotas, audit } = config;
+        let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
+        let inner = Arc::new(Inner { agent, urls, policy, quotas, context: Box::new(context), core });
         Ok(Self { _opened: Arc::new(Opened(Arc::clone(&inner))), inner })
     }
 
     /// The agent's Noise key.
     #[must_use]
     pub fn agent(&self) -> &AgentPublicKey {
-        &self.inner.config.agent
+        &self.inner.agent
     }
 
     /// Registers a desktop's issuer key. `handshake_hash` is that of the very channel on which the
@@ -302,13 +353,9 @@ impl Gate {
         if !fields.issuer.verify(&message, &fields.signature) {
             return Err(Denial::RegistrationInvalid);
         }
-        let begun = inner.begin(now);
-        let mut state = inner.settled(&begun, |context| match context.is_enrolled(device) {
-            true => Ok(()),
-            false => Err(Denial::DeviceNotEnrolled),
-        })?;
-        let now = state.effective(now);
-        state.judge(now, inner.audit(), |step| step.register_issuer(&fields.issuer, device))
+        let begun = inner.core.begin(now);
+        inner.check_device(device)?;
+        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(&fields.issuer, device))
     }
 
     /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
@@ -319,9 +366,7 @@ impl Gate {
     /// agent's time.
     pub fn offer(&self, device: &DevicePublicKey, offer: &[u8], now: Now) -> Result<OfferReceipt, Denial> {
         let inner = &self.inner;
-        if !inner.context.is_enrolled(device) {
-            return Err(Denial::DeviceNotEnrolled);
-        }
+        inner.check_device(device)?;
         let offer: OfferFields = wire::from_desktop(offer).map_err(Denial::OfferMalformed)?;
         check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
         check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
@@ -329,14 +374,14 @@ impl Gate {
         let authority = credential.authority();
         let ticket = offer.ticket.id();
         let for_us = authority.agent == *self.agent()
-            && inner.config.urls.contains(&authority.url)
+            && inner.urls.contains(&authority.url)
             && authority.ticket == ticket;
         if !for_us {
             return Err(Denial::OfferMismatch);
         }
-        let begun = inner.begin(now);
+        let begun = inner.core.begin(now);
         let agent_time = begun.agent_time;
-        inner.decide(now, |step| step.issuer_of(&offer.issuer, device))?;
+        inner.core.desk().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
         if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
         }
@@ -359,11 +404,9 @@ impl Gate {
             state: TicketState::Open(offer.credential.clone()),
         };
         let expires_at = record.expires_at;
-        let quotas = inner.config.quotas.limits();
-        let mut state =
-            inner.settled(&begun, |context| Inner::check_sharing(context, device, &authority.session))?;
-        let now = state.effective(now);
-        state.judge(now, inner.audit(), |step| step.offer(&ticket, record.clone(), &quotas))?;
+        let quotas = inner.quotas.limits();
+        inner.check_sharing(device, &authority.session)?;
+        inner.core.desk_since(&begun)?.judge(now, |step| step.offer(&ticket, record.clone(), &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at })
     }
 
@@ -381,34 +424,84 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        if !inner.context.is_enrolled(device) {
-            return Err(Denial::DeviceNotEnrolled);
-        }
-        let record = inner.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
-        let session_live = inner.context.session_is_live(&record.session);
-        inner.decide(now, |step| step.confirm(device, ticket, holder, session_live))
+        inner.check_device(device)?;
+        let begun = inner.core.begin(now);
+        let record = inner.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
+        let said = inner.ask(&begun, &Shared::from(&record), now)?;
+        inner.core.desk().judge(now, |step| step.confirm(device, ticket, holder, &said))
     }
 
-    /// Ends what has run out and removes what nobody asks for any more, a bounded number of records.
-    /// Every call that decides something does a little of it; an idle agent may call this from a timer.
+    /// Settles the gate: asks the context about every session and device of a connection, ends what has run
+    /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
+    /// [`LEASE`](crate::limits::LEASE) seconds from `now`.
+    ///
+    /// Call it about once a second. A gate that was not settled for longer grants no permit: whoever asks is
+    /// told [`Denial::Stale`]. Costs one question for each session and device, and one read of the
+    /// ledger; a durable write where something has ended. Waits for the ledger, and then for the audit sink
+    /// unless another call does; streams go on before that.
     ///
     /// # Errors
-    /// [`Denial::Ledger`].
+    /// [`Denial::Ledger`]; streams do not go on by it. [`Denial::Interrupted`] if something was revoked while
+    /// the context said that something is gone: settle again.
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
-        self.inner.decide(now, |_| Ok(Ok(())))
+        let inner = &self.inner;
+        let begun = inner.core.begin(now);
+        let subjects = inner.core.registry().subjects();
+        let (mut gone, mut devices, mut unknown) = (Vec::new(), Vec::new(), HashSet::new());
+        for subject in subjects {
+            let presence = match &subject {
+                Subject::Session(session, _) => inner.context.session(session),
+                Subject::Device(device, ..) => inner.context.device(device),
+            };
+            match (presence, subject) {
+                (Presence::Present, _) => {}
+                (Presence::Unknown, subject) => drop(unknown.insert(subject)),
+                (Presence::Gone, Subject::Session(id, epoch)) => {
+                    gone.push(Revocation::SessionGone(id, epoch))
+                }
+                (Presence::Gone, Subject::Device(_, issuer, generation)) => {
+                    devices.push(Revocation::IssuerGone(issuer, generation));
+                }
+            }
+        }
+        // A session's end is the better reason to tell where both are gone.
+        gone.append(&mut devices);
+        inner.core.revoke_gone(&gone, &begun, now)?;
+        inner.core.settle(&unknown, now)
     }
 
-    /// Whether an earlier failure to read or write has stopped the ledger. Every connection is cut then, and
-    /// everything is refused until a new gate is opened over it.
+    /// Goes on after a failure of the ledger, over the same ledger opened again or over another that holds the
+    /// same records. Every stream is looked up in it before any goes on; those that no longer stand are cut.
+    /// What could not be written before is written with it. Costs one durable write and one read for each
+    /// connected credential.
+    ///
+    /// Streams wait for it for [`STALE_TIMEOUT`](crate::limits::STALE_TIMEOUT) seconds; after that they are
+    /// over, and phones attach again once it is open.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`]; the gate stays as it was, and this can be called again. [`LedgerFailure::InUse`]
+    /// if the ledger has not failed, or why the gate is shut for good.
+    pub fn reopen(&self, ledger: impl Ledger + 'static, now: Now) -> Result<(), LedgerFailure> {
+        self.inner.core.reopen(Arc::new(ledger), now)
+    }
+
+    /// Whether the ledger has failed. Every stream waits then, and everything is refused until
+    /// [`Gate::reopen`]. Waits for no disk.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.inner.state().is_poisoned()
+        self.inner.core.failure().is_some()
+    }
+
+    /// Why the gate refuses everything, if it does. Waits for no disk.
+    #[must_use]
+    pub fn failure(&self) -> Option<LedgerFailure> {
+        self.inner.core.failure()
     }
 }
 
 impl core::fmt::Debug for Gate {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Gate").field("config", &self.inner.config).finish_non_exhaustive()
+        f.debug_struct("Gate").field("agent", &self.inner.agent).finish_non_exhaustive()
     }
 }
 

@@ -30,6 +30,10 @@ use crate::sync::{
     AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
 
+mod lease;
+
+pub(crate) use lease::Lease;
+
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
     /// Whether this thread is inside a permit. A revoker that ran there would wait for itself.
@@ -55,7 +59,11 @@ pub(crate) enum Cut {
     Expired = 4,
     LedgerFailed = 5,
     GateClosed = 6,
+    Fenced = 7,
 }
+
+/// The mark of a credential that is paused: nothing is permitted, and nothing is over.
+const PAUSED: u8 = 255;
 
 impl Cut {
     fn denial(number: u8) -> Option<Denial> {
@@ -66,6 +74,8 @@ impl Cut {
             3 => Some(Denial::SessionGone),
             4 => Some(Denial::CredentialExpired),
             5 => Some(Denial::Ledger(LedgerFailure::Poisoned)),
+            7 => Some(Denial::Ledger(LedgerFailure::Fenced)),
+            PAUSED => Some(Denial::Stale),
             _ => Some(Denial::Ledger(LedgerFailure::Closed)),
         }
     }
@@ -73,8 +83,9 @@ impl Cut {
 
 /// The live state of one credential, shared by its connections.
 pub(crate) struct Live {
-    /// 0 while the credential lives, else a [`Cut`]. Never goes back to 0.
+    /// 0 while the credential lives, else a [`Cut`], from which it never goes back, or [`PAUSED`].
     cut: AtomicU8,
+    lease: Arc<Lease>,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// One token for each connection; a connection's guards share it.
     connections: Mutex<Vec<Weak<Connection>>>,
@@ -125,9 +136,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(lease: Arc<Lease>) -> Arc<Self> {
         Arc::new(Self {
             cut: AtomicU8::new(0),
+            lease,
             slots: Mutex::new(Vec::new()),
             connections: Mutex::new(Vec::new()),
         })
@@ -136,28 +148,35 @@ impl Live {
     /// Marks the credential. No permit is granted from here on.
     pub(crate) fn cut(&self, why: Cut) {
         // The first reason stays.
-        let _ = self.cut.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        let to = |from| matches!(from, 0 | PAUSED).then_some(why as u8);
+        let _ = self.cut.fetch_update(Ordering::AcqRel, Ordering::Acquire, to);
     }
 
-    /// Wakes the connections and waits until no permit is in use. To be called after [`Live::cut`] and
-    /// without any lock: a waker may run foreign code, and a permit may be waiting for the lock.
-    pub(crate) fn drain(&self) {
-        self.wake();
-        wait_for_permits(&self.slots());
+    /// Grants nothing until [`Live::resume`], without an end.
+    pub(crate) fn pause(&self) {
+        let _ = self.cut.compare_exchange(0, PAUSED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn resume(&self) {
+        let _ = self.cut.compare_exchange(PAUSED, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether it was cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        !matches!(self.cut.load(Ordering::Acquire), 0 | PAUSED)
     }
 
     /// Wakes the connections, without any lock.
     pub(crate) fn wake(&self) {
         for slot in self.slots() {
-            let waiting: Vec<_> = lock(&slot.waiting).iter().filter_map(Weak::upgrade).collect();
-            for waiter in waiting {
-                let waker = lock(&waiter).take();
-                if let Some(waker) = waker {
-                    // Foreign code that panics must keep neither a revoker nor another stream.
-                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-                }
-            }
+            let waiting = lock(&slot.waiting).clone();
+            wake_all(&waiting);
         }
+    }
+
+    /// Waits until no permit is in use, without any lock.
+    pub(crate) fn wait_for_permits(&self) {
+        wait_for_permits(&self.slots());
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {
@@ -176,15 +195,9 @@ impl Live {
         }
     }
 
-    /// Waits until no permit from before [`Live::narrow`] is in use. Without any lock, as
-    /// [`Live::drain`].
-    pub(crate) fn drain_narrowed(&self) {
-        wait_for_permits(&self.slots());
-    }
-
     /// How many connections there are. One that was cut is none, even if its guard is still held.
     pub(crate) fn connections(&self) -> usize {
-        if self.denial().is_some() {
+        if self.is_cut() {
             return 0;
         }
         let mut connections = lock(&self.connections);
@@ -215,6 +228,17 @@ impl Live {
 
     fn denial(&self) -> Option<Denial> {
         Cut::denial(self.cut.load(Ordering::Acquire))
+    }
+}
+
+/// Wakes each once.
+fn wake_all(waiting: &[Weak<Mutex<Option<Waker>>>]) {
+    for waiter in waiting.iter().filter_map(Weak::upgrade) {
+        let waker = lock(&waiter).take();
+        if let Some(waker) = waker {
+            // Foreign code that panics must keep neither a revoker nor another stream.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 }
 
@@ -275,6 +299,8 @@ pub struct Guard {
     terms: Terms,
     changes: u32,
     next_review: Duration,
+    /// How many settlings there had been when the gate was last found stale.
+    settlings: u32,
     live: Arc<Live>,
     slot: Arc<Slot>,
     connection: Arc<Connection>,
@@ -297,6 +323,7 @@ impl Guard {
             changes: 0,
             grant,
             next_review,
+            settlings: live.lease.settlings(),
             live,
             slot,
             connection,
@@ -375,8 +402,8 @@ impl Guard {
     /// [`Denial`] with why it is over.
     #[inline]
     pub fn check(&mut self, now: Now) -> Result<(), Denial> {
-        if let Some(denial) = self.live.denial() {
-            return Err(denial);
+        if self.live.cut.load(Ordering::Acquire) != 0 {
+            self.check_cut(now)?;
         }
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             self.narrow();
@@ -388,10 +415,49 @@ impl Guard {
             self.connection.ended.store(true, Ordering::Relaxed);
             return Err(Denial::CredentialExpired);
         }
+        // The end of the credential comes first: it is final, and this is not.
+        if self.live.lease.is_stale(now.monotonic) {
+            self.check_stale(now)?;
+        }
         if now.monotonic >= self.next_review {
             self.review(now)?;
         }
         Ok(())
+    }
+
+    /// A credential that was cut, or is paused. One that has run out meanwhile is told so.
+    #[cold]
+    fn check_cut(&mut self, now: Now) -> Result<(), Denial> {
+        self.settlings = self.live.lease.settlings();
+        match self.live.denial() {
+            Some(Denial::Stale) if !self.has_ended(now) => Err(self.stale(now)),
+            Some(Denial::Stale) | None => Ok(()),
+            Some(denial) => Err(denial),
+        }
+    }
+
+    /// A lease that was seen to be over, unless another settling has come since. The count first, so that
+    /// no settling falls between it and the verdict.
+    #[cold]
+    fn check_stale(&mut self, now: Now) -> Result<(), Denial> {
+        self.settlings = self.live.lease.settlings();
+        if self.live.lease.is_stale(now.monotonic) { Err(self.stale(now)) } else { Ok(()) }
+    }
+
+    /// Whether the terms of its slot are over.
+    fn has_ended(&self, now: Now) -> bool {
+        let terms = *lock(&self.slot.terms);
+        self.connection.ended.load(Ordering::Relaxed)
+            || now.monotonic >= terms.ends_at
+            || now.wall >= terms.expires_at.to_date()
+    }
+
+    /// Not permitted now; or over, where the ledger has failed for too long.
+    fn stale(&self, now: Now) -> Denial {
+        if self.live.lease.is_over(now.monotonic) {
+            self.live.cut(Cut::LedgerFailed);
+        }
+        self.live.denial().unwrap_or(Denial::Stale)
     }
 
     /// Looks at the slot's terms again.
@@ -419,7 +485,7 @@ impl Guard {
     /// forward: an idle connection should also check now and then, every second or so.
     #[must_use]
     pub fn time_left(&self, now: Now) -> Duration {
-        if self.connection.ended.load(Ordering::Relaxed) || self.live.denial().is_some() {
+        if self.connection.ended.load(Ordering::Relaxed) || self.live.is_cut() {
             return Duration::ZERO;
         }
         let terms = *lock(&self.slot.terms);
@@ -441,6 +507,15 @@ impl Guard {
         CutSignal { live: Arc::clone(&self.live), _slot: Arc::clone(&self.slot), waker }
     }
 
+    /// Resolves with the next settling of the gate, or when the credential is cut. Wait for it after
+    /// [`Denial::Stale`], with the frame in hand, and then ask for a permit again: whether the frame may go
+    /// is decided then. Works on any executor.
+    pub fn settled(&self) -> Settled {
+        let waker = Arc::new(Mutex::new(None));
+        self.live.lease.wait(Arc::downgrade(&waker));
+        Settled { cut: self.cut(), waker, settlings: self.settlings }
+    }
+
     /// A second guard of the same connection, for a second task. It does not count as a connection.
     #[must_use]
     pub fn fork(&self) -> Self {
@@ -454,6 +529,7 @@ impl Guard {
             // Looked at by the first check.
             changes: u32::MAX,
             next_review: self.next_review,
+            settlings: self.settlings,
             live: Arc::clone(&self.live),
             slot,
             connection: Arc::clone(&self.connection),
@@ -542,14 +618,46 @@ impl Future for CutSignal {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Denial> {
         lock(&self.waker).replace(context.waker().clone());
-        // Looked at after the waker is in place, so that no cut falls in between.
-        self.live.denial().map_or(Poll::Pending, Poll::Ready)
+        // Looked at after the waker is in place, so that no cut falls in between. A pause is no cut.
+        match self.live.denial() {
+            None | Some(Denial::Stale) => Poll::Pending,
+            Some(denial) => Poll::Ready(denial),
+        }
     }
 }
 
 impl fmt::Debug for CutSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CutSignal").finish_non_exhaustive()
+    }
+}
+
+/// A future that resolves with the next settling of the gate, or when the credential is cut.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Settled {
+    cut: CutSignal,
+    waker: Arc<Mutex<Option<Waker>>>,
+    /// How many settlings there had been when the guard last found the gate stale.
+    settlings: u32,
+}
+
+impl Future for Settled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        lock(&self.waker).replace(context.waker().clone());
+        // Looked at after the waker is in place, so that no settling falls in between.
+        let settled = self.cut.live.lease.settlings() != self.settlings;
+        match settled || Pin::new(&mut self.cut).poll(context).is_ready() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Settled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settled").finish_non_exhaustive()
     }
 }
 

@@ -15,14 +15,15 @@ mod memory;
 mod overlay;
 pub(crate) mod record;
 pub(crate) mod rows;
+pub(crate) mod store;
 pub(crate) mod transition;
 
 #[cfg(feature = "redb")]
 pub use embedded::RedbLedger;
 pub use memory::MemoryLedger;
+pub use overlay::{Changes, Overlay};
 
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::sync::Arc;
 
 use crate::agent::denial::LedgerFailure;
 
@@ -30,7 +31,7 @@ use crate::agent::denial::LedgerFailure;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Table {
-    /// What the records belong to, counters, the agent's time.
+    /// What the records belong to, counters, how far each node has come.
     Meta,
     /// Issuers by their key.
     Issuers,
@@ -50,13 +51,17 @@ pub enum Table {
     ByTime,
     /// Which ended credential is forgotten when: time, kind and id. No value.
     Ended,
-    /// Audit records that the sink may not have yet, by their position.
+    /// The same by the device that offered it: its key, time, kind and id. No value.
+    EndedOf,
+    /// What is kept of each device, by its key.
+    Devices,
+    /// Audit records that the sink may not have yet, by node and position.
     Events,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Issuers,
         Self::Sessions,
@@ -66,6 +71,8 @@ impl Table {
         Self::ByHandle,
         Self::ByTime,
         Self::Ended,
+        Self::EndedOf,
+        Self::Devices,
         Self::Events,
     ];
 
@@ -82,110 +89,157 @@ impl Table {
             Self::ByHandle => "by_handle",
             Self::ByTime => "by_time",
             Self::Ended => "ended",
+            Self::EndedOf => "ended_of",
+            Self::Devices => "devices",
             Self::Events => "events",
         }
     }
 }
 
-/// One open transaction. Reads see the transaction's own writes.
-pub trait Transaction {
+/// A row: its key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// A consistent state of all tables: what some transaction left, and nothing of any later one.
+pub trait Snapshot {
     /// The value under `key`.
     ///
     /// # Errors
     /// [`LedgerFailure`] if it cannot be read. Never `None` for a value that may exist: that would
     /// forget a revocation.
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure>;
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure>;
 
-    /// Sets the value under `key`.
+    /// The rows whose keys begin with `prefix`, ascending by the bytes of their keys, at most `limit`. With
+    /// `after`, only those whose keys are greater than it, whether or not it begins with `prefix`.
     ///
     /// # Errors
-    /// [`LedgerFailure`] if it cannot be written.
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure>;
-
-    /// Removes `key`, if it is there.
-    ///
-    /// # Errors
-    /// [`LedgerFailure`] if it cannot be written.
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure>;
-
-    /// The keys that begin with `prefix`, ascending, at most `limit`.
-    ///
-    /// # Errors
-    /// [`LedgerFailure`] if they cannot be read.
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure>;
+    /// [`LedgerFailure`] if they cannot be read. Never fewer rows than there are.
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure>;
 }
 
-/// What a transaction does. `Err` means: undo everything.
-pub type Transition<'a> = &'a mut dyn FnMut(&mut dyn Transaction) -> Result<(), LedgerFailure>;
+/// What a read does.
+pub type Look<'a> = &'a mut dyn FnMut(&dyn Snapshot) -> Result<(), LedgerFailure>;
 
-/// A place that keeps records, with one operation: an atomic transition.
+/// What a transaction does: it reads a snapshot and says what changes. A pure function of the snapshot, so
+/// it can be run again. `Err` means that nothing changes.
+pub type Transition<'a> = &'a mut dyn FnMut(&dyn Snapshot) -> Result<Changes, LedgerFailure>;
+
+/// Whether a transaction that failed may have changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has certainly not been done, and never will be.
+    NotDone,
+    /// It has been done, or has not, or will be: a commit that was sent and not answered.
+    Unknown,
+}
+
+/// How a ledger failed, and what that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct LedgerError {
+    cause: LedgerFailure,
+    outcome: Outcome,
+    usable: bool,
+}
+
+impl LedgerError {
+    /// The transaction has certainly not been done, and the next one may succeed: a connection that was
+    /// reset before the commit was sent, a conflict with another transaction. A read that failed.
+    #[must_use]
+    pub const fn not_done(cause: LedgerFailure) -> Self {
+        Self { cause, outcome: Outcome::NotDone, usable: true }
+    }
+
+    /// The transaction may have been done. When in doubt, this one.
+    #[must_use]
+    pub const fn unknown(cause: LedgerFailure) -> Self {
+        Self { cause, outcome: Outcome::Unknown, usable: false }
+    }
+
+    /// The same, of a ledger that has to be opened again before anything else succeeds.
+    #[must_use]
+    pub const fn unusable(self) -> Self {
+        Self { usable: false, ..self }
+    }
+
+    /// What failed.
+    #[must_use]
+    pub const fn cause(&self) -> LedgerFailure {
+        self.cause
+    }
+
+    /// Whether the transaction may have been done.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Whether the next transaction may succeed. Never after [`Outcome::Unknown`].
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.usable
+    }
+}
+
+/// A place that keeps records: reads of a consistent state, and one kind of write, an atomic transition.
 ///
-/// An implementation promises that when [`Ledger::transact`] returns `Ok`, everything that the
-/// transition wrote is durable, all of it; and that when the transition fails, none of it is. What a
-/// wrong implementation costs: a lost write after `Ok` can give one ticket to two phones or revive a
-/// revoked credential; half of a transition can do the same. Refusing is always safe.
+/// # Contract
+/// - **Durable.** When [`Ledger::transact`] returns `Ok`, every change of the transition survives a
+///   crash of the process and of the machine.
+/// - **Whole.** Either all changes of a transition are there or none, for every reader and after every
+///   crash.
+/// - **Serializable.** Transitions behave as if they ran one after the other, across all handles, processes
+///   and machines that share the store: what a transition has read, ranges and missing rows included, is
+///   still so when it commits. READ COMMITTED and snapshot isolation are not enough: two phones would
+///   get one ticket.
+/// - **Fresh.** A read, or a transition, that begins after a [`Ledger::transact`] returned `Ok` sees its
+///   changes, on every handle.
+/// - **Honest.** A transaction that failed and may have been done is [`Outcome::Unknown`].
+/// - **One owner for each node.** The gate that opened a node last owns it. Nothing is asked of the backend
+///   for that but serializability: each opening writes a number, every later transition compares it, and a
+///   gate that finds another one closes with [`LedgerFailure::Fenced`].
 ///
-/// The gate calls it from one thread at a time.
-pub trait Ledger: Send {
-    /// Runs `transition` once and makes what it wrote durable. A transition that wrote nothing costs
-    /// no write.
+/// What a wrong implementation costs: a lost or half a write, or a stale read, can give one ticket to two
+/// phones or revive a revoked credential. Refusing is always safe. The feature `conformance` has a suite
+/// that a backend's own tests run.
+///
+/// A transition may be run any number of times before it commits; only the changes of the last run count.
+/// The gate runs one transition at a time and reads beside it.
+pub trait Ledger: Send + Sync {
+    /// Reads one consistent state. May run beside a transition, and does not wait for its commit.
     ///
     /// # Errors
-    /// [`LedgerFailure`], from the transition or from the backend.
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure>;
+    /// [`LedgerError`], from `look` or from the backend.
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError>;
+
+    /// Runs `transition` and makes its changes durable. Without changes it costs no write.
+    ///
+    /// # Errors
+    /// [`LedgerError`], from the transition or from the backend.
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError>;
 }
 
-/// A ledger that is let go for good after a transaction whose outcome is unknown.
-pub(crate) enum Store {
-    Open(Box<dyn Ledger>),
-    Shut(LedgerFailure),
+impl<T: Ledger + ?Sized> Ledger for Box<T> {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        (**self).read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        (**self).transact(transition)
+    }
 }
 
-impl Store {
-    pub(crate) fn new(ledger: Box<dyn Ledger>) -> Self {
-        Self::Open(ledger)
+impl<T: Ledger + ?Sized> Ledger for Arc<T> {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        (**self).read(look)
     }
 
-    /// Runs a transition and gives its result once it is durable. After any failure, of a read as well,
-    /// nothing more is run: what cannot be read may say "revoked".
-    pub(crate) fn transact<T>(
-        &mut self,
-        mut transition: impl FnMut(&mut dyn Transaction) -> Result<T, LedgerFailure>,
-    ) -> Result<T, LedgerFailure> {
-        // Shut until the outcome is known.
-        let mut ledger = match core::mem::replace(self, Self::Shut(LedgerFailure::Poisoned)) {
-            Self::Open(ledger) => ledger,
-            Self::Shut(failure) => {
-                *self = Self::Shut(failure);
-                return Err(failure);
-            }
-        };
-        let mut result = None;
-        // A backend that panics has failed like any other.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            ledger.transact(&mut |transaction| {
-                result = Some(transition(transaction)?);
-                Ok(())
-            })
-        }));
-        let outcome = outcome.unwrap_or(Err(LedgerFailure::Io));
-        match (outcome, result) {
-            (Ok(()), Some(result)) => {
-                *self = Self::Open(ledger);
-                Ok(result)
-            }
-            (outcome, _) => Err(outcome.err().unwrap_or(LedgerFailure::Io)),
-        }
-    }
-
-    /// Lets the ledger go, so that it can be opened again.
-    pub(crate) fn close(&mut self) {
-        if !self.is_shut() {
-            *self = Self::Shut(LedgerFailure::Closed);
-        }
-    }
-
-    pub(crate) fn is_shut(&self) -> bool {
-        matches!(self, Self::Shut(_))
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        (**self).transact(transition)
     }
 }

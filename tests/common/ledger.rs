@@ -1,19 +1,23 @@
 //! A ledger whose rows a test can look at, change, and make fail.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use sessioncap::LedgerFailure;
-use sessioncap::ledger::{Ledger, Table, Transaction, Transition};
+use sessioncap::ledger::{Ledger, LedgerError, Look, Row, Snapshot, Table, Transition};
 
 pub type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
-/// How a failing commit fails.
+/// How a failing call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// Nothing was written.
+pub enum Fault {
+    /// Nothing was written, and the ledger can be used.
+    NotDone,
+    /// Nothing was written, and the ledger has to be opened again.
+    Broken,
+    /// Nothing was written, and the caller is told that it may have been.
     Lost,
-    /// Everything was written, and the caller is told that it was not.
+    /// Everything was written, and the caller is told that it may not have been.
     Done,
 }
 
@@ -21,7 +25,9 @@ pub enum Commit {
 struct Inner {
     rows: Rows,
     calls: u64,
-    fail_at: Option<(u64, Commit)>,
+    fail_at: Option<(u64, Fault)>,
+    /// Whether it has to be opened again.
+    broken: bool,
 }
 
 impl Inner {
@@ -46,68 +52,104 @@ impl TestLedger {
         ledger
     }
 
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no test panics here")
+    }
+
     pub fn rows(&self) -> Rows {
-        self.0.lock().expect("no test panics here").rows.clone()
+        self.inner().rows.clone()
     }
 
     pub fn set_rows(&self, rows: Rows) {
-        self.0.lock().expect("no test panics here").rows = rows;
+        self.inner().rows = rows;
     }
 
-    /// How often it was asked for anything so far: a read, a write, a commit.
+    /// How often it was asked for anything so far: a read, a row, a commit.
     pub fn calls(&self) -> u64 {
-        self.0.lock().expect("no test panics here").calls
+        self.inner().calls
     }
 
     /// The `nth` call from now on fails, counted from 1.
-    pub fn fail_nth(&self, nth: u64, commit: Commit) {
-        let mut inner = self.0.lock().expect("no test panics here");
-        inner.fail_at = Some((inner.calls + nth, commit));
+    pub fn fail_nth(&self, nth: u64, fault: Fault) {
+        let mut inner = self.inner();
+        inner.fail_at = Some((inner.calls + nth, fault));
+    }
+
+    /// As another process finds it.
+    pub fn opened_again(&self) -> Self {
+        Self::with_rows(self.rows())
+    }
+
+    fn error(&self, cause: LedgerFailure) -> LedgerError {
+        let mut inner = self.inner();
+        match inner.fail_at {
+            // Or the caller's own refusal.
+            None | Some((_, Fault::NotDone)) => LedgerError::not_done(cause),
+            Some((at, _)) if at > inner.calls => LedgerError::not_done(cause),
+            Some(_) => {
+                inner.broken = true;
+                LedgerError::not_done(cause).unusable()
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), LedgerError> {
+        match self.inner().broken {
+            true => Err(LedgerError::not_done(LedgerFailure::Poisoned).unusable()),
+            false => Ok(()),
+        }
     }
 }
 
 impl Ledger for TestLedger {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        let mut inner = self.0.lock().expect("no test panics here");
-        let before = inner.rows.clone();
-        let outcome = transition(&mut Open(&mut inner));
-        if outcome.is_err() {
-            inner.rows = before;
-            return outcome;
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.check()?;
+        look(self).map_err(|cause| self.error(cause))
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.check()?;
+        let changes = transition(self).map_err(|cause| self.error(cause))?;
+        let committed = self.inner().call();
+        let fault = self.inner().fail_at.map(|(_, fault)| fault);
+        if committed.is_ok() || fault == Some(Fault::Done) {
+            let mut inner = self.inner();
+            for (table, key, value) in changes.iter() {
+                match value {
+                    Some(value) => drop(inner.rows.insert((table, key.to_vec()), value.to_vec())),
+                    None => drop(inner.rows.remove(&(table, key.to_vec()))),
+                }
+            }
         }
-        let committed = inner.call();
-        if committed.is_err() && inner.fail_at.is_some_and(|(_, commit)| commit == Commit::Lost) {
-            inner.rows = before;
-        }
-        committed
+        committed.map_err(|cause| match fault {
+            Some(Fault::Lost | Fault::Done) => {
+                self.inner().broken = true;
+                LedgerError::unknown(cause)
+            }
+            _ => self.error(cause),
+        })
     }
 }
 
-struct Open<'a>(&'a mut Inner);
-
-impl Transaction for Open<'_> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        self.0.call()?;
-        Ok(self.0.rows.get(&(table, key.to_vec())).cloned())
+impl Snapshot for TestLedger {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        let mut inner = self.inner();
+        inner.call()?;
+        Ok(inner.rows.get(&(table, key.to_vec())).cloned())
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
-        self.0.call()?;
-        self.0.rows.insert((table, key.to_vec()), value.to_vec());
-        Ok(())
-    }
-
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
-        self.0.call()?;
-        self.0.rows.remove(&(table, key.to_vec()));
-        Ok(())
-    }
-
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
-        self.0.call()?;
-        let from = (table, prefix.to_vec());
-        let keys = self.0.rows.range(from..).map(|((of, key), _)| (*of, key));
-        let keys = keys.take_while(|(of, key)| *of == table && key.starts_with(prefix));
-        Ok(keys.take(limit).map(|(_, key)| key.clone()).collect())
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
+        let mut inner = self.inner();
+        inner.call()?;
+        let rows = inner.rows.range((table, prefix.to_vec())..).map(|((of, key), value)| (*of, key, value));
+        let rows = rows.take_while(|(of, key, _)| *of == table && key.starts_with(prefix));
+        let rows = rows.filter(|(_, key, _)| after.is_none_or(|after| key.as_slice() > after));
+        Ok(rows.take(limit).map(|(_, key, value)| (key.clone(), value.clone())).collect())
     }
 }

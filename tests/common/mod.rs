@@ -10,6 +10,7 @@ pub mod rng;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use rand::RngCore;
 use rand::rngs::OsRng;
 use sessioncap::ledger::{Ledger, MemoryLedger};
 use sessioncap::noise::{Channel, Received, Responder};
@@ -17,7 +18,8 @@ use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent,
     AuditRecord, CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
     HolderSecretKey, Issuer, IssuerSecretKey, Label, LedgerFailure, Link, Listing, Now, OpSet, Pairing,
-    PairingTerms, PendingGuard, Redeemed, Redeeming, Renewal, RenewalReceipt, SessionId, Timestamp,
+    PairingTerms, Peer, PendingGuard, Presence, Redeemed, Redeeming, Renewal, RenewalReceipt, SessionId,
+    Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -33,17 +35,28 @@ pub struct Facts {
     pub devices: HashSet<DevicePublicKey>,
     pub sessions: HashSet<SessionId>,
     pub private: HashSet<SessionId>,
+    /// Of which the agent cannot tell whether they run.
+    pub unknown: HashSet<SessionId>,
+    pub unknown_devices: HashSet<DevicePublicKey>,
 }
 
 #[derive(Clone, Default)]
 pub struct Context(pub Arc<Mutex<Facts>>);
 
 impl AgentContext for Context {
-    fn is_enrolled(&self, device: &DevicePublicKey) -> bool {
-        self.0.lock().unwrap().devices.contains(device)
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        let facts = self.0.lock().unwrap();
+        if facts.unknown_devices.contains(device) {
+            return Presence::Unknown;
+        }
+        facts.devices.contains(device).into()
     }
-    fn session_is_live(&self, session: &SessionId) -> bool {
-        self.0.lock().unwrap().sessions.contains(session)
+    fn session(&self, session: &SessionId) -> Presence {
+        let facts = self.0.lock().unwrap();
+        if facts.unknown.contains(session) {
+            return Presence::Unknown;
+        }
+        facts.sessions.contains(session).into()
     }
     fn may_share(&self, _: &DevicePublicKey, session: &SessionId) -> bool {
         !self.0.lock().unwrap().private.contains(session)
@@ -113,7 +126,14 @@ impl World {
         Ok(Self { agent, gate, context, audit, now })
     }
 
+    /// Time passes, and the agent settles its gate, as it does about once a second.
     pub fn pass(&mut self, seconds: i64) {
+        self.now = self.now.plus(Duration::seconds(seconds));
+        let _ = self.gate.settle(self.now);
+    }
+
+    /// Time passes, and nobody settles the gate.
+    pub fn pass_unsettled(&mut self, seconds: i64) {
         self.now = self.now.plus(Duration::seconds(seconds));
     }
 
@@ -148,7 +168,14 @@ impl World {
 
     /// What the gate says to a payload from a phone's key.
     pub fn admit(&self, phone: &HolderSecretKey, payload: &[u8]) -> Admission {
-        self.gate.admit(phone.public().as_bytes(), payload, self.now, &mut OsRng)
+        self.admit_key(phone.public().as_bytes(), payload)
+    }
+
+    /// The same, for any bytes in the key's place. Each message is another.
+    pub fn admit_key(&self, key: &[u8; 32], payload: &[u8]) -> Admission {
+        let mut message = [0; 32];
+        OsRng.fill_bytes(&mut message);
+        self.gate.admit(Peer::new(key, payload, message), self.now, &mut OsRng)
     }
 
     /// What the agent does with message 1, up to message 2.
@@ -157,7 +184,7 @@ impl World {
             Ok(received) => received,
             Err(_) => return Response::Closed(None),
         };
-        match self.gate.admit(received.peer.as_bytes(), &received.payload, self.now, &mut OsRng) {
+        match self.gate.admit(&received, self.now, &mut OsRng) {
             Admission::Device => Response::Device,
             Admission::Admitted(admitted) => {
                 let replied = received.next.reply(&admitted.reply).unwrap();

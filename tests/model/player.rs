@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, Table, Transaction, Transition};
+use sessioncap::ledger::{Ledger, Snapshot, Table};
 use sessioncap::*;
 
 use crate::common::log::Story;
@@ -27,27 +27,17 @@ macro_rules! ensure {
 /// How a ledger is opened. What was written before is there again.
 pub type Opens<'a> = &'a dyn Fn() -> Box<dyn Ledger>;
 
-struct Opened(Box<dyn Ledger>);
-
-impl Ledger for Opened {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        self.0.transact(transition)
-    }
-}
-
-impl Opened {
-    fn rows(&mut self) -> usize {
-        let mut rows = 0;
-        let count = &mut |transaction: &mut dyn Transaction| {
-            rows = 0;
-            for table in Table::ALL {
-                rows += transaction.keys(table, b"", usize::MAX)?.len();
-            }
-            Ok(())
-        };
-        self.0.transact(count).expect("a ledger that reads");
-        rows
-    }
+fn rows(ledger: &dyn Ledger) -> usize {
+    let mut rows = 0;
+    let count = &mut |snapshot: &dyn Snapshot| {
+        rows = 0;
+        for table in Table::ALL {
+            rows += snapshot.range(table, b"", None, usize::MAX)?.len();
+        }
+        Ok(())
+    };
+    ledger.read(count).expect("a ledger that reads");
+    rows
 }
 
 struct Desktops {
@@ -159,11 +149,11 @@ impl<'a> Player<'a> {
     }
 
     fn open(&mut self) -> Outcome {
-        let mut ledger = Opened((self.opens)());
-        let rows = ledger.rows();
-        // Header, counters, progress; the issuers; for each ticket itself, its credential, their places
-        // in the session and in the queues, two handles of what lives, and the session.
-        let most = 3 + ISSUERS + 9 * self.rules.tickets.len();
+        let ledger = (self.opens)();
+        let rows = rows(&ledger);
+        // Header, counters, progress; the issuers; the devices; for each ticket itself, its credential,
+        // their places in the session and in the queues, two handles of what lives, and the session.
+        let most = 3 + ISSUERS + self.desktops.devices.len() + 10 * self.rules.tickets.len();
         ensure!(rows <= most, "{rows} rows for {} tickets", self.rules.tickets.len());
         let quotas = Quotas {
             tickets_per_session: rules::TICKETS_PER_SESSION as u32,
@@ -171,6 +161,9 @@ impl<'a> Player<'a> {
             tickets_per_agent: rules::TICKETS_PER_AGENT as u32,
             credentials_per_agent: rules::CREDENTIALS_PER_AGENT as u32,
             connections_per_credential: rules::CONNECTIONS as u32,
+            // A device's share is tested by itself.
+            tickets_per_device: Some(u32::MAX),
+            credentials_per_device: Some(u32::MAX),
         };
         let world = World::try_with(ledger, self.now(), |config| config.with_quotas(quotas));
         self.world = Some(world.map_err(|failure| format!("does not open: {failure}"))?);
@@ -197,6 +190,10 @@ impl<'a> Player<'a> {
             return Ok(());
         }
         let admitted = self.step(next)?;
+        // An agent settles its gate about once a second: here every other time that time passes.
+        if matches!(next, Move::Time { unseen: false, .. }) && self.rules.monotonic % 2 == 0 {
+            self.step(&Move::Settle)?;
+        }
         match next.enters() && admitted {
             true => self.step(&Move::Activate { waiting: self.rules.waiting.len() - 1 }).map(drop),
             false => Ok(()),
@@ -221,6 +218,12 @@ impl<'a> Player<'a> {
         }
         self.rules.look_at_clocks();
         self.surround();
+        // What the context says is gone when it is asked ends with that. Whether it is asked about a record
+        // that may have been removed cannot be told, and is not played.
+        match self.rules.asked_about(next) {
+            Some(tickets) => self.rules.hear_of(&tickets),
+            None => return Ok(false),
+        }
         let prediction = self.rules.predict(next);
         let came = self.make(next, &prediction)?;
         match came.code {
@@ -468,7 +471,10 @@ impl<'a> Player<'a> {
         match self.world().gate.explain(&key, shown, action, self.now()) {
             Ok(()) => ensure!(prediction.ok.is_some() || full, "{op} explained as allowed: {prediction:?}"),
             Err(denial) => {
-                let fits = prediction.no.iter().any(|no| no.code == denial.code());
+                // It puts nothing on record, so what is gone is only said.
+                let device = self.rules.tickets[ticket].device;
+                let said = denial == Denial::IssuerRevoked && !self.rules.enrolled.contains(&device);
+                let fits = said || prediction.no.iter().any(|no| no.code == denial.code());
                 ensure!(fits, "{op} explained with {}: {prediction:?}", denial.code());
             }
         }
@@ -567,11 +573,16 @@ impl<'a> Player<'a> {
             let checked = guard.check(now).err().map(|denial| denial.code());
             ensure!(checked.is_none_or(|code| codes.contains(code)), "{who}: is over with {checked:?}");
             ensure!(checked.is_some() || !refuses, "{who}: goes on, and must say {codes:?}");
-            ensure!(checked.is_none() || guard.time_left(now).is_zero(), "{who}: is over, with time left");
+            let stale = checked == Some("stale");
+            ensure!(
+                checked.is_none() || stale || guard.time_left(now).is_zero(),
+                "{who}: is over, with time left"
+            );
             // A cut is told to who waits for it; the passing of time only where the record was settled.
             let signal = pin!(guard.cut()).poll(&mut Context::from_waker(Waker::noop()));
             ensure!(of.cut.is_empty() || signal.is_ready(), "{who}: was cut, and nobody is told");
-            ensure!(!codes.is_empty() || signal.is_pending(), "{who}: is told {signal:?}");
+            let may_end = codes.iter().any(|code| *code != "stale");
+            ensure!(may_end || signal.is_pending(), "{who}: is told {signal:?}");
         }
         Ok(())
     }
@@ -671,10 +682,9 @@ impl<'a> Player<'a> {
         );
         let end = listing.expires_at.seconds();
         ensure!(end == in_use.end, "ends at {end}, not {}", in_use.end);
-        let waiting =
-            listing.renewal.map(|renewal| (renewal.ops, renewal.expires_at.seconds(), renewal.delivered));
+        let waiting = listing.renewal.map(|renewal| (renewal.ops, renewal.expires_at.seconds()));
         let latest = &credential.editions[credential.editions.len() - 1];
-        let latest = (credential.editions.len() > 1).then(|| (ops(latest.ops), latest.end, latest.delivered));
+        let latest = (credential.editions.len() > 1).then(|| (ops(latest.ops), latest.end));
         ensure!(waiting == latest, "{waiting:?} waits, not {latest:?}");
         Ok(())
     }
@@ -736,16 +746,19 @@ impl<'a> Player<'a> {
 
     /// When all is said, nothing stays but what is registered.
     pub fn finish(&mut self) -> Outcome {
+        // Nobody is connected any more, so that nothing is asked about what may be gone.
+        self.waiting.clear();
+        self.guards.clear();
+        self.rules.waiting.clear();
+        self.rules.guards.clear();
         self.play(&Move::Time { wall: 86_400 * 4, monotonic: 86_400 * 4, unseen: false })?;
         for _ in 0..12 {
             self.play(&Move::Settle)?;
         }
         let listed = self.world().gate.list(None, self.now()).map_err(|denial| denial.to_string())?;
         ensure!(listed.is_empty(), "days later there is still {listed:?}");
-        self.waiting.clear();
-        self.guards.clear();
         self.world = None;
-        let rows = Opened((self.opens)()).rows();
+        let rows = rows(&(self.opens)());
         // Header, counters, progress.
         let expected = 3 + self.rules.issuers.len();
         ensure!(rows <= expected, "{rows} rows are left, and {} issuers", self.rules.issuers.len());

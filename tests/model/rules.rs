@@ -13,7 +13,9 @@ const RETRY: u64 = 600;
 const GRACE: u64 = 600;
 const SKEW: u64 = 60;
 const ACTIVATION: i64 = 5;
-const WAITING_RENEWALS: usize = 4;
+const WAITING_RENEWALS: usize = sessioncap::limits::MAX_EDITIONS;
+/// How long a settling lasts.
+const LEASE: i64 = 5;
 const ISSUERS_PER_DEVICE: usize = 4;
 /// Smaller than the defaults, so that they are reached.
 pub const TICKETS_PER_SESSION: usize = 2;
@@ -101,7 +103,6 @@ pub struct Edition {
     pub own_ops: u8,
     pub ops: u8,
     pub end: u64,
-    pub delivered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +154,9 @@ pub struct Ticket {
     pub device: usize,
     pub issuer: usize,
     pub session: usize,
+    /// Of the session and of the issuer when it was offered.
+    epoch: usize,
+    generation: usize,
     pub ops: u8,
     /// As minted: what a second offer of the same says.
     minted_end: u64,
@@ -291,9 +295,16 @@ pub struct Rules {
     at: i64,
     /// The latest time at which something was certainly written.
     pub written: u64,
+    /// The latest time at which something was certainly decided.
+    decided: u64,
     pub enrolled: BTreeSet<usize>,
     pub running: BTreeSet<usize>,
     pub issuers: BTreeMap<usize, usize>,
+    /// How often each session was closed, and each issuer revoked.
+    epochs: BTreeMap<usize, usize>,
+    generations: BTreeMap<usize, usize>,
+    /// The monotonic time of the last settling.
+    settled_at: i64,
     pub tickets: Vec<Ticket>,
     pub waiting: Vec<Waiting>,
     pub guards: Vec<Guard>,
@@ -309,9 +320,13 @@ impl Rules {
             time: START as u64,
             at: 1_000,
             written: START as u64,
+            decided: START as u64,
             enrolled: [0, 1].into(),
             running: (0..SESSIONS).collect(),
             issuers: [(0, 0), (1, 1)].into(),
+            epochs: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            settled_at: 1_000,
             tickets: Vec::new(),
             waiting: Vec::new(),
             guards: Vec::new(),
@@ -366,9 +381,10 @@ impl Rules {
     }
 
     /// The earliest time that an agent may begin again with: that of its wall clock, or the last that
-    /// was written, which is at most a minute older than the last that was used.
+    /// was written, which is at most a minute older than the last at which anything was decided. A listing
+    /// decides nothing.
     pub fn earliest_restart(&self) -> u64 {
-        self.stamp().max(self.written).max(self.time.saturating_sub(60))
+        self.stamp().max(self.written).max(self.decided.saturating_sub(60))
     }
 
     /// The latest: it must not jump.
@@ -820,8 +836,6 @@ impl Rules {
     fn renewed(&self, ticket: usize, ops: u8, end: u64) -> Option<Vec<Edition>> {
         let credential = self.tickets[ticket].credential().expect("it stands");
         let mut editions: Vec<Edition> = credential.editions.clone();
-        let in_use = editions[0].serial;
-        editions.retain(|edition| edition.delivered || edition.serial == in_use);
         let takes_away = editions.iter().any(|edition| edition.ops & !ops != 0);
         for edition in &mut editions {
             edition.ops &= ops;
@@ -834,7 +848,7 @@ impl Rules {
                 return (takes_away && latest.ops == ops).then_some(editions);
             }
             let serial = credential.serials;
-            editions.push(Edition { serial, own_ops: ops, ops, end, delivered: false });
+            editions.push(Edition { serial, own_ops: ops, ops, end });
         }
         Some(editions)
     }
@@ -844,6 +858,21 @@ impl Rules {
     /// Whether the call went through, or with which code it did not, is what really happened.
     pub fn commit(&mut self, next: &Move, prediction: &Prediction, accepted: bool, code: &str) {
         let granted = prediction.ok.clone().flatten().filter(|_| accepted);
+        let decides = !matches!(
+            next,
+            Move::Enrol { .. }
+                | Move::StrikeOff { .. }
+                | Move::StartSession { .. }
+                | Move::StopSession { .. }
+                | Move::Time { .. }
+                | Move::Restart { .. }
+                | Move::GiveUp { .. }
+                | Move::Fork { .. }
+                | Move::DropGuard { .. }
+        );
+        if accepted && decides {
+            self.decided = self.time;
+        }
         match *next {
             Move::Enrol { device } => drop(self.enrolled.insert(device)),
             Move::StrikeOff { device } => drop(self.enrolled.remove(&device)),
@@ -856,15 +885,6 @@ impl Rules {
                 self.tickets[ticket].credential_mut().state = State::Active;
             }
             Move::Attach { ticket, then, .. } => {
-                if code == "too_many_connections" {
-                    let Move::Attach { ticket, edition, narrow, .. } = *next else { unreachable!() };
-                    // It counts as on its way: that nothing is dropped which may have been sent.
-                    let serial = self.serial(ticket, edition);
-                    let credential = self.tickets[ticket].credential_mut();
-                    if narrow.is_none() && serial != credential.latest().serial {
-                        credential.editions.last_mut().expect("never empty").delivered = true;
-                    }
-                }
                 if let Some(granted) = granted {
                     self.admitted(ticket, then, granted);
                 }
@@ -885,23 +905,30 @@ impl Rules {
             Move::RevokeTicket { ticket } | Move::RevokeCredential { ticket } => {
                 self.take_back(|number, _| number == ticket, Why::Owner);
             }
-            Move::RevokeSession { session } => self.take_back(|_, of| of.session == session, Why::Session),
-            Move::EndSession { session } => self.take_back(|_, of| of.session == session, Why::SessionEnd),
+            Move::RevokeSession { session } => self.close_session(session, Why::Session),
+            Move::EndSession { session } => self.close_session(session, Why::SessionEnd),
             Move::RevokeIssuer { issuer } => self.revoke_issuers(|of, _| of == issuer),
             Move::RevokeDevice { device } => self.revoke_issuers(|_, of| of == device),
             Move::SyncDevices => {
                 let enrolled = self.enrolled.clone();
                 self.revoke_issuers(|_, of| !enrolled.contains(&of));
             }
-            Move::Settle => self.settle(),
+            Move::Settle => {
+                self.settled_at = self.monotonic;
+                self.settle();
+            }
             Move::ResetClock => {
+                (0..SESSIONS).for_each(|session| *self.epochs.entry(session).or_default() += 1);
+                (0..ISSUERS).for_each(|issuer| *self.generations.entry(issuer).or_default() += 1);
                 self.restarted(self.stamp());
                 self.written = self.time;
+                self.decided = self.time;
                 self.issuers.clear();
                 self.tickets.iter_mut().for_each(|ticket| ticket.forgotten = true);
                 self.cut(|_, _| true, "credential_revoked");
             }
             Move::Restart { .. } => {
+                self.settled_at = self.monotonic;
                 self.waiting.clear();
                 self.guards.clear();
                 // As good a guess as any while a sequence is made up; the player knows better.
@@ -919,6 +946,8 @@ impl Rules {
             device: offer.device,
             issuer: offer.issuer,
             session: offer.session,
+            epoch: self.epochs.get(&offer.session).copied().unwrap_or_default(),
+            generation: self.generations.get(&offer.issuer).copied().unwrap_or_default(),
             ops: offer.ops,
             minted_end,
             valid_for: offer.valid_for,
@@ -945,7 +974,7 @@ impl Rules {
                     state: if waits { State::Pending } else { State::Active },
                     late: BTreeSet::new(),
                     settled: false,
-                    editions: vec![Edition { serial: 0, own_ops: ops, ops, end, delivered: true }],
+                    editions: vec![Edition { serial: 0, own_ops: ops, ops, end }],
                     serials: 1,
                     arrived: BTreeSet::new(),
                     visited: None,
@@ -953,10 +982,6 @@ impl Rules {
                 });
                 ticket.settled = false;
                 self.written = time;
-            }
-            // As for an attach.
-            Fate::Claimed(credential) if code == "too_many_connections" => {
-                credential.editions.last_mut().expect("never empty").delivered = true;
             }
             Fate::Claimed(credential) if contested == Some(true) => {
                 credential.state = State::Revoked(Why::Contest);
@@ -975,11 +1000,8 @@ impl Rules {
 
     fn admitted(&mut self, number: usize, then: Then, granted: Granted) {
         let credential = self.tickets[number].credential_mut();
-        if granted.brings {
-            credential.editions.last_mut().expect("never empty").delivered = true;
-            if then != Then::Lost {
-                credential.arrived.insert(granted.serial);
-            }
+        if granted.brings && then != Then::Lost {
+            credential.arrived.insert(granted.serial);
         }
         let waiting = Waiting {
             ticket: number,
@@ -1065,6 +1087,86 @@ impl Rules {
         }
     }
 
+    fn close_session(&mut self, session: usize, why: Why) {
+        *self.epochs.entry(session).or_default() += 1;
+        self.take_back(|_, of| of.session == session, why);
+    }
+
+    /// The tickets about which the context is asked before the move is judged. None if that cannot be told.
+    pub fn asked_about(&self, next: &Move) -> Option<Vec<usize>> {
+        let (mut asked, mut perhaps) = (Vec::new(), Vec::new());
+        let about = |number: usize, kept: u64, asked: &mut Vec<usize>, perhaps: &mut Vec<usize>| {
+            if !self.tickets[number].forgotten {
+                if self.time < kept { asked.push(number) } else { perhaps.push(number) }
+            }
+        };
+        match *next {
+            Move::Redeem { ticket, .. } => {
+                about(ticket, self.tickets[ticket].ticket_kept_until(), &mut asked, &mut perhaps);
+            }
+            Move::Confirm { device, ticket, .. } if self.enrolled.contains(&device) => {
+                about(ticket, self.tickets[ticket].ticket_kept_until(), &mut asked, &mut perhaps);
+            }
+            Move::Attach { ticket, phone, .. } if self.tickets[ticket].holder() == Some(phone) => {
+                about(ticket, self.tickets[ticket].kept_until(), &mut asked, &mut perhaps);
+            }
+            // By the record of its admission.
+            Move::Activate { waiting } if self.monotonic < self.waiting[waiting].before => {
+                asked.push(self.waiting[waiting].ticket);
+            }
+            Move::Settle => {
+                let guards =
+                    self.guards.iter().filter(|guard| guard.cut.is_empty()).map(|guard| guard.ticket);
+                let connected: BTreeSet<usize> =
+                    guards.chain(self.waiting.iter().map(|waiting| waiting.ticket)).collect();
+                for number in connected {
+                    let ticket = &self.tickets[number];
+                    let revoked = |of: &Credential| matches!(of.state, State::Revoked(_));
+                    if !ticket.forgotten && !ticket.credential().is_some_and(revoked) {
+                        // One that has run out may have been cut for that already.
+                        if self.over(ticket) { perhaps.push(number) } else { asked.push(number) }
+                    }
+                }
+            }
+            _ => {}
+        }
+        let certain = |number: &usize| {
+            let gone = self.gone(*number);
+            gone == (false, false) || asked.iter().any(|other| self.same_gone(*number, *other))
+        };
+        perhaps.iter().all(certain).then_some(asked)
+    }
+
+    /// Whether the context says that the ticket's session, or its device, is gone, and that is not on record.
+    fn gone(&self, number: usize) -> (bool, bool) {
+        let of = &self.tickets[number];
+        let epoch = self.epochs.get(&of.session).copied().unwrap_or_default();
+        let generation = self.generations.get(&of.issuer).copied().unwrap_or_default();
+        let session = !self.running.contains(&of.session) && of.epoch == epoch;
+        let registered = self.issuers.contains_key(&of.issuer) && of.generation == generation;
+        (session, registered && !self.enrolled.contains(&of.device))
+    }
+
+    fn same_gone(&self, number: usize, other: usize) -> bool {
+        let (one, two) = (&self.tickets[number], &self.tickets[other]);
+        one.session == two.session && one.issuer == two.issuer && self.gone(number) == self.gone(other)
+    }
+
+    /// What the context says is gone ends: sessions first, then what devices have shared.
+    pub fn hear_of(&mut self, tickets: &[usize]) {
+        for number in tickets {
+            if self.gone(*number).0 {
+                self.close_session(self.tickets[*number].session, Why::SessionEnd);
+            }
+        }
+        for number in tickets {
+            if self.gone(*number).1 {
+                let issuer = self.tickets[*number].issuer;
+                self.revoke_issuers(|of, _| of == issuer);
+            }
+        }
+    }
+
     fn revoke_issuers(&mut self, picked: impl Fn(usize, usize) -> bool) {
         let out: Vec<usize> = self
             .issuers
@@ -1074,6 +1176,7 @@ impl Rules {
             .collect();
         for issuer in out {
             self.issuers.remove(&issuer);
+            *self.generations.entry(issuer).or_default() += 1;
             self.written = self.time;
             self.take_back(|_, of| of.issuer == issuer, Why::Issuer);
         }
@@ -1119,6 +1222,11 @@ impl Rules {
             let same = self.guards.iter_mut().filter(|guard| guard.connection == connection);
             same.for_each(|guard| guard.ended = true);
         }
-        (ends || !self.guards[index].cut.is_empty(), codes)
+        let over = ends || !self.guards[index].cut.is_empty();
+        let stale = monotonic >= self.settled_at + LEASE;
+        if stale && !over {
+            codes.insert("stale");
+        }
+        (over || stale, codes)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sessioncap::ledger::{Ledger, MemoryLedger, Transition};
+use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::{AgentUrl, Error, Label, LedgerFailure, OpSet, PairingTerms, SessionId, Status};
 use time::UtcOffset;
 
@@ -90,16 +90,26 @@ async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
 /// A ledger that outlives its agent, and can be told to fail.
 #[derive(Clone, Default)]
 struct Kept {
-    ledger: Arc<Mutex<MemoryLedger>>,
+    ledger: Arc<MemoryLedger>,
     broken: Arc<AtomicBool>,
 }
 
-impl Ledger for Kept {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
+impl Kept {
+    fn usable(&self) -> Result<&MemoryLedger, LedgerError> {
         match self.broken.load(Ordering::SeqCst) {
-            true => Err(LedgerFailure::Full),
-            false => self.ledger.lock().unwrap().transact(transition),
+            true => Err(LedgerError::not_done(LedgerFailure::Full).unusable()),
+            false => Ok(&self.ledger),
         }
+    }
+}
+
+impl Ledger for Kept {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.usable()?.read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.usable()?.transact(transition)
     }
 }
 
@@ -134,7 +144,8 @@ impl Inside {
             look: Duration::from_secs(3_600),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
         };
-        let running = start_over(config, |_| Ok(kept.clone())).await.unwrap();
+        let kept = kept.clone();
+        let running = start_over(config, move |_| Ok(kept.clone())).await.unwrap();
         let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };
         Self { identity: profile.open().unwrap(), running, log }
     }
@@ -203,7 +214,7 @@ async fn an_agent_that_starts_again_ends_the_sessions_that_it_does_not_have() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_fails_takes_every_phone_and_no_device() {
+async fn a_ledger_that_fails_keeps_every_phone_waiting_and_no_device_until_it_is_open_again() {
     let (directory, kept) = (new_directory(), Kept::default());
     let agent = Inside::start(&directory, &kept, None).await;
     let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
@@ -212,23 +223,12 @@ async fn a_ledger_that_fails_takes_every_phone_and_no_device() {
     let mut live = agent.phone(&mut desktop, &session, &file).await;
 
     kept.broken.store(true, Ordering::SeqCst);
-    let code = within("the phone's end", async {
-        loop {
-            match live.next().await.unwrap() {
-                FromAgent::Notice { code, .. } => return code,
-                FromAgent::Output(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    })
-    .await;
-    assert_eq!(code, "ledger_unavailable");
-    // The disk has room again; the agent has to be started again all the same.
-    kept.broken.store(false, Ordering::SeqCst);
+    let logged = |what: &str| agent.log.lock().unwrap().iter().filter(|line| line.contains(what)).count();
+    eventually("it is logged", || async { logged("the ledger failed: all phones wait") > 0 }).await;
     let back = come_back(&file, OpSet::EMPTY).await.err();
     assert!(matches!(back, Some(Problem::BrokenOff)), "the phone may try again: {back:?}");
-    assert!(matches!(desktop.revoke("session", session.as_str()).await, Err(Problem::Refused { .. })));
 
+    // Devices and sessions go on, and the waiting phone is shown nothing of it.
     let mut terminal = desktop.attach(&session).await.unwrap();
     terminal.send(b"goes on\r").await.unwrap();
     let seen = async {
@@ -238,13 +238,24 @@ async fn a_ledger_that_fails_takes_every_phone_and_no_device() {
         }
     };
     within("the device's output", seen).await;
-    let told = || {
-        let log = agent.log.lock().unwrap();
-        log.iter().filter(|line| line.contains("the ledger failed: all phones are cut off")).count()
-    };
-    // The phones may be gone before the line is there.
-    eventually("it is logged", || async { told() > 0 }).await;
-    assert_eq!(told(), 1);
+    assert_eq!(logged("the ledger is open again"), 0);
+
+    // The disk has room again: the stream goes on, and has lost nothing.
+    kept.broken.store(false, Ordering::SeqCst);
+    within("the phone's output", async {
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("got:goes on") {
+            match live.next().await.unwrap() {
+                FromAgent::Output(output) => seen.extend(output),
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    // The phone may see it before the line is there.
+    eventually("it is logged", || async { logged("the ledger is open again") > 0 }).await;
+    assert_eq!(logged("the ledger is open again"), 1);
+    assert_eq!(logged("the ledger failed"), 1);
     within("the agent's end", agent.running.stop()).await;
     std::fs::remove_dir_all(&directory).unwrap();
 }

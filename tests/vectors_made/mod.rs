@@ -29,9 +29,9 @@ impl Stage {
         let pairing = desktop.issuer.pair(session(SESSION), &terms, time, &mut CounterRng::new(1)).unwrap();
         let receipt = world.gate.offer(&desktop.device, &pairing.offer, world.now).unwrap();
         let asking = redeem(&pairing.link, &phone(2), text("phone"), &mut CounterRng::new(2)).unwrap();
-        let request = world.open(&asking.message).unwrap().payload;
-        let peer = phone(2).public();
-        let admission = world.gate.admit(peer.as_bytes(), &request, world.now, &mut CounterRng::new(3));
+        let received = world.open(&asking.message).unwrap();
+        let admission = world.gate.admit(&received, world.now, &mut CounterRng::new(3));
+        let request = received.payload;
         let Admission::Admitted(Admitted { reply, .. }) = admission else { panic!("{admission:?}") };
         let map = cbor::decode_payload(&reply).unwrap();
         let bytes = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();

@@ -169,7 +169,11 @@ impl Connection<'_> {
         loop {
             match self.next_event().await {
                 Event::Cut(denial) => return Err(denial.into()),
-                Event::Look => self.guard.check(self.agent.now())?,
+                Event::Look => match self.guard.check(self.agent.now()) {
+                    // Nothing is to be sent now; whoever sends waits.
+                    Ok(()) | Err(Denial::Stale) => {}
+                    Err(denial) => return Err(denial.into()),
+                },
                 Event::Frame(Ok(frame)) => {
                     let plaintext = self.channel.open(&frame)?;
                     self.take_frame(plaintext).await?;
@@ -223,9 +227,15 @@ impl Connection<'_> {
 
     /// Hands typed bytes to the program, if they are allowed at this moment.
     async fn type_in(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let (hub, session) = (&self.agent.hub, &self.session);
-        let typed =
-            self.guard.permit(Op::SendInput, self.agent.now(), || hub.input(session.as_str(), &bytes));
+        let typed = loop {
+            let (hub, session) = (&self.agent.hub, &self.session);
+            let typed =
+                self.guard.permit(Op::SendInput, self.agent.now(), || hub.input(session.as_str(), &bytes));
+            match typed {
+                Err(Denial::Stale) => self.wait_while_stale().await?,
+                typed => break typed,
+            }
+        };
         match typed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(HubError::InputFull)) => {
@@ -239,9 +249,14 @@ impl Connection<'_> {
 
     /// Sends output, if the phone may see it at this moment.
     async fn show(&mut self, chunk: &[u8]) -> Result<(), End> {
-        let channel = &mut self.channel;
         let marked = [&[RAW], chunk].concat();
-        let sealed = self.guard.permit(Op::StreamOutput, self.agent.now(), || channel.seal(&marked));
+        let sealed = loop {
+            let channel = &mut self.channel;
+            match self.guard.permit(Op::StreamOutput, self.agent.now(), || channel.seal(&marked)) {
+                Err(Denial::Stale) => self.wait_while_stale().await?,
+                sealed => break sealed,
+            }
+        };
         match sealed {
             Ok(frame) => self.send(frame?).await,
             // An operator's rule has begun to forbid it: the output stops, and the phone is told.
@@ -253,24 +268,29 @@ impl Connection<'_> {
     }
 
     async fn answer(&mut self, request: &Request) -> Result<(), End> {
-        let now = self.agent.now();
         let action = classify(request);
         if let (Action::Session(_), Some(named)) = (action, request.named_session())
             && named.as_str() != Some(self.session.as_str())
         {
             return self.refuse(&other_session()).await;
         }
-        let (hub, session, channel) = (&self.agent.hub, &self.session, &mut self.channel);
-        // Inside the permit: nothing here waits.
-        let permitted = self.guard.permit_action(action, now, || {
-            let served = serve_request(hub, session, request);
-            let reply = match &served {
-                Ok(served) => &served.reply,
-                Err(refusal) => refusal,
-            };
-            let sealed = channel.seal(reply.to_string().as_bytes());
-            (sealed, served.ok().and_then(|served| served.attached))
-        });
+        let permitted = loop {
+            let (hub, session, channel) = (&self.agent.hub, &self.session, &mut self.channel);
+            // Inside the permit: nothing here waits.
+            let permitted = self.guard.permit_action(action, self.agent.now(), || {
+                let served = serve_request(hub, session, request);
+                let reply = match &served {
+                    Ok(served) => &served.reply,
+                    Err(refusal) => refusal,
+                };
+                let sealed = channel.seal(reply.to_string().as_bytes());
+                (sealed, served.ok().and_then(|served| served.attached))
+            });
+            match permitted {
+                Err(Denial::Stale) => self.wait_while_stale().await?,
+                permitted => break permitted,
+            }
+        };
         match permitted {
             Ok((sealed, attached)) => {
                 self.send(sealed?).await?;
@@ -283,6 +303,16 @@ impl Connection<'_> {
                 Ok(())
             }
             Err(denial) => self.refuse_or_end(denial).await,
+        }
+    }
+
+    /// Waits, frame in hand, while the gate's view is stale. Whether the frame may go is asked afterwards.
+    async fn wait_while_stale(&mut self) -> Result<(), End> {
+        loop {
+            match self.guard.check(self.agent.now()) {
+                Err(Denial::Stale) => self.guard.settled().await,
+                checked => return checked.map_err(End::from),
+            }
         }
     }
 
@@ -315,7 +345,10 @@ impl Connection<'_> {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(_)) | Err(_) => return Err(End::Gone),
                 },
-                () = tokio::time::sleep(self.agent.look) => self.guard.check(self.agent.now()).map_err(End::Mute)?,
+                () = tokio::time::sleep(self.agent.look) => match self.guard.check(self.agent.now()) {
+                    Ok(()) | Err(Denial::Stale) => {}
+                    Err(denial) => return Err(End::Mute(denial)),
+                },
             }
         }
     }

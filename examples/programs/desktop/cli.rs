@@ -315,12 +315,8 @@ async fn renew(desktop: &mut Desktop<'_>, renewal: Renew) -> Outcome<()> {
 }
 
 fn describe(waiting: &Waiting) -> String {
-    let place = if waiting.delivered {
-        "is on its way, or with the phone unused"
-    } else {
-        "waits for the phone to come back"
-    };
-    format!("a renewal {place}: may {}, until {}", waiting.ops.join(", "), waiting.expires_at)
+    let ops = waiting.ops.join(", ");
+    format!("a renewal waits for the phone to come back: may {ops}, until {}", waiting.expires_at)
 }
 
 async fn reset_clock(identity: &Identity, yes: bool) -> Outcome<ExitCode> {

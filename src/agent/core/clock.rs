@@ -26,6 +26,13 @@ impl Clock {
         *self = Self { mark, monotonic, set_at: Some(monotonic) };
     }
 
+    /// Goes on from a time that is on record, if that is later.
+    pub(crate) fn raise(&mut self, mark: Timestamp, monotonic: Duration) {
+        if mark > self.mark {
+            (self.mark, self.monotonic) = (mark, monotonic.max(self.monotonic));
+        }
+    }
+
     pub(crate) fn advance(&mut self, now: Now) -> Timestamp {
         if self.set_at.is_some_and(|set_at| now.monotonic < set_at) {
             return self.mark;

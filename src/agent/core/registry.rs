@@ -1,94 +1,347 @@
-//! Who is connected, and what takes them back.
+//! Who is connected, what takes them back, and which names are closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-use crate::agent::guard::{Cut, Live};
+use time::Duration;
+
+use super::pending::{PendingMark, Waiting};
+use crate::agent::denial::Denial;
+use crate::agent::guard::{Cut, Lease, Live};
 use crate::agent::ledger::record::CredentialRecord;
+use crate::agent::ledger::transition::{Closed, Names, Revocation};
+use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
+use crate::wire::Label;
 
-/// Which connected credentials a cut is meant for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    Credential(&'a CredentialId),
-    Ticket(&'a TicketId),
-    Session(&'a SessionId),
-    Issuer(&'a IssuerPublicKey),
-    Device(&'a DevicePublicKey),
-    DevicesOutside(&'a [DevicePublicKey]),
-    All,
-}
-
-/// The credentials that have connections, or are about to.
-#[derive(Default)]
+/// The credentials that have connections, or are about to, and the revocations that are not on record.
 pub(crate) struct Registry {
+    lease: Arc<Lease>,
     entries: HashMap<CredentialId, Entry>,
+    by_ticket: HashMap<TicketId, HashSet<CredentialId>>,
+    by_session: HashMap<SessionId, HashSet<CredentialId>>,
+    by_issuer: HashMap<IssuerPublicKey, HashSet<CredentialId>>,
+    by_device: HashMap<DevicePublicKey, HashSet<CredentialId>>,
+    by_end: BTreeSet<(Timestamp, CredentialId)>,
     prune_at: usize,
+    closed: Arc<Closed>,
+    /// The last number given to a revocation.
+    revocations: u64,
+    /// How often something was revoked that outdates what the agent's context says.
+    closures: u64,
+    waiting: Waiting,
+    /// Since when the context does not know, by session and by device.
+    unknown: HashMap<Subject, Duration>,
 }
 
 struct Entry {
-    live: Weak<Live>,
+    /// Usually one. One that was cut stays listed while anyone holds it, so that a second revoker waits for
+    /// the same permits as the first.
+    lives: Vec<Weak<Live>>,
     ticket: TicketId,
     session: SessionId,
+    epoch: u64,
     issuer: IssuerPublicKey,
+    generation: u64,
     device: DevicePublicKey,
+    label: Label,
+    ends_at: Timestamp,
+}
+
+/// What the context is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// A session, in one of its epochs.
+    Session(SessionId, u64),
+    /// A device, by a generation of one of its issuers.
+    Device(DevicePublicKey, IssuerPublicKey, u64),
 }
 
 impl Registry {
-    /// The live state of a credential whose record was just found to stand.
-    pub(crate) fn join(&mut self, id: &CredentialId, record: &CredentialRecord) -> Arc<Live> {
+    pub(crate) fn new(lease: Arc<Lease>) -> Self {
+        Self {
+            lease,
+            entries: HashMap::new(),
+            by_ticket: HashMap::new(),
+            by_session: HashMap::new(),
+            by_issuer: HashMap::new(),
+            by_device: HashMap::new(),
+            by_end: BTreeSet::new(),
+            prune_at: 64,
+            closed: Arc::default(),
+            revocations: 0,
+            closures: 0,
+            waiting: Waiting::default(),
+            unknown: HashMap::new(),
+        }
+    }
+
+    // --- who is connected ---
+
+    /// The live state of a credential whose record was just found to stand, unless its name is closed.
+    pub(crate) fn join(&mut self, id: &CredentialId, record: &CredentialRecord) -> Result<Arc<Live>, Denial> {
+        if let Some(denial) = self.closed.denial(&Names::of_credential(id, record)) {
+            return Err(denial);
+        }
         if let Some(live) = self.find(id) {
-            return live;
+            return Ok(live);
         }
         if self.entries.len() >= self.prune_at {
-            self.entries.retain(|_, entry| entry.live.strong_count() > 0);
-            self.prune_at = self.entries.len().saturating_mul(2).max(64);
+            self.prune();
         }
-        let live = Live::new();
+        let live = Live::new(Arc::clone(&self.lease));
+        self.list(id, record, &live);
+        Ok(live)
+    }
+
+    fn list(&mut self, id: &CredentialId, record: &CredentialRecord, live: &Arc<Live>) {
+        // Whoever was cut and comes back may do so under other terms.
+        let mut lives = self.unlist(id).map(|entry| entry.lives).unwrap_or_default();
+        lives.retain(|live| live.strong_count() > 0);
+        lives.push(Arc::downgrade(live));
         let entry = Entry {
-            live: Arc::downgrade(&live),
+            lives,
             ticket: record.ticket,
             session: record.session.clone(),
+            epoch: record.epoch,
             issuer: record.issuer,
+            generation: record.generation,
             device: record.device,
+            label: record.label.clone(),
+            ends_at: record.ends_at(),
         };
+        self.by_ticket.entry(entry.ticket).or_default().insert(*id);
+        self.by_session.entry(entry.session.clone()).or_default().insert(*id);
+        self.by_issuer.entry(entry.issuer).or_default().insert(*id);
+        self.by_device.entry(entry.device).or_default().insert(*id);
+        self.by_end.insert((entry.ends_at, *id));
         self.entries.insert(*id, entry);
-        live
+    }
+
+    fn unlist(&mut self, id: &CredentialId) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        leave(&mut self.by_ticket, &entry.ticket, id);
+        leave(&mut self.by_session, &entry.session, id);
+        leave(&mut self.by_issuer, &entry.issuer, id);
+        leave(&mut self.by_device, &entry.device, id);
+        self.by_end.remove(&(entry.ends_at, *id));
+        Some(entry)
+    }
+
+    /// Forgets what nobody holds any more. Runs when the number has doubled, so that it costs each join a
+    /// little.
+    fn prune(&mut self) {
+        let gone = |entry: &Entry| entry.lives.iter().all(|live| live.strong_count() == 0);
+        let gone: Vec<CredentialId> =
+            self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.unlist(&id);
+        }
+        self.prune_at = self.entries.len().saturating_mul(2).max(64);
     }
 
     /// The live state of a credential that has connections, or is about to.
     pub(crate) fn find(&self, id: &CredentialId) -> Option<Arc<Live>> {
-        self.entries.get(id).and_then(|entry| entry.live.upgrade())
+        let lives = self.entries.get(id)?.lives.iter();
+        lives.rev().filter_map(Weak::upgrade).find(|live| !live.is_cut())
     }
 
     pub(crate) fn connections(&self, id: &CredentialId) -> usize {
         self.find(id).map_or(0, |live| live.connections())
     }
 
-    /// Cuts what is connected, and returns it so that the caller can drain it once the lock is gone.
-    pub(crate) fn cut(&mut self, target: Target<'_>, why: Cut) -> Vec<Arc<Live>> {
-        let hit = |id: &CredentialId, entry: &Entry| match target {
-            Target::Credential(wanted) => id == wanted,
-            Target::Ticket(wanted) => entry.ticket == *wanted,
-            Target::Session(wanted) => entry.session == *wanted,
-            Target::Issuer(wanted) => entry.issuer == *wanted,
-            Target::Device(wanted) => entry.device == *wanted,
-            Target::DevicesOutside(enrolled) => !enrolled.contains(&entry.device),
-            Target::All => true,
-        };
+    /// The credentials that have connections, or are about to.
+    pub(crate) fn connected(&self) -> Vec<CredentialId> {
+        self.entries.keys().filter(|id| self.find(id).is_some()).copied().collect()
+    }
+
+    /// The end of a credential's record has moved.
+    pub(crate) fn ends_at(&mut self, id: &CredentialId, ends_at: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            self.by_end.remove(&(entry.ends_at, *id));
+            self.by_end.insert((ends_at, *id));
+            entry.ends_at = ends_at;
+        }
+    }
+
+    // --- cuts ---
+
+    /// Cuts what a revocation names, and returns it, so that the caller can wait for its permits once the
+    /// lock is gone. Costs as much as it names.
+    pub(crate) fn cut(&mut self, revocation: &Revocation) -> Vec<Arc<Live>> {
+        let ids = self.named_by(revocation);
+        self.cut_each(ids, revocation.cut())
+    }
+
+    pub(crate) fn cut_all(&mut self, why: Cut) -> Vec<Arc<Live>> {
+        let ids = self.entries.keys().copied().collect();
+        self.cut_each(ids, why)
+    }
+
+    /// Cuts what has run out by the agent's time, and says which credentials that are. What runs out by the
+    /// agent's time has ended for good, whatever a stream's own clock says later.
+    pub(crate) fn cut_expired(&mut self, now: Timestamp) -> (Vec<CredentialId>, Vec<Arc<Live>>) {
+        let mut ids = Vec::new();
+        while let Some((ends_at, id)) = self.by_end.first().copied().filter(|(ends_at, _)| *ends_at <= now) {
+            self.by_end.remove(&(ends_at, id));
+            ids.push(id);
+        }
+        let cut = self.cut_each(ids.clone(), Cut::Expired);
+        (ids, cut)
+    }
+
+    pub(crate) fn cut_one(&mut self, id: CredentialId, why: Cut) -> Vec<Arc<Live>> {
+        self.cut_each(vec![id], why)
+    }
+
+    fn cut_each(&mut self, ids: Vec<CredentialId>, why: Cut) -> Vec<Arc<Live>> {
         let mut cut = Vec::new();
-        // What was cut stays listed while anyone holds it, so that a second revoker waits for the same
-        // permits as the first.
-        self.entries.retain(|id, entry| match entry.live.upgrade() {
-            Some(live) if hit(id, entry) => {
+        for id in ids {
+            let lives = self.entries.get(&id).map(|entry| entry.lives.iter().filter_map(Weak::upgrade));
+            let lives: Vec<_> = lives.into_iter().flatten().collect();
+            if lives.is_empty() {
+                self.unlist(&id);
+            }
+            for live in lives {
                 live.cut(why);
                 cut.push(live);
-                true
             }
-            Some(_) => true,
-            None => false,
-        });
+        }
         cut
+    }
+
+    fn named_by(&self, revocation: &Revocation) -> Vec<CredentialId> {
+        let all =
+            |ids: Option<&HashSet<CredentialId>>| ids.into_iter().flatten().copied().collect::<Vec<_>>();
+        let only = |mut ids: Vec<CredentialId>, wanted: &dyn Fn(&Entry) -> bool| {
+            ids.retain(|id| self.entries.get(id).is_some_and(wanted));
+            ids
+        };
+        match revocation {
+            Revocation::Ticket(ticket) => all(self.by_ticket.get(ticket)),
+            Revocation::Credential(id) | Revocation::Contest(id) => vec![*id],
+            Revocation::Session(session) | Revocation::SessionEnd(session) => {
+                all(self.by_session.get(session))
+            }
+            Revocation::SessionGone(session, epoch) => {
+                only(all(self.by_session.get(session)), &|entry| entry.epoch == *epoch)
+            }
+            Revocation::Issuer(issuer) => all(self.by_issuer.get(issuer)),
+            Revocation::IssuerGone(issuer, generation) => {
+                only(all(self.by_issuer.get(issuer)), &|entry| entry.generation == *generation)
+            }
+            Revocation::Device(device) => all(self.by_device.get(device)),
+            Revocation::DevicesOutside(enrolled) => {
+                let outside = self.by_device.iter().filter(|(device, _)| !enrolled.contains(device));
+                outside.flat_map(|(_, ids)| ids).copied().collect()
+            }
+            Revocation::Phone(device, label) => {
+                only(all(self.by_device.get(device)), &|entry| entry.label == *label)
+            }
+            Revocation::Everything => self.entries.keys().copied().collect(),
+        }
+    }
+
+    // --- names that are closed ---
+
+    /// Closes what a revocation names and cuts it. The number tells it apart from others.
+    pub(crate) fn begin(&mut self, revocation: &Revocation) -> (u64, Vec<Arc<Live>>) {
+        self.revocations = self.revocations.saturating_add(1);
+        if revocation.outdates_context() {
+            self.closures = self.closures.saturating_add(1);
+        }
+        Arc::make_mut(&mut self.closed).begin(self.revocations, revocation.clone());
+        (self.revocations, self.cut(revocation))
+    }
+
+    /// The revocation is on record.
+    pub(crate) fn written(&mut self, number: u64) {
+        Arc::make_mut(&mut self.closed).written(number);
+    }
+
+    /// The revocation is not on record, or may not be: what it names stays closed until it is.
+    ///
+    /// # Errors
+    /// If there are more of them than the gate keeps.
+    pub(crate) fn unwritten(&mut self, number: u64) -> Result<(), TooMany> {
+        let closed = Arc::make_mut(&mut self.closed);
+        closed.unwritten(number);
+        if closed.to_write().count() > MAX_UNWRITTEN { Err(TooMany) } else { Ok(()) }
+    }
+
+    /// Which names are closed now.
+    pub(crate) fn closed(&self) -> Arc<Closed> {
+        Arc::clone(&self.closed)
+    }
+
+    /// How often something was revoked that outdates what the context has said.
+    pub(crate) fn closures(&self) -> u64 {
+        self.closures
+    }
+
+    // --- what the context says ---
+
+    /// What the context is to be asked about: each session and device of a connection, once.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = HashSet::new();
+        for (id, entry) in &self.entries {
+            if self.find(id).is_some() {
+                subjects.insert(Subject::Session(entry.session.clone(), entry.epoch));
+                subjects.insert(Subject::Device(entry.device, entry.issuer, entry.generation));
+            }
+        }
+        subjects.into_iter().collect()
+    }
+
+    /// Notes of which subjects the context does not know whether they are there, and pauses the streams of
+    /// those of which it has not known for too long. The streams of all others go on.
+    pub(crate) fn unknown(&mut self, unknown: &HashSet<Subject>, now: Duration) {
+        self.unknown.retain(|subject, _| unknown.contains(subject));
+        for subject in unknown {
+            self.unknown.entry(subject.clone()).or_insert(now);
+        }
+        let timeout = Duration::seconds(i64::try_from(UNKNOWN_TIMEOUT).unwrap_or(i64::MAX));
+        let for_too_long = |subject: &Subject| {
+            self.unknown.get(subject).is_some_and(|since| now.saturating_sub(*since) >= timeout)
+        };
+        for entry in self.entries.values() {
+            let pause = for_too_long(&Subject::Session(entry.session.clone(), entry.epoch))
+                || for_too_long(&Subject::Device(entry.device, entry.issuer, entry.generation));
+            for live in entry.lives.iter().filter_map(Weak::upgrade) {
+                if pause { live.pause() } else { live.resume() }
+            }
+        }
+    }
+
+    // --- admissions that wait for their first frame ---
+
+    pub(crate) fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    /// Notes an admission. The mark belongs to it.
+    pub(crate) fn wait(
+        &mut self,
+        credential: CredentialId,
+        message: [u8; 32],
+        until: Duration,
+        now: Duration,
+    ) -> Result<Arc<PendingMark>, Denial> {
+        self.waiting.add(credential, message, until, now)
+    }
+}
+
+/// More revocations could not be written than the gate keeps.
+pub(crate) struct TooMany;
+
+fn leave<K: Hash + Eq>(index: &mut HashMap<K, HashSet<CredentialId>>, key: &K, id: &CredentialId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
     }
 }

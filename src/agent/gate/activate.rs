@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use time::Duration;
 
-use super::Inner;
+use super::{Inner, Shared};
+use crate::agent::core::PendingMark;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Grant, Guard, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
@@ -14,7 +15,6 @@ use crate::credential::{Credential, VerifiedCredential};
 use crate::id::CredentialId;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
-use crate::token::CredentialBytes;
 
 /// An admission that has not taken effect yet.
 ///
@@ -43,6 +43,7 @@ pub struct PendingGuard {
     basis: AdmittedOn,
     ops: OpSet,
     expires_at: Timestamp,
+    mark: Arc<PendingMark>,
     /// By the monotonic clock.
     activate_before: Duration,
     /// By the monotonic clock.
@@ -51,10 +52,10 @@ pub struct PendingGuard {
 
 /// On whose word a peer was admitted.
 pub(super) struct AdmittedOn {
-    /// The record's credential that was judged.
-    pub(super) edition: CredentialBytes,
+    /// The edition of the record that was judged, by the hash of its bytes.
+    pub(super) edition: [u8; 32],
     /// The one that the peer has shown, if it was not narrowed.
-    pub(super) shown: Option<CredentialBytes>,
+    pub(super) shown: Option<[u8; 32]>,
     pub(super) judged: Judged,
 }
 
@@ -71,38 +72,44 @@ impl PendingGuard {
     /// permit that frame.
     ///
     /// # Errors
-    /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds,
+    /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds, [`Denial::Displaced`] if
+    /// [`MAX_PENDING`](crate::limits::MAX_PENDING) newer admissions of the credential wait,
     /// [`Denial::TooManyConnections`], or why the credential no longer stands. Close the connection.
     pub fn activate(self, now: Now) -> Result<Guard, Denial> {
         if now.monotonic >= self.activate_before {
             return Err(Denial::ActivationTimeout);
         }
+        if self.mark.is_displaced() {
+            return Err(Denial::Displaced);
+        }
         let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
-        let agent_time = inner.state().effective(now);
-        let session_live = inner.context.session_is_live(&record.session);
-        let verified = match basis.judged.settle(&inner, &record, ops, agent_time) {
+        let begun = inner.core.begin(now);
+        let said = inner.ask(&begun, &Shared::from(record.as_ref()), now)?;
+        let verified = match basis.judged.settle(&inner, &record, ops, begun.agent_time) {
             Ok(verified) => verified,
             // What the ledger has to say comes first.
             Err(denial) => {
-                let standing = inner.decide(now, |step| step.standing_record(&id, session_live));
+                let standing = inner.core.desk().judge(now, |step| step.standing_record(&id, &said));
                 return Err(standing.err().unwrap_or(denial));
             }
         };
-        let mut state = inner.state();
-        let agent_time = state.effective(now);
+        let mut desk = inner.core.desk();
         let room = inner.check_room(&live);
-        let visited = state.judge(agent_time, inner.audit(), |step| {
+        let visited = desk.judge(now, |step| {
             step.attached(&Visit {
                 credential: &id,
-                edition: &basis.edition,
-                shown: basis.shown.as_ref(),
+                edition: basis.edition,
+                shown: basis.shown,
                 ops,
                 expires_at,
-                session_live,
+                said: &said,
                 room: room.clone(),
             })
         })?;
-        let review: Option<Arc<dyn Review>> = inner.config.policy.has_operator_rules().then(|| {
+        // Whatever was being revoked meanwhile has cut the live state of the admission, or closes the name.
+        desk.check_open(&id, &record)?;
+        let agent_time = inner.core.time(now);
+        let review: Option<Arc<dyn Review>> = inner.policy.has_operator_rules().then(|| {
             let record = record.as_ref().clone();
             let reviewer: Arc<dyn Review> =
                 Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record });
@@ -123,7 +130,7 @@ impl PendingGuard {
             review,
         };
         let guard = Guard::new(grant, live);
-        drop(state);
+        drop(desk);
         Ok(guard)
     }
 
@@ -175,7 +182,7 @@ struct Reviewer {
 
 impl Review for Reviewer {
     fn review(&self, ops: OpSet, now: Now) -> Result<OpSet, Denial> {
-        let time = self.inner.state().effective(now);
+        let time = self.inner.core.time(now);
         self.inner.grant(&self.verified, &self.record, ops, time)
     }
 }
@@ -188,12 +195,21 @@ pub(super) struct Pending {
     pub(super) basis: AdmittedOn,
     pub(super) ops: OpSet,
     pub(super) expires_at: Timestamp,
+    /// The handshake hash of its message 1.
+    pub(super) message: [u8; 32],
 }
 
 impl Inner {
-    pub(super) fn pending_guard(self: &Arc<Self>, pending: Pending, now: Now) -> PendingGuard {
+    pub(super) fn pending_guard(
+        self: &Arc<Self>,
+        pending: Pending,
+        now: Now,
+    ) -> Result<PendingGuard, Denial> {
         let timeout = Duration::seconds(i64::try_from(ACTIVATION_TIMEOUT).unwrap_or(i64::MAX));
-        PendingGuard {
+        let activate_before = now.monotonic.saturating_add(timeout);
+        let mark = self.core.registry().wait(pending.id, pending.message, activate_before, now.monotonic)?;
+        Ok(PendingGuard {
+            mark,
             inner: Arc::clone(self),
             live: pending.live,
             id: pending.id,
@@ -201,14 +217,14 @@ impl Inner {
             basis: pending.basis,
             ops: pending.ops,
             expires_at: pending.expires_at,
-            activate_before: now.monotonic.saturating_add(timeout),
+            activate_before,
             judged_at: now.monotonic,
-        }
+        })
     }
 
     /// Whether the credential may have one more connection.
     pub(super) fn check_room(&self, live: &Live) -> Result<(), Denial> {
-        let max = self.config.quotas.connections_per_credential;
+        let max = self.quotas.connections_per_credential;
         let used = u32::try_from(live.connections()).unwrap_or(u32::MAX);
         if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
     }

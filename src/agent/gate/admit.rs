@@ -8,15 +8,17 @@ use rand_core::{CryptoRng, RngCore};
 
 use super::activate::PendingGuard;
 use super::judge::Basis;
-use super::{Gate, Inner};
+use super::{Gate, Inner, Presence};
+use crate::agent::core::Begun;
 use crate::agent::denial::Denial;
 use crate::agent::guard::check_outside_permit;
-use crate::agent::ledger::record::TicketRecord;
+use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::clock::{Now, Timestamp};
 use crate::credential::{Credential, VerifiedCredential};
 use crate::error::Error;
 use crate::id::TicketId;
 use crate::key::HolderPublicKey;
+use crate::noise::Received;
 use crate::op::{Action, OpSet};
 use crate::ticket::TicketProof;
 use crate::token::CredentialBytes;
@@ -34,6 +36,39 @@ pub enum Admission {
     /// Send the reply as message 2 if there is one, then close; without one, close as for any
     /// stranger.
     Refused(Refused),
+}
+
+/// A peer whose message 1 has decrypted.
+///
+/// Made from what [`Responder::read`](crate::noise::Responder::read) gives, or with [`Peer::new`] by an agent
+/// that runs Noise itself. The three belong to one connection; one made of two connections' parts would admit
+/// the wrong peer.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    key: &'a [u8; 32],
+    payload: &'a [u8],
+    message: [u8; 32],
+}
+
+impl<'a> Peer<'a> {
+    /// From the remote static key and payload of message 1, and the handshake hash after it was read (Noise
+    /// revision 34, section 5.2: `h` of the symmetric state). The hash tells a replayed message.
+    #[must_use]
+    pub fn new(remote_static: &'a [u8; 32], payload: &'a [u8], handshake_hash: [u8; 32]) -> Self {
+        Self { key: remote_static, payload, message: handshake_hash }
+    }
+}
+
+impl<'a> From<&'a Received> for Peer<'a> {
+    fn from(received: &'a Received) -> Self {
+        Self::new(received.peer.as_bytes(), &received.payload, received.handshake_hash)
+    }
+}
+
+impl core::fmt::Debug for Peer<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Peer").field("payload", &self.payload.len()).finish_non_exhaustive()
+    }
 }
 
 /// A peer that may go on.
@@ -64,12 +99,15 @@ pub(super) struct ProvenTicket {
     pub(super) id: TicketId,
     pub(super) record: TicketRecord,
     pub(super) label: Label,
+    pub(super) begun: Begun,
 }
 
 /// A credential that verified with the issuer on record, shown by the phone on record.
 pub(super) struct ProvenCredential {
     pub(super) shown: VerifiedCredential,
+    pub(super) record: CredentialRecord,
     pub(super) ops: OpSet,
+    pub(super) begun: Begun,
 }
 
 enum Proven {
@@ -78,32 +116,36 @@ enum Proven {
 }
 
 impl Gate {
-    /// Decides on a peer from the Noise static key and payload of its message 1, after that message
-    /// decrypted.
+    /// Decides on a peer from its message 1, after that message decrypted.
     ///
     /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
     /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
-    /// each block of the credential and one run of the policy.
-    pub fn admit<R: RngCore + CryptoRng>(
+    /// each block of the credential and one run of the policy. A message 1 that is repeated while an
+    /// admission by it waits is refused before any of that.
+    pub fn admit<'a, R: RngCore + CryptoRng>(
         &self,
-        remote_static: &[u8; 32],
-        payload: &[u8],
+        peer: impl Into<Peer<'a>>,
         now: Now,
         rng: &mut R,
     ) -> Admission {
+        let Peer { key, payload, message } = peer.into();
         if !is_scoped(payload) {
             return Admission::Device;
         }
         let inner = &self.inner;
+        let silent = |denial| Admission::Refused(Refused { reply: None, denial });
+        if let Err(denial) = inner.core.registry().waiting().check(&message, now.monotonic) {
+            return silent(denial);
+        }
         // A contest cuts, and a cut waits for permits.
         let peer = check_outside_permit()
-            .and_then(|()| HolderPublicKey::from_bytes(*remote_static).map_err(|_| Denial::HolderMismatch));
+            .and_then(|()| HolderPublicKey::from_bytes(*key).map_err(|_| Denial::HolderMismatch));
         let proven = peer.and_then(|peer| Ok((peer, inner.prove(&peer, payload, now)?)));
         let outcome = match proven {
             // Whatever failed up to here, the peer learns nothing.
-            Err(denial) => return Admission::Refused(Refused { reply: None, denial }),
-            Ok((peer, Proven::Ticket(ticket))) => inner.redeem(&peer, *ticket, now, rng),
-            Ok((_, Proven::Credential(credential))) => inner.attach(*credential, now),
+            Err(denial) => return silent(denial),
+            Ok((peer, Proven::Ticket(ticket))) => inner.redeem(&peer, *ticket, message, now, rng),
+            Ok((_, Proven::Credential(credential))) => inner.attach(*credential, message, now),
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
             Ok(reply) => Ok(Admitted { reply, guard }),
@@ -112,7 +154,7 @@ impl Gate {
         match sent {
             Ok(admitted) => Admission::Admitted(admitted),
             Err(refusal) => {
-                let agent_time = inner.state().effective(now);
+                let agent_time = inner.core.time(now);
                 let reply = refusal.answer(agent_time).and_then(|answer| answer.to_payload().ok());
                 Admission::Refused(Refused { reply, denial: refusal.denial })
             }
@@ -134,21 +176,23 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        let ProvenCredential { shown, .. } = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
-        let id = shown.credential().id();
-        let session_live = inner.context.session_is_live(shown.credential().session());
-        let (record, time) = {
-            let mut state = inner.state();
-            let now = state.effective(now);
-            (state.transact(now, inner.audit(), |step| step.standing_record(&id, session_live))??, now)
+        let proven = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
+        let id = proven.shown.credential().id();
+        // Nothing is put on record here: what is gone is only said.
+        let said = match (
+            inner.context.session(&proven.record.session),
+            inner.check_device(&proven.record.device),
+        ) {
+            (Presence::Gone, _) => Err(Denial::SessionGone),
+            (Presence::Unknown, _) => Err(Denial::ContextUnknown),
+            (Presence::Present, Err(Denial::DeviceNotEnrolled)) => Err(Denial::IssuerRevoked),
+            (Presence::Present, device) => device,
         };
-        let basis = Basis::of(shown, &record)?;
+        let record = inner.core.read(now, |step| step.standing_record(&id, &said))??;
+        let time = inner.core.time(now);
+        let basis = Basis::of(proven.shown, &record)?;
         basis.check_time(time)?;
-        inner.config.policy.decide(
-            &basis.verified,
-            &inner.circumstances(&basis.verified, &record, time),
-            action,
-        )?;
+        inner.policy.decide(&basis.verified, &inner.circumstances(&basis.verified, &record, time), action)?;
         match action {
             Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
             _ => Ok(()),
@@ -200,11 +244,12 @@ impl Inner {
         label: Label,
         now: Now,
     ) -> Result<Proven, Denial> {
-        let record = self.read(now, |step| step.ticket(&proof.id))?.ok_or(Denial::TicketUnknown)?;
-        if !record.key.verify(&self.config.agent, peer, &proof.signature) {
+        let begun = self.core.begin(now);
+        let record = self.core.read(now, |step| step.ticket(&proof.id))?.ok_or(Denial::TicketUnknown)?;
+        if !record.key.verify(&self.agent, peer, &proof.signature) {
             return Err(Denial::TicketProofInvalid);
         }
-        Ok(Proven::Ticket(Box::new(ProvenTicket { id: proof.id, record, label })))
+        Ok(Proven::Ticket(Box::new(ProvenTicket { id: proof.id, record, label, begun })))
     }
 
     fn prove_credential(
@@ -219,7 +264,8 @@ impl Inner {
             _ => Denial::PayloadMalformed,
         })?;
         let id = credential.id();
-        let record = self.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
+        let begun = self.core.begin(now);
+        let record = self.core.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
         if record.holder != *peer {
             return Err(Denial::HolderMismatch);
         }
@@ -230,6 +276,6 @@ impl Inner {
             return Err(Denial::CredentialSignatureInvalid);
         }
         let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-        Ok(ProvenCredential { shown, ops })
+        Ok(ProvenCredential { shown, record, ops, begun })
     }
 }

@@ -1,17 +1,17 @@
 //! A context that says yes, for tests of what does not depend on it.
 
-use super::AgentContext;
+use super::{AgentContext, Presence};
 use crate::id::SessionId;
 use crate::key::DevicePublicKey;
 
 pub(super) struct Always;
 
 impl AgentContext for Always {
-    fn is_enrolled(&self, _: &DevicePublicKey) -> bool {
-        true
+    fn device(&self, _: &DevicePublicKey) -> Presence {
+        Presence::Present
     }
-    fn session_is_live(&self, _: &SessionId) -> bool {
-        true
+    fn session(&self, _: &SessionId) -> Presence {
+        Presence::Present
     }
     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool {
         true

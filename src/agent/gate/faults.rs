@@ -11,7 +11,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig, Listing, ListingState};
+use super::{Admission, Gate, GateConfig, Listing, ListingState, Peer};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::RedbLedger;
@@ -81,7 +81,9 @@ impl Cast {
     ) -> Result<Option<CredentialBytes>, Denial> {
         let mut rng = StdRng::seed_from_u64(rand::thread_rng().next_u64());
         let payload = request.to_payload().unwrap();
-        match gate.admit(phone.public().as_bytes(), &payload, self.now, &mut rng) {
+        let (key, mut message) = (phone.public(), [0; 32]);
+        rng.fill_bytes(&mut message);
+        match gate.admit(Peer::new(key.as_bytes(), &payload, message), self.now, &mut rng) {
             Admission::Admitted(admitted) => {
                 admitted.guard.activate(self.now)?;
                 match Answer::from_payload(&admitted.reply).unwrap() {

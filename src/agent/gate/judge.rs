@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use rand_core::{CryptoRng, RngCore};
 
-use super::Inner;
 use super::activate::{AdmittedOn, Judged, Pending, PendingGuard};
 use super::admit::{ProvenCredential, ProvenTicket, Refusal};
-use crate::agent::core::Target;
+use super::{Inner, Shared};
 use crate::agent::denial::Denial;
-use crate::agent::guard::Cut;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
-use crate::agent::ledger::transition::Redemption;
+use crate::agent::ledger::transition::{Extension, Redemption};
 use crate::caveat::{Circumstances, LiveRecord};
 use crate::clock::{Now, Timestamp};
 use crate::credential::block::Binding;
@@ -28,45 +26,41 @@ pub(super) struct Basis {
     /// What the owner's last word leaves of it.
     pub(super) ops: OpSet,
     expires_at: Timestamp,
-    edition: CredentialBytes,
+    /// The edition, by the hash of its bytes.
+    edition: [u8; 32],
     /// What was shown, if it was shown whole.
-    shown: Option<CredentialBytes>,
-    renewed: bool,
+    shown: Option<[u8; 32]>,
+    /// The later one that its holder is given.
+    given: Option<CredentialBytes>,
 }
 
 impl Basis {
     /// Only who shows one of the record's credentials whole is given a later one. A narrowed copy
     /// stays what it is.
     pub(super) fn of(shown: VerifiedCredential, record: &CredentialRecord) -> Result<Self, Denial> {
-        let credential = shown.credential();
-        let mut editions = record.editions().enumerate();
-        let (place, edition, bytes) = editions
-            .find_map(|(place, edition)| {
-                let bytes = edition.bytes.as_ref().filter(|bytes| credential.descends_from(bytes))?;
-                Some((place, edition, bytes))
-            })
-            .ok_or(Denial::CredentialRetired)?;
-        let whole = (credential.bytes() == bytes).then(|| bytes.clone());
+        let hashes = shown.credential().hashes();
+        let (place, edition) = record.origin_of(&hashes).ok_or(Denial::CredentialRetired)?;
+        let whole = (hashes.whole == edition.hashes.whole).then_some(hashes.whole);
         if whole.is_none() || place == record.renewals.len() {
             return Ok(Self {
                 ops: edition.ops,
                 expires_at: edition.expires_at,
-                edition: bytes.clone(),
+                edition: edition.hashes.whole,
                 verified: shown,
                 shown: whole,
-                renewed: false,
+                given: None,
             });
         }
         let latest = record.latest();
-        let bytes = latest.bytes.clone().ok_or(Denial::Internal)?;
+        let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
         let verified = Credential::parse(&bytes).and_then(|credential| credential.verify(&record.issuer));
         Ok(Self {
             verified: verified.map_err(|_| Denial::Internal)?,
             ops: latest.ops,
             expires_at: latest.expires_at,
-            edition: bytes,
+            edition: latest.hashes.whole,
             shown: whole,
-            renewed: true,
+            given: Some(bytes),
         })
     }
 
@@ -80,6 +74,7 @@ impl Inner {
         self: &Arc<Self>,
         peer: &HolderPublicKey,
         ticket: ProvenTicket,
+        message: [u8; 32],
         now: Now,
         rng: &mut R,
     ) -> Result<(Answer, PendingGuard), Refusal> {
@@ -87,53 +82,44 @@ impl Inner {
         rng.fill_bytes(&mut nonce);
         let redemption = Redemption {
             bound: self.bind(peer, &ticket.record, rng)?,
-            session_live: self.context.session_is_live(&ticket.record.session),
+            said: self.ask(&ticket.begun, &Shared::from(&ticket.record), now)?,
             label: ticket.label,
             nonce,
         };
         if let Some(bound) = &redemption.bound
-            && let Err(rule) = self.allows_any(bound, &ticket.record, now)
+            && let Err(rule) = self.allows_any(&bound.bytes, &ticket.record, now)
         {
             // What the ledger has to say comes first.
-            let redeemable = self.decide(now, |step| step.redeemable(&ticket.id, redemption.session_live));
+            let redeemable =
+                self.core.desk().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
             return Err(redeemable.err().unwrap_or(rule).into());
         }
-        let mut state = self.state();
-        let agent_time = state.effective(now);
-        // A leaked code: cut first, then write that it is revoked.
-        let session_live = redemption.session_live;
-        let contested = state
-            .transact(agent_time, self.audit(), |step| step.contested(&ticket.id, peer, session_live))?;
-        let cut = match &contested {
-            Some(id) => state.registry().cut(Target::Credential(id), Cut::Contested),
-            None => Vec::new(),
+        // Under one lock from the record's word to the live state: no revocation falls in between. A contest
+        // cuts inside, before it is written.
+        let (live, id, record) = {
+            let mut desk = self.core.desk();
+            let (id, record) = desk.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
+            if let CredentialState::Pending { nonce, until } = record.state {
+                return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
+            }
+            (desk.join(&id, &record)?, id, record)
         };
-        let redeemed =
-            state.judge(agent_time, self.audit(), |step| step.redeem(&ticket.id, peer, &redemption));
-        let joined = redeemed.map(|(id, record)| (state.registry().join(&id, &record), id, record));
-        drop(state);
-        for live in cut {
-            live.drain();
-        }
-        let (live, id, record) = joined?;
-        if let CredentialState::Pending { nonce, until } = record.state {
-            return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
-        }
+        let agent_time = self.core.time(now);
         self.check_room(&live)?;
         let edition = record.latest().clone();
-        let bytes = edition.bytes.ok_or(Denial::Internal)?;
+        let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
         let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;
         // With operator rules the answer has to name what is allowed at this hour.
-        let (ops, judged) = if self.config.policy.has_operator_rules() {
+        let (ops, judged) = if self.policy.has_operator_rules() {
             let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
             (self.grant(&verified, &record, edition.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
         } else {
             (edition.ops, Judged::AtActivation(Box::new(credential)))
         };
         let expires_at = edition.expires_at;
-        let basis = AdmittedOn { edition: bytes.clone(), shown: None, judged };
-        let pending = Pending { live, id, record, basis, ops, expires_at };
-        Ok(self.admitted(pending, Some(bytes), now, agent_time))
+        let basis = AdmittedOn { edition: edition.hashes.whole, shown: None, judged };
+        let pending = Pending { live, id, record, basis, ops, expires_at, message };
+        Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
     }
 
     /// The answer, and what becomes a guard with the first frame.
@@ -143,7 +129,7 @@ impl Inner {
         credential: Option<CredentialBytes>,
         now: Now,
         agent_time: Timestamp,
-    ) -> (Answer, PendingGuard) {
+    ) -> Result<(Answer, PendingGuard), Denial> {
         let answer = Answer::Admitted(wire::Admitted {
             agent_time,
             seconds_left: pending.expires_at.since(agent_time),
@@ -152,22 +138,22 @@ impl Inner {
             id: pending.id,
             credential,
         });
-        (answer, self.pending_guard(pending, now))
+        Ok((answer, self.pending_guard(pending, now)?))
     }
 
     /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
     /// it can be redeemed later.
     fn allows_any(&self, bound: &CredentialBytes, ticket: &TicketRecord, now: Now) -> Result<(), Denial> {
-        if !self.config.policy.has_operator_rules() {
+        if !self.policy.has_operator_rules() {
             return Ok(());
         }
         let credential = Credential::parse(bound).map_err(|_| Denial::Internal)?;
         let verified = credential.verify(&ticket.issuer).map_err(|_| Denial::Internal)?;
-        let time = self.state().effective(now);
+        let time = self.core.time(now);
         let binding = *verified.credential().binding();
         let circumstances = Circumstances {
-            agent: &self.config.agent,
-            urls: &self.config.urls,
+            agent: &self.agent,
+            urls: &self.urls,
             session: &ticket.session,
             epoch: binding.epoch,
             peer: &binding.holder,
@@ -178,7 +164,7 @@ impl Inner {
                 holder: binding.holder,
             }),
         };
-        match self.config.policy.grant(&verified, &circumstances, ticket.ops) {
+        match self.policy.grant(&verified, &circumstances, ticket.ops) {
             Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
             // Whatever else there is to say, the ledger says it in its order.
             _ => Ok(()),
@@ -192,31 +178,27 @@ impl Inner {
         peer: &HolderPublicKey,
         ticket: &TicketRecord,
         rng: &mut R,
-    ) -> Result<Option<CredentialBytes>, Denial> {
+    ) -> Result<Option<Extension>, Denial> {
         let TicketState::Open(unbound) = &ticket.state else {
             return Ok(None);
         };
         let binding =
             Binding { holder: *peer, epoch: ticket.epoch, expires_at: ticket.credential_expires_at };
-        UnboundCredential::parse(unbound)
-            .and_then(|unbound| unbound.bind(binding, rng))
-            .map(Some)
-            .map_err(|_| Denial::Internal)
+        let unbound = UnboundCredential::parse(unbound).map_err(|_| Denial::Internal)?;
+        extension(&unbound, binding, rng).map(Some)
     }
 
     pub(super) fn attach(
         self: &Arc<Self>,
         proven: ProvenCredential,
+        message: [u8; 32],
         now: Now,
     ) -> Result<(Answer, PendingGuard), Refusal> {
-        let ProvenCredential { shown, ops } = proven;
+        let ProvenCredential { shown, record, ops, begun } = proven;
         let id = shown.credential().id();
-        let session_live = self.context.session_is_live(shown.credential().session());
-        let (record, agent_time) = {
-            let mut state = self.state();
-            let now = state.effective(now);
-            (state.judge(now, self.audit(), |step| step.standing_record(&id, session_live))?, now)
-        };
+        let said = self.ask(&begun, &Shared::from(&record), now)?;
+        let record = self.core.desk().judge(now, |step| step.standing_record(&id, &said))?;
+        let agent_time = self.core.time(now);
         let basis = Basis::of(shown, &record)?;
         let scope = basis.verified.credential().scope();
         let held = scope.ops().intersection(basis.ops);
@@ -233,25 +215,24 @@ impl Inner {
             return Err(Denial::OperationNotGranted { op }.into());
         }
         let expires_at = scope.expires_at().map_or(basis.expires_at, |end| end.min(basis.expires_at));
-        let live = {
-            let mut state = self.state();
-            let now = state.effective(now);
+        let (live, record) = {
+            let mut desk = self.core.desk();
             // The policy ran without the lock: look again before anything is published.
-            let record = state.judge(now, self.audit(), |step| match basis.renewed {
-                true => step.deliver(&id, &basis.edition, session_live),
-                false => step.standing_record(&id, session_live),
+            let record = desk.judge(now, |step| match basis.given {
+                Some(_) => step.standing_at(&id, &basis.edition, &said),
+                None => step.standing_record(&id, &said),
             })?;
-            state.registry().join(&id, &record)
+            (desk.join(&id, &record)?, record)
         };
         self.check_room(&live)?;
-        let given = basis.renewed.then(|| basis.edition.clone());
+        let given = basis.given.clone();
         let basis = AdmittedOn {
             edition: basis.edition,
             shown: basis.shown,
             judged: Judged::Verified(Arc::new(basis.verified)),
         };
-        let pending = Pending { live, id, record, basis, ops, expires_at };
-        Ok(self.admitted(pending, given, now, agent_time))
+        let pending = Pending { live, id, record, basis, ops, expires_at, message };
+        Ok(self.admitted(pending, given, now, agent_time)?)
     }
 
     /// What the policy allows of `ops`.
@@ -262,7 +243,7 @@ impl Inner {
         ops: OpSet,
         time: Timestamp,
     ) -> Result<OpSet, Denial> {
-        self.config.policy.grant(verified, &self.circumstances(verified, record, time), ops)
+        self.policy.grant(verified, &self.circumstances(verified, record, time), ops)
     }
 
     pub(super) fn circumstances<'a>(
@@ -272,8 +253,8 @@ impl Inner {
         time: Timestamp,
     ) -> Circumstances<'a> {
         Circumstances {
-            agent: &self.config.agent,
-            urls: &self.config.urls,
+            agent: &self.agent,
+            urls: &self.urls,
             session: &record.session,
             epoch: record.epoch,
             peer: &record.holder,
@@ -285,4 +266,15 @@ impl Inner {
             }),
         }
     }
+}
+
+/// Binds a credential, and takes down what it is told by.
+pub(super) fn extension<R: RngCore + CryptoRng>(
+    unbound: &UnboundCredential,
+    binding: Binding,
+    rng: &mut R,
+) -> Result<Extension, Denial> {
+    let bytes = unbound.bind(binding, rng).map_err(|_| Denial::Internal)?;
+    let hashes = Credential::parse(&bytes).map_err(|_| Denial::Internal)?.hashes();
+    Ok(Extension { bytes, hashes })
 }

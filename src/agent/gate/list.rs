@@ -55,8 +55,6 @@ pub struct WaitingRenewal {
     pub ops: OpSet,
     /// When it will end.
     pub expires_at: Timestamp,
-    /// Whether it is on its way to the phone, or there.
-    pub delivered: bool,
 }
 
 /// What has become of a ticket or credential.
@@ -90,15 +88,15 @@ impl Gate {
     /// [`Denial::Ledger`].
     pub fn list(&self, session: Option<&SessionId>, now: Now) -> Result<Vec<Listing>, Denial> {
         let inner = &self.inner;
-        let mut state = inner.state();
-        let now = state.effective(now);
-        let mut listings = state.transact(now, inner.audit(), |step| {
+        let time = inner.core.time(now);
+        let mut listings = inner.core.read(now, |step| {
             let entries = step.entries(session)?;
-            let listings = entries.into_iter().map(|entry| listing(step, entry, &inner.config.agent, now));
+            let listings = entries.into_iter().map(|entry| listing(step, entry, &inner.agent, time));
             Ok(listings.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>())
         })?;
+        let registry = inner.core.registry();
         for listing in &mut listings {
-            let connections = state.registry().connections(&listing.credential);
+            let connections = registry.connections(&listing.credential);
             listing.connections = u32::try_from(connections).unwrap_or(u32::MAX);
         }
         Ok(listings)
@@ -106,7 +104,7 @@ impl Gate {
 }
 
 fn listing(
-    step: &mut Step<'_>,
+    step: &Step<'_>,
     entry: Entry,
     agent: &AgentPublicKey,
     now: Timestamp,
@@ -159,11 +157,10 @@ fn of_credential(
         }
         CredentialState::Active => ListingState::Active,
     };
-    let renewal = record.renewals.last().map(|renewal| WaitingRenewal {
-        ops: renewal.ops,
-        expires_at: renewal.expires_at,
-        delivered: renewal.delivered,
-    });
+    let renewal = record
+        .renewals
+        .last()
+        .map(|renewal| WaitingRenewal { ops: renewal.ops, expires_at: renewal.expires_at });
     Listing {
         ticket: record.ticket,
         credential: id,

@@ -12,7 +12,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig, ListingState, PendingGuard};
+use super::{Admission, Gate, GateConfig, ListingState, Peer, PendingGuard};
 use crate::agent::denial::Denial;
 use crate::agent::guard::Guard;
 use crate::agent::ledger::MemoryLedger;
@@ -89,7 +89,12 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     let cast = cast();
     let mut rng = StdRng::seed_from_u64(phone as u64);
     rng.next_u64();
-    match gate.admit(cast.phones[phone].public().as_bytes(), payload, cast.now, &mut rng) {
+    let key = cast.phones[phone].public();
+    // Each message is another.
+    static MESSAGES: AtomicUsize = AtomicUsize::new(0);
+    let mut message = [0; 32];
+    message[..8].copy_from_slice(&MESSAGES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    match gate.admit(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
         Admission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
         Admission::Refused(refused) => Err(refused.denial),
         Admission::Device => panic!("taken for a device"),

@@ -4,7 +4,8 @@
 use rand_core::{CryptoRng, RngCore};
 
 use super::activate::until;
-use super::{Gate, Inner, check_lifetime};
+use super::judge::extension;
+use super::{Gate, Presence, check_lifetime};
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Terms, check_outside_permit};
 use crate::agent::ledger::transition::NewTerms;
@@ -25,8 +26,8 @@ impl Gate {
     /// one signature and one durable write.
     ///
     /// # Errors
-    /// [`Denial`] with what does not fit; nothing has changed then, except after [`Denial::Ledger`], when
-    /// every stream is cut and the gate refuses everything. After [`Denial::ClockSkew`] the
+    /// [`Denial`] with what does not fit; nothing has changed then. After [`Denial::Ledger`] live streams stay
+    /// narrowed, and the renewal may be on record or not: send it again. After [`Denial::ClockSkew`] the
     /// desktop mints again with the agent's time. [`Denial::ApiMisuse`] from inside a permit.
     pub fn renew<R: RngCore + CryptoRng>(
         &self,
@@ -37,17 +38,15 @@ impl Gate {
     ) -> Result<RenewalReceipt, Denial> {
         check_outside_permit()?;
         let inner = &self.inner;
-        if !inner.context.is_enrolled(device) {
-            return Err(Denial::DeviceNotEnrolled);
-        }
+        inner.check_device(device)?;
         let renewal: RenewalFields = wire::from_desktop(renewal).map_err(Denial::OfferMalformed)?;
         check_lifetime(renewal.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&renewal.credential).map_err(Denial::OfferMalformed)?;
         let authority = credential.authority();
-        if authority.agent != *self.agent() || !inner.config.urls.contains(&authority.url) {
+        if authority.agent != *self.agent() || !inner.urls.contains(&authority.url) {
             return Err(Denial::RenewalMismatch);
         }
-        let begun = inner.begin(now);
+        let begun = inner.core.begin(now);
         let end = begun.agent_time.plus(renewal.valid_for);
         let terms = NewTerms {
             credential: authority.credential,
@@ -58,8 +57,12 @@ impl Gate {
             ops: authority.ops,
             expires_at: authority.expires_at.min(end),
         };
-        let session_live = inner.context.session_is_live(&terms.session);
-        let record = inner.decide(now, |step| step.renewable(&terms, session_live))?;
+        let said = match inner.context.session(&terms.session) {
+            Presence::Present => Ok(()),
+            Presence::Gone => Err(Denial::SessionGone),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+        };
+        let record = inner.core.desk().judge(now, |step| step.renewable(&terms, &said))?;
         // A slow clock and a short time must not end what they are to prolong.
         let past = terms.expires_at <= begun.agent_time;
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
@@ -67,27 +70,30 @@ impl Gate {
         }
         credential.verify(&renewal.issuer).map_err(Denial::OfferMalformed)?;
         let binding = Binding { holder: record.holder, epoch: record.epoch, expires_at: terms.expires_at };
-        let extension = credential.bind(binding, rng).map_err(|_| Denial::Internal)?;
+        let extension = extension(&credential, binding, rng)?;
 
-        let (live, outcome) = {
-            let mut state =
-                inner.settled(&begun, |context| Inner::check_sharing(context, device, &terms.session))?;
-            let agent_time = state.effective(now);
-            // Judged before anything is narrowed, narrowed before anything is written.
-            state.judge(agent_time, inner.audit(), |step| step.check_renewal(&terms, &extension))?;
-            let live = state.registry().find(&terms.credential);
-            if let Some(live) = &live {
-                live.narrow(Terms {
-                    ops: terms.ops,
-                    expires_at: terms.expires_at,
-                    ends_at: now.monotonic.saturating_add(until(terms.expires_at, agent_time)),
-                });
-            }
-            (live, state.judge(agent_time, inner.audit(), |step| step.renew(&terms, &extension)))
+        inner.check_sharing(device, &terms.session)?;
+        let mut desk = inner.core.desk_since(&begun)?;
+        // Judged before anything is narrowed, narrowed before anything is written.
+        desk.judge(now, |step| step.check_renewal(&terms, &extension))?;
+        let narrowed = Terms {
+            ops: terms.ops,
+            expires_at: terms.expires_at,
+            ends_at: now.monotonic.saturating_add(until(terms.expires_at, inner.core.time(now))),
         };
+        // Whoever becomes live does so under the same lock, so none can join under earlier terms.
+        let live = inner.core.registry().find(&terms.credential);
+        if let Some(live) = &live {
+            live.narrow(narrowed);
+        }
+        let outcome = desk.judge(now, |step| step.renew(&terms, &extension));
+        if let Ok(renewed) = &outcome {
+            inner.core.registry().ends_at(&terms.credential, renewed.ends_at);
+        }
+        drop(desk);
         // Without the lock: a permit that is still in use may want it.
         if let Some(live) = live {
-            live.drain_narrowed();
+            live.wait_for_permits();
         }
         outcome.map(|renewed| RenewalReceipt {
             credential: terms.credential,

@@ -17,6 +17,10 @@ fn now() -> Now {
     Now::new(OffsetDateTime::UNIX_EPOCH + Duration::hours(1), Duration::ZERO)
 }
 
+fn lease() -> Arc<Lease> {
+    Arc::new(Lease::at(now().monotonic))
+}
+
 fn both() -> OpSet {
     [Op::SendInput, Op::StreamOutput].into_iter().collect()
 }
@@ -66,7 +70,8 @@ impl Witness {
 
 fn revoke(live: &Live, why: Cut, witness: &Witness) {
     live.cut(why);
-    live.drain();
+    live.wake();
+    live.wait_for_permits();
     witness.returned();
 }
 
@@ -74,7 +79,7 @@ fn revoke(live: &Live, why: Cut, witness: &Witness) {
 fn a_permit_and_a_revocation() {
     for why in [Cut::Revoked, Cut::Contested, Cut::SessionGone, Cut::Expired] {
         loom::model(move || {
-            let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+            let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
             let mut guard = guard(&live);
             let seen = Arc::clone(&witness);
             let streaming = thread::spawn(move || {
@@ -95,7 +100,7 @@ fn a_permit_and_a_revocation() {
 #[test]
 fn permits_of_two_tasks_and_a_revocation() {
     bounded(3, || {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let guard = guard(&live);
         let tasks: Vec<_> = [guard.fork(), guard]
             .into_iter()
@@ -110,7 +115,8 @@ fn permits_of_two_tasks_and_a_revocation() {
             })
             .collect();
         live.cut(Cut::Revoked);
-        live.drain();
+        live.wake();
+        live.wait_for_permits();
         witness.revoked.store(true, Ordering::SeqCst);
         tasks.into_iter().for_each(|task| task.join().unwrap());
     });
@@ -119,7 +125,7 @@ fn permits_of_two_tasks_and_a_revocation() {
 #[test]
 fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
     loom::model(|| {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let guard = guard(&live);
         let seen = Arc::clone(&witness);
         let forking = thread::spawn(move || {
@@ -136,7 +142,7 @@ fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
 #[test]
 fn a_revoker_that_comes_second_waits_as_well() {
     loom::model(|| {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -155,7 +161,7 @@ fn a_revoker_that_comes_second_waits_as_well() {
 #[test]
 fn a_permit_and_a_narrowing() {
     loom::model(|| {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -164,7 +170,7 @@ fn a_permit_and_a_narrowing() {
             guard
         });
         live.narrow(terms(OpSet::only(Op::StreamOutput)));
-        live.drain_narrowed();
+        live.wait_for_permits();
         witness.returned();
         let mut guard = streaming.join().unwrap();
         let gone = Err(Denial::OperationNotGranted { op: Op::SendInput });
@@ -175,7 +181,7 @@ fn a_permit_and_a_narrowing() {
 #[test]
 fn a_fork_made_during_a_narrowing_is_narrow() {
     loom::model(|| {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let guard = guard(&live);
         let seen = Arc::clone(&witness);
         let forking = thread::spawn(move || {
@@ -184,7 +190,7 @@ fn a_fork_made_during_a_narrowing_is_narrow() {
             fork
         });
         live.narrow(terms(OpSet::only(Op::StreamOutput)));
-        live.drain_narrowed();
+        live.wait_for_permits();
         witness.returned();
         let mut fork = forking.join().unwrap();
         assert!(fork.permit(Op::SendInput, now(), || ()).is_err());
@@ -195,7 +201,7 @@ fn a_fork_made_during_a_narrowing_is_narrow() {
 #[test]
 fn a_narrowing_and_a_revocation_of_the_same_stream() {
     bounded(3, || {
-        let (live, witness) = (Live::new(), Arc::new(Witness::default()));
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -222,7 +228,7 @@ impl Wake for CountedWaker {
 #[test]
 fn whoever_waits_sees_the_cut_or_is_woken() {
     loom::model(|| {
-        let live = Live::new();
+        let live = Live::new(lease());
         let mut signal = guard(&live).cut();
         let woken = Arc::new(CountedWaker(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -231,7 +237,8 @@ fn whoever_waits_sees_the_cut_or_is_woken() {
             (polled.is_ready(), signal)
         });
         live.cut(Cut::Revoked);
-        live.drain();
+        live.wake();
+        live.wait_for_permits();
         let (ready, mut signal) = waiting.join().unwrap();
         assert!(ready || woken.0.load(Plain::SeqCst) > 0, "a lost wake-up");
         let waker = Waker::from(woken);

@@ -6,20 +6,25 @@
 //! commit from a whole one. Every page is checked when the file is opened: it is a few megabytes at
 //! most, and a page that changed behind the agent's back must not be taken for a record.
 
+use core::cell::{Cell, OnceCell};
+use core::ops::Bound;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{
     Builder, CommitError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
-    StorageBackend, StorageError, TableDefinition, TableError, TableHandle, TransactionError,
+    StorageBackend, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
-use super::overlay::{Bytes, Changes, Overlay, Stored};
-use super::{Ledger, Table, Transition};
+use super::record::Header;
+use super::rows::HEADER as HEADER_KEY;
+use super::{Changes, Ledger, LedgerError, Look, Row, Snapshot, Table, Transition};
 use crate::agent::denial::LedgerFailure;
+use crate::codec;
 
 /// What the database may keep of the file in memory, bytes.
 const CACHE: usize = 4 * 1_024 * 1_024;
@@ -44,7 +49,8 @@ const HEADER: usize = 320;
 /// writes, none for one that only reads.
 pub struct RedbLedger {
     /// Gone after a failure.
-    database: Option<Database>,
+    database: Mutex<Option<Arc<Database>>>,
+    writer: Mutex<()>,
 }
 
 impl RedbLedger {
@@ -85,92 +91,182 @@ impl RedbLedger {
                 .map_err(of_database)
                 .and_then(|database| check_ours(&database).map(|()| database))
         })?;
-        Ok(Self { database: Some(database) })
+        Ok(Self { database: Mutex::new(Some(Arc::new(database))), writer: Mutex::new(()) })
     }
 }
 
 impl core::fmt::Debug for RedbLedger {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("RedbLedger").field("usable", &self.database.is_some()).finish_non_exhaustive()
+        f.debug_struct("RedbLedger").field("usable", &lock(&self.database).is_some()).finish_non_exhaustive()
     }
 }
 
 impl Ledger for RedbLedger {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        let database = self.database.take().ok_or(LedgerFailure::Poisoned)?;
-        let outcome = unharmed(|| {
-            let snapshot = Snapshot(database.begin_read().map_err(of_transaction)?);
-            let mut overlay = Overlay::new(&snapshot);
-            transition(&mut overlay)?;
-            commit(&database, overlay.into_changes()?)
-        });
-        if outcome.is_ok() {
-            self.database = Some(database);
-        } else {
-            // Closing writes as well, and may fail in any way.
-            let _ = unharmed(|| {
-                drop(database);
-                Ok(())
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.with(|database| {
+            let outcome = unharmed(|| look(&Stored::new(database.begin_read().map_err(of_transaction)?)));
+            outcome.map_err(|cause| LedgerError::not_done(cause).unusable())
+        })
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        // One transition at a time; reads go on beside it.
+        let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with(|database| {
+            let mut sound = false;
+            let changes = unharmed(|| {
+                let stored = Stored::new(database.begin_read().map_err(of_transaction)?);
+                let changes = transition(&stored);
+                sound = !stored.failed.get();
+                changes
             });
-        }
+            match changes {
+                Ok(changes) => commit(database, &changes).map_err(LedgerError::unusable),
+                // The transition refused, and every row could be read.
+                Err(cause) if sound => Err(LedgerError::not_done(cause)),
+                Err(cause) => Err(LedgerError::not_done(cause).unusable()),
+            }
+        })
+    }
+}
+
+impl RedbLedger {
+    /// After a failure redb writes no more until the file is opened again, and what it shows meanwhile may
+    /// not be what the disk has: the file is let go, so that it can be opened again.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let database = lock(&self.database).clone();
+        let database = database.ok_or(LedgerError::not_done(LedgerFailure::Poisoned).unusable())?;
+        let outcome = act(&database);
+        let failed = outcome.as_ref().is_err_and(|error| !error.is_usable());
+        let kept = if failed { lock(&self.database).take() } else { None };
+        // Closing writes as well, and may fail in any way.
+        let _ = unharmed(|| {
+            drop((kept, database));
+            Ok(())
+        });
         outcome
     }
 }
 
+/// No code that holds this lock can panic half-way through a change.
+fn lock(database: &Mutex<Option<Arc<Database>>>) -> MutexGuard<'_, Option<Arc<Database>>> {
+    database.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// The last committed state.
-struct Snapshot(ReadTransaction);
+/// The last committed state. Each table is opened once.
+struct Stored {
+    transaction: ReadTransaction,
+    /// Whether a row could not be read.
+    failed: Cell<bool>,
+    tables: [OnceCell<Option<Rows>>; Table::ALL.len()],
+}
 
-impl Snapshot {
-    fn table(&self, table: Table) -> Result<Option<Rows>, LedgerFailure> {
-        match self.0.open_table(definition(table)) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(of_table(error)),
+impl Stored {
+    fn new(transaction: ReadTransaction) -> Self {
+        Self { transaction, failed: Cell::new(false), tables: [const { OnceCell::new() }; Table::ALL.len()] }
+    }
+
+    fn table(&self, table: Table) -> Result<Option<&Rows>, LedgerFailure> {
+        let cell = self.tables.get(table as usize).ok_or(LedgerFailure::Corrupt)?;
+        if let Some(opened) = cell.get() {
+            return Ok(opened.as_ref());
         }
+        let opened = match self.transaction.open_table(definition(table)) {
+            Ok(table) => Some(table),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(of_table(error)),
+        };
+        Ok(cell.get_or_init(|| opened).as_ref())
     }
 }
 
-impl Stored for Snapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+impl Stored {
+    fn look_up(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
         let Some(table) = self.table(table)? else { return Ok(None) };
         Ok(table.get(key).map_err(of_storage)?.map(|value| value.value().to_vec()))
     }
 
-    fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Bytes>, LedgerFailure> {
+    fn rows(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
         let Some(table) = self.table(table)? else { return Ok(Vec::new()) };
-        let mut keys = Vec::new();
-        for row in table.range(prefix..).map_err(of_storage)? {
-            let (key, _) = row.map_err(of_storage)?;
-            if keys.len() >= limit || !key.value().starts_with(prefix) {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut found = Vec::new();
+        for row in table.range::<&[u8]>((from, Bound::Unbounded)).map_err(of_storage)?.take(limit) {
+            let (key, value) = row.map_err(of_storage)?;
+            if !key.value().starts_with(prefix) {
                 break;
             }
-            keys.push(Bytes::from(key.value()));
+            found.push((key.value().to_vec(), value.value().to_vec()));
         }
-        Ok(keys)
+        Ok(found)
     }
 }
 
-fn commit(database: &Database, changes: Changes) -> Result<(), LedgerFailure> {
+impl Snapshot for Stored {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        self.look_up(table, key).inspect_err(|_| self.failed.set(true))
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
+        self.rows(table, prefix, after, limit).inspect_err(|_| self.failed.set(true))
+    }
+}
+
+/// Writes changes. What fails before the commit has certainly not been done; a commit that fails may have
+/// been done: the first of its two syncs can fail or the second.
+fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let mut write = database.begin_write().map_err(of_transaction)?;
-    write.set_durability(Durability::Immediate).map_err(|_| LedgerFailure::Io)?;
-    write.set_two_phase_commit(true);
-    for ((table, key), value) in changes {
-        let mut table = write.open_table(definition(table)).map_err(of_table)?;
-        match value {
-            Some(value) => table.insert(&*key, &*value).map(drop),
-            None => table.remove(&*key).map(drop),
-        }
-        .map_err(of_storage)?;
-    }
-    write.commit().map_err(|error| match error {
-        CommitError::Storage(error) => of_storage(error),
-        _ => LedgerFailure::Io,
+    let mut write = None;
+    unharmed(|| {
+        let mut begun = database.begin_write().map_err(of_transaction)?;
+        begun.set_durability(Durability::Immediate).map_err(|_| LedgerFailure::Io)?;
+        begun.set_two_phase_commit(true);
+        put(&begun, changes)?;
+        write = Some(begun);
+        Ok(())
     })
+    .map_err(LedgerError::not_done)?;
+    let Some(write) = write else { return Ok(()) };
+    unharmed(|| {
+        write.commit().map_err(|error| match error {
+            CommitError::Storage(error) => of_storage(error),
+            _ => LedgerFailure::Io,
+        })
+    })
+    .map_err(LedgerError::unknown)
+}
+
+fn put(write: &WriteTransaction, changes: &Changes) -> Result<(), LedgerFailure> {
+    let mut changes = changes.iter().peekable();
+    while let Some((table, ..)) = changes.peek().copied() {
+        let mut rows = write.open_table(definition(table)).map_err(of_table)?;
+        while let Some((_, key, value)) = changes.next_if(|(of, ..)| *of == table) {
+            match value {
+                Some(value) => rows.insert(key, value).map(drop),
+                None => rows.remove(key).map(drop),
+            }
+            .map_err(of_storage)?;
+        }
+    }
+    Ok(())
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -182,21 +278,20 @@ fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerFailure>) -> Result<T, Ledg
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(LedgerFailure::Corrupt))
 }
 
-/// A database of somebody else has tables of its own, and none of ours.
+/// A database of somebody else has tables of its own. Whoever else names a table `meta` has no header
+/// of ours in it.
 fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
     let read = database.begin_read().map_err(of_transaction)?;
-    let (ours, others): (Vec<_>, Vec<_>) = read
-        .list_tables()
-        .map_err(of_storage)?
-        .map(|table| table.name().to_owned())
-        .partition(|name| Table::ALL.iter().any(|table| table.name() == name));
+    let tables = read.list_tables().map_err(of_storage)?.count();
     let multimaps = read.list_multimap_tables().map_err(of_storage)?.count();
-    // A later format of ours may have more; it says so in `Meta`.
-    if others.is_empty() && multimaps == 0 || ours.iter().any(|name| name == Table::Meta.name()) {
-        Ok(())
-    } else {
-        Err(LedgerFailure::Corrupt)
+    if tables == 0 && multimaps == 0 {
+        return Ok(());
     }
+    // Our first commit writes the header with the first table, so whatever has tables has it. A later
+    // format may have other tables; it says so there.
+    let stored = Stored::new(read);
+    let header = stored.get(Table::Meta, HEADER_KEY)?.ok_or(LedgerFailure::Corrupt)?;
+    codec::decode::<Header>(&header).map(drop).map_err(|_| LedgerFailure::Corrupt)
 }
 
 /// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb

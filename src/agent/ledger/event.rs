@@ -6,12 +6,13 @@ use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
 use crate::error::Error;
 use crate::id::{CredentialId, TicketId};
-use crate::key::{DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::op::OpSet;
 
-/// What happened, and when. Its position is its key.
+/// What happened, when, and at which agent. Its node and position are its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredEvent {
+    pub(super) agent: AgentPublicKey,
     pub(super) at: Timestamp,
     pub(super) event: AuditEvent,
 }
@@ -20,13 +21,13 @@ pub(super) struct StoredEvent {
 const MAX_FIELDS: usize = 16;
 
 impl Wire for StoredEvent {
-    /// The time, the kind's number, which is fixed for ever, and the kind's own fields.
+    /// The agent, the time, the kind's number, which is fixed for ever, and the kind's own fields.
     fn encode(&self, writer: &mut Writer) {
-        let at = self.at.seconds();
+        let (agent, at) = (self.agent, self.at.seconds());
         let begin = |kind: u64, fields: usize| {
             // Moved in, so that each kind begins once.
             let writer = writer;
-            writer.array(2 + fields).uint(at).uint(kind)
+            writer.array(3 + fields).bytes(agent.as_bytes()).uint(at).uint(kind)
         };
         match &self.event {
             AuditEvent::GateOpened { discarded } => begin(0, 1).uint((*discarded).into()),
@@ -84,6 +85,7 @@ impl Wire for StoredEvent {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.array(MAX_FIELDS)?;
+        let agent = AgentPublicKey::from_bytes(reader.array_of()?)?;
         let at = timestamp(reader)?;
         let event = match reader.uint()? {
             0 => AuditEvent::GateOpened { discarded: flag(reader)? },
@@ -154,7 +156,7 @@ impl Wire for StoredEvent {
             15 => AuditEvent::SessionClosed { session: session(reader)?, why: reason(reader)? },
             _ => return Err(Error::MessageMalformed),
         };
-        Ok(Self { at, event })
+        Ok(Self { agent, at, event })
     }
 }
 
@@ -192,8 +194,12 @@ mod tests {
     use crate::agent::audit::RevocationReason;
     use crate::codec::{decode, encode};
     use crate::id::SessionId;
-    use crate::key::{DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+    use crate::key::{AgentSecretKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
     use crate::wire::Label;
+
+    fn agent() -> AgentPublicKey {
+        AgentSecretKey::from_bytes([7; 32]).public()
+    }
 
     /// One of each, every field another.
     fn each() -> Vec<AuditEvent> {
@@ -263,7 +269,8 @@ mod tests {
     #[test]
     fn every_event_is_kept_as_it_was() {
         for event in each() {
-            let stored = StoredEvent { at: Timestamp::from_seconds(1_780_000_000).unwrap(), event };
+            let stored =
+                StoredEvent { agent: agent(), at: Timestamp::from_seconds(1_780_000_000).unwrap(), event };
             assert_eq!(decode(&encode(&stored)), Ok(stored));
         }
     }
@@ -271,7 +278,7 @@ mod tests {
     #[test]
     fn a_kept_event_that_was_changed_is_refused_or_is_another_event() {
         for event in each() {
-            let stored = StoredEvent { at: Timestamp::EPOCH, event };
+            let stored = StoredEvent { agent: agent(), at: Timestamp::EPOCH, event };
             let bytes = encode(&stored);
             for (at, bit) in (0..bytes.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
                 let mut changed = bytes.clone();

@@ -4,16 +4,21 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use super::overlay::{Bytes, Overlay, Stored};
-use super::{Ledger, Table, Transition};
+use super::overlay::Bytes;
+use super::{Ledger, LedgerError, Look, Snapshot, Table, Transition};
 use crate::agent::denial::LedgerFailure;
 
 /// Records in memory. Nothing survives the process, so after a restart every phone pairs anew.
 #[derive(Default)]
 pub struct MemoryLedger {
-    tables: HashMap<Table, BTreeSet<Row>>,
+    tables: RwLock<Tables>,
+    writer: Mutex<()>,
 }
+
+#[derive(Default)]
+struct Tables(HashMap<Table, BTreeSet<Row>>);
 
 /// A key and its value in one allocation, since most rows are entries of an index and have no value:
 /// the key's length, the key, the value. Rows are told apart by their keys.
@@ -77,65 +82,82 @@ impl MemoryLedger {
 
 impl core::fmt::Debug for MemoryLedger {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let records: usize = self.tables.values().map(BTreeSet::len).sum();
+        let records: usize = lock_read(&self.tables).0.values().map(BTreeSet::len).sum();
         f.debug_struct("MemoryLedger").field("records", &records).finish_non_exhaustive()
     }
 }
 
 impl Ledger for MemoryLedger {
-    fn transact(&mut self, transition: Transition<'_>) -> Result<(), LedgerFailure> {
-        let mut overlay = Overlay::new(&*self);
-        transition(&mut overlay)?;
-        let changes = overlay.into_changes()?.into_iter();
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        look(&*lock_read(&self.tables)).map_err(LedgerError::not_done)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        // One transition at a time; reads go on beside it until it is applied.
+        let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = transition(&*lock_read(&self.tables)).map_err(LedgerError::not_done)?;
         // Made before any is applied, so that none is applied without the others.
-        let rows = changes.map(|((table, key), value)| {
-            let row = value.map(|value| Row::new(&key, &value)).transpose()?;
-            Ok((table, key, row))
+        let rows = changes.iter().map(|(table, key, value)| {
+            Ok((table, key, value.map(|value| Row::new(key, value)).transpose()?))
         });
-        for (table, key, row) in rows.collect::<Result<Vec<_>, _>>()? {
-            let rows = self.tables.entry(table).or_default();
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(LedgerError::not_done)?;
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        for (table, key, row) in rows {
+            let stored = tables.0.entry(table).or_default();
             match row {
-                Some(row) => drop(rows.replace(row)),
-                None => drop(rows.take(&*key)),
+                Some(row) => drop(stored.replace(row)),
+                None => drop(stored.take(key)),
             }
         }
         Ok(())
     }
 }
 
-impl Stored for MemoryLedger {
+/// No code that holds this lock can panic half-way through a change.
+fn lock_read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
+    tables.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Snapshot for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        Ok(self.tables.get(&table).and_then(|rows| rows.get(key)).map(|row| row.parts().1.to_vec()))
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).map(|row| row.parts().1.to_vec()))
     }
 
-    fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Bytes>, LedgerFailure> {
-        let rows = self.tables.get(&table).into_iter();
-        let keys = rows.flat_map(|rows| {
-            rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
-                .map(Row::key)
-                .take_while(|key| key.starts_with(prefix))
-        });
-        Ok(keys.take(limit).map(Bytes::from).collect())
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<super::Row>, LedgerFailure> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let rows = self.0.get(&table).into_iter();
+        let rows = rows.flat_map(|rows| rows.range::<[u8], _>((from, Bound::Unbounded)).map(Row::parts));
+        let rows = rows.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+        Ok(rows.map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::ledger::Overlay;
 
     #[test]
     fn a_failed_transition_leaves_nothing() {
-        let mut ledger = MemoryLedger::new();
-        let failed = ledger.transact(&mut |transaction| {
-            transaction.put(Table::Meta, b"a", b"1")?;
+        let ledger = MemoryLedger::new();
+        let failed = ledger.transact(&mut |snapshot| {
+            Overlay::new(snapshot).put(Table::Meta, b"a", b"1");
             Err(LedgerFailure::Io)
         });
-        assert_eq!(failed, Err(LedgerFailure::Io));
-        ledger
-            .transact(&mut |transaction| {
-                assert_eq!(transaction.get(Table::Meta, b"a"), Ok(None));
-                Ok(())
-            })
-            .unwrap();
+        assert_eq!(failed, Err(LedgerError::not_done(LedgerFailure::Io)));
+        let look = ledger.read(&mut |snapshot| {
+            assert_eq!(snapshot.get(Table::Meta, b"a"), Ok(None));
+            Ok(())
+        });
+        assert_eq!(look, Ok(()));
     }
 }

@@ -1,95 +1,173 @@
-//! A transaction that reads from what is stored and keeps its own changes apart until they are
-//! applied: what memory and file have in common.
+//! Changes over a snapshot, kept apart until they are committed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
 use std::ops::Bound;
 
-use super::{Table, Transaction};
+use super::{Row, Snapshot, Table};
 use crate::agent::denial::LedgerFailure;
 
 pub(super) type Bytes = Box<[u8]>;
 
-/// What is stored, as it was before the transaction.
-pub(super) trait Stored {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure>;
+type Rows = BTreeMap<Bytes, Option<Bytes>>;
 
-    /// The keys that begin with `prefix`, ascending, at most `limit`.
-    fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Bytes>, LedgerFailure>;
+/// Rows that a transition has set or removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes(BTreeMap<Table, Rows>);
+
+impl Changes {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(BTreeMap::is_empty)
+    }
+
+    /// How many rows they are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.values().map(BTreeMap::len).sum()
+    }
+
+    /// Each row by table and key, ascending, with its new value; `None` removes it.
+    pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.0
+            .iter()
+            .flat_map(|(table, rows)| rows.iter().map(|(key, value)| (*table, &**key, value.as_deref())))
+    }
+
+    fn set(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
+        let rows = self.0.entry(table).or_default();
+        match rows.get_mut(key) {
+            Some(row) => *row = value.map(Bytes::from),
+            None => drop(rows.insert(Bytes::from(key), value.map(Bytes::from))),
+        }
+    }
 }
 
-/// Changes by table and key. `None` removes.
-pub(super) type Changes = BTreeMap<(Table, Bytes), Option<Bytes>>;
-
-/// The changes of one transaction over what is stored.
-pub(super) struct Overlay<'a, S> {
-    stored: &'a S,
+/// A snapshot with changes over it. Reads see the changes. Overlays can be stacked: each member of a
+/// commit has its own over that of the commit, so that one that is given up leaves nothing.
+pub struct Overlay<'a> {
+    below: &'a dyn Snapshot,
     changes: Changes,
 }
 
-impl<'a, S: Stored> Overlay<'a, S> {
-    pub(super) fn new(stored: &'a S) -> Self {
-        Self { stored, changes: BTreeMap::new() }
+impl<'a> Overlay<'a> {
+    /// Over `below`, without changes.
+    #[must_use]
+    pub fn new(below: &'a dyn Snapshot) -> Self {
+        Self { below, changes: Changes::default() }
     }
 
-    /// What has to be written: changes that leave a row as it is stored are none.
-    pub(super) fn into_changes(self) -> Result<Changes, LedgerFailure> {
-        let mut changes = self.changes;
+    /// Sets the value under `key`.
+    pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.changes.set(table, key, Some(value));
+    }
+
+    /// Removes `key`, if it is there.
+    pub fn remove(&mut self, table: Table, key: &[u8]) {
+        self.changes.set(table, key, None);
+    }
+
+    /// Takes over the changes of an overlay that stood over this one.
+    pub fn absorb(&mut self, changes: Changes) {
+        for (table, rows) in changes.0 {
+            self.changes.0.entry(table).or_default().extend(rows);
+        }
+    }
+
+    /// What has to be written. A row that is left as it was is not among it. Reads every changed row
+    /// below.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`] if a row cannot be read.
+    pub fn into_changes(self) -> Result<Changes, LedgerFailure> {
+        let Self { below, mut changes } = self;
         let mut failure = None;
-        changes.retain(|(table, key), value| match self.stored.get(*table, key) {
-            Ok(stored) => stored.as_deref() != value.as_deref(),
-            Err(error) => {
-                failure = Some(error);
-                true
-            }
-        });
+        for (table, rows) in &mut changes.0 {
+            rows.retain(|key, value| match below.get(*table, key) {
+                Ok(stored) => stored.as_deref() != value.as_deref(),
+                Err(error) => {
+                    failure = Some(error);
+                    true
+                }
+            });
+        }
+        changes.0.retain(|_, rows| !rows.is_empty());
         failure.map_or(Ok(changes), Err)
     }
 
-    /// The transaction's own changes to rows that begin with `prefix`.
+    /// The changes to a table, from after `after` on.
     fn changed(
         &self,
         table: Table,
         prefix: &[u8],
-    ) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> + use<'_, 'a, S> {
-        let prefix = Bytes::from(prefix);
-        self.changes
-            .range((Bound::Included((table, prefix.clone())), Bound::Unbounded))
-            .take_while(move |((of, key), _)| *of == table && key.starts_with(&prefix))
-            .map(|((_, key), value)| (key, value))
+        after: Option<&[u8]>,
+    ) -> Option<Range<'_, Bytes, Option<Bytes>>> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.changes.0.get(&table).map(|rows| rows.range::<[u8], _>((from, Bound::Unbounded)))
     }
 }
 
-impl<S: Stored> Transaction for Overlay<'_, S> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        match self.changes.get(&(table, Box::from(key))) {
+impl core::fmt::Debug for Overlay<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Overlay").field("changes", &self.changes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Rows that are read below at a time.
+const PORTION: usize = 256;
+
+impl Snapshot for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        match self.changes.0.get(&table).and_then(|rows| rows.get(key)) {
             Some(value) => Ok(value.as_deref().map(<[u8]>::to_vec)),
-            None => self.stored.get(table, key),
+            None => self.below.get(table, key),
         }
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
-        self.changes.insert((table, Box::from(key)), Some(Box::from(value)));
-        Ok(())
-    }
-
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
-        self.changes.insert((table, Box::from(key)), None);
-        Ok(())
-    }
-
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
-        // A stored row that this transaction removed makes room for a later one.
-        let removed = self.changed(table, prefix).filter(|(_, value)| value.is_none()).count();
-        let mut found = self.stored.keys(table, prefix, limit.saturating_add(removed))?;
-        for (key, value) in self.changed(table, prefix) {
-            match (found.binary_search(key), value) {
-                (Ok(at), None) => drop(found.remove(at)),
-                (Err(at), Some(_)) => found.insert(at, key.clone()),
-                (Ok(_), Some(_)) | (Err(_), None) => {}
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
+        let Some(changed) = self.changed(table, prefix, after).filter(|_| limit > 0) else {
+            return self.below.range(table, prefix, after, limit);
+        };
+        let mut changed = changed.take_while(|(key, _)| key.starts_with(prefix)).peekable();
+        let mut found: Vec<Row> = Vec::new();
+        let mut cursor = after.map(<[u8]>::to_vec);
+        loop {
+            let wanted = limit.saturating_sub(found.len()).saturating_add(1).min(PORTION);
+            let stored = self.below.range(table, prefix, cursor.as_deref(), wanted)?;
+            let last = stored.len() < wanted;
+            cursor = stored.last().map(|(key, _)| key.clone()).or(cursor);
+            for (key, value) in stored {
+                while let Some((before, change)) = changed.next_if(|(changed, _)| ***changed < *key) {
+                    found.extend(change.as_ref().map(|value| (before.to_vec(), value.to_vec())));
+                }
+                match changed.next_if(|(changed, _)| ***changed == *key) {
+                    Some((_, change)) => found.extend(change.as_ref().map(|value| (key, value.to_vec()))),
+                    None => found.push((key, value)),
+                }
+                if found.len() >= limit {
+                    break;
+                }
+            }
+            if last || found.len() >= limit {
+                break;
             }
         }
+        if found.len() < limit {
+            let rest = changed.filter_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec())));
+            found.extend(rest.take(limit.saturating_sub(found.len())));
+        }
         found.truncate(limit);
-        Ok(found.into_iter().map(Vec::from).collect())
+        Ok(found)
     }
 }
 
@@ -119,48 +197,64 @@ mod tests {
         proptest::collection::vec((any_table(), any_key(), any::<Option<u8>>()), 0..30)
     }
 
-    fn apply(steps: &[Step], transaction: &mut dyn Transaction, model: &mut Model) {
+    fn apply(steps: &[Step], overlay: &mut Overlay<'_>, model: &mut Model) {
         for (table, key, value) in steps {
             match value {
                 Some(value) => {
-                    transaction.put(*table, key, &[*value]).unwrap();
+                    overlay.put(*table, key, &[*value]);
                     model.insert((*table, key.clone()), vec![*value]);
                 }
                 None => {
-                    transaction.remove(*table, key).unwrap();
+                    overlay.remove(*table, key);
                     model.remove(&(*table, key.clone()));
                 }
             }
         }
     }
 
-    fn compare(transaction: &mut dyn Transaction, model: &Model, prefix: &[u8], limit: usize) {
+    fn compare(snapshot: &dyn Snapshot, model: &Model, prefix: &[u8], after: Option<&[u8]>, limit: usize) {
         for table in [Table::Meta, Table::Issuers, Table::Sessions] {
-            let keys = model.keys().filter(|(of, key)| *of == table && key.starts_with(prefix));
-            let keys: Vec<_> = keys.map(|(_, key)| key.clone()).take(limit).collect();
-            assert_eq!(transaction.keys(table, prefix, limit).unwrap(), keys, "{table:?} {prefix:?}");
+            let rows = model.iter().filter(|((of, key), _)| {
+                *of == table && key.starts_with(prefix) && after.is_none_or(|after| key.as_slice() > after)
+            });
+            let rows: Vec<_> =
+                rows.map(|((_, key), value)| (key.clone(), value.clone())).take(limit).collect();
+            assert_eq!(snapshot.range(table, prefix, after, limit).unwrap(), rows, "{table:?} {prefix:?}");
             let value = model.get(&(table, prefix.to_vec())).cloned();
-            assert_eq!(transaction.get(table, prefix).unwrap(), value, "{table:?} {prefix:?}");
+            assert_eq!(snapshot.get(table, prefix).unwrap(), value, "{table:?} {prefix:?}");
         }
     }
 
-    /// Inside the transaction that writes, and in the next one.
-    fn reads_are_the_models(ledger: &mut dyn Ledger, steps: [&[Step]; 2], prefix: &[u8], limit: usize) {
+    /// Where to read from.
+    type Place = (Vec<u8>, Option<Vec<u8>>, usize);
+
+    /// Inside the transaction that writes, in an overlay over it, and in the next one.
+    fn reads_are_the_models(ledger: &dyn Ledger, steps: [&[Step]; 3], place: &Place) {
+        let (prefix, after, limit) = (place.0.as_slice(), place.1.as_deref(), place.2);
         let mut model = Model::new();
-        for steps in steps {
+        for steps in steps.chunks(2) {
+            let before = model.clone();
             ledger
-                .transact(&mut |transaction| {
-                    compare(transaction, &model, prefix, limit);
-                    apply(steps, transaction, &mut model);
-                    compare(transaction, &model, prefix, limit);
-                    Ok(())
+                .transact(&mut |snapshot| {
+                    model = before.clone();
+                    compare(snapshot, &model, prefix, after, limit);
+                    let mut batch = Overlay::new(snapshot);
+                    for steps in steps {
+                        let mut member = Overlay::new(&batch);
+                        apply(steps, &mut member, &mut model);
+                        compare(&member, &model, prefix, after, limit);
+                        let changes = member.into_changes()?;
+                        batch.absorb(changes);
+                        compare(&batch, &model, prefix, after, limit);
+                    }
+                    batch.into_changes()
                 })
                 .unwrap();
         }
         ledger
-            .transact(&mut |transaction| {
-                compare(transaction, &model, prefix, limit);
-                compare(transaction, &model, &[], usize::MAX);
+            .read(&mut |snapshot| {
+                compare(snapshot, &model, prefix, after, limit);
+                compare(snapshot, &model, &[], None, usize::MAX);
                 Ok(())
             })
             .unwrap();
@@ -169,15 +263,47 @@ mod tests {
     proptest! {
         #[test]
         fn reads_see_what_was_written_before_and_inside_the_transaction(
-            before in any_steps(), inside in any_steps(), prefix in any_key(), limit in 0..25_usize,
+            before in any_steps(), inside in any_steps(), later in any_steps(), prefix in any_key(),
+            after in proptest::option::of(any_key()), limit in 0..25_usize,
         ) {
-            reads_are_the_models(&mut MemoryLedger::new(), [&before, &inside], &prefix, limit);
+            let steps = [before.as_slice(), &inside, &later];
+            let place = (prefix, after, limit);
+            reads_are_the_models(&MemoryLedger::new(), steps, &place);
             #[cfg(feature = "redb")]
             {
                 let disk = crate::agent::ledger::faulty::Disk::default();
-                let mut file = crate::agent::ledger::RedbLedger::on_backend(disk).unwrap();
-                reads_are_the_models(&mut file, [&before, &inside], &prefix, limit);
+                let file = crate::agent::ledger::RedbLedger::on_backend(disk).unwrap();
+                reads_are_the_models(&file, steps, &place);
             }
         }
+    }
+
+    #[test]
+    fn rows_beyond_one_portion_are_read_in_order() {
+        let ledger = MemoryLedger::new();
+        let key = |number: u32| number.to_be_bytes();
+        ledger
+            .transact(&mut |snapshot| {
+                let mut overlay = Overlay::new(snapshot);
+                (0..2_000).for_each(|number| overlay.put(Table::Ended, &key(number), &[]));
+                overlay.into_changes()
+            })
+            .unwrap();
+        ledger
+            .read(&mut |snapshot| {
+                let mut overlay = Overlay::new(snapshot);
+                (0..1_500)
+                    .filter(|number| number % 3 != 0)
+                    .for_each(|number| overlay.remove(Table::Ended, &key(number)));
+                let rows = overlay.range(Table::Ended, &[], None, 700)?;
+                let expected = (0..1_500).step_by(3).chain(1_500..1_700);
+                assert!(
+                    rows.iter()
+                        .map(|(key, _)| key.as_slice().to_vec())
+                        .eq(expected.map(|number| key(number).to_vec()))
+                );
+                Ok(())
+            })
+            .unwrap();
     }
 }

@@ -3,10 +3,11 @@
 use crate::agent::audit::RevocationReason;
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
+use crate::credential::EditionHashes;
 use crate::error::Error;
-use crate::id::{CredentialId, SessionId, TicketId};
+use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
-use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_RENEWALS_WAITING, MAX_SESSION_ID_LEN};
+use crate::limits::{MAX_CREDENTIAL_LEN, MAX_EDITIONS, MAX_LABEL_LEN, MAX_SESSION_ID_LEN, MAX_VERDICT_LEN};
 use crate::op::OpSet;
 use crate::ticket::TicketPublicKey;
 use crate::token::CredentialBytes;
@@ -27,6 +28,15 @@ pub(crate) struct SessionRecord {
     pub(crate) epoch: u64,
     pub(crate) open_tickets: u32,
     pub(crate) live_credentials: u32,
+    /// Tickets and credentials that have ended and are still on record.
+    pub(crate) ended: u32,
+}
+
+impl SessionRecord {
+    /// Whether nothing is on record of it any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open_tickets == 0 && self.live_credentials == 0 && self.ended == 0
+    }
 }
 
 /// What became of a ticket.
@@ -89,22 +99,27 @@ pub(crate) struct CredentialRecord {
     pub(crate) label: Label,
     pub(crate) phone_label: Label,
     pub(crate) state: CredentialState,
-    /// The one in use: as bound at redemption, the same bytes for every retry, or the renewed one
-    /// that the phone has used.
+    /// The latest of its editions, the same bytes for every retry. Gone once the record has ended: nobody
+    /// is given it any more.
+    pub(crate) bytes: Option<CredentialBytes>,
+    /// The one in use: as bound at redemption, or the renewed one that the phone has used.
     pub(crate) edition: Edition,
     /// Renewed ones that the phone has not used yet, the latest last. None once it has ended.
     pub(crate) renewals: Vec<Edition>,
+    /// Where it was redeemed.
+    pub(crate) node: NodeId,
+    /// Room for a policy's verdict. Empty in this version.
+    pub(crate) verdict: Vec<u8>,
 }
 
-/// One credential of a record, and what its owner's last word leaves of it.
+/// One credential of a record, and what its owner's last word leaves of it. Only the latest is kept whole;
+/// an earlier one is told by its hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edition {
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    /// Whether the phone may have it.
-    pub(crate) delivered: bool,
-    /// Gone once the record has ended: nobody is given it any more.
-    pub(crate) bytes: Option<CredentialBytes>,
+    /// Of the bytes, and of the part of them that every copy narrowed from it keeps.
+    pub(crate) hashes: EditionHashes,
 }
 
 impl CredentialRecord {
@@ -123,9 +138,14 @@ impl CredentialRecord {
         self.renewals.last().unwrap_or(&self.edition)
     }
 
-    /// One of them by its bytes, with its place.
-    pub(crate) fn find(&self, bytes: &CredentialBytes) -> Option<(usize, &Edition)> {
-        self.editions().enumerate().find(|(_, edition)| edition.bytes.as_ref() == Some(bytes))
+    /// One of them by the hash of its bytes, with its place.
+    pub(crate) fn find(&self, whole: &[u8; 32]) -> Option<(usize, &Edition)> {
+        self.editions().enumerate().find(|(_, edition)| edition.hashes.whole == *whole)
+    }
+
+    /// The one that was narrowed to a credential with these hashes, or is it, with its place.
+    pub(crate) fn origin_of(&self, shown: &EditionHashes) -> Option<(usize, &Edition)> {
+        self.editions().enumerate().find(|(_, edition)| edition.hashes.stem == shown.stem)
     }
 
     /// Takes the one at this place into use, and drops those before it.
@@ -146,6 +166,13 @@ impl CredentialRecord {
 pub(crate) struct Counters {
     /// The last number given to an epoch or a generation.
     pub(crate) sequence: u64,
+    /// Of all devices.
+    pub(crate) of_all: Counts,
+}
+
+/// How much there is, of one device or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
     pub(crate) open_tickets: u32,
     pub(crate) live_credentials: u32,
     /// Tickets on record, whatever became of them.
@@ -168,9 +195,8 @@ impl Progress {
     pub(crate) const NONE: Self = Self { mark: Timestamp::EPOCH, openings: 0 };
 }
 
-/// The format that this build reads and writes: 1 had no handles, so that a revocation over it would miss
-/// what it names.
-pub(crate) const FORMAT: u64 = 2;
+/// The format that this build reads and writes. Earlier ones were never in use.
+pub(crate) const FORMAT: u64 = 3;
 
 /// How far the agent has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,27 +262,42 @@ impl Wire for IssuerRecord {
 
 impl Wire for SessionRecord {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(3).uint(self.epoch);
-        writer.uint(self.open_tickets.into()).uint(self.live_credentials.into());
+        writer.array(4).uint(self.epoch).uint(self.open_tickets.into());
+        writer.uint(self.live_credentials.into()).uint(self.ended.into());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.array(3)?;
-        Ok(Self { epoch: reader.uint()?, open_tickets: count(reader)?, live_credentials: count(reader)? })
+        reader.array(4)?;
+        Ok(Self {
+            epoch: reader.uint()?,
+            open_tickets: count(reader)?,
+            live_credentials: count(reader)?,
+            ended: count(reader)?,
+        })
     }
 }
 
 impl Wire for Counters {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(5).uint(self.sequence);
-        writer.uint(self.open_tickets.into()).uint(self.live_credentials.into());
+        writer.array(2).uint(self.sequence);
+        self.of_all.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.array(2)?;
+        Ok(Self { sequence: reader.uint()?, of_all: Counts::decode(reader)? })
+    }
+}
+
+impl Wire for Counts {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(4).uint(self.open_tickets.into()).uint(self.live_credentials.into());
         writer.uint(self.tickets.into()).uint(self.ended_credentials.into());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.array(5)?;
+        reader.array(4)?;
         Ok(Self {
-            sequence: reader.uint()?,
             open_tickets: count(reader)?,
             live_credentials: count(reader)?,
             tickets: count(reader)?,
@@ -290,8 +331,7 @@ impl Wire for Progress {
 impl Wire for Edition {
     fn encode(&self, writer: &mut Writer) {
         writer.array(4).uint(self.ops.bits().into()).uint(self.expires_at.seconds());
-        writer.uint(self.delivered.into());
-        writer.bytes(self.bytes.as_ref().map_or(&[], CredentialBytes::as_bytes));
+        writer.bytes(&self.hashes.stem).bytes(&self.hashes.whole);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -299,11 +339,7 @@ impl Wire for Edition {
         Ok(Self {
             ops: OpSet::from_bits(reader.uint()?)?,
             expires_at: timestamp(reader)?,
-            delivered: reader.uint()? == 1,
-            bytes: match reader.bytes(MAX_CREDENTIAL_LEN)? {
-                [] => None,
-                bytes => Some(CredentialBytes::new(bytes.to_vec())?),
-            },
+            hashes: EditionHashes { stem: reader.array_of()?, whole: reader.array_of()? },
         })
     }
 }
@@ -386,22 +422,24 @@ impl Wire for TicketRecord {
 
 impl Wire for CredentialRecord {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(14).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
+        writer.array(17).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
         writer.text(self.session.as_str()).uint(self.epoch);
         writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
         // 1970 stands for never
         writer.uint(self.created_at.seconds()).uint(self.last_seen.map_or(0, Timestamp::seconds));
         writer.text(self.label.as_str()).text(self.phone_label.as_str());
         self.state.encode(writer);
+        writer.bytes(self.bytes.as_ref().map_or(&[], CredentialBytes::as_bytes));
         self.edition.encode(writer);
         writer.array(self.renewals.len());
         for renewal in &self.renewals {
             renewal.encode(writer);
         }
+        writer.uint(self.node.number().into()).bytes(&self.verdict);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.array(14)?;
+        reader.array(17)?;
         Ok(Self {
             ticket: TicketId::from_bytes(reader.array_of()?),
             holder: HolderPublicKey::from_bytes(reader.array_of()?)?,
@@ -415,10 +453,16 @@ impl Wire for CredentialRecord {
             label: label(reader)?,
             phone_label: label(reader)?,
             state: CredentialState::decode(reader)?,
+            bytes: match reader.bytes(MAX_CREDENTIAL_LEN)? {
+                [] => None,
+                bytes => Some(CredentialBytes::new(bytes.to_vec())?),
+            },
             edition: Edition::decode(reader)?,
-            renewals: (0..reader.array(MAX_RENEWALS_WAITING)?)
+            renewals: (0..reader.array(MAX_EDITIONS)?)
                 .map(|_| Edition::decode(reader))
                 .collect::<Result<_, _>>()?,
+            node: NodeId::new(count(reader)?),
+            verdict: reader.bytes(MAX_VERDICT_LEN)?.to_vec(),
         })
     }
 }

@@ -4,13 +4,14 @@ use crate::agent::audit::{AuditPosition, AuditRecord};
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::event::StoredEvent;
 use crate::agent::ledger::record::{
-    Counters, CredentialRecord, Header, IssuerRecord, Progress, SessionRecord, TicketRecord,
+    Counters, Counts, CredentialRecord, Header, IssuerRecord, Progress, SessionRecord, TicketRecord,
 };
-use crate::agent::ledger::{Table, Transaction};
+use crate::agent::ledger::{Changes, Overlay, Row, Snapshot, Table};
 use crate::clock::Timestamp;
 use crate::codec::{self, Wire};
-use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::IssuerPublicKey;
+use crate::id::{CredentialId, NodeId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::wire::Label;
 
 /// What an index entry points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,21 +54,30 @@ pub(crate) enum Group {
 
 /// By what something that can still be used is taken back, beside its own id and its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Handle {
+pub(crate) enum Handle<'a> {
     /// The generation of the issuer that signed it.
     Issuer(u64),
     /// Of a credential: the ticket that gave it.
     Ticket(TicketId),
     /// Of a ticket: the credential that it would give.
     Credential(CredentialId),
+    /// The device that offered it, and its name for the phone.
+    Phone(&'a DevicePublicKey, &'a Label),
 }
 
-impl Handle {
+impl Handle<'_> {
     fn prefix(self) -> Vec<u8> {
         match self {
             Self::Issuer(generation) => [[0].as_slice(), &generation.to_be_bytes()].concat(),
             Self::Ticket(id) => [[1].as_slice(), id.as_bytes()].concat(),
             Self::Credential(id) => [[2].as_slice(), id.as_bytes()].concat(),
+            Self::Phone(device, name) => {
+                let name = name.as_str().as_bytes();
+                // A label is at most 40 bytes, so that its length is one. With it, no name is the beginning
+                // of another's keys.
+                let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+                [[3].as_slice(), device.as_bytes(), &[length], name].concat()
+            }
         }
     }
 
@@ -78,35 +88,49 @@ impl Handle {
 
 /// What waits for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queue {
+pub(crate) enum Queue<'a> {
     /// Tickets and live credentials, for their end; tickets that have ended, for their removal.
     Ending,
     /// Ended credentials, for their removal.
     Ended,
+    /// The same, of one device.
+    EndedOf(&'a DevicePublicKey),
 }
 
-impl Queue {
+impl Queue<'_> {
     fn table(self) -> Table {
         match self {
             Self::Ending => Table::ByTime,
             Self::Ended => Table::Ended,
+            Self::EndedOf(_) => Table::EndedOf,
         }
+    }
+
+    fn prefix(&self) -> &[u8] {
+        match self {
+            Self::Ending | Self::Ended => &[],
+            Self::EndedOf(device) => device.as_bytes(),
+        }
+    }
+
+    fn key(&self, at: Timestamp, entry: Entry) -> Vec<u8> {
+        [self.prefix(), &at.seconds().to_be_bytes(), &entry.bytes()].concat()
     }
 }
 
-const HEADER: &[u8] = b"header";
+pub(super) const HEADER: &[u8] = b"header";
 const COUNTERS: &[u8] = b"counters";
 const PROGRESS: &[u8] = b"progress";
 
-/// Typed access to one transaction.
+/// Typed access to one transition.
 pub(crate) struct Records<'a> {
-    transaction: &'a mut dyn Transaction,
+    rows: Overlay<'a>,
     wrote: bool,
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(transaction: &'a mut dyn Transaction) -> Self {
-        Self { transaction, wrote: false }
+    pub(crate) fn over(below: &'a dyn Snapshot) -> Self {
+        Self { rows: Overlay::new(below), wrote: false }
     }
 
     /// Whether anything was written or removed.
@@ -114,50 +138,72 @@ impl<'a> Records<'a> {
         self.wrote
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
+    /// What was.
+    pub(crate) fn into_changes(self) -> Result<Changes, LedgerFailure> {
+        self.rows.into_changes()
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
         self.wrote = true;
-        self.transaction.put(table, key, value)
+        self.rows.put(table, key, value);
     }
 
-    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), LedgerFailure> {
+    fn remove(&mut self, table: Table, key: &[u8]) {
         self.wrote = true;
-        self.transaction.remove(table, key)
+        self.rows.remove(table, key);
     }
 
-    fn keys(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, LedgerFailure> {
-        self.transaction.keys(table, prefix, limit)
+    fn range(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>, LedgerFailure> {
+        self.rows.range(table, prefix, None, limit)
     }
 
-    fn read<T: Wire>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, LedgerFailure> {
-        let bytes = self.transaction.get(table, key)?;
-        bytes.map(|bytes| codec::decode(&bytes).map_err(|_| LedgerFailure::Corrupt)).transpose()
+    fn read<T: Wire>(&self, table: Table, key: &[u8]) -> Result<Option<T>, LedgerFailure> {
+        self.rows.get(table, key)?.map(|bytes| decoded(&bytes)).transpose()
     }
 
-    fn write<T: Wire>(&mut self, table: Table, key: &[u8], record: &T) -> Result<(), LedgerFailure> {
-        self.put(table, key, &codec::encode(record))
+    fn write<T: Wire>(&mut self, table: Table, key: &[u8], record: &T) {
+        self.put(table, key, &codec::encode(record));
     }
 
     /// Every format keeps the shape of this one row.
-    pub(crate) fn header(&mut self) -> Result<Option<Header>, LedgerFailure> {
+    pub(crate) fn header(&self) -> Result<Option<Header>, LedgerFailure> {
         self.read(Table::Meta, HEADER)
     }
 
-    pub(crate) fn put_header(&mut self, header: &Header) -> Result<(), LedgerFailure> {
-        self.write(Table::Meta, HEADER, header)
+    pub(crate) fn put_header(&mut self, header: &Header) {
+        self.write(Table::Meta, HEADER, header);
     }
 
-    pub(crate) fn progress(&mut self) -> Result<Progress, LedgerFailure> {
-        Ok(self.read(Table::Meta, PROGRESS)?.unwrap_or(Progress::NONE))
+    pub(crate) fn progress(&self, node: NodeId) -> Result<Progress, LedgerFailure> {
+        Ok(self.read(Table::Meta, &progress_key(node))?.unwrap_or(Progress::NONE))
     }
 
-    pub(crate) fn put_progress(&mut self, progress: &Progress) -> Result<(), LedgerFailure> {
-        self.write(Table::Meta, PROGRESS, progress)
+    pub(crate) fn put_progress(&mut self, node: NodeId, progress: &Progress) {
+        self.write(Table::Meta, &progress_key(node), progress);
+    }
+
+    /// The latest time that any node has used.
+    pub(crate) fn latest_mark(&self) -> Result<Timestamp, LedgerFailure> {
+        let mut latest = Timestamp::EPOCH;
+        for (_, bytes) in self.range(Table::Meta, PROGRESS, usize::MAX)? {
+            latest = latest.max(decoded::<Progress>(&bytes)?.mark);
+        }
+        Ok(latest)
+    }
+
+    /// Sets the time that every node has used.
+    pub(crate) fn set_marks(&mut self, mark: Timestamp) -> Result<(), LedgerFailure> {
+        for (key, bytes) in self.range(Table::Meta, PROGRESS, usize::MAX)? {
+            let progress = Progress { mark, ..decoded(&bytes)? };
+            self.write(Table::Meta, &key, &progress);
+        }
+        Ok(())
     }
 
     /// Whether there is nothing at all.
-    pub(crate) fn is_empty(&mut self) -> Result<bool, LedgerFailure> {
+    pub(crate) fn is_empty(&self) -> Result<bool, LedgerFailure> {
         for table in Table::ALL {
-            if !self.keys(table, &[], 1)?.is_empty() {
+            if !self.range(table, &[], 1)?.is_empty() {
                 return Ok(false);
             }
         }
@@ -167,216 +213,197 @@ impl<'a> Records<'a> {
     /// Removes every record. The numbers that were given stay given, and what happened is still told.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
         for table in Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Events)) {
-            for key in self.keys(table, &[], usize::MAX)? {
-                self.remove(table, &key)?;
+            for (key, _) in self.range(table, &[], usize::MAX)? {
+                self.remove(table, &key);
             }
         }
         let sequence = self.counters()?.sequence;
-        self.put_counters(&Counters { sequence, ..Counters::default() })
+        self.put_counters(&Counters { sequence, ..Counters::default() });
+        Ok(())
     }
 
-    pub(crate) fn counters(&mut self) -> Result<Counters, LedgerFailure> {
+    pub(crate) fn counters(&self) -> Result<Counters, LedgerFailure> {
         Ok(self.read(Table::Meta, COUNTERS)?.unwrap_or_default())
     }
 
-    pub(crate) fn put_counters(&mut self, counters: &Counters) -> Result<(), LedgerFailure> {
-        self.write(Table::Meta, COUNTERS, counters)
+    pub(crate) fn put_counters(&mut self, counters: &Counters) {
+        self.write(Table::Meta, COUNTERS, counters);
+    }
+
+    /// What the agent keeps of one device.
+    pub(crate) fn device(&self, device: &DevicePublicKey) -> Result<Counts, LedgerFailure> {
+        Ok(self.read(Table::Devices, device.as_bytes())?.unwrap_or_default())
+    }
+
+    /// A device of which nothing is kept has no row.
+    pub(crate) fn put_device(&mut self, device: &DevicePublicKey, counts: &Counts) {
+        match *counts == Counts::default() {
+            true => self.remove(Table::Devices, device.as_bytes()),
+            false => self.write(Table::Devices, device.as_bytes(), counts),
+        }
     }
 
     /// A number that was never given before.
     pub(crate) fn next_number(&mut self) -> Result<u64, LedgerFailure> {
         let mut counters = self.counters()?;
         counters.sequence = counters.sequence.checked_add(1).ok_or(LedgerFailure::Corrupt)?;
-        self.put_counters(&counters)?;
+        self.put_counters(&counters);
         Ok(counters.sequence)
     }
 
-    pub(crate) fn issuer(&mut self, key: &IssuerPublicKey) -> Result<Option<IssuerRecord>, LedgerFailure> {
+    pub(crate) fn issuer(&self, key: &IssuerPublicKey) -> Result<Option<IssuerRecord>, LedgerFailure> {
         self.read(Table::Issuers, key.as_bytes())
     }
 
-    pub(crate) fn put_issuer(
-        &mut self,
-        key: &IssuerPublicKey,
-        record: &IssuerRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Issuers, key.as_bytes(), record)
+    pub(crate) fn put_issuer(&mut self, key: &IssuerPublicKey, record: &IssuerRecord) {
+        self.write(Table::Issuers, key.as_bytes(), record);
     }
 
-    pub(crate) fn remove_issuer(&mut self, key: &IssuerPublicKey) -> Result<(), LedgerFailure> {
-        self.remove(Table::Issuers, key.as_bytes())
+    pub(crate) fn remove_issuer(&mut self, key: &IssuerPublicKey) {
+        self.remove(Table::Issuers, key.as_bytes());
     }
 
-    pub(crate) fn issuers(&mut self) -> Result<Vec<(IssuerPublicKey, IssuerRecord)>, LedgerFailure> {
-        let keys = self.keys(Table::Issuers, &[], usize::MAX)?;
-        let mut issuers = Vec::with_capacity(keys.len());
-        for key in keys {
+    pub(crate) fn issuers(&self) -> Result<Vec<(IssuerPublicKey, IssuerRecord)>, LedgerFailure> {
+        let rows = self.range(Table::Issuers, &[], usize::MAX)?;
+        let issuer = |(key, record): Row| {
             let key = <[u8; 32]>::try_from(key).map_err(|_| LedgerFailure::Corrupt)?;
-            let key = IssuerPublicKey::from_stored(key);
-            if let Some(record) = self.issuer(&key)? {
-                issuers.push((key, record));
-            }
-        }
-        Ok(issuers)
+            Ok((IssuerPublicKey::from_stored(key), decoded(&record)?))
+        };
+        rows.into_iter().map(issuer).collect()
     }
 
-    pub(crate) fn session(&mut self, id: &SessionId) -> Result<Option<SessionRecord>, LedgerFailure> {
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, LedgerFailure> {
         self.read(Table::Sessions, id.as_str().as_bytes())
     }
 
-    pub(crate) fn put_session(
-        &mut self,
-        id: &SessionId,
-        record: &SessionRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Sessions, id.as_str().as_bytes(), record)
+    pub(crate) fn put_session(&mut self, id: &SessionId, record: &SessionRecord) {
+        self.write(Table::Sessions, id.as_str().as_bytes(), record);
     }
 
-    pub(crate) fn remove_session(&mut self, id: &SessionId) -> Result<(), LedgerFailure> {
-        self.remove(Table::Sessions, id.as_str().as_bytes())
+    pub(crate) fn remove_session(&mut self, id: &SessionId) {
+        self.remove(Table::Sessions, id.as_str().as_bytes());
     }
 
-    pub(crate) fn ticket(&mut self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
+    pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
         self.read(Table::Tickets, id.as_bytes())
     }
 
-    pub(crate) fn put_ticket(&mut self, id: &TicketId, record: &TicketRecord) -> Result<(), LedgerFailure> {
-        self.write(Table::Tickets, id.as_bytes(), record)
+    pub(crate) fn put_ticket(&mut self, id: &TicketId, record: &TicketRecord) {
+        self.write(Table::Tickets, id.as_bytes(), record);
     }
 
-    pub(crate) fn remove_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
-        self.remove(Table::Tickets, id.as_bytes())
+    pub(crate) fn remove_ticket(&mut self, id: &TicketId) {
+        self.remove(Table::Tickets, id.as_bytes());
     }
 
-    pub(crate) fn credential(
-        &mut self,
-        id: &CredentialId,
-    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
+    pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, LedgerFailure> {
         self.read(Table::Credentials, id.as_bytes())
     }
 
-    pub(crate) fn put_credential(
-        &mut self,
-        id: &CredentialId,
-        record: &CredentialRecord,
-    ) -> Result<(), LedgerFailure> {
-        self.write(Table::Credentials, id.as_bytes(), record)
+    pub(crate) fn put_credential(&mut self, id: &CredentialId, record: &CredentialRecord) {
+        self.write(Table::Credentials, id.as_bytes(), record);
     }
 
-    pub(crate) fn remove_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
-        self.remove(Table::Credentials, id.as_bytes())
+    pub(crate) fn remove_credential(&mut self, id: &CredentialId) {
+        self.remove(Table::Credentials, id.as_bytes());
     }
 
-    pub(crate) fn join_session(
-        &mut self,
-        session: &SessionId,
-        group: Group,
-        entry: Entry,
-    ) -> Result<(), LedgerFailure> {
-        self.put(Table::BySession, &session_key(session, group, entry), &[])
+    pub(crate) fn join_session(&mut self, session: &SessionId, group: Group, entry: Entry) {
+        self.put(Table::BySession, &session_key(session, group, entry), &[]);
     }
 
-    pub(crate) fn leave_session(
-        &mut self,
-        session: &SessionId,
-        group: Group,
-        entry: Entry,
-    ) -> Result<(), LedgerFailure> {
-        self.remove(Table::BySession, &session_key(session, group, entry))
+    pub(crate) fn leave_session(&mut self, session: &SessionId, group: Group, entry: Entry) {
+        self.remove(Table::BySession, &session_key(session, group, entry));
     }
 
-    pub(crate) fn add_handles(&mut self, handles: [Handle; 2], entry: Entry) -> Result<(), LedgerFailure> {
-        handles.into_iter().try_for_each(|handle| self.put(Table::ByHandle, &handle.key(entry), &[]))
+    pub(crate) fn add_handles<'h>(&mut self, handles: impl IntoIterator<Item = Handle<'h>>, entry: Entry) {
+        for handle in handles {
+            self.put(Table::ByHandle, &handle.key(entry), &[]);
+        }
     }
 
-    pub(crate) fn remove_handles(&mut self, handles: [Handle; 2], entry: Entry) -> Result<(), LedgerFailure> {
-        handles.into_iter().try_for_each(|handle| self.remove(Table::ByHandle, &handle.key(entry)))
+    pub(crate) fn remove_handles<'h>(&mut self, handles: impl IntoIterator<Item = Handle<'h>>, entry: Entry) {
+        for handle in handles {
+            self.remove(Table::ByHandle, &handle.key(entry));
+        }
     }
 
     /// What can still be used and is taken back by this.
-    pub(crate) fn of_handle(&mut self, handle: Handle) -> Result<Vec<Entry>, LedgerFailure> {
+    pub(crate) fn of_handle(&self, handle: Handle<'_>) -> Result<Vec<Entry>, LedgerFailure> {
         self.entries(Table::ByHandle, &handle.prefix(), usize::MAX)
     }
 
     /// Everything of a session.
-    pub(crate) fn of_session(
-        &mut self,
-        session: &SessionId,
-        limit: usize,
-    ) -> Result<Vec<Entry>, LedgerFailure> {
+    pub(crate) fn of_session(&self, session: &SessionId, limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
         self.entries(Table::BySession, &session_prefix(session), limit)
     }
 
     /// What can still be used of a session. As many as the quotas allow, however much has ended.
-    pub(crate) fn live_of_session(&mut self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
+    pub(crate) fn live_of_session(&self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
         let prefix = [session_prefix(session), vec![Group::Live as u8]].concat();
         self.entries(Table::BySession, &prefix, usize::MAX)
     }
 
     /// Everything that there is, of every session.
-    pub(crate) fn all(&mut self) -> Result<Vec<Entry>, LedgerFailure> {
+    pub(crate) fn all(&self) -> Result<Vec<Entry>, LedgerFailure> {
         self.entries(Table::BySession, &[], usize::MAX)
     }
 
-    fn entries(&mut self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
-        let keys = self.keys(table, prefix, limit)?;
-        keys.iter().map(|key| Entry::from_key(key)).collect()
+    fn entries(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
+        self.range(table, prefix, limit)?.iter().map(|(key, _)| Entry::from_key(key)).collect()
     }
 
     /// Keeps an audit record until the sink has it.
-    pub(crate) fn put_event(&mut self, record: &AuditRecord) -> Result<(), LedgerFailure> {
-        let event = StoredEvent { at: record.at, event: record.event.clone() };
-        self.write(Table::Events, &position_key(record.position()), &event)
+    pub(crate) fn put_event(&mut self, record: &AuditRecord) {
+        let stored = StoredEvent { agent: record.agent, at: record.at, event: record.event.clone() };
+        self.write(Table::Events, &position_key(record.node, record.position()), &stored);
     }
 
-    pub(crate) fn remove_event(&mut self, position: AuditPosition) -> Result<(), LedgerFailure> {
-        self.remove(Table::Events, &position_key(position))
+    pub(crate) fn remove_event(&mut self, node: NodeId, position: AuditPosition) {
+        self.remove(Table::Events, &position_key(node, position));
     }
 
-    /// The audit records that are kept, in order.
-    pub(crate) fn events(&mut self) -> Result<Vec<AuditRecord>, LedgerFailure> {
-        let keys = self.keys(Table::Events, &[], usize::MAX)?;
-        let mut records = Vec::with_capacity(keys.len());
-        for key in keys {
-            let AuditPosition { opening, sequence } = position(&key).ok_or(LedgerFailure::Corrupt)?;
-            let StoredEvent { at, event } = self.read(Table::Events, &key)?.ok_or(LedgerFailure::Corrupt)?;
-            records.push(AuditRecord { opening, sequence, at, event });
-        }
-        Ok(records)
+    /// The audit records that are kept for a node, in order.
+    pub(crate) fn events(&self, node: NodeId) -> Result<Vec<AuditRecord>, LedgerFailure> {
+        let rows = self.range(Table::Events, &node.number().to_be_bytes(), usize::MAX)?;
+        let record = |(key, stored): &Row| {
+            let AuditPosition { opening, sequence } = position(key).ok_or(LedgerFailure::Corrupt)?;
+            let StoredEvent { agent, at, event } = decoded(stored)?;
+            Ok(AuditRecord { agent, node, opening, sequence, at, event })
+        };
+        rows.iter().map(record).collect()
     }
 
-    pub(crate) fn schedule(
-        &mut self,
-        queue: Queue,
-        at: Timestamp,
-        entry: Entry,
-    ) -> Result<(), LedgerFailure> {
-        self.put(queue.table(), &time_key(at, entry), &[])
+    pub(crate) fn schedule(&mut self, queue: Queue<'_>, at: Timestamp, entry: Entry) {
+        self.put(queue.table(), &queue.key(at, entry), &[]);
     }
 
-    pub(crate) fn unschedule(
-        &mut self,
-        queue: Queue,
-        at: Timestamp,
-        entry: Entry,
-    ) -> Result<(), LedgerFailure> {
-        self.remove(queue.table(), &time_key(at, entry))
+    pub(crate) fn unschedule(&mut self, queue: Queue<'_>, at: Timestamp, entry: Entry) {
+        self.remove(queue.table(), &queue.key(at, entry));
     }
 
     /// The earliest entries of a queue, at most `limit`.
     pub(crate) fn earliest(
-        &mut self,
-        queue: Queue,
+        &self,
+        queue: Queue<'_>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, Entry)>, LedgerFailure> {
-        let keys = self.keys(queue.table(), &[], limit)?;
-        let entry = |key: &Vec<u8>| {
-            let (at, _) = key.split_first_chunk::<8>().ok_or(LedgerFailure::Corrupt)?;
+        let entry = |(key, _): &Row| {
+            let time = key.get(queue.prefix().len()..).and_then(<[u8]>::split_first_chunk::<8>);
+            let (at, _) = time.ok_or(LedgerFailure::Corrupt)?;
             let at = Timestamp::from_seconds(u64::from_be_bytes(*at)).map_err(|_| LedgerFailure::Corrupt)?;
             Ok((at, Entry::from_key(key)?))
         };
-        keys.iter().map(entry).collect()
+        self.range(queue.table(), queue.prefix(), limit)?.iter().map(entry).collect()
     }
+}
+
+fn decoded<T: Wire>(bytes: &[u8]) -> Result<T, LedgerFailure> {
+    codec::decode(bytes).map_err(|_| LedgerFailure::Corrupt)
+}
+
+fn progress_key(node: NodeId) -> Vec<u8> {
+    [PROGRESS, &node.number().to_be_bytes()].concat()
 }
 
 /// A session id holds no zero byte, so no id is the beginning of another's keys.
@@ -388,15 +415,13 @@ fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
     [session_prefix(session).as_slice(), &[group as u8], &entry.bytes()].concat()
 }
 
-fn time_key(at: Timestamp, entry: Entry) -> Vec<u8> {
-    [at.seconds().to_be_bytes().as_slice(), &entry.bytes()].concat()
-}
-
-fn position_key(position: AuditPosition) -> Vec<u8> {
-    [position.opening.to_be_bytes(), position.sequence.to_be_bytes()].concat()
+fn position_key(node: NodeId, position: AuditPosition) -> Vec<u8> {
+    let node = node.number().to_be_bytes();
+    [node.as_slice(), &position.opening.to_be_bytes(), &position.sequence.to_be_bytes()].concat()
 }
 
 fn position(key: &[u8]) -> Option<AuditPosition> {
+    let (_, key) = key.split_first_chunk::<4>()?;
     let (opening, sequence) = key.split_first_chunk::<8>()?;
     let sequence = sequence.try_into().ok()?;
     Some(AuditPosition { opening: u64::from_be_bytes(*opening), sequence: u64::from_be_bytes(sequence) })

@@ -1,18 +1,21 @@
 //! The transitions: what may happen to records, and in which order it is judged. Pure functions
 //! over one transaction; each validates first and writes last.
 
+use std::collections::BTreeSet;
+
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure, Quota};
-use crate::agent::ledger::Transaction;
-use crate::agent::ledger::record::{Counters, IssuerRecord, SessionRecord, TicketRecord};
+use crate::agent::ledger::record::{Counts, IssuerRecord, SessionRecord, TicketRecord};
 use crate::agent::ledger::rows::{Entry, Handle, Records};
+use crate::agent::ledger::{Changes, Snapshot};
 use crate::clock::Timestamp;
-use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::id::{CredentialId, NodeId, SessionId, TicketId};
+use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
 use crate::limits::{ISSUERS_PER_DEVICE, TICKETS_KEPT_PER_OPEN};
 
 mod attach;
 mod bookkeeping;
+mod closing;
 mod open;
 mod redeem;
 mod renew;
@@ -20,67 +23,101 @@ mod revoke;
 mod settle;
 
 pub(crate) use attach::Visit;
+pub(crate) use closing::{Closed, Names, Revocation};
 pub(crate) use redeem::Redemption;
-pub(crate) use renew::NewTerms;
+pub(crate) use renew::{Extension, NewTerms};
 
 /// A verdict inside a transaction that went through: a denial is an answer, not a failure.
 pub(crate) type Verdict<T> = Result<Result<T, Denial>, LedgerFailure>;
+
+/// What the agent's context said about a session and the device that shared it, before the transaction.
+pub(crate) type Said = Result<(), Denial>;
 
 /// How many may be open or live at a time. See [`Quotas`](crate::Quotas).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QuotaLimits {
     pub(crate) tickets_per_session: u32,
     pub(crate) credentials_per_session: u32,
+    pub(crate) tickets_per_device: u32,
+    pub(crate) credentials_per_device: u32,
     pub(crate) tickets_per_agent: u32,
     pub(crate) credentials_per_agent: u32,
 }
 
-/// What happened in a transaction, to be told once it is durable.
-pub(crate) struct Told {
-    pub(crate) records: Vec<AuditRecord>,
-    /// Whether anything was written.
-    pub(crate) wrote: bool,
+/// Who does it, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) agent: &'a AgentPublicKey,
+    pub(crate) node: NodeId,
+    /// The agent's time.
+    pub(crate) now: Timestamp,
+    /// What is being taken back meanwhile.
+    pub(crate) closed: &'a Closed,
 }
 
-/// One transaction in progress, at one moment.
+/// What a transition changed, and what happened in it.
+pub(crate) struct Done {
+    pub(crate) changes: Changes,
+    pub(crate) records: Vec<AuditRecord>,
+    /// Whether what the sink has was removed.
+    pub(crate) forgot: bool,
+}
+
+/// One transition in progress, at one moment.
 pub(crate) struct Step<'a> {
     records: Records<'a>,
+    moment: Moment<'a>,
     now: Timestamp,
     events: Vec<AuditEvent>,
+    /// Devices of which a credential has ended here.
+    ended_of: BTreeSet<DevicePublicKey>,
 }
 
 impl<'a> Step<'a> {
-    pub(crate) fn new(transaction: &'a mut dyn Transaction, now: Timestamp) -> Self {
-        Self { records: Records::new(transaction), now, events: Vec::new() }
+    pub(crate) fn new(below: &'a dyn Snapshot, moment: Moment<'a>) -> Self {
+        Self {
+            records: Records::over(below),
+            now: moment.now,
+            moment,
+            events: Vec::new(),
+            ended_of: BTreeSet::new(),
+        }
+    }
+
+    /// What has happened so far.
+    pub(crate) fn events(&self) -> &[AuditEvent] {
+        &self.events
     }
 
     /// Numbers what happened, from `first` on, and keeps it, so that it will be told whatever comes after
     /// the commit. With anything that is written, what the sink has `taken` since goes.
-    pub(crate) fn tell(
+    pub(crate) fn finish(
         mut self,
         first: AuditPosition,
         taken: &[AuditPosition],
-    ) -> Result<Told, LedgerFailure> {
+    ) -> Result<Done, LedgerFailure> {
+        self.forget_surplus()?;
+        let Moment { agent, node, .. } = self.moment;
         let (opening, at) = (first.opening, self.now);
         let numbered = (first.sequence..).zip(core::mem::take(&mut self.events));
-        let records: Vec<AuditRecord> =
-            numbered.map(|(sequence, event)| AuditRecord { opening, sequence, at, event }).collect();
-        records.iter().try_for_each(|record| self.records.put_event(record))?;
-        let wrote = self.records.wrote();
-        if wrote {
-            self.forget_told(taken)?;
+        let record = |(sequence, event)| AuditRecord { agent: *agent, node, opening, sequence, at, event };
+        let records: Vec<AuditRecord> = numbered.map(record).collect();
+        records.iter().for_each(|record| self.records.put_event(record));
+        let forgot = self.records.wrote();
+        if forgot {
+            self.forget_told(taken);
         }
-        Ok(Told { records, wrote })
+        Ok(Done { changes: self.records.into_changes()?, records, forgot })
     }
 
-    /// What the ledger keeps for the sink from earlier openings.
-    pub(crate) fn untold(&mut self) -> Result<Vec<AuditRecord>, LedgerFailure> {
-        self.records.events()
+    /// What the ledger keeps for the sink from earlier openings of this node.
+    pub(crate) fn untold(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
+        self.records.events(self.moment.node)
     }
 
     /// Takes out what the sink has, and nothing else.
-    pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) -> Result<(), LedgerFailure> {
-        taken.iter().try_for_each(|position| self.records.remove_event(*position))
+    pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) {
+        taken.iter().for_each(|position| self.records.remove_event(self.moment.node, *position));
     }
 
     // --- issuers -------------------------------------------------------------------------------
@@ -96,13 +133,17 @@ impl<'a> Step<'a> {
             Some(_) => return Ok(Err(Denial::IssuerOfAnotherDevice)),
             None => {}
         }
+        let names = Names { issuer: Some(issuer), device: Some(device), ..Names::default() };
+        if let Err(denial) = self.moment.closed.interrupts(&names) {
+            return Ok(Err(denial));
+        }
         let of_device =
             self.records.issuers()?.into_iter().filter(|(_, record)| record.device == *device).count();
         if u32::try_from(of_device).unwrap_or(u32::MAX) >= ISSUERS_PER_DEVICE {
             return Ok(Err(Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: ISSUERS_PER_DEVICE }));
         }
         let generation = self.records.next_number()?;
-        self.records.put_issuer(issuer, &IssuerRecord { device: *device, generation })?;
+        self.records.put_issuer(issuer, &IssuerRecord { device: *device, generation });
         self.events.push(AuditEvent::IssuerRegistered { issuer: *issuer, device: *device });
         Ok(Ok(()))
     }
@@ -120,25 +161,13 @@ impl<'a> Step<'a> {
         })
     }
 
-    pub(crate) fn issuers_of(
-        &mut self,
-        device: &DevicePublicKey,
+    /// The issuers of the devices for which `wanted` is true.
+    fn issuers_where(
+        &self,
+        wanted: impl Fn(&DevicePublicKey) -> bool,
     ) -> Result<Vec<IssuerPublicKey>, LedgerFailure> {
         let issuers = self.records.issuers()?;
-        Ok(issuers.into_iter().filter(|(_, record)| record.device == *device).map(|(key, _)| key).collect())
-    }
-
-    /// The issuers whose device is not in `enrolled`.
-    pub(crate) fn issuers_outside(
-        &mut self,
-        enrolled: &[DevicePublicKey],
-    ) -> Result<Vec<IssuerPublicKey>, LedgerFailure> {
-        let issuers = self.records.issuers()?;
-        Ok(issuers
-            .into_iter()
-            .filter(|(_, record)| !enrolled.contains(&record.device))
-            .map(|(key, _)| key)
-            .collect())
+        Ok(issuers.into_iter().filter(|(_, record)| wanted(&record.device)).map(|(key, _)| key).collect())
     }
 
     // --- offers --------------------------------------------------------------------------------
@@ -154,23 +183,28 @@ impl<'a> Step<'a> {
             Ok(issuer) => record.generation = issuer.generation,
             Err(denial) => return Ok(Err(denial)),
         }
+        if let Err(denial) = self.moment.closed.interrupts(&Names::of_ticket(id, &record)) {
+            return Ok(Err(denial));
+        }
         if self.is_taken(id, &record.credential)? {
             return Ok(Err(Denial::OfferRepeated));
         }
         self.settle_session(&record.session)?;
         let session = self.records.session(&record.session)?;
         let counters = self.records.counters()?;
-        if let Err(denial) = check_quotas(session.as_ref(), &counters, quotas) {
+        let of_device = self.records.device(&record.device)?;
+        if let Err(denial) = check_quotas(session.as_ref(), &of_device, &counters.of_all, quotas) {
             return Ok(Err(denial));
         }
         let session = match session {
             Some(session) => session,
             None => {
-                SessionRecord { epoch: self.records.next_number()?, open_tickets: 0, live_credentials: 0 }
+                let epoch = self.records.next_number()?;
+                SessionRecord { epoch, open_tickets: 0, live_credentials: 0, ended: 0 }
             }
         };
         record.epoch = session.epoch;
-        self.records.put_session(&record.session, &session)?;
+        self.records.put_session(&record.session, &session);
         self.insert_ticket(id, &record)?;
         self.events.push(AuditEvent::TicketOffered {
             ticket: *id,
@@ -193,14 +227,14 @@ impl<'a> Step<'a> {
             || !self.records.of_handle(Handle::Credential(*credential))?.is_empty())
     }
 
-    pub(crate) fn ticket(&mut self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
+    pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
         self.records.ticket(id)
     }
 
     // --- listing -------------------------------------------------------------------------------
 
     /// Everything of one session, or of all.
-    pub(crate) fn entries(&mut self, session: Option<&SessionId>) -> Result<Vec<Entry>, LedgerFailure> {
+    pub(crate) fn entries(&self, session: Option<&SessionId>) -> Result<Vec<Entry>, LedgerFailure> {
         match session {
             Some(session) => self.records.of_session(session, usize::MAX),
             None => self.records.all(),
@@ -212,21 +246,23 @@ impl<'a> Step<'a> {
 /// one.
 fn check_quotas(
     session: Option<&SessionRecord>,
-    agent: &Counters,
+    device: &Counts,
+    agent: &Counts,
     quotas: &QuotaLimits,
 ) -> Result<(), Denial> {
     let (tickets, credentials) =
         session.map_or((0, 0), |session| (session.open_tickets, session.live_credentials));
+    let live = |counts: &Counts| counts.open_tickets.saturating_add(counts.live_credentials);
+    let kept = |open: u32| open.saturating_mul(TICKETS_KEPT_PER_OPEN);
     let used = [
         (Quota::TicketsPerSession, tickets, quotas.tickets_per_session),
         (Quota::CredentialsPerSession, tickets.saturating_add(credentials), quotas.credentials_per_session),
+        (Quota::TicketsPerDevice, device.open_tickets, quotas.tickets_per_device),
+        (Quota::CredentialsPerDevice, live(device), quotas.credentials_per_device),
+        (Quota::TicketsKeptPerDevice, device.tickets, kept(quotas.tickets_per_device)),
         (Quota::TicketsPerAgent, agent.open_tickets, quotas.tickets_per_agent),
-        (
-            Quota::CredentialsPerAgent,
-            agent.open_tickets.saturating_add(agent.live_credentials),
-            quotas.credentials_per_agent,
-        ),
-        (Quota::TicketsKept, agent.tickets, quotas.tickets_per_agent.saturating_mul(TICKETS_KEPT_PER_OPEN)),
+        (Quota::CredentialsPerAgent, live(agent), quotas.credentials_per_agent),
+        (Quota::TicketsKept, agent.tickets, kept(quotas.tickets_per_agent)),
     ];
     match used.into_iter().find(|(_, used, max)| used >= max) {
         Some((quota, _, max)) => Err(Denial::QuotaReached { quota, max }),

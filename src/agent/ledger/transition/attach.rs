@@ -1,6 +1,6 @@
 //! Whether a credential stands, and what a visit of its phone changes.
 
-use super::{Step, Verdict};
+use super::{Names, Said, Step, Verdict};
 use crate::agent::audit::{AuditEvent, RevocationReason};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
@@ -9,19 +9,18 @@ use crate::id::{CredentialId, TicketId};
 use crate::key::{DevicePublicKey, HolderPublicKey};
 use crate::limits::LAST_SEEN_RESOLUTION;
 use crate::op::OpSet;
-use crate::token::CredentialBytes;
 
 /// A phone that is there, and what it was admitted with.
 pub(crate) struct Visit<'a> {
     pub(crate) credential: &'a CredentialId,
-    /// The edition on whose word it was admitted.
-    pub(crate) edition: &'a CredentialBytes,
+    /// The edition on whose word it was admitted, by the hash of its bytes.
+    pub(crate) edition: [u8; 32],
     /// The edition that it has shown, if it has shown one whole.
-    pub(crate) shown: Option<&'a CredentialBytes>,
+    pub(crate) shown: Option<[u8; 32]>,
     /// What it was granted at admission.
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    pub(crate) session_live: bool,
+    pub(crate) said: &'a Said,
     /// Whether there is room for one more connection.
     pub(crate) room: Result<(), Denial>,
 }
@@ -34,7 +33,7 @@ pub(crate) struct Visited {
 
 impl Step<'_> {
     /// Whether a credential stands: revoked, session gone, expired, pending, in this order.
-    pub(crate) fn standing(&mut self, record: &CredentialRecord, session_live: bool) -> Verdict<()> {
+    pub(super) fn standing(&self, record: &CredentialRecord, said: &Said) -> Verdict<()> {
         match record.state {
             CredentialState::Revoked(RevocationReason::SessionEnd) => return Ok(Err(Denial::SessionGone)),
             CredentialState::Revoked(RevocationReason::Contest) => return Ok(Err(Denial::TicketContested)),
@@ -46,8 +45,11 @@ impl Step<'_> {
             return Ok(Err(Denial::IssuerRevoked));
         }
         let session = self.records.session(&record.session)?;
-        if !session_live || session.is_none_or(|session| session.epoch != record.epoch) {
+        if session.is_none_or(|session| session.epoch != record.epoch) {
             return Ok(Err(Denial::SessionGone));
+        }
+        if let Err(denial) = said {
+            return Ok(Err(denial.clone()));
         }
         Ok(match record.state {
             CredentialState::Expired => Err(Denial::CredentialExpired),
@@ -58,23 +60,25 @@ impl Step<'_> {
         })
     }
 
-    pub(crate) fn credential(
-        &mut self,
-        id: &CredentialId,
-    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
+    pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, LedgerFailure> {
         self.records.credential(id)
     }
 
     /// A credential's record, if it stands.
-    pub(crate) fn standing_record(
-        &mut self,
-        id: &CredentialId,
-        session_live: bool,
-    ) -> Verdict<CredentialRecord> {
+    pub(crate) fn standing_record(&self, id: &CredentialId, said: &Said) -> Verdict<CredentialRecord> {
         let Some(record) = self.records.credential(id)? else {
             return Ok(Err(Denial::CredentialUnknown));
         };
-        Ok(self.standing(&record, session_live)?.map(|()| record))
+        if let Some(denial) = self.moment.closed.denial(&Names::of_credential(id, &record)) {
+            // What has ended for another reason is told that one.
+            return Ok(Err(self.standing(&record, said)?.err().unwrap_or(denial)));
+        }
+        Ok(self.standing(&record, said)?.map(|()| record))
+    }
+
+    /// Whether a credential that was found to stand still does, by its record alone.
+    pub(crate) fn stands(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
+        self.standing_record(id, &Ok(()))
     }
 
     /// Confirms a phone that waits.
@@ -83,7 +87,7 @@ impl Step<'_> {
         device: &DevicePublicKey,
         ticket: &TicketId,
         holder: &HolderPublicKey,
-        session_live: bool,
+        said: &Said,
     ) -> Verdict<()> {
         let Some(offered) = self.records.ticket(ticket)? else {
             return Ok(Err(Denial::NothingToConfirm));
@@ -98,7 +102,10 @@ impl Step<'_> {
         if record.holder != *holder {
             return Ok(Err(Denial::NothingToConfirm));
         }
-        match self.standing(&record, session_live)? {
+        if let Err(denial) = self.moment.closed.interrupts(&Names::of_credential(&id, &record)) {
+            return Ok(Err(denial));
+        }
+        match self.standing(&record, said)? {
             Ok(()) => Ok(Ok(())),
             Err(Denial::ConfirmationPending) => {
                 let record =
@@ -114,49 +121,30 @@ impl Step<'_> {
         }
     }
 
-    /// Notes that the latest edition is on its way to the phone. From now on it is not dropped before
-    /// it or a later one was used.
-    pub(crate) fn deliver(
-        &mut self,
+    /// A credential's record, if it stands and `edition` is still its latest.
+    pub(crate) fn standing_at(
+        &self,
         id: &CredentialId,
-        edition: &CredentialBytes,
-        session_live: bool,
+        edition: &[u8; 32],
+        said: &Said,
     ) -> Verdict<CredentialRecord> {
-        let record = match self.standing_record(id, session_live)? {
-            Ok(record) => record,
-            Err(denial) => return Ok(Err(denial)),
-        };
+        let record = self.standing_record(id, said)?;
         // Other terms may have come since it was chosen.
-        if record.latest().bytes.as_ref() != Some(edition) {
-            return Ok(Err(Denial::Interrupted));
-        }
-        self.deliver_latest(id, record).map(Ok)
-    }
-
-    pub(super) fn deliver_latest(
-        &mut self,
-        id: &CredentialId,
-        record: CredentialRecord,
-    ) -> Result<CredentialRecord, LedgerFailure> {
-        if record.latest().delivered {
-            return Ok(record);
-        }
-        self.change_credential(id, record, |record| {
-            if let Some(latest) = record.renewals.last_mut() {
-                latest.delivered = true;
-            }
-        })
+        Ok(record.and_then(|record| match record.latest().hashes.whole == *edition {
+            true => Ok(record),
+            false => Err(Denial::Interrupted),
+        }))
     }
 
     /// Notes that a phone is there, once a minute at most, and retires what a renewed credential replaces
     /// once it is used.
     pub(crate) fn attached(&mut self, visit: &Visit<'_>) -> Verdict<Visited> {
-        let record = match self.standing_record(visit.credential, visit.session_live)? {
+        let record = match self.standing_record(visit.credential, visit.said)? {
             Ok(record) => record,
             Err(denial) => return Ok(Err(denial)),
         };
         // It may have been narrowed or retired since it was admitted.
-        let Some((_, edition)) = record.find(visit.edition) else {
+        let Some((_, edition)) = record.find(&visit.edition) else {
             return Ok(Err(Denial::CredentialRetired));
         };
         let visited = Visited {
@@ -174,7 +162,7 @@ impl Step<'_> {
             return Ok(Err(denial.clone()));
         }
         // What the phone has shown it has stored, so it needs none from before.
-        let used = visit.shown.and_then(|shown| record.find(shown)).map_or(0, |(place, _)| place);
+        let used = visit.shown.and_then(|shown| record.find(&shown)).map_or(0, |(place, _)| place);
         let renewed = used > 0;
         let now = self.now;
         let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);

@@ -4,12 +4,14 @@ use super::Step;
 use crate::agent::audit::RevocationReason;
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::record::{
-    Counters, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
+    Counts, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
 };
 use crate::agent::ledger::rows::{Entry, Group, Handle, Queue};
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::limits::{MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
+use crate::key::DevicePublicKey;
+use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
+use crate::wire::Label;
 
 /// How a credential ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +36,16 @@ impl Step<'_> {
         id: &TicketId,
         record: &TicketRecord,
     ) -> Result<(), LedgerFailure> {
-        self.count(&record.session, |agent, session| {
-            up(&mut agent.tickets);
-            up(&mut agent.open_tickets);
-            up(&mut session.open_tickets);
+        self.count(&record.device, |counts| {
+            up(&mut counts.tickets);
+            up(&mut counts.open_tickets);
         })?;
-        self.records.join_session(&record.session, Group::Live, Entry::Ticket(*id))?;
-        self.records.add_handles(ticket_handles(record), Entry::Ticket(*id))?;
-        self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
-        self.records.put_ticket(id, record)
+        self.count_session(&record.session, |session| up(&mut session.open_tickets))?;
+        self.records.join_session(&record.session, Group::Live, Entry::Ticket(*id));
+        self.records.add_handles(ticket_handles(record), Entry::Ticket(*id));
+        self.records.schedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id));
+        self.records.put_ticket(id, record);
+        Ok(())
     }
 
     /// Moves an open ticket on.
@@ -52,17 +55,19 @@ impl Step<'_> {
         mut record: TicketRecord,
         to: TicketState,
     ) -> Result<(), LedgerFailure> {
-        self.records.unschedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
-        self.count(&record.session, |agent, session| {
-            down(&mut agent.open_tickets);
+        self.records.unschedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id));
+        self.count(&record.device, |counts| down(&mut counts.open_tickets))?;
+        self.count_session(&record.session, |session| {
             down(&mut session.open_tickets);
+            up(&mut session.ended);
         })?;
-        self.records.leave_session(&record.session, Group::Live, Entry::Ticket(*id))?;
-        self.records.join_session(&record.session, Group::Ended, Entry::Ticket(*id))?;
-        self.records.remove_handles(ticket_handles(&record), Entry::Ticket(*id))?;
+        self.records.leave_session(&record.session, Group::Live, Entry::Ticket(*id));
+        self.records.join_session(&record.session, Group::Ended, Entry::Ticket(*id));
+        self.records.remove_handles(ticket_handles(&record), Entry::Ticket(*id));
         record.state = to;
-        self.records.schedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id))?;
-        self.records.put_ticket(id, &record)
+        self.records.schedule(Queue::Ending, ticket_due(&record), Entry::Ticket(*id));
+        self.records.put_ticket(id, &record);
+        Ok(())
     }
 
     /// Removes a ticket that is no longer open.
@@ -71,9 +76,9 @@ impl Step<'_> {
         id: &TicketId,
         record: &TicketRecord,
     ) -> Result<(), LedgerFailure> {
-        self.records.unschedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id))?;
-        self.count_at_agent(|agent| down(&mut agent.tickets))?;
-        self.records.remove_ticket(id)?;
+        self.records.unschedule(Queue::Ending, ticket_due(record), Entry::Ticket(*id));
+        self.count(&record.device, |counts| down(&mut counts.tickets))?;
+        self.records.remove_ticket(id);
         self.leave_session(&record.session, Entry::Ticket(*id))
     }
 
@@ -83,12 +88,10 @@ impl Step<'_> {
         id: &CredentialId,
         record: &CredentialRecord,
     ) -> Result<(), LedgerFailure> {
-        self.count(&record.session, |agent, session| {
-            up(&mut agent.live_credentials);
-            up(&mut session.live_credentials);
-        })?;
-        self.records.join_session(&record.session, Group::Live, Entry::Credential(*id))?;
-        self.records.add_handles(credential_handles(record), Entry::Credential(*id))?;
+        self.count(&record.device, |counts| up(&mut counts.live_credentials))?;
+        self.count_session(&record.session, |session| up(&mut session.live_credentials))?;
+        self.records.join_session(&record.session, Group::Live, Entry::Credential(*id));
+        self.records.add_handles(credential_handles(record), Entry::Credential(*id));
         self.write_live(id, record)
     }
 
@@ -100,7 +103,7 @@ impl Step<'_> {
         change: impl FnOnce(&mut CredentialRecord),
     ) -> Result<CredentialRecord, LedgerFailure> {
         if let Some(due) = credential_due(&record) {
-            self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
+            self.records.unschedule(Queue::Ending, due, Entry::Credential(*id));
         }
         change(&mut record);
         self.write_live(id, &record)?;
@@ -109,8 +112,9 @@ impl Step<'_> {
 
     fn write_live(&mut self, id: &CredentialId, record: &CredentialRecord) -> Result<(), LedgerFailure> {
         let due = credential_due(record).ok_or(LedgerFailure::Corrupt)?;
-        self.records.schedule(Queue::Ending, due, Entry::Credential(*id))?;
-        self.records.put_credential(id, record)
+        self.records.schedule(Queue::Ending, due, Entry::Credential(*id));
+        self.records.put_credential(id, record);
+        Ok(())
     }
 
     /// Ends a live credential. What stays until its end tells its holder why; nothing stays that
@@ -122,24 +126,50 @@ impl Step<'_> {
         how: Ended,
     ) -> Result<(), LedgerFailure> {
         let due = credential_due(&record).ok_or(LedgerFailure::Corrupt)?;
-        self.records.unschedule(Queue::Ending, due, Entry::Credential(*id))?;
-        let counters = self.count(&record.session, |agent, session| {
-            down(&mut agent.live_credentials);
-            down(&mut session.live_credentials);
-            up(&mut agent.ended_credentials);
+        let entry = Entry::Credential(*id);
+        self.records.unschedule(Queue::Ending, due, entry);
+        self.count(&record.device, |counts| {
+            down(&mut counts.live_credentials);
+            up(&mut counts.ended_credentials);
         })?;
-        self.records.leave_session(&record.session, Group::Live, Entry::Credential(*id))?;
-        self.records.join_session(&record.session, Group::Ended, Entry::Credential(*id))?;
-        self.records.remove_handles(credential_handles(&record), Entry::Credential(*id))?;
+        self.count_session(&record.session, |session| {
+            down(&mut session.live_credentials);
+            up(&mut session.ended);
+        })?;
+        self.records.leave_session(&record.session, Group::Live, entry);
+        self.records.join_session(&record.session, Group::Ended, entry);
+        self.records.remove_handles(credential_handles(&record), entry);
         record.edition.expires_at = record.ends_at();
-        record.edition.bytes = None;
+        record.bytes = None;
         record.renewals.clear();
+        record.verdict.clear();
         record.state = how.into();
-        self.records.schedule(Queue::Ended, removal_due(&record), Entry::Credential(*id))?;
-        self.records.put_credential(id, &record)?;
-        if counters.ended_credentials > MAX_ENDED_CREDENTIALS
-            && let Some((at, entry)) = self.records.earliest(Queue::Ended, 1)?.into_iter().next()
-        {
+        self.records.schedule(Queue::Ended, removal_due(&record), entry);
+        self.records.schedule(Queue::EndedOf(&record.device), removal_due(&record), entry);
+        self.records.put_credential(id, &record);
+        self.ended_of.insert(record.device);
+        Ok(())
+    }
+
+    /// Forgets ended credentials beyond the bounds, the earliest first: those of a device beyond its share
+    /// make room for its own, and only then those of all.
+    pub(super) fn forget_surplus(&mut self) -> Result<(), LedgerFailure> {
+        for device in core::mem::take(&mut self.ended_of) {
+            let surplus =
+                self.records.device(&device)?.ended_credentials.saturating_sub(ENDED_CREDENTIALS_SHARE);
+            self.forget_earliest(Queue::EndedOf(&device), surplus)?;
+        }
+        let kept = self.records.counters()?.of_all.ended_credentials;
+        self.forget_earliest(Queue::Ended, kept.saturating_sub(MAX_ENDED_CREDENTIALS))
+    }
+
+    /// All in one read, so that each costs the same however many they are.
+    fn forget_earliest(&mut self, queue: Queue<'_>, number: u32) -> Result<(), LedgerFailure> {
+        if number == 0 {
+            return Ok(());
+        }
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        for (at, entry) in self.records.earliest(queue, number)? {
             self.forget_ended(at, entry)?;
         }
         Ok(())
@@ -149,38 +179,46 @@ impl Step<'_> {
     pub(super) fn forget_ended(&mut self, at: Timestamp, entry: Entry) -> Result<(), LedgerFailure> {
         let Entry::Credential(id) = entry else { return Err(LedgerFailure::Corrupt) };
         let record = self.records.credential(&id)?.ok_or(LedgerFailure::Corrupt)?;
-        self.records.unschedule(Queue::Ended, at, entry)?;
-        self.count_at_agent(|agent| down(&mut agent.ended_credentials))?;
-        self.records.remove_credential(&id)?;
+        self.records.unschedule(Queue::Ended, at, entry);
+        self.records.unschedule(Queue::EndedOf(&record.device), at, entry);
+        self.count(&record.device, |counts| down(&mut counts.ended_credentials))?;
+        self.records.remove_credential(&id);
         self.leave_session(&record.session, entry)
     }
 
     /// Takes an ended entry out of its session, and the session with its last entry.
     fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
-        self.records.leave_session(session, Group::Ended, entry)?;
-        if self.records.of_session(session, 1)?.is_empty() {
-            self.records.remove_session(session)?;
+        self.records.leave_session(session, Group::Ended, entry);
+        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
+        down(&mut record.ended);
+        match record.is_empty() {
+            true => self.records.remove_session(session),
+            false => self.records.put_session(session, &record),
         }
         Ok(())
     }
 
-    /// Changes the agent's counts, and those of a session that is on record.
-    fn count(
-        &mut self,
-        session: &SessionId,
-        change: impl FnOnce(&mut Counters, &mut SessionRecord),
-    ) -> Result<Counters, LedgerFailure> {
-        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
-        let counters = self.count_at_agent(|agent| change(agent, &mut record))?;
-        self.records.put_session(session, &record)?;
-        Ok(counters)
+    /// Changes the counts of a device, and with them those of all.
+    fn count(&mut self, device: &DevicePublicKey, change: impl Fn(&mut Counts)) -> Result<(), LedgerFailure> {
+        let mut counters = self.records.counters()?;
+        change(&mut counters.of_all);
+        self.records.put_counters(&counters);
+        let mut counts = self.records.device(device)?;
+        change(&mut counts);
+        self.records.put_device(device, &counts);
+        Ok(())
     }
 
-    fn count_at_agent(&mut self, change: impl FnOnce(&mut Counters)) -> Result<Counters, LedgerFailure> {
-        let mut counters = self.records.counters()?;
-        change(&mut counters);
-        self.records.put_counters(&counters)?;
-        Ok(counters)
+    /// Changes the counts of a session that is on record.
+    fn count_session(
+        &mut self,
+        id: &SessionId,
+        change: impl FnOnce(&mut SessionRecord),
+    ) -> Result<(), LedgerFailure> {
+        let mut session = self.records.session(id)?.ok_or(LedgerFailure::Corrupt)?;
+        change(&mut session);
+        self.records.put_session(id, &session);
+        Ok(())
     }
 }
 
@@ -193,13 +231,20 @@ fn down(count: &mut u32) {
 }
 
 /// What an open ticket is found by.
-fn ticket_handles(record: &TicketRecord) -> [Handle; 2] {
-    [Handle::Issuer(record.generation), Handle::Credential(record.credential)]
+fn ticket_handles(record: &TicketRecord) -> impl Iterator<Item = Handle<'_>> {
+    let handles = [Handle::Issuer(record.generation), Handle::Credential(record.credential)];
+    handles.into_iter().chain(phone_handle(&record.device, &record.label))
 }
 
 /// What a live credential is found by.
-fn credential_handles(record: &CredentialRecord) -> [Handle; 2] {
-    [Handle::Issuer(record.generation), Handle::Ticket(record.ticket)]
+fn credential_handles(record: &CredentialRecord) -> impl Iterator<Item = Handle<'_>> {
+    let handles = [Handle::Issuer(record.generation), Handle::Ticket(record.ticket)];
+    handles.into_iter().chain(phone_handle(&record.device, &record.label))
+}
+
+/// A pairing without a name is not found by one.
+fn phone_handle<'a>(device: &'a DevicePublicKey, name: &'a Label) -> Option<Handle<'a>> {
+    (!name.as_str().is_empty()).then_some(Handle::Phone(device, name))
 }
 
 /// When something has to happen to a ticket: its end, and later its removal.

@@ -1,17 +1,17 @@
 //! Opening a ledger, and emptying it.
 
-use super::Step;
+use super::{Moment, Step};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::record::{FORMAT, Header, Progress};
 use crate::clock::Timestamp;
-use crate::key::AgentPublicKey;
 use crate::limits::CLOCK_MARK_RESOLUTION;
 
 impl Step<'_> {
-    /// Makes the ledger this agent's. Another agent key means that its sessions are gone, so their
-    /// records go too.
-    pub(crate) fn open(&mut self, agent: &AgentPublicKey) -> Result<Progress, LedgerFailure> {
+    /// Makes the ledger this agent's, and this opening the only one of its node. Another agent key means
+    /// that its sessions are gone, so their records go too.
+    pub(crate) fn open(&mut self) -> Result<Progress, LedgerFailure> {
+        let Moment { agent, node, .. } = self.moment;
         // Nothing else is read of another format.
         let header = match self.records.header()? {
             Some(Header { format, .. }) if format != FORMAT => {
@@ -23,15 +23,18 @@ impl Step<'_> {
             // Somebody else's rows, or what is left of ours.
             return Err(LedgerFailure::Corrupt);
         }
-        let mut progress = self.records.progress()?;
+        let mut progress = self.records.progress(node)?;
         match header {
             Some(header) if header.agent == *agent => {
-                self.events.push(AuditEvent::GateOpened { discarded: false })
+                // What any node has ended stays so.
+                progress.mark = self.records.latest_mark()?;
+                self.events.push(AuditEvent::GateOpened { discarded: false });
             }
             found => {
                 self.records.clear()?;
-                self.records.put_header(&Header { format: FORMAT, agent: *agent })?;
+                self.records.put_header(&Header { format: FORMAT, agent: *agent });
                 // Times of another agent's records say nothing about this one's.
+                self.records.set_marks(Timestamp::EPOCH)?;
                 progress.mark = Timestamp::EPOCH;
                 self.events.push(AuditEvent::GateOpened { discarded: found.is_some() });
             }
@@ -39,31 +42,40 @@ impl Step<'_> {
         progress.openings = progress.openings.checked_add(1).ok_or(LedgerFailure::Corrupt)?;
         progress.mark = progress.mark.max(self.now);
         self.now = progress.mark;
-        self.records.put_progress(&progress)?;
+        self.records.put_progress(node, &progress);
         Ok(progress)
+    }
+
+    /// Whether this opening still owns its node.
+    pub(crate) fn check_owner(&self, opening: u64) -> Result<Progress, LedgerFailure> {
+        let progress = self.records.progress(self.moment.node)?;
+        if progress.openings == opening { Ok(progress) } else { Err(LedgerFailure::Fenced) }
     }
 
     /// Stores the agent's time with whatever else is written; alone, no oftener than once a minute.
-    pub(crate) fn keep_time(&mut self, stored: Progress) -> Result<Progress, LedgerFailure> {
+    pub(crate) fn keep_time(&mut self, stored: Progress) -> Progress {
         let progress = Progress { mark: stored.mark.max(self.now), ..stored };
         let due = self.records.wrote() || progress.mark.since(stored.mark) >= CLOCK_MARK_RESOLUTION;
         if !due || progress == stored {
-            return Ok(stored);
+            return stored;
         }
-        self.records.put_progress(&progress)?;
-        Ok(progress)
+        self.records.put_progress(self.moment.node, &progress);
+        progress
     }
 
-    /// Drops every record and begins anew at another time, which may be earlier.
-    pub(crate) fn reset_clock(
+    /// Drops every record.
+    pub(super) fn clear(&mut self) -> Result<(), LedgerFailure> {
+        self.records.clear()
+    }
+
+    /// Begins anew at another time, which may be earlier. Every record was dropped before.
+    pub(crate) fn reset_time(
         &mut self,
         stored: Progress,
         from: Timestamp,
     ) -> Result<Progress, LedgerFailure> {
-        self.records.clear()?;
-        let progress = Progress { mark: self.now, ..stored };
-        self.records.put_progress(&progress)?;
+        self.records.set_marks(self.now)?;
         self.events.push(AuditEvent::ClockReset { from });
-        Ok(progress)
+        Ok(Progress { mark: self.now, ..stored })
     }
 }

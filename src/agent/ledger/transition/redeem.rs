@@ -1,6 +1,7 @@
 //! Redemption: who gets a ticket's credential.
 
-use super::{Step, Verdict};
+use super::renew::Extension;
+use super::{Names, Said, Step, Verdict};
 use crate::agent::audit::{AuditEvent, RevocationReason};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
@@ -8,15 +9,14 @@ use crate::agent::ledger::rows::Entry;
 use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
 use crate::limits::RETRY_WINDOW;
-use crate::token::CredentialBytes;
 use crate::wire::Label;
 
 /// What a redemption brings along.
 pub(crate) struct Redemption {
     pub(crate) label: Label,
-    pub(crate) bound: Option<CredentialBytes>,
+    pub(crate) bound: Option<Extension>,
     pub(crate) nonce: [u8; 16],
-    pub(crate) session_live: bool,
+    pub(crate) said: Said,
 }
 
 impl Step<'_> {
@@ -31,80 +31,68 @@ impl Step<'_> {
         let Some(ticket) = self.records.ticket(id)? else {
             return Ok(Err(Denial::TicketUnknown));
         };
-        if let Err(denial) = self.may_redeem(&ticket, redemption.session_live)? {
+        if let Err(denial) = self.may_redeem(&ticket, &redemption.said)? {
+            return Ok(Err(denial));
+        }
+        if ticket.state != TicketState::Claimed
+            && let Some(denial) = self.moment.closed.denial(&Names::of_ticket(id, &ticket))
+        {
             return Ok(Err(denial));
         }
         if ticket.state == TicketState::Claimed {
-            return self.redeem_again(id, &ticket, holder, redemption.session_live);
+            return self.redeem_again(id, &ticket, holder, &redemption.said);
         }
         // INVARIANT: while a ticket is open, nothing else has its credential's id.
         if self.records.credential(&ticket.credential)?.is_some() {
             return Err(LedgerFailure::Corrupt);
         }
         match &redemption.bound {
-            Some(bytes) => self.claim(id, ticket, holder, bytes, redemption).map(Ok),
+            Some(bound) => self.claim(id, ticket, holder, bound, redemption).map(Ok),
             None => Ok(Err(Denial::Internal)),
         }
     }
 
     /// What a ticket's record has to say against its redemption, without redeeming it.
-    pub(crate) fn redeemable(&mut self, id: &TicketId, session_live: bool) -> Verdict<()> {
+    pub(crate) fn redeemable(&self, id: &TicketId, said: &Said) -> Verdict<()> {
         match self.records.ticket(id)? {
-            Some(ticket) => self.may_redeem(&ticket, session_live),
+            Some(ticket) => self.may_redeem(&ticket, said),
             None => Ok(Err(Denial::TicketUnknown)),
         }
     }
 
-    fn may_redeem(&mut self, ticket: &TicketRecord, session_live: bool) -> Verdict<()> {
+    fn may_redeem(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
         match ticket.state {
             // Its credential's record has the rest.
             TicketState::Claimed => Ok(Ok(())),
             TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
             TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
-            TicketState::Open(_) => self.may_claim(ticket, session_live),
+            TicketState::Open(_) => self.may_claim(ticket, said),
             // A gone session or issuer comes before the ticket's own end.
-            TicketState::Expired => Ok(self.may_claim(ticket, session_live)?.and(Err(Denial::TicketExpired))),
+            TicketState::Expired => Ok(self.may_claim(ticket, said)?.and(Err(Denial::TicketExpired))),
         }
     }
 
     /// The credential that a ticket gave. Issuers choose credential ids, so a record under the same id
     /// may be another ticket's.
     pub(super) fn credential_of(
-        &mut self,
+        &self,
         id: &TicketId,
         ticket: &TicketRecord,
     ) -> Result<Option<CredentialRecord>, LedgerFailure> {
         Ok(self.records.credential(&ticket.credential)?.filter(|record| record.ticket == *id))
     }
 
-    /// The credential that a redemption by `holder` contests, if it does.
-    pub(crate) fn contested(
-        &mut self,
-        id: &TicketId,
-        holder: &HolderPublicKey,
-        session_live: bool,
-    ) -> Result<Option<CredentialId>, LedgerFailure> {
-        let Some(ticket) = self.records.ticket(id)? else { return Ok(None) };
-        if ticket.state != TicketState::Claimed || self.now >= ticket.expires_at {
-            return Ok(None);
-        }
-        match self.credential_of(id, &ticket)? {
-            Some(record) if record.holder != *holder => {
-                let standing = self.standing(&record, session_live)?;
-                Ok(matches!(standing, Ok(()) | Err(Denial::ConfirmationPending)).then_some(ticket.credential))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn may_claim(&mut self, ticket: &TicketRecord, session_live: bool) -> Verdict<()> {
+    fn may_claim(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
         let issuer = self.records.issuer(&ticket.issuer)?;
         if issuer.is_none_or(|issuer| issuer.generation != ticket.generation) {
             return Ok(Err(Denial::IssuerRevoked));
         }
         let session = self.records.session(&ticket.session)?;
-        if !session_live || session.is_none_or(|session| session.epoch != ticket.epoch) {
+        if session.is_none_or(|session| session.epoch != ticket.epoch) {
             return Ok(Err(Denial::SessionGone));
+        }
+        if let Err(denial) = said {
+            return Ok(Err(denial.clone()));
         }
         Ok(match self.now {
             now if now >= ticket.expires_at => Err(Denial::TicketExpired),
@@ -118,7 +106,7 @@ impl Step<'_> {
         id: &TicketId,
         ticket: TicketRecord,
         holder: &HolderPublicKey,
-        bytes: &CredentialBytes,
+        bound: &Extension,
         redemption: &Redemption,
     ) -> Result<(CredentialId, CredentialRecord), LedgerFailure> {
         let credential = ticket.credential;
@@ -139,13 +127,15 @@ impl Step<'_> {
             label: ticket.label.clone(),
             phone_label: redemption.label.clone(),
             state,
+            bytes: Some(bound.bytes.clone()),
             edition: Edition {
                 ops: ticket.ops,
                 expires_at: ticket.credential_expires_at,
-                delivered: true,
-                bytes: Some(bytes.clone()),
+                hashes: bound.hashes,
             },
             renewals: Vec::new(),
+            node: self.moment.node,
+            verdict: Vec::new(),
         };
         self.change_ticket(id, ticket, TicketState::Claimed)?;
         self.insert_credential(&credential, &record)?;
@@ -167,13 +157,13 @@ impl Step<'_> {
         id: &TicketId,
         ticket: &TicketRecord,
         holder: &HolderPublicKey,
-        session_live: bool,
+        said: &Said,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
         let credential = ticket.credential;
         let Some(record) = self.credential_of(id, ticket)? else {
             return Ok(Err(Denial::TicketUnknown));
         };
-        let standing = self.standing(&record, session_live)?;
+        let standing = self.standing(&record, said)?;
         if record.holder == *holder {
             match standing {
                 Ok(()) | Err(Denial::ConfirmationPending) => {}
@@ -182,15 +172,13 @@ impl Step<'_> {
             if self.now >= ticket.expires_at.plus(RETRY_WINDOW) {
                 return Ok(Err(Denial::TicketExpired));
             }
-            // A phone that still asks by its ticket may as well have the latest.
-            let record = match record.state {
-                CredentialState::Pending { .. } => record,
-                _ => self.deliver_latest(&credential, record)?,
-            };
+            if let Some(denial) = self.moment.closed.denial(&Names::of_credential(&credential, &record)) {
+                return Ok(Err(denial));
+            }
             return Ok(Ok((credential, record)));
         }
         match standing {
-            // The same precedence as for the first phone, where there is nothing left to contest.
+            // The code has leaked, whatever else the context can tell. The same precedence as for the first phone, where there is nothing left to contest.
             Err(
                 denial @ (Denial::CredentialRevoked
                 | Denial::TicketContested

@@ -1,13 +1,14 @@
 //! Renewal: new terms for a credential that a phone holds already.
 
-use super::{Step, Verdict};
+use super::{Names, Said, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, Edition};
 use crate::clock::Timestamp;
+use crate::credential::EditionHashes;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::limits::MAX_RENEWALS_WAITING;
+use crate::limits::MAX_EDITIONS;
 use crate::op::OpSet;
 use crate::token::CredentialBytes;
 
@@ -22,9 +23,17 @@ pub(crate) struct NewTerms {
     pub(crate) expires_at: Timestamp,
 }
 
+/// The credential that new terms would give, bound to the phone.
+pub(crate) struct Extension {
+    pub(crate) bytes: CredentialBytes,
+    pub(crate) hashes: EditionHashes,
+}
+
 /// What has become of new terms.
 pub(crate) struct Renewed {
     pub(crate) expires_at: Timestamp,
+    /// When the last of the record's editions ends.
+    pub(crate) ends_at: Timestamp,
     /// Whether a renewed credential waits for the phone.
     pub(crate) waiting: bool,
 }
@@ -35,10 +44,8 @@ impl NewTerms {
     fn applied_to(
         &self,
         mut record: CredentialRecord,
-        extension: &CredentialBytes,
+        extension: &Extension,
     ) -> Result<CredentialRecord, Denial> {
-        // What the phone cannot have is replaced; what it may have stays until a later one is used.
-        record.renewals.retain(|renewal| renewal.delivered);
         let mut took_away = false;
         for edition in core::iter::once(&mut record.edition).chain(&mut record.renewals) {
             took_away |= !edition.ops.is_subset_of(self.ops);
@@ -49,26 +56,26 @@ impl NewTerms {
         if latest.ops == self.ops && latest.expires_at == self.expires_at {
             return Ok(record);
         }
-        if record.renewals.len() >= MAX_RENEWALS_WAITING {
+        if record.renewals.len() >= MAX_EDITIONS {
             // Taking operations away is never refused, even if the end has to stay where it was.
             return match took_away && latest.ops == self.ops {
                 true => Ok(record),
-                false => Err(Denial::RenewalsUnused { max: MAX_RENEWALS_WAITING }),
+                false => Err(Denial::RenewalsUnused { max: MAX_EDITIONS }),
             };
         }
         record.renewals.push(Edition {
             ops: self.ops,
             expires_at: self.expires_at,
-            delivered: false,
-            bytes: Some(extension.clone()),
+            hashes: extension.hashes,
         });
+        record.bytes = Some(extension.bytes.clone());
         Ok(record)
     }
 }
 
 impl Step<'_> {
     /// The record that new terms would change, if they may.
-    pub(crate) fn renewable(&mut self, terms: &NewTerms, session_live: bool) -> Verdict<CredentialRecord> {
+    pub(crate) fn renewable(&self, terms: &NewTerms, said: &Said) -> Verdict<CredentialRecord> {
         let Some(record) = self.records.credential(&terms.credential)? else {
             return Ok(Err(Denial::CredentialUnknown));
         };
@@ -80,19 +87,22 @@ impl Step<'_> {
         if !same {
             return Ok(Err(Denial::RenewalMismatch));
         }
-        Ok(self.standing(&record, session_live)?.map(|()| record))
+        if let Err(denial) = self.moment.closed.interrupts(&Names::of_credential(&terms.credential, &record))
+        {
+            return Ok(Err(self.standing(&record, said)?.err().unwrap_or(denial)));
+        }
+        Ok(self.standing(&record, said)?.map(|()| record))
     }
 
     /// Whether new terms can be put on record, without doing it.
-    pub(crate) fn check_renewal(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<()> {
-        let record = self.renewable(terms, true)?;
+    pub(crate) fn check_renewal(&self, terms: &NewTerms, extension: &Extension) -> Verdict<()> {
+        let record = self.renewable(terms, &Ok(()))?;
         Ok(record.and_then(|record| terms.applied_to(record, extension)).map(drop))
     }
 
-    /// Puts new terms on record. `extension` is the credential that they would give, bound to the
-    /// phone. The caller knows that the session lives.
-    pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &CredentialBytes) -> Verdict<Renewed> {
-        let record = match self.renewable(terms, true)? {
+    /// Puts new terms on record. The caller knows that the session lives.
+    pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &Extension) -> Verdict<Renewed> {
+        let record = match self.renewable(terms, &Ok(()))? {
             Ok(record) => record,
             Err(denial) => return Ok(Err(denial)),
         };
@@ -101,7 +111,11 @@ impl Step<'_> {
             Err(denial) => return Ok(Err(denial)),
         };
         let latest = changed.latest();
-        let renewed = Renewed { expires_at: latest.expires_at, waiting: !latest.delivered };
+        let renewed = Renewed {
+            expires_at: latest.expires_at,
+            ends_at: changed.ends_at(),
+            waiting: !changed.renewals.is_empty(),
+        };
         if changed != record {
             self.events.push(AuditEvent::CredentialRenewed {
                 credential: terms.credential,

@@ -1,4 +1,4 @@
-//! Taking back.
+//! Revocation.
 
 use super::Step;
 use super::bookkeeping::Ended;
@@ -7,45 +7,68 @@ use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::record::TicketState;
 use crate::agent::ledger::rows::{Entry, Handle};
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::IssuerPublicKey;
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::wire::Label;
 
 impl Step<'_> {
-    /// Forgets an issuer and ends everything that it signed.
-    pub(crate) fn revoke_issuer(&mut self, issuer: &IssuerPublicKey) -> Result<(), LedgerFailure> {
+    /// Forgets an issuer and ends everything that it signed. With a generation, only that one's.
+    pub(super) fn revoke_issuer(
+        &mut self,
+        issuer: &IssuerPublicKey,
+        generation: Option<u64>,
+    ) -> Result<(), LedgerFailure> {
         let Some(record) = self.records.issuer(issuer)? else { return Ok(()) };
-        self.records.remove_issuer(issuer)?;
+        if generation.is_some_and(|generation| generation != record.generation) {
+            return Ok(());
+        }
+        self.records.remove_issuer(issuer);
         self.events.push(AuditEvent::IssuerRevoked { issuer: *issuer });
         self.revoke_by(Handle::Issuer(record.generation), RevocationReason::Issuer)
     }
 
     /// Revokes a ticket, or, once it was redeemed, its credential.
-    pub(crate) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
+    pub(super) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
         self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner)?;
         self.revoke_by(Handle::Ticket(*id), RevocationReason::Owner)
     }
 
     /// Revokes a credential, or, before it was redeemed, the ticket that gives it.
-    pub(crate) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
+    pub(super) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
         self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner)?;
         self.revoke_by(Handle::Credential(*id), RevocationReason::Owner)
     }
 
-    fn revoke_by(&mut self, handle: Handle, why: RevocationReason) -> Result<(), LedgerFailure> {
+    /// Revokes every pairing that a device has offered under one name.
+    pub(super) fn revoke_phone(
+        &mut self,
+        device: &DevicePublicKey,
+        name: &Label,
+    ) -> Result<(), LedgerFailure> {
+        self.revoke_by(Handle::Phone(device, name), RevocationReason::Owner)
+    }
+
+    fn revoke_by(&mut self, handle: Handle<'_>, why: RevocationReason) -> Result<(), LedgerFailure> {
         self.records.of_handle(handle)?.into_iter().try_for_each(|entry| self.revoke_entry(entry, why))
     }
 
-    /// Ends everything of a session and moves its epoch on.
-    pub(crate) fn close_session(
+    /// Ends everything of a session and moves its epoch on. With an epoch, only if it is that one still.
+    pub(super) fn close_session(
         &mut self,
         id: &SessionId,
         why: RevocationReason,
+        epoch: Option<u64>,
     ) -> Result<(), LedgerFailure> {
+        let Some(session) = self.records.session(id)? else { return Ok(()) };
+        if epoch.is_some_and(|epoch| epoch != session.epoch) {
+            return Ok(());
+        }
         for entry in self.records.live_of_session(id)? {
             self.revoke_entry(entry, why)?;
         }
+        // As the entries have left it.
         if let Some(mut session) = self.records.session(id)? {
             session.epoch = self.records.next_number()?;
-            self.records.put_session(id, &session)?;
+            self.records.put_session(id, &session);
             self.events.push(AuditEvent::SessionClosed { session: id.clone(), why });
         }
         Ok(())

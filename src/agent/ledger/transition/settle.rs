@@ -6,25 +6,38 @@ use crate::agent::audit::AuditEvent;
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::record::TicketState;
 use crate::agent::ledger::rows::{Entry, Queue};
-use crate::id::SessionId;
+use crate::clock::Timestamp;
+use crate::id::{CredentialId, SessionId};
 use crate::limits::COLLECT_PER_TRANSITION;
 
 impl Step<'_> {
-    /// Ends what is due and removes what nobody asks for any more: the earliest first, a bounded
-    /// number in one transition.
-    pub(crate) fn settle(&mut self) -> Result<(), LedgerFailure> {
-        for queue in [Queue::Ending, Queue::Ended] {
-            for (at, entry) in self.records.earliest(queue, COLLECT_PER_TRANSITION)? {
-                if at > self.now {
-                    break;
-                }
-                match queue {
-                    Queue::Ending => self.end_entry(entry)?,
-                    Queue::Ended => self.forget_ended(at, entry)?,
-                }
+    /// Ends credentials that are known to be due, whatever else waits before them.
+    pub(crate) fn settle_first(&mut self, credentials: &[CredentialId]) -> Result<(), LedgerFailure> {
+        for id in credentials {
+            let due = self.records.credential(id)?.as_ref().and_then(credential_due);
+            if due.is_some_and(|due| due <= self.now) {
+                self.end_entry(Entry::Credential(*id))?;
             }
         }
         Ok(())
+    }
+
+    /// Ends what is due and removes what nobody asks for any more: the earliest first, a bounded
+    /// number in one transition.
+    pub(crate) fn settle(&mut self) -> Result<(), LedgerFailure> {
+        for (_, entry) in self.due(Queue::Ending)? {
+            self.end_entry(entry)?;
+        }
+        for (at, entry) in self.due(Queue::Ended)? {
+            self.forget_ended(at, entry)?;
+        }
+        Ok(())
+    }
+
+    fn due(&self, queue: Queue<'_>) -> Result<Vec<(Timestamp, Entry)>, LedgerFailure> {
+        let mut earliest = self.records.earliest(queue, COLLECT_PER_TRANSITION)?;
+        earliest.retain(|(at, _)| *at <= self.now);
+        Ok(earliest)
     }
 
     /// The same for one session, so that its quotas count what is live now.

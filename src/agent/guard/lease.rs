@@ -1,0 +1,127 @@
+//! How long permits are granted without another settling.
+
+use core::task::Waker;
+use std::sync::Weak;
+
+use time::Duration;
+
+use super::{lock, wake_all};
+use crate::limits::{LEASE, STALE_TIMEOUT};
+use crate::sync::{AtomicI64, AtomicU32, Mutex, Ordering};
+
+/// Shared by a gate and all its guards. Moments are of the monotonic clock, in nanoseconds.
+///
+/// A settling renews it; a ledger that has failed ends it until the ledger is opened again.
+pub(crate) struct Lease {
+    /// Permits are granted before it.
+    until: AtomicI64,
+    /// Streams are over from it on.
+    over_at: AtomicI64,
+    /// How often the gate was settled, or its ledger opened again.
+    settlings: AtomicU32,
+    /// Those who wait for another settling, each with its last waker.
+    waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
+}
+
+impl Lease {
+    /// Renewed at this moment.
+    pub(crate) fn at(now: Duration) -> Self {
+        Self {
+            until: AtomicI64::new(nanoseconds(now.saturating_add(seconds(LEASE)))),
+            over_at: AtomicI64::new(i64::MAX),
+            settlings: AtomicU32::new(0),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn settlings(&self) -> u32 {
+        self.settlings.load(Ordering::Acquire)
+    }
+
+    /// A settling that began at `now` has succeeded. A later one stands.
+    pub(crate) fn renew(&self, now: Duration) {
+        self.until.fetch_max(nanoseconds(now.saturating_add(seconds(LEASE))), Ordering::AcqRel);
+    }
+
+    /// The ledger is usable again, as it was found at `now`.
+    pub(crate) fn resume(&self, now: Duration) {
+        self.over_at.store(i64::MAX, Ordering::Release);
+        self.renew(now);
+    }
+
+    /// The ledger has failed. Nothing is permitted until it is opened again, and after a minute nothing any
+    /// more. The first failure counts.
+    pub(crate) fn suspend(&self, now: Duration) {
+        let over_at = nanoseconds(now.saturating_add(seconds(STALE_TIMEOUT)));
+        let _ = self.over_at.compare_exchange(i64::MAX, over_at, Ordering::AcqRel, Ordering::Acquire);
+        self.until.store(i64::MIN, Ordering::Release);
+    }
+
+    /// Whether nothing is permitted at this moment.
+    #[inline]
+    pub(crate) fn is_stale(&self, now: Duration) -> bool {
+        nanoseconds(now) >= self.until.load(Ordering::Acquire)
+    }
+
+    /// Whether the ledger has failed for so long that streams are over.
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
+        nanoseconds(now) >= self.over_at.load(Ordering::Acquire)
+    }
+
+    /// Counts a settling and wakes whoever waits for it, after [`Lease::renew`]. Without any lock: a waker may run foreign code.
+    pub(crate) fn wake(&self) {
+        self.settlings.fetch_add(1, Ordering::AcqRel);
+        let waiting = core::mem::take(&mut *lock(&self.waiting));
+        wake_all(&waiting);
+    }
+
+    pub(super) fn wait(&self, waiter: Weak<Mutex<Option<Waker>>>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|waiter| waiter.strong_count() > 0);
+        waiting.push(waiter);
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+#[inline]
+fn nanoseconds(moment: Duration) -> i64 {
+    moment.whole_seconds().saturating_mul(1_000_000_000).saturating_add(moment.subsec_nanoseconds().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: i64) -> Duration {
+        Duration::milliseconds(milliseconds)
+    }
+
+    #[test]
+    fn it_ends_five_seconds_after_the_settling_began() {
+        let lease = Lease::at(at(1_000));
+        assert!(!lease.is_stale(at(5_999)) && lease.is_stale(at(6_000)));
+        lease.renew(at(4_000));
+        lease.renew(at(2_000));
+        assert!(!lease.is_stale(at(8_999)) && lease.is_stale(at(9_000)), "the later settling stands");
+    }
+
+    #[test]
+    fn a_failed_ledger_ends_it_at_once_and_streams_after_a_minute() {
+        let lease = Lease::at(at(0));
+        lease.suspend(at(1_000));
+        lease.suspend(at(30_000));
+        assert!(lease.is_stale(at(1_000)) && !lease.is_over(at(60_999)) && lease.is_over(at(61_000)));
+        lease.resume(at(61_000));
+        assert!(!lease.is_stale(at(65_999)) && !lease.is_over(at(1_000_000)));
+    }
+
+    #[test]
+    fn moments_beyond_the_range_fail_closed() {
+        let lease = Lease::at(Duration::ZERO);
+        assert!(lease.is_stale(Duration::MAX));
+        assert!(Lease::at(Duration::MAX).is_stale(Duration::MAX));
+    }
+}

@@ -1,0 +1,216 @@
+//! What a revocation names, and which names are closed while one is under way.
+
+use std::sync::Arc;
+
+use super::Step;
+use crate::agent::audit::RevocationReason;
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::guard::Cut;
+use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
+use crate::agent::ledger::rows::Entry;
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::wire::Label;
+
+/// One revocation: what it names, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Revocation {
+    Ticket(TicketId),
+    Credential(CredentialId),
+    /// A second phone has shown the ticket of this credential.
+    Contest(CredentialId),
+    Session(SessionId),
+    SessionEnd(SessionId),
+    /// The context says that the session is gone: of this epoch alone.
+    SessionGone(SessionId, u64),
+    Issuer(IssuerPublicKey),
+    /// The context says that the device is gone: of this generation of its issuer alone.
+    IssuerGone(IssuerPublicKey, u64),
+    Device(DevicePublicKey),
+    /// Every device that is not one of these.
+    DevicesOutside(Arc<[DevicePublicKey]>),
+    /// What a device has offered for the phone that it calls by this name.
+    Phone(DevicePublicKey, Label),
+    /// Every record, and the agent's time with them.
+    Everything,
+}
+
+/// What something goes by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Names<'a> {
+    pub(crate) ticket: Option<&'a TicketId>,
+    pub(crate) credential: Option<&'a CredentialId>,
+    pub(crate) session: Option<&'a SessionId>,
+    pub(crate) issuer: Option<&'a IssuerPublicKey>,
+    pub(crate) device: Option<&'a DevicePublicKey>,
+    pub(crate) label: Option<&'a Label>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn of_ticket(id: &'a TicketId, record: &'a TicketRecord) -> Self {
+        Self {
+            ticket: Some(id),
+            credential: Some(&record.credential),
+            session: Some(&record.session),
+            issuer: Some(&record.issuer),
+            device: Some(&record.device),
+            label: Some(&record.label),
+        }
+    }
+
+    pub(crate) fn of_credential(id: &'a CredentialId, record: &'a CredentialRecord) -> Self {
+        Self {
+            ticket: Some(&record.ticket),
+            credential: Some(id),
+            session: Some(&record.session),
+            issuer: Some(&record.issuer),
+            device: Some(&record.device),
+            label: Some(&record.label),
+        }
+    }
+}
+
+impl Revocation {
+    /// Whether it takes back what goes by these names. A name that is not known yet is not taken.
+    pub(crate) fn takes(&self, names: &Names<'_>) -> bool {
+        match self {
+            Self::Ticket(ticket) => names.ticket == Some(ticket),
+            Self::Credential(credential) | Self::Contest(credential) => names.credential == Some(credential),
+            Self::Session(session) | Self::SessionEnd(session) | Self::SessionGone(session, _) => {
+                names.session == Some(session)
+            }
+            Self::Issuer(issuer) | Self::IssuerGone(issuer, _) => names.issuer == Some(issuer),
+            Self::Device(device) => names.device == Some(device),
+            Self::DevicesOutside(enrolled) => names.device.is_some_and(|device| !enrolled.contains(device)),
+            Self::Phone(device, label) => names.device == Some(device) && names.label == Some(label),
+            Self::Everything => true,
+        }
+    }
+
+    /// A newer one says everything that an older one did.
+    fn is_device_set(&self) -> bool {
+        matches!(self, Self::DevicesOutside(_))
+    }
+
+    /// Why streams end by it.
+    pub(crate) fn cut(&self) -> Cut {
+        match self {
+            Self::Contest(_) => Cut::Contested,
+            Self::SessionEnd(_) | Self::SessionGone(..) => Cut::SessionGone,
+            _ => Cut::Revoked,
+        }
+    }
+
+    /// Why a phone is refused meanwhile.
+    fn denial(&self) -> Denial {
+        match self {
+            Self::Contest(_) => Denial::TicketContested,
+            Self::SessionEnd(_) | Self::SessionGone(..) => Denial::SessionGone,
+            Self::Issuer(_) | Self::IssuerGone(..) | Self::Device(_) | Self::DevicesOutside(_) => {
+                Denial::IssuerRevoked
+            }
+            Self::Everything => Denial::Interrupted,
+            Self::Ticket(_) | Self::Credential(_) | Self::Session(_) | Self::Phone(..) => {
+                Denial::CredentialRevoked
+            }
+        }
+    }
+
+    /// Whether what the agent's context said before it may no longer be so: an id may stand for something
+    /// else afterwards. The end of one pairing changes nothing of that.
+    pub(crate) fn outdates_context(&self) -> bool {
+        !matches!(self, Self::Ticket(_) | Self::Credential(_) | Self::Contest(_) | Self::Phone(..))
+    }
+
+    /// Puts it on record.
+    pub(crate) fn apply(&self, step: &mut Step<'_>) -> Result<(), LedgerFailure> {
+        match self {
+            Self::Ticket(id) => step.revoke_ticket(id),
+            Self::Credential(id) => step.revoke_credential(id),
+            Self::Contest(id) => step.revoke_entry(Entry::Credential(*id), RevocationReason::Contest),
+            Self::Session(id) => step.close_session(id, RevocationReason::Session, None),
+            Self::SessionEnd(id) => step.close_session(id, RevocationReason::SessionEnd, None),
+            Self::SessionGone(id, epoch) => {
+                step.close_session(id, RevocationReason::SessionEnd, Some(*epoch))
+            }
+            Self::Issuer(issuer) => step.revoke_issuer(issuer, None),
+            Self::IssuerGone(issuer, generation) => step.revoke_issuer(issuer, Some(*generation)),
+            Self::Device(device) => step
+                .issuers_where(|of| of == device)?
+                .iter()
+                .try_for_each(|issuer| step.revoke_issuer(issuer, None)),
+            Self::DevicesOutside(enrolled) => step
+                .issuers_where(|of| !enrolled.contains(of))?
+                .iter()
+                .try_for_each(|issuer| step.revoke_issuer(issuer, None)),
+            Self::Phone(device, label) => step.revoke_phone(device, label),
+            Self::Everything => step.clear(),
+        }
+    }
+}
+
+/// Which names are closed: those of revocations that are under way, and those that certainly or possibly
+/// have not been written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Closed(Vec<Closing>);
+
+#[derive(Debug, Clone)]
+struct Closing {
+    number: u64,
+    revocation: Revocation,
+    /// Whether its write has failed, so that a later transaction makes up for it.
+    unwritten: bool,
+}
+
+impl Closed {
+    /// Nothing at all.
+    pub(crate) const NONE: &'static Self = &Self(Vec::new());
+
+    /// Why a phone that goes by these names is refused.
+    pub(crate) fn denial(&self, names: &Names<'_>) -> Option<Denial> {
+        self.0
+            .iter()
+            .find(|closing| closing.revocation.takes(names))
+            .map(|closing| closing.revocation.denial())
+    }
+
+    /// Why a desktop that names this has to try again.
+    pub(crate) fn interrupts(&self, names: &Names<'_>) -> Result<(), Denial> {
+        match self.denial(names) {
+            Some(_) => Err(Denial::Interrupted),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes what a revocation names, under a number of its own.
+    pub(crate) fn begin(&mut self, number: u64, revocation: Revocation) {
+        self.0.push(Closing { number, revocation, unwritten: false });
+    }
+
+    /// It is on record: the ledger says it from now on.
+    pub(crate) fn written(&mut self, number: u64) {
+        self.0.retain(|closing| closing.number != number);
+    }
+
+    /// It is not on record, or may not be. Of several that say the same the latest is kept, and of several
+    /// sets of devices the latest.
+    pub(crate) fn unwritten(&mut self, number: u64) {
+        let Some(at) = self.0.iter().position(|closing| closing.number == number) else { return };
+        let failed = self.0.remove(at);
+        let same = |other: &Closing| {
+            other.unwritten
+                && (other.revocation == failed.revocation
+                    || other.revocation.is_device_set() && failed.revocation.is_device_set())
+        };
+        if self.0.iter().any(|other| same(other) && other.number > number) {
+            return;
+        }
+        self.0.retain(|other| !same(other));
+        self.0.push(Closing { unwritten: true, ..failed });
+    }
+
+    /// What a later transaction has to make up for, the oldest first, with its numbers.
+    pub(crate) fn to_write(&self) -> impl Iterator<Item = (u64, &Revocation)> {
+        self.0.iter().filter(|closing| closing.unwritten).map(|closing| (closing.number, &closing.revocation))
+    }
+}

@@ -1,0 +1,374 @@
+//! A ledger, an audit sink, a context and a waker that hang: a cut waits for none of them. Each is released
+//! only after the refusal was seen.
+#![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod common;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context as Task, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration as Time;
+
+use common::*;
+use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::*;
+
+/// Longer than anything here takes. Reached only by a call that waits for what it must not wait for.
+const PATIENCE: Time = Time::from_secs(120);
+
+/// A place at which a thread hangs until it is released.
+#[derive(Clone, Default)]
+struct Hold(Arc<(Mutex<HoldState>, Condvar)>);
+
+#[derive(Default)]
+struct HoldState {
+    armed: bool,
+    hanging: usize,
+}
+
+impl Hold {
+    fn arm(&self) {
+        self.0.0.lock().unwrap().armed = true;
+    }
+
+    /// Hangs, if it is armed.
+    fn pass(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        if state.armed {
+            state.hanging += 1;
+            changed.notify_all();
+            drop(changed.wait_while(state, |state| state.armed).unwrap());
+        }
+    }
+
+    /// Until somebody hangs here.
+    fn wait_for_somebody(&self) {
+        let (state, changed) = &*self.0;
+        let waited = changed.wait_timeout_while(state.lock().unwrap(), PATIENCE, |state| state.hanging == 0);
+        assert!(!waited.unwrap().1.timed_out(), "nobody came here");
+    }
+
+    fn release(&self) {
+        let (state, changed) = &*self.0;
+        *state.lock().unwrap() = HoldState::default();
+        changed.notify_all();
+    }
+}
+
+/// Wakes by an event, so that a test can wait for a future.
+#[derive(Default)]
+struct Bell(Mutex<bool>, Condvar);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+}
+
+fn wait_for<F: Future>(future: F) -> F::Output {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Task::from_waker(&waker)) {
+            return output;
+        }
+        let rung = bell.1.wait_timeout_while(bell.0.lock().unwrap(), PATIENCE, |rung| !*rung).unwrap();
+        assert!(!rung.1.timed_out(), "nothing has happened");
+        drop(rung);
+        *bell.0.lock().unwrap() = false;
+    }
+}
+
+#[derive(Default)]
+struct HangingLedger {
+    rows: MemoryLedger,
+    hold: Hold,
+}
+
+impl Ledger for HangingLedger {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.rows.read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.hold.pass();
+        self.rows.transact(transition)
+    }
+}
+
+/// One way to revoke what a pairing gave.
+type Verb = fn(&Gate, &Pairing, &Desktop, Now) -> Result<(), Denial>;
+
+const VERBS: [(&str, Verb, Denial); 9] = [
+    ("ticket", |gate, pairing, _, now| gate.revoke_ticket(&pairing.ticket, now), Denial::CredentialRevoked),
+    (
+        "credential",
+        |gate, pairing, _, now| gate.revoke_credential(&pairing.credential, now),
+        Denial::CredentialRevoked,
+    ),
+    ("session", |gate, _, _, now| gate.revoke_session(&session(SESSION), now), Denial::CredentialRevoked),
+    ("session's end", |gate, _, _, now| gate.end_session(&session(SESSION), now), Denial::SessionGone),
+    (
+        "issuer",
+        |gate, _, desktop, now| gate.revoke_issuer(&desktop.issuer.public(), now),
+        Denial::CredentialRevoked,
+    ),
+    ("device", |gate, _, desktop, now| gate.revoke_device(&desktop.device, now), Denial::CredentialRevoked),
+    ("devices", |gate, _, _, now| gate.sync_devices(&[], now), Denial::CredentialRevoked),
+    (
+        "phone",
+        |gate, _, desktop, now| gate.revoke_phone(&desktop.device, &text("kitchen"), now),
+        Denial::CredentialRevoked,
+    ),
+    ("clock", |gate, _, _, now| gate.reset_clock(now), Denial::CredentialRevoked),
+];
+
+fn named() -> PairingTerms {
+    terms().with_label(text("kitchen"))
+}
+
+#[test]
+fn a_cut_waits_for_no_ledger() {
+    for (name, verb, reason) in VERBS {
+        let ledger = Arc::new(HangingLedger::default());
+        let world = World::on(Arc::clone(&ledger));
+        let desktop = world.desktop(9);
+        let pairing = desktop.share(&world, &named());
+        let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let (gate, now) = (world.gate.clone(), world.now);
+        ledger.hold.arm();
+        // Somebody else's call has the ledger, and hangs in it.
+        let other = world.gate.clone();
+        let settling = thread::spawn(move || other.settle(now));
+        ledger.hold.wait_for_somebody();
+        let revoking = thread::spawn(move || verb(&gate, &pairing, &desktop, now));
+        assert_eq!(wait_for(joined.guard.cut()), reason, "{name}");
+        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(reason), "{name}");
+        assert!(!world.gate.is_poisoned() && world.gate.failure().is_none(), "nor does health wait");
+        assert!(!revoking.is_finished(), "it is not on record yet");
+        ledger.hold.release();
+        assert_eq!(revoking.join().unwrap(), Ok(()), "{name}");
+        let _ = settling.join().unwrap();
+    }
+}
+
+#[test]
+fn nobody_joins_between_the_cut_and_its_record() {
+    for (name, verb, _) in VERBS {
+        let ledger = Arc::new(HangingLedger::default());
+        let world = Arc::new(World::on(Arc::clone(&ledger)));
+        let desktop = world.desktop(9);
+        let (pairing, open) = (desktop.share(&world, &named()), desktop.share(&world, &named()));
+        let joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
+        let Admission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+        let now = world.now;
+        ledger.hold.arm();
+        let other = world.gate.clone();
+        let settling = thread::spawn(move || other.settle(now));
+        ledger.hold.wait_for_somebody();
+        let gate = world.gate.clone();
+        let revoking = thread::spawn(move || verb(&gate, &pairing, &desktop, now));
+        wait_for(joined.guard.cut());
+        // From here on each of them waits for the ledger, and may get it before the revocation does.
+        let activating = thread::spawn(move || admitted.guard.activate(now));
+        let attaching = {
+            let (world, payload) = (Arc::clone(&world), payload.clone());
+            thread::spawn(move || match world.admit(&phone(2), &payload) {
+                Admission::Admitted(admitted) => admitted.guard.activate(world.now).map(drop),
+                Admission::Refused(refused) => Err(refused.denial),
+                Admission::Device => panic!("taken for a device"),
+            })
+        };
+        let redeeming = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.join(&open.link, &phone(3)).map(|joined| joined.guard))
+        };
+        ledger.hold.release();
+        assert!(activating.join().unwrap().is_err(), "{name}: activated");
+        assert!(attaching.join().unwrap().is_err(), "{name}: attached");
+        let redeemed = redeeming.join().unwrap();
+        revoking.join().unwrap().unwrap();
+        // A ticket and a credential are one pairing; every other verb names both.
+        if !["ticket", "credential"].contains(&name) {
+            match redeemed {
+                Ok(mut guard) => panic!("{name}: redeemed, {:?}", guard.permit(Op::SendInput, now, || ())),
+                Err(refusal) => drop(refusal),
+            }
+        }
+        let _ = settling.join().unwrap();
+    }
+}
+
+/// A sink that hangs, and otherwise keeps what it is told.
+#[derive(Clone, Default)]
+struct HangingSink {
+    hold: Hold,
+    records: Arc<Mutex<Vec<AuditRecord>>>,
+}
+
+impl AuditSink for HangingSink {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        self.hold.pass();
+        self.records.lock().unwrap().push(record.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_cut_waits_for_no_audit_sink() {
+    for (name, verb, reason) in VERBS {
+        let sink = HangingSink::default();
+        let world = World::with(MemoryLedger::new(), |config| config.with_audit(sink.clone()));
+        world.start_session("other");
+        let (desktop, elsewhere) = (world.desktop(9), world.desktop(8));
+        let pairing = desktop.share(&world, &named());
+        let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let first = elsewhere.share_session(&world, "other", &terms());
+        let second = elsewhere.share_session(&world, "other", &terms());
+        let _first = world.join(&first.link, &phone(3)).unwrap();
+        let mut goes_on = world.join(&second.link, &phone(4)).unwrap();
+        let now = world.now;
+        sink.hold.arm();
+        let gate = world.gate.clone();
+        let hanging = thread::spawn(move || gate.revoke_credential(&first.credential, now));
+        sink.hold.wait_for_somebody();
+        // The ledger is free, so all of this answers.
+        assert!(world.list().iter().any(|listing| listing.credential == second.credential));
+        let later = now.plus(time::Duration::seconds(60));
+        world.gate.settle(later).unwrap();
+        assert_eq!(goes_on.guard.permit(Op::SendInput, later, || 1), Ok(1), "{name}: streams go on");
+        let gate = world.gate.clone();
+        let revoking = thread::spawn(move || verb(&gate, &pairing, &desktop, later));
+        assert_eq!(wait_for(joined.guard.cut()), reason, "{name}");
+        assert_eq!(joined.guard.permit(Op::SendInput, later, || ()), Err(reason), "{name}");
+        sink.hold.release();
+        assert_eq!(hanging.join().unwrap(), Ok(()));
+        assert_eq!(revoking.join().unwrap(), Ok(()), "{name}");
+        let records = sink.records.lock().unwrap();
+        let told = records.iter().map(|record| record.sequence);
+        assert!(told.eq(0..records.len() as u64), "{name}: in order, each once");
+    }
+}
+
+/// Answers as ever, but hangs.
+#[derive(Clone)]
+struct HangingContext {
+    context: Context,
+    hold: Hold,
+}
+
+impl AgentContext for HangingContext {
+    fn device(&self, device: &DevicePublicKey) -> Presence {
+        self.hold.pass();
+        self.context.device(device)
+    }
+
+    fn session(&self, session: &SessionId) -> Presence {
+        self.hold.pass();
+        self.context.session(session)
+    }
+
+    fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool {
+        self.hold.pass();
+        self.context.may_share(device, session)
+    }
+}
+
+#[test]
+fn a_cut_waits_for_no_context() {
+    for (name, verb, reason) in VERBS {
+        let mut world = World::new();
+        let context = HangingContext { context: world.context.clone(), hold: Hold::default() };
+        let config = GateConfig::new(world.agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
+        world.gate = Gate::open(config, MemoryLedger::new(), context.clone(), world.now).unwrap();
+        let desktop = world.desktop(9);
+        let pairing = desktop.share(&world, &named());
+        let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
+        let now = world.now;
+        context.hold.arm();
+        let gate = world.gate.clone();
+        let settling = thread::spawn(move || gate.settle(now));
+        let world = Arc::new(world);
+        let attaching = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || match world.admit(&phone(2), &payload) {
+                Admission::Admitted(admitted) => admitted.guard.activate(now).map(drop),
+                Admission::Refused(refused) => Err(refused.denial),
+                Admission::Device => panic!("taken for a device"),
+            })
+        };
+        context.hold.wait_for_somebody();
+        // Not only the cut: the whole revocation.
+        assert_eq!(verb(&world.gate, &pairing, &desktop, now), Ok(()), "{name}");
+        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(reason), "{name}");
+        context.hold.release();
+        assert!(attaching.join().unwrap().is_err(), "{name}");
+        let _ = settling.join().unwrap();
+    }
+}
+
+/// A waker of somebody who waits for a cut, that hangs.
+struct HangingWaker(Hold);
+
+impl Wake for HangingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.pass();
+    }
+}
+
+#[test]
+fn a_cut_waits_for_no_other_credentials_waker() {
+    let world = World::new();
+    let desktop = world.desktop(9);
+    let pairings: Vec<_> = (0..4).map(|_| desktop.share(&world, &terms())).collect();
+    let mut joined: Vec<_> = pairings
+        .iter()
+        .zip(2..)
+        .map(|(pairing, seed)| world.join(&pairing.link, &phone(seed)).unwrap())
+        .collect();
+    let hold = Hold::default();
+    let mut cuts: Vec<Pin<Box<CutSignal>>> =
+        joined.iter().map(|joined| Box::pin(joined.guard.cut())).collect();
+    for cut in &mut cuts {
+        let waker = Waker::from(Arc::new(HangingWaker(hold.clone())));
+        assert!(cut.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+    }
+    hold.arm();
+    let (gate, now) = (world.gate.clone(), world.now);
+    let revoking = thread::spawn(move || gate.revoke_session(&session(SESSION), now));
+    hold.wait_for_somebody();
+    for joined in &mut joined {
+        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
+    }
+    hold.release();
+    assert_eq!(revoking.join().unwrap(), Ok(()));
+}
+
+/// A ledger that hangs must not keep streams from being paused or ended either.
+#[test]
+fn a_frame_waits_for_no_ledger() {
+    let rules = "deny if operation(\"resize\"), hour($h), $h == 23;";
+    let policy = Policy::with_operator_rules(rules, time::UtcOffset::UTC).unwrap();
+    let ledger = Arc::new(HangingLedger::default());
+    let world = World::with(Arc::clone(&ledger), |config| config.with_policy(policy));
+    let pairing = world.desktop(9).share(&world, &terms());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    // A minute later the rules are asked again, inside the permit.
+    let later = world.now.plus(time::Duration::seconds(61));
+    world.gate.settle(later).unwrap();
+    ledger.hold.arm();
+    let gate = world.gate.clone();
+    let settling = thread::spawn(move || gate.settle(later));
+    ledger.hold.wait_for_somebody();
+    assert_eq!(joined.guard.permit(Op::SendInput, later, || 1), Ok(1));
+    assert_eq!(world.gate.list(None, later).map(|listed| listed.len()), Ok(1), "nor does a listing");
+    ledger.hold.release();
+    settling.join().unwrap().unwrap();
+}
