@@ -92,6 +92,8 @@ pub struct Config {
     /// How often a phone's connection looks at it at least: a wall clock that is set forward must end it
     /// although no timer has run out. Nothing else waits for that.
     pub look: Duration,
+    /// How long a phone may take for one frame.
+    pub patience: Duration,
     /// Its log.
     pub log: Log,
 }
@@ -105,6 +107,7 @@ struct Agent {
     journal: Option<Journal>,
     clock: Clock,
     look: Duration,
+    patience: Duration,
     log: Log,
     /// Whether it was logged that the ledger has failed.
     failure_logged: AtomicBool,
@@ -191,6 +194,7 @@ pub async fn start_over<L: Ledger + 'static>(
         journal,
         clock: config.clock,
         look: config.look,
+        patience: config.patience,
         log: config.log,
         failure_logged: AtomicBool::new(false),
         started: Instant::now(),

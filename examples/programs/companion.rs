@@ -195,6 +195,11 @@ impl Live {
         tokio::time::timeout(patience, answer).await.unwrap_or(slow)
     }
 
+    /// One request, whose answer comes from [`Live::next`].
+    pub async fn ask(&mut self, request: &Value) -> Outcome<()> {
+        self.stream.send(request.to_string().as_bytes()).await
+    }
+
     /// Starts the output, with the recent screen first.
     pub async fn start_output(&mut self) -> Outcome<()> {
         let session = self.session.clone();

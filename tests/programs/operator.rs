@@ -10,7 +10,7 @@ use sessioncap::{AgentUrl, Error, Label, LedgerFailure, OpSet, PairingTerms, Ses
 use time::UtcOffset;
 
 use super::phone;
-use super::takeback::{FLOOD, follow};
+use super::takeback::follow;
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
 use crate::programs::agent::{Config, Running, start_over};
@@ -142,6 +142,7 @@ impl Inside {
             clock: Clock::system(),
             // So long that nothing in these tests can be its doing.
             look: Duration::from_secs(3_600),
+            patience: Duration::from_secs(3_600),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
         };
         let kept = kept.clone();
@@ -266,25 +267,35 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     let (directory, kept) = (new_directory(), Kept::default());
     let agent = Inside::start(&directory, &kept, None).await;
     let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
-    // Little enough to be over long before the agent gives up on a phone that does not read.
-    let flood = FLOOD.replace("20000000", "3000000");
-    let session = desktop.create_session(None, Some(&flood)).await.unwrap();
-    let stalled = agent.phone(&mut desktop, &session, &directory.join("stalled.json")).await;
-    let terminal =
-        || async { Desktop::connect(&agent.identity).await.unwrap().attach(&session).await.unwrap() };
-    terminal().await.send(b"go\r").await.unwrap();
-    // The phone's connection is full after a few megabytes. Who watches too slowly comes back.
-    let flooded = || async {
-        let (mut terminal, mut tail) = (terminal().await, Vec::new());
-        while let Ok(Some(chunk)) = terminal.receive().await {
-            tail = [&tail[tail.len().saturating_sub(5)..], &chunk].concat();
-            if tail.ends_with(b"done\n") {
-                return true;
-            }
+    // More than a frame of history, so that each answer with it fills one.
+    let history = "stty -opost -echo; head -c 200000 /dev/zero | tr '\\0' x; echo done; exec cat";
+    let session = desktop.create_session(None, Some(history)).await.unwrap();
+    let mut terminal = desktop.attach(&session).await.unwrap();
+    within("the history", async {
+        let mut tail = Vec::new();
+        while !tail.ends_with(b"done\n") {
+            tail.extend(terminal.receive().await.unwrap().unwrap());
         }
-        false
+    })
+    .await;
+    let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
+    let all = PairingTerms::default().with_ops(OpSet::ALL).unwrap();
+    let shared = desktop.share(&session, &all).await.unwrap();
+    let label = Label::new("stalled").unwrap();
+    let file = directory.join("stalled.json");
+    let joining = join(&shared.pairing.link, &label, &file, |_| {});
+    let mut stalled = within("joining", joining).await.unwrap().live;
+    // It asks again and again, and never reads: far more than any buffer in between holds. Whatever the
+    // agent's clock says, nobody gives up on it.
+    let does_not_read = || {
+        let log = agent.log.lock().unwrap();
+        log.iter().any(|line| line.contains("does not read: a frame waits"))
     };
-    eventually("the end of the flood", flooded).await;
+    let request = serde_json::json!({ "method": "shell.replay_session", "id": session });
+    for _ in 0..600 {
+        stalled.ask(&request).await.unwrap();
+    }
+    eventually("the phone's buffers are full", || async { does_not_read() }).await;
     let mut idle = agent.phone(&mut desktop, &session, &directory.join("idle.json")).await;
     // Until it has had all that there is.
     within("the idle phone's output", async {
@@ -305,8 +316,11 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
         }
     });
     assert_eq!(code.await, "credential_revoked");
-    let let_go = || agent.log.lock().unwrap().iter().any(|line| line.ends_with("while it did not read"));
-    eventually("the agent lets go of the stalled phone", || async { let_go() }).await;
+    let let_go = || {
+        let log = agent.log.lock().unwrap();
+        log.iter().filter(|line| line.contains("is off session") && line.contains("was revoked")).count()
+    };
+    eventually("the agent lets go of both", || async { let_go() == 2 }).await;
     drop(stalled);
     within("the agent's end", agent.running.stop()).await;
     std::fs::remove_dir_all(&directory).unwrap();

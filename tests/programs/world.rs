@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 /// How long anything may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Says `ready`, and then repeats every line that is typed, once.
 pub const ECHO: &str = "stty -echo; echo ready; while read -r line; do echo \"got:$line\"; done";

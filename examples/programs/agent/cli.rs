@@ -15,6 +15,7 @@ use super::{Config, start};
 use crate::programs::clock::Clock;
 use crate::programs::problem::{Outcome, Problem, While};
 use crate::programs::terminal::{note, print_raw};
+use crate::programs::transport;
 
 /// An agent daemon that owns terminal sessions and lets phones into them.
 ///
@@ -85,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         audit,
         clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file),
         look: super::LOOK,
+        patience: transport::PATIENCE,
         log: Arc::new(|line| note(&format!("agent: {line}"))),
     })
     .await?;

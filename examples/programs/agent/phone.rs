@@ -33,7 +33,7 @@ use crate::programs::classify::classify;
 use crate::programs::problem::Problem;
 use crate::programs::pty::{Hub, HubError, Output, OutputEvent, Replay};
 use crate::programs::request::{BadRequest, Request, denied, error};
-use crate::programs::transport::{self, PATIENCE, Socket};
+use crate::programs::transport::{self, Socket};
 
 /// The first byte of a frame of terminal bytes.
 pub const RAW: u8 = 0;
@@ -48,6 +48,8 @@ struct Connection<'a> {
     output: Option<Output>,
     /// Input that the program has no room for yet. Nothing more is read from the phone until then.
     waiting: Option<Vec<u8>>,
+    /// Whether it was logged that the phone does not read.
+    slow: bool,
 }
 
 /// How a connection ends.
@@ -111,8 +113,16 @@ pub(super) async fn serve(
                 "a phone is attached to session {session} with credential {}",
                 guard.credential()
             ));
-            let mut connection =
-                Connection { agent, socket, channel, guard, session, output: None, waiting: None };
+            let mut connection = Connection {
+                agent,
+                socket,
+                channel,
+                guard,
+                session,
+                output: None,
+                waiting: None,
+                slow: false,
+            };
             let end = connection.run(first).await;
             let (session, credential) = (&connection.session, connection.guard.credential());
             agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
@@ -335,7 +345,7 @@ impl Connection<'_> {
     /// Sends one encrypted frame. No permit is held meanwhile, so a phone that does not read delays
     /// neither a revocation nor another viewer.
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), End> {
-        let sending = timeout(PATIENCE, self.socket.send(Message::binary(frame)));
+        let sending = timeout(self.agent.patience, self.socket.send(Message::binary(frame)));
         tokio::pin!(sending);
         loop {
             tokio::select! {
@@ -345,6 +355,11 @@ impl Connection<'_> {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(_)) | Err(_) => return Err(End::Gone),
                 },
+                // Its buffers are full.
+                () = std::future::ready(()), if !self.slow => {
+                    self.slow = true;
+                    self.agent.log(format!("a phone on session {} does not read: a frame waits", self.session));
+                }
                 () = tokio::time::sleep(self.agent.look) => match self.guard.check(self.agent.now()) {
                     Ok(()) | Err(Denial::Stale) => {}
                     Err(denial) => return Err(End::Mute(denial)),

@@ -58,6 +58,7 @@ impl Stage {
             enroll: vec![device.public()],
             audit: Some(directory.join("audit.jsonl")),
             look: agent::LOOK,
+            patience: crate::programs::transport::PATIENCE,
             clock: Clock::new(move || {
                 clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
             }),
