@@ -242,3 +242,29 @@ fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
     }
     assert!(cost[1] <= cost[0], "{} calls beside 1,000 others, {} beside 10", cost[1], cost[0]);
 }
+
+#[test]
+fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
+    let mut world = World::with(MemoryLedger::new(), |config| config.with_quotas(wide()));
+    let desktop = world.desktop(9);
+    // Tickets that end first, and would be found first.
+    let short = terms().with_ticket_lifetime(30).unwrap();
+    let _tickets: Vec<_> = (0..40).map(|_| desktop.share(&world, &short)).collect();
+    let mut joined: Vec<_> = (0..30)
+        .map(|seed| world.join(&desktop.share(&world, &terms()).link, &phone(10 + seed)).unwrap())
+        .collect();
+    // One whose own clock is behind.
+    let behind = world.now;
+    world.now = world.now.plus(time::Duration::days(2));
+    world.gate.list(None, world.now).unwrap();
+    assert_eq!(desktop.register(&world), Ok(()), "whichever call comes first");
+    for joined in &mut joined {
+        assert_eq!(joined.guard.permit(Op::SendInput, behind, || ()), Err(Denial::CredentialExpired));
+    }
+    let ended = |world: &World| {
+        let told =
+            world.events().into_iter().filter(|event| matches!(event, AuditEvent::CredentialExpired { .. }));
+        told.count()
+    };
+    assert_eq!(ended(&world), 30, "on record with that very call");
+}

@@ -1,7 +1,5 @@
 //! What was handed out comes back: revoked, contested, run out, or gone with its session or device.
 
-use std::time::Duration;
-
 use futures_util::FutureExt;
 use serde_json::json;
 use sessioncap::Status;

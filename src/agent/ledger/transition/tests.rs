@@ -1,8 +1,14 @@
 //! Bounds that would take a black-box test too many key operations to reach.
 
+use core::cell::Cell;
+
 use super::*;
+#[cfg(feature = "redb")]
+use crate::agent::ledger::faulty::Disk;
 use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
-use crate::agent::ledger::{MemoryLedger, store};
+use crate::agent::ledger::{Ledger, MemoryLedger, Row, Table, store};
+#[cfg(feature = "redb")]
+use crate::agent::ledger::{Overlay, RedbLedger};
 use crate::clock::Timestamp;
 use crate::credential::EditionHashes;
 use crate::id::{CredentialId, TicketId};
@@ -195,4 +201,116 @@ fn counts_come_back_to_nothing_with_the_records() {
     let Counters { sequence, .. } = bench.counters();
     assert_eq!(bench.counters(), Counters { sequence, ..Counters::default() });
     assert!(bench.step(|step| step.entries(None)).is_empty());
+}
+
+/// Counts what a transition reads and changes.
+struct Counted<'a> {
+    snapshot: &'a dyn Snapshot,
+    rows: &'a Cell<usize>,
+}
+
+impl Snapshot for Counted<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+        self.rows.set(self.rows.get() + 1);
+        self.snapshot.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFailure> {
+        let rows = self.snapshot.range(table, prefix, after, limit)?;
+        self.rows.set(self.rows.get() + 1 + rows.len());
+        Ok(rows)
+    }
+}
+
+/// A session with so many live credentials, put on record in one transition.
+fn crowded(number: u32) -> Bench {
+    let mut bench = Bench::new();
+    let first = bench.redeemed(u32::MAX, "crowded");
+    let record = bench.record(&first).unwrap();
+    bench.step(|step| {
+        for number in 0..number {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            let record = CredentialRecord { ticket: TicketId::from_bytes(id), ..record.clone() };
+            step.insert_credential(&CredentialId::from_bytes(id), &record)?;
+        }
+        Ok(())
+    });
+    bench
+}
+
+/// Rows read and changed by a transition over a ledger.
+fn cost(bench: &Bench, ledger: &dyn Ledger, mut act: impl FnMut(&mut Step<'_>)) -> usize {
+    let rows = Cell::new(0);
+    let moment =
+        Moment { agent: &bench.agent, node: NodeId::default(), now: bench.now, closed: Closed::NONE };
+    let outcome = ledger.transact(&mut |snapshot| {
+        let counted = Counted { snapshot, rows: &rows };
+        let mut step = Step::new(&counted, moment);
+        act(&mut step);
+        let changes = step.finish(AuditPosition { opening: 1, sequence: 0 }, &[])?.changes;
+        rows.set(rows.get() + changes.len());
+        Ok(changes)
+    });
+    outcome.unwrap();
+    rows.get()
+}
+
+/// For each credential, with the next innocent call.
+fn cost_of_revoking_a_session(bench: &Bench, ledger: &dyn Ledger, number: u32) -> f64 {
+    let session = SessionId::new("crowded").unwrap();
+    let revoked = cost(bench, ledger, |step| Revocation::Session(session.clone()).apply(step).unwrap());
+    let next = cost(bench, ledger, |step| step.settle().unwrap());
+    assert!(next < 100, "{next}");
+    (revoked + next) as f64 / f64::from(number)
+}
+
+#[test]
+fn a_revocation_costs_what_it_names_however_much_that_is() {
+    let mut costs = Vec::new();
+    for number in [1_000, 10_000] {
+        let bench = crowded(number);
+        #[cfg(feature = "redb")]
+        {
+            let file = RedbLedger::on_backend(Disk::default()).unwrap();
+            let mut rows = Vec::new();
+            let all = |snapshot: &dyn Snapshot| {
+                for table in Table::ALL {
+                    let found = snapshot.range(table, &[], None, usize::MAX)?;
+                    rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
+                }
+                Ok(())
+            };
+            let mut all = all;
+            bench.ledger.read(&mut all).unwrap();
+            let outcome = file.transact(&mut |snapshot| {
+                let mut overlay = Overlay::new(snapshot);
+                rows.iter().for_each(|(table, key, value)| overlay.put(*table, key, value));
+                overlay.into_changes()
+            });
+            outcome.unwrap();
+            costs.push((number, "file", cost_of_revoking_a_session(&bench, &file, number)));
+        }
+        costs.push((number, "memory", cost_of_revoking_a_session(&bench, &bench.ledger, number)));
+    }
+    for kind in ["file", "memory"] {
+        let of: Vec<f64> = costs.iter().filter(|(_, of, _)| *of == kind).map(|(.., cost)| *cost).collect();
+        assert!(of.windows(2).all(|pair| pair[1] <= pair[0] * 1.2), "rows for each credential: {costs:?}");
+    }
+}
+
+#[test]
+fn revoking_one_credential_costs_the_same_among_ten_and_among_ten_thousand() {
+    let costs = [10, 10_000].map(|number| {
+        let bench = crowded(number);
+        let id = CredentialId::from_bytes([0; 16]);
+        cost(&bench, &bench.ledger, |step| Revocation::Credential(id).apply(step).unwrap())
+    });
+    assert!(costs[0] > 10 && costs[0] == costs[1], "{costs:?}");
 }
