@@ -1,5 +1,5 @@
 //! Errors of building, parsing and calling. What an agent refuses, and why, is
-//! `Denial`.
+//! `Denial`; what is wrong with a pairing link is `LinkError`.
 
 use thiserror::Error;
 
@@ -57,18 +57,6 @@ pub enum Error {
         /// The longest, seconds.
         max: u64,
     },
-    /// A pairing link that was cut short or mistyped.
-    #[error("the link is damaged; scan or copy it again")]
-    LinkDamaged,
-    /// Text that is not a pairing link at all.
-    #[error("this is not a pairing link")]
-    LinkForeign,
-    /// A pairing link of a version that this build does not know.
-    #[error("the link is of version {version}; update this app")]
-    LinkUnknownVersion {
-        /// The version that the link names.
-        version: u8,
-    },
     /// A payload, offer or record that is not in its one canonical form.
     #[error("the message is malformed")]
     MessageMalformed,
@@ -89,9 +77,6 @@ pub enum Error {
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
-    /// A QR code cannot hold the link.
-    #[error("the link is too long for a qr code")]
-    QrTooLong,
     /// The agent refused and said why.
     #[error("the agent refused: {0}")]
     Refused(crate::status::Status),

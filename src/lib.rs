@@ -184,7 +184,7 @@ pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,
     IssuerPublicKey, IssuerSecretKey,
 };
-pub use link::{Link, LinkHost, QrMode, QrSegment};
+pub use link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 pub use op::{Action, Op, OpSet, Privilege};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};

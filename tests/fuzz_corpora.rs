@@ -127,7 +127,16 @@ fn seeds() -> [(&'static str, Seeds); 5] {
     ] {
         link.insert(name.to_owned(), vector(&format!("valid/link-{name}.json"), "text").into_bytes());
     }
-    for name in ["damaged-needless-path", "damaged-needless-port", "unknown-version-2", "foreign-small-p"] {
+    for name in [
+        "damaged-behind-digits-ipv6-port-without-flag",
+        "damaged-ipv6-mapped",
+        "damaged-ipv6-port-0",
+        "damaged-needless-path",
+        "damaged-needless-port",
+        "damaged-own-default-port-covered",
+        "unknown-version-2",
+        "foreign-small-p",
+    ] {
         link.insert(name.to_owned(), vector(&format!("invalid/link-{name}.json"), "input").into_bytes());
     }
 

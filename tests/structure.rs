@@ -41,7 +41,7 @@ const OWNERS: [(&str, &[&str]); 16] = [
     ("sha2", &["link", "ticket"]),
     ("snow", &["noise"]),
     ("subtle", &["secret", "token"]),
-    ("thiserror", &["agent/audit", "agent/denial", "error", "status"]),
+    ("thiserror", &["agent/audit", "agent/denial", "error", "link", "status"]),
     ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
 ];
 

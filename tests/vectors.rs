@@ -452,10 +452,10 @@ fn check_renewal_receipt(fields: &mut Fields) {
 fn check_invalid(fields: &mut Fields, kind: &str) {
     let error = fields.text("error");
     let found = match kind {
-        "link" => show(Link::parse(&fields.text("input"))),
+        "link" => link_error(Link::parse(&fields.text("input"))),
         "custom_scheme_link" => {
             let text = fields.text("input");
-            show(Link::parse_custom_scheme(&text, &fields.text("scheme")))
+            link_error(Link::parse_custom_scheme(&text, &fields.text("scheme")))
         }
         "agent_url" => show(AgentUrl::parse(&fields.text("input"))),
         "session_id" => show(SessionId::new(fields.text("input"))),
@@ -495,6 +495,10 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         other => panic!("{}: unknown kind `{other}`", fields.name),
     };
     assert_eq!(found, error, "{}", fields.name);
+}
+
+fn link_error(outcome: Result<Link, LinkError>) -> String {
+    outcome.expect_err("it is invalid").code().to_owned()
 }
 
 fn show<T: std::fmt::Debug, E: std::fmt::Debug>(outcome: Result<T, E>) -> String {

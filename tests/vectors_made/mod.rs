@@ -9,6 +9,8 @@ use prost::Message;
 use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
+mod links;
+
 /// One pairing in which every draw is fixed.
 pub struct Stage {
     pub world: World,
@@ -111,12 +113,12 @@ pub fn generate() -> Files {
     let stage = Stage::new();
     let mut files = Files::new();
     valid_tickets(&mut files);
-    valid_links(&mut files);
+    links::valid_links(&mut files);
     valid_payloads(&stage, &mut files);
     valid_handshakes(&stage, &mut files);
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
-    invalid_links(&mut files);
+    links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);
     invalid_keys(&mut files);
@@ -156,42 +158,6 @@ fn valid_tickets(files: &mut Files) {
             "holder": hex(holder.public().as_bytes()), "nonce": hex(&nonce), "code": code.to_string(),
         });
         valid(files, &format!("pair-code-{name}"), value);
-    }
-}
-
-const ADDRESSES: [(&str, &str); 10] = [
-    ("plain", "wss://agent.example"),
-    ("long-host", "wss://agent-7f3a.dd.example-of-host"),
-    ("port", "wss://agent.example:8443"),
-    ("path", "wss://agent.example/other/path"),
-    ("loopback", "ws://127.0.0.1:9099"),
-    ("ws-default-port", "ws://agent.example"),
-    ("ws-port-443", "ws://agent.example:443"),
-    ("wss-port-80", "wss://agent.example:80"),
-    ("ipv6", "ws://[::1]:9099"),
-    ("ipv6-port-443-path", "ws://[2001:db8::7]:443/x"),
-];
-
-fn valid_links(files: &mut Files) {
-    for (name, url) in ADDRESSES {
-        let agent = AgentSecretKey::from_bytes([1; 32]).public();
-        let secret = [0x11; 16];
-        let link = Link::new(AgentUrl::parse(url).unwrap(), agent, TicketSecret::from_bytes(secret));
-        let common = |text: String| {
-            json!({
-                "kind": "link", "agent_url": link.url().to_string(), "agent": hex(agent.as_bytes()),
-                "secret": hex(&secret), "text": text,
-            })
-        };
-        for (form, host) in [("own", LinkHost::Agent), ("host", LinkHost::Fixed("link.example".to_owned()))] {
-            let mut value = common(link.to_https(&host).unwrap());
-            value["link_host"] = if host == LinkHost::Agent { Value::Null } else { json!("link.example") };
-            value["qr"] = qr_segments(&link.to_qr_segments(&host).unwrap());
-            valid(files, &format!("link-{form}-{name}"), value);
-        }
-        let mut value = common(link.to_custom_scheme("example-app").unwrap());
-        value["scheme"] = json!("example-app");
-        valid(files, &format!("link-scheme-{name}"), value);
     }
 }
 
@@ -339,96 +305,6 @@ fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
         "kind": "renewal_receipt", "fields": json_of(&cbor::decode(&receipt).unwrap()), "message": hex(&receipt),
     });
     valid(files, "renewal-receipt", value);
-}
-
-/// Section 7, written anew: groups of seven bytes as decimal digits.
-fn digits(payload: &[u8]) -> String {
-    let widths = [0, 3, 5, 8, 10, 13, 15, 17];
-    payload
-        .chunks(7)
-        .map(|group| {
-            let number = group.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-            format!("{number:0width$}", width = widths[group.len()])
-        })
-        .collect()
-}
-
-/// A link's payload with its checksum, whatever is in it.
-fn link_payload(flags: u8, agent: &[u8], more: &[u8], authority: &str) -> Vec<u8> {
-    let body = [&[flags], [0x11; 16].as_slice(), agent, more].concat();
-    let sum = Sha256::digest([b"sessioncap/1 link\0", body.as_slice(), authority.as_bytes()].concat());
-    [body.as_slice(), &sum[..2]].concat()
-}
-
-fn invalid_links(files: &mut Files) {
-    let agent = AgentSecretKey::from_bytes([1; 32]).public();
-    let key = agent.as_bytes();
-    let own = |payload: &[u8]| format!("https://agent.example/P#{}", digits(payload));
-    let good = own(&link_payload(0x10, key, &[], "agent.example"));
-    assert!(Link::parse(&good).is_ok(), "the writer here and the library agree");
-    let mut bad = |name: &str, input: String, error: &str| {
-        invalid(files, &format!("link-{name}"), json!({ "kind": "link", "input": input, "error": error }));
-    };
-    let at = good.find('#').unwrap();
-    let with_low_order = link_payload(0x10, &[0; 32], &[], "agent.example");
-    let second_spelling: Vec<u8> = key[..31].iter().copied().chain([key[31] | 0x80]).collect();
-    let mut flipped = link_payload(0x10, key, &[], "agent.example");
-    flipped[50] ^= 1;
-    bad("damaged-changed-digit", good.replacen("#04", "#05", 1), "LinkDamaged");
-    bad("damaged-checksum", own(&flipped), "LinkDamaged");
-    bad("damaged-cut-short", good[..good.len() - 1].to_owned(), "LinkDamaged");
-    bad("damaged-one-digit-more", format!("{good}0"), "LinkDamaged");
-    bad("damaged-letter", format!("{}x", &good[..good.len() - 1]), "LinkDamaged");
-    bad("damaged-no-digits", good[..=at].to_owned(), "LinkDamaged");
-    bad("damaged-other-host", good.replace("agent.", "agemt."), "LinkDamaged");
-    bad(
-        "damaged-group-too-large",
-        format!("{}99999999999999999{}", &good[..=at], &good[at + 18..]),
-        "LinkDamaged",
-    );
-    bad("damaged-default-port-spelled", good.replace("example/", "example:443/"), "LinkDamaged");
-    bad("damaged-empty-tail", format!("{good}/"), "LinkDamaged");
-    bad("damaged-low-order-agent", own(&with_low_order), "LinkDamaged");
-    bad(
-        "damaged-agent-key-not-canonical",
-        own(&link_payload(0x10, &second_spelling, &[], "agent.example")),
-        "LinkDamaged",
-    );
-    bad(
-        "damaged-needless-path",
-        own(&link_payload(0x12, key, b"\x09/noise/ws", "agent.example")),
-        "LinkDamaged",
-    );
-    bad("damaged-needless-port", own(&link_payload(0x14, key, &[1, 187], "agent.example")), "LinkDamaged");
-    bad("damaged-path-climbs", own(&link_payload(0x12, key, b"\x03/..", "agent.example")), "LinkDamaged");
-    bad(
-        "damaged-ipv6-in-own-origin",
-        own(&link_payload(0x1c, key, &[0; 18], "agent.example")),
-        "LinkDamaged",
-    );
-    bad("damaged-trailing-byte", own(&link_payload(0x10, key, &[0], "agent.example")), "LinkDamaged");
-    bad("damaged-too-short", own(&[0x10; 20]), "LinkDamaged");
-    let version = |version: u8| own(&link_payload(version << 4, key, &[], "agent.example"));
-    bad("unknown-version-0", version(0), "LinkUnknownVersion { version: 0 }");
-    bad("unknown-version-2", version(2), "LinkUnknownVersion { version: 2 }");
-    bad("foreign-empty", String::new(), "LinkForeign");
-    bad("foreign-text", "hello".to_owned(), "LinkForeign");
-    bad("foreign-http", good.replace("https", "http"), "LinkForeign");
-    bad("foreign-small-p", good.replace("/P#", "/p#"), "LinkForeign");
-    bad("foreign-other-path", good.replace("/P#", "/Q#"), "LinkForeign");
-    bad("foreign-no-fragment", good.replace('#', "?"), "LinkForeign");
-    bad("foreign-own-scheme", good.replace("https://agent.example/P", "example-app://p"), "LinkForeign");
-    bad("foreign-too-long", format!("{good}{}", "0".repeat(limits::MAX_LINK_LEN)), "LinkForeign");
-    let link = Link::new(AgentUrl::parse(URL).unwrap(), agent, TicketSecret::from_bytes([0x11; 16]));
-    let text = link.to_custom_scheme("example-app").unwrap();
-    let mut custom = |name: &str, input: String, scheme: &str, error: &str| {
-        let value = json!({ "kind": "custom_scheme_link", "input": input, "scheme": scheme, "error": error });
-        invalid(files, &format!("link-scheme-{name}"), value);
-    };
-    custom("foreign-other-scheme", text.clone(), "other-app", "LinkForeign");
-    custom("foreign-https", good, "https", "LinkForeign");
-    custom("foreign-other-place", text.replace("p#", "q#"), "example-app", "LinkForeign");
-    custom("damaged-no-agent", text.replace("/agent.example", ""), "example-app", "LinkDamaged");
 }
 
 fn invalid_payloads(stage: &Stage, files: &mut Files) {
