@@ -40,9 +40,12 @@ pub enum Error {
     /// A public key of low order, with which anyone can compute the shared secret.
     #[error("the public key is of low order; whoever sent it holds no secret")]
     KeyLowOrder,
-    /// A public key with a second spelling.
-    #[error("the public key is not in its canonical form")]
+    /// A public key with a second spelling, or off its curve.
+    #[error("the public key is not the canonical form of a point on its curve")]
     KeyNotCanonical,
+    /// Text that is not a public key.
+    #[error("a public key is 64 lower-case hexadecimal digits")]
+    KeyText,
     /// A label that is too long or has control characters.
     #[error("a label is at most {max} bytes without control characters; shorten it")]
     Label {

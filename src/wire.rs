@@ -378,7 +378,7 @@ impl Wire for OfferFields {
         }
         Ok(Self {
             issuer: IssuerPublicKey::from_bytes(reader.key(1)?.array_of()?)?,
-            ticket: TicketPublicKey::from_bytes(reader.key(2)?.array_of()?),
+            ticket: TicketPublicKey::from_bytes(reader.key(2)?.array_of()?)?,
             ticket_lifetime: reader.key(3)?.uint()?,
             valid_for: reader.key(4)?.uint()?,
             label: Label::new(reader.key(5)?.text(MAX_LABEL_LEN)?)?,
@@ -614,7 +614,7 @@ mod tests {
         #[test]
         fn offers_read_back(key: [u8; 32], ticket_lifetime: u64, valid_for: u64, label in "[ -~]{0,40}", require_confirm: bool, credential in proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN)) {
             let offer = OfferFields {
-                issuer: crate::key::IssuerSecretKey::from_bytes(key).public(), ticket: TicketPublicKey::from_bytes(key), ticket_lifetime, valid_for, label: Label::new(label).unwrap(), require_confirm,
+                issuer: crate::key::IssuerSecretKey::from_bytes(key).public(), ticket: TicketPublicKey::from_bytes(*crate::key::IssuerSecretKey::from_bytes(key).public().as_bytes()).unwrap(), ticket_lifetime, valid_for, label: Label::new(label).unwrap(), require_confirm,
                 credential: CredentialBytes::new(credential).unwrap(),
             };
             prop_assert_eq!(from_desktop(&codec::encode(&offer)), Ok(offer));

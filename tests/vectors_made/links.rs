@@ -151,6 +151,9 @@ pub fn invalid_links(files: &mut Files) {
     ] {
         bad(&format!("damaged-own-{name}"), own(host, 0x10, &[]), DAMAGED);
     }
+    // A checksum that fits the agent's one spelling does not excuse another one in the text.
+    let spelled = hosted("agent.example", 0x10, &[]).replace("/agent.example", "/agent.example:443");
+    bad("damaged-behind-digits-default-port-spelled", spelled, DAMAGED);
     // Brackets stand in an origin only; elsewhere the address is in the payload.
     bad("damaged-behind-digits-ipv6-without-flag", hosted("[::1]", 0x10, &[]), DAMAGED);
     bad("damaged-behind-digits-ipv6-port-without-flag", hosted("[::1]:9099", 0x10, &[]), DAMAGED);
@@ -223,6 +226,11 @@ pub fn invalid_links(files: &mut Files) {
     for (name, input, error) in [
         ("damaged-no-agent", custom(None, 0x10, &[]), DAMAGED),
         ("damaged-default-port-covered", custom(Some("agent.example:443"), 0x10, &[]), DAMAGED),
+        (
+            "damaged-default-port-spelled",
+            custom(Some("agent.example"), 0x10, &[]).replace("/agent.example", "/agent.example:443"),
+            DAMAGED,
+        ),
         ("damaged-port-0", custom(Some("agent.example:0"), 0x10, &[]), DAMAGED),
         ("damaged-ipv6-without-flag", custom(Some("[::1]:9099"), 0x10, &[]), DAMAGED),
         ("damaged-ipv6-and-agent", custom(Some("agent.example"), 0x1c, &loopback(9_099)), DAMAGED),

@@ -91,6 +91,42 @@ impl Stage {
         token.append_with_keypair(&key_pair(8), binding).unwrap().to_vec().unwrap()
     }
 
+    /// The bound credential, rightly extended by these very bytes as a block.
+    fn with_raw_block(&self, block: Vec<u8>) -> Vec<u8> {
+        self.edited(|token| {
+            let Some(schema::proof::Content::NextSecret(secret)) = &token.proof.content else { panic!() };
+            let key = SigningKey::from_bytes(secret.as_slice().try_into().unwrap());
+            let next = SigningKey::from_bytes(&[0x77; 32]);
+            let next_key = schema::PublicKey { algorithm: 0, key: next.verifying_key().to_bytes().to_vec() };
+            let signed = [block.as_slice(), &[0; 4], &next_key.key].concat();
+            let signature = key.sign(&signed).to_bytes().to_vec();
+            token.blocks.push(schema::SignedBlock {
+                block,
+                next_key,
+                signature,
+                external_signature: None,
+                version: None,
+            });
+            token.proof.content = Some(schema::proof::Content::NextSecret(next.to_bytes().to_vec()));
+        })
+    }
+
+    /// What the issuer can make of its own unbound credential: with a binding block of its own, rightly
+    /// signed, and the bound credential's text with something else in it.
+    fn with_own_binding(&self, from: &str, to: &str) -> Vec<u8> {
+        let text = self.datalog(1);
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        let token = UnverifiedBiscuit::from(self.unbound()).unwrap();
+        let block = BlockBuilder::new().code(changed).unwrap();
+        token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
+    }
+
+    /// The unbound credential, sealed by who may seal it.
+    fn sealed_unbound(&self) -> Vec<u8> {
+        UnverifiedBiscuit::from(self.unbound()).unwrap().seal().unwrap().to_vec().unwrap()
+    }
+
     /// The text of a block of the bound credential.
     fn datalog(&self, block: usize) -> String {
         let token = UnverifiedBiscuit::from(self.bound()).unwrap();
@@ -414,6 +450,11 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("trailing-byte", [stage.pairing.offer.as_slice(), &[0]].concat(), "OfferMalformed(MessageMalformed)");
     bad("of-another-kind", with(0, cbor::Value::Uint(1)), "OfferMalformed(MessageMalformed)");
     bad("issuer-of-low-order", with(1, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("ticket-key-of-low-order", with(2, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("ticket-key-off-curve", with(2, cbor::bytes(&off_curve())), "OfferMalformed(KeyNotCanonical)");
+    let mut respelled = identity();
+    respelled[31] = 0x80;
+    bad("ticket-key-respelled", with(2, cbor::bytes(&respelled)), "OfferMalformed(KeyNotCanonical)");
     bad("ticket-of-another-key", with(2, cbor::bytes(&[3; 32])), "OfferMismatch");
     bad(
         "ticket-too-short-lived",
@@ -433,6 +474,8 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("label-with-newline", with(5, text("a\nb")), "OfferMalformed(Label { max: 40 })");
     bad("confirm-neither-0-nor-1", with(6, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
     bad("credential-bound", with(7, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    let sealed = stage.sealed_unbound();
+    bad("credential-sealed", with(7, cbor::bytes(&sealed)), "OfferMalformed(Credential(Binding))");
     invalid_renewals(stage, files);
 }
 
@@ -456,6 +499,9 @@ fn invalid_renewals(stage: &Stage, files: &mut Files) {
     let late = "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }";
     bad("end-does-not-fit", with(2, cbor::Value::Uint(86_400 - 61)), late);
     bad("credential-bound", with(3, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    let token = UnverifiedBiscuit::from(cbor::bytes_of(&map, 3)).unwrap();
+    let sealed = token.seal().unwrap().to_vec().unwrap();
+    bad("credential-sealed", with(3, cbor::bytes(&sealed)), "OfferMalformed(Credential(Binding))");
     bad("of-another-ticket", with(3, cbor::bytes(&other_ticket(stage))), "RenewalMismatch");
     let mut bad = |name: &str, input: Vec<u8>, error: &str| {
         let value = json!({ "kind": "renewal_receipt", "input": hex(&input), "error": error });
@@ -486,6 +532,13 @@ fn identity() -> [u8; 32] {
     let mut identity = [0; 32];
     identity[0] = 1;
     identity
+}
+
+/// y = 2
+fn off_curve() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = 2;
+    bytes
 }
 
 fn invalid_credentials(stage: &Stage, files: &mut Files) {
@@ -602,6 +655,15 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
         (30..37).fold(token, append).to_vec().unwrap()
     });
     bad("unbound-as-bound", stage.unbound());
+    let check_less = schema::Block { version: Some(4), ..Default::default() };
+    let input = stage.with_raw_block(check_less.encode_to_vec());
+    let issuer = stage.issuer_key().public();
+    assert!(Biscuit::from(&input, issuer).is_ok(), "nothing is wrong but what it says");
+    assert_eq!(bad("block-without-caveats", input), "Credential(Content { block: 2 })");
+    let sealed = json!({
+        "kind": "unbound_credential", "input": hex(&stage.sealed_unbound()), "error": "Credential(Binding)",
+    });
+    invalid(files, "credential-unbound-sealed", sealed);
     let bound_as_unbound = json!({
         "kind": "unbound_credential", "input": hex(stage.bound()), "error": "Credential(Binding)",
     });
@@ -640,15 +702,24 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
     );
     attach(
         "own-binding-with-a-later-end",
-        {
-            let later = stage.datalog(1).replace("2026-05-29", "2026-05-30");
-            assert_ne!(later, stage.datalog(1));
-            let token = UnverifiedBiscuit::from(stage.unbound()).unwrap();
-            let block = BlockBuilder::new().code(later).unwrap();
-            token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
-        },
+        stage.with_own_binding("2026-05-29", "2026-05-30"),
         2,
         "credential_retired",
+    );
+    let other = format!("hex:{}", phone(3).public());
+    let own = format!("hex:{}", phone(2).public());
+    attach("own-binding-of-another-phone", stage.with_own_binding(&own, &other), 2, signature);
+    let epoch = |number: u64| format!("epoch({number})");
+    attach("own-binding-of-another-epoch", stage.with_own_binding(&epoch(2), &epoch(3)), 2, signature);
+    attach(
+        "authority-signature-of-low-order",
+        stage.edited(|token| {
+            let signed = &mut token.authority;
+            let message = [signed.block.as_slice(), &[0; 4], &signed.next_key.key].concat();
+            signed.signature = lax::signature(&[9 ^ 0x55; 32], &message).to_vec();
+        }),
+        2,
+        signature,
     );
     attach(
         "other-issuer",
@@ -713,7 +784,7 @@ fn invalid_keys(files: &mut Files) {
         ("order-8", order_8, "KeyLowOrder"),
         ("identity-respelled", near_p(0xee, 0x7f).to_vec(), "KeyNotCanonical"),
         ("negative-zero", negative_zero.to_vec(), "KeyNotCanonical"),
-        ("off-curve", small(2).to_vec(), "KeyNotCanonical"),
+        ("off-curve", off_curve().to_vec(), "KeyNotCanonical"),
     ] {
         let value = json!({ "kind": "ed25519_key", "input": hex(&key), "error": error });
         invalid(files, &format!("ed25519-{name}"), value);
