@@ -139,6 +139,7 @@ mod id;
 #[cfg(feature = "issuer")]
 mod issuer;
 mod key;
+mod label;
 pub mod limits;
 mod link;
 #[cfg(any(feature = "holder", feature = "agent"))]
@@ -176,7 +177,7 @@ pub use caveat::{Caveat, Scope};
 pub use clock::{Now, Timestamp};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
-pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
+pub use error::{CredentialProblem, Error, LabelProblem, Misuse, RuleProblem, UrlProblem};
 pub use id::{CredentialId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
 pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
@@ -184,6 +185,7 @@ pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,
     IssuerPublicKey, IssuerSecretKey,
 };
+pub use label::Label;
 pub use link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 pub use op::{Action, Op, OpSet, Privilege};
 #[cfg(feature = "qr")]
@@ -193,4 +195,4 @@ pub use redeem::{Asking, Attached, Attaching, Redeemed, Redeeming, attach, redee
 pub use status::Status;
 pub use ticket::{PairCode, TicketPublicKey, TicketSecret};
 pub use token::CredentialBytes;
-pub use wire::{Label, MAGIC, OfferReceipt, RenewalReceipt, is_scoped};
+pub use wire::{MAGIC, OfferReceipt, RenewalReceipt, is_scoped};

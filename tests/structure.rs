@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 10] = [
     &["limits", "secret", "status", "sync"],
     &["error"],
-    &["agent_url", "clock", "codec", "op"],
+    &["agent_url", "clock", "codec", "label", "op"],
     &["id", "key", "token"],
     &["caveat", "noise", "ticket"],
     &["agent/denial", "credential", "link", "wire"],

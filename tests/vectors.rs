@@ -164,6 +164,10 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "ticket") => check_ticket(&mut fields),
         ("valid", "proof") => check_proof(&mut fields),
         ("valid", "pair_code") => check_pair_code(&mut fields),
+        ("valid", "label") => {
+            let input = fields.text("input");
+            assert_eq!(Label::new(input.as_str()).unwrap().as_str(), input);
+        }
         ("valid", "link") => check_link(&mut fields),
         ("valid", "request") => check_request(&mut fields),
         ("valid", "answer") => check_answer(&mut fields),

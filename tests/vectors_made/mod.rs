@@ -150,6 +150,7 @@ pub fn generate() -> Files {
     let mut files = Files::new();
     valid_tickets(&mut files);
     links::valid_links(&mut files);
+    valid_labels(&mut files);
     valid_payloads(&stage, &mut files);
     valid_handshakes(&stage, &mut files);
     valid_credentials(&stage, &mut files);
@@ -206,6 +207,8 @@ fn valid_payloads(stage: &Stage, files: &mut Files) {
     request("request-redeem", &redeem);
     request("request-redeem-no-label", &cbor::with(&redeem, 3, cbor::Value::Text(String::new())));
     request("request-redeem-longest-label", &cbor::with(&redeem, 3, cbor::Value::Text("x".repeat(40))));
+    let joined = cbor::Value::Text("👩\u{200d}💻 علی\u{200c}رضا".to_owned());
+    request("request-redeem-label-with-joiners", &cbor::with(&redeem, 3, joined));
     let attach =
         |ops: u64, credential: &[u8]| vec![(4, cbor::Value::Uint(ops)), (5, cbor::bytes(credential))];
     request("request-attach", &attach(0, stage.bound()));
@@ -394,6 +397,9 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("label-too-long", with(3, cbor::Value::Text("x".repeat(41))));
     bad("label-with-newline", with(3, cbor::Value::Text("a\nb".to_owned())));
     bad("label-right-to-left", with(3, cbor::Value::Text("\u{202e}x".to_owned())));
+    bad("label-tag", with(3, cbor::Value::Text("x\u{e0067}".to_owned())));
+    bad("label-unassigned", with(3, cbor::Value::Text("x\u{378}".to_owned())));
+    bad("label-blank", with(3, cbor::Value::Text("\u{200d}".to_owned())));
     bad("label-as-bytes", with(3, cbor::bytes(b"phone")));
     bad("empty-map", cbor::payload(&Vec::new()));
     bad("answer-as-request", stage.reply.clone());
@@ -471,7 +477,7 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
         with(4, cbor::Value::Uint(43_200 - 61)),
         "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }",
     );
-    bad("label-with-newline", with(5, text("a\nb")), "OfferMalformed(Label { max: 40 })");
+    bad("label-with-newline", with(5, text("a\nb")), r"OfferMalformed(Label(Control { character: '\n' }))");
     bad("confirm-neither-0-nor-1", with(6, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
     bad("credential-bound", with(7, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
     let sealed = stage.sealed_unbound();
@@ -828,13 +834,80 @@ fn invalid_names(files: &mut Files) {
     ] {
         bad("agent_url", name, url, &format!("AgentUrl({problem})"));
     }
-    for (name, label) in [
-        ("newline", "a\nb"),
-        ("escape", "\u{1b}[2J"),
-        ("right-to-left", "\u{202e}drowssap"),
-        ("zero-width", "a\u{200b}"),
-        ("too-long", &"x".repeat(41)),
+    let one = |kind: &str, character: char| format!("Label({kind} {{ character: {character:?} }})");
+    for (name, character) in INVISIBLE {
+        bad("label", name, &format!("a{character}b"), &one("Invisible", character));
+    }
+    for (name, kind, character) in [
+        ("newline", "Control", '\n'),
+        ("escape", "Control", '\u{1b}'),
+        ("next-line", "Control", '\u{85}'),
+        ("line-separator", "Separator", '\u{2028}'),
+        ("paragraph-separator", "Separator", '\u{2029}'),
+        ("private-use", "PrivateUse", '\u{e000}'),
+        ("private-use-last-plane", "PrivateUse", '\u{10fffd}'),
+        ("unassigned", "Unassigned", '\u{378}'),
+        ("unassigned-emoji", "Unassigned", '\u{1fac7}'),
+        ("noncharacter", "Unassigned", '\u{ffff}'),
+        ("noncharacter-last", "Unassigned", '\u{10ffff}'),
     ] {
-        bad("label", name, label, "Label { max: 40 }");
+        bad("label", name, &format!("a{character}b"), &one(kind, character));
+    }
+    for (name, label) in [
+        ("space", " "),
+        ("wide-space", "\u{3000}\u{a0}"),
+        ("joiner", "\u{200d}"),
+        ("mark", "\u{301}"),
+        ("variation-selector", "\u{fe0f}"),
+        ("braille-blank", "\u{2800}"),
+    ] {
+        bad("label", &format!("blank-{name}"), label, "Label(Blank)");
+    }
+    for (name, label) in [("too-long", "x".repeat(41)), ("too-long-in-bytes", "é".repeat(20) + "x")] {
+        bad("label", name, &label, "Label(TooLong { max: 40 })");
+    }
+}
+
+/// Characters that hide, or change what stands around them.
+const INVISIBLE: [(&str, char); 19] = [
+    ("soft-hyphen", '\u{ad}'),
+    ("grapheme-joiner", '\u{34f}'),
+    ("arabic-number-sign", '\u{600}'),
+    ("arabic-letter-mark", '\u{61c}'),
+    ("hangul-choseong-filler", '\u{115f}'),
+    ("mongolian-variation-selector", '\u{180b}'),
+    ("mongolian-vowel-separator", '\u{180e}'),
+    ("zero-width", '\u{200b}'),
+    ("right-to-left-mark", '\u{200f}'),
+    ("right-to-left", '\u{202e}'),
+    ("word-joiner", '\u{2060}'),
+    ("isolate", '\u{2066}'),
+    ("hangul-filler", '\u{3164}'),
+    ("variation-selector-1", '\u{fe00}'),
+    ("byte-order-mark", '\u{feff}'),
+    ("halfwidth-hangul-filler", '\u{ffa0}'),
+    ("musical-begin-beam", '\u{1d173}'),
+    ("tag", '\u{e0067}'),
+    ("ideographic-variation-selector", '\u{e0100}'),
+];
+
+fn valid_labels(files: &mut Files) {
+    for (name, label) in [
+        ("empty", ""),
+        ("plain", "phone"),
+        ("joiner-in-emoji", "👩\u{200d}💻"),
+        ("joiner-in-sinhala", "ශ\u{dca}\u{200d}රී"),
+        ("non-joiner-in-persian", "علی\u{200c}رضا"),
+        ("emoji-style", "❤\u{fe0f}"),
+        ("text-style", "❤\u{fe0e}"),
+        ("keycap", "1\u{fe0f}\u{20e3}"),
+        ("flag", "🇪🇺"),
+        ("combining-mark", "e\u{301}"),
+        ("right-to-left-script", "محمد"),
+        ("no-break-space", "a\u{a0}b"),
+        ("unicode-16", "\u{1fae9}"),
+        ("longest", &"é".repeat(20)),
+    ] {
+        valid(files, &format!("label-{name}"), json!({ "kind": "label", "input": label }));
     }
 }
