@@ -108,7 +108,7 @@ impl fmt::Display for Host {
 }
 
 /// Reads a port in plain decimal: no sign, no leading zero, not 0.
-pub(crate) fn parse_port(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     if text.starts_with('0') || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -127,7 +127,7 @@ fn is_canonical_path(path: &str) -> bool {
 }
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`.
-pub(crate) fn split_authority(authority: &str) -> (&str, Option<&str>) {
+fn split_authority(authority: &str) -> (&str, Option<&str>) {
     let host_end = match authority.starts_with('[') {
         true => authority.find(']').map_or(authority.len(), |at| at + 1),
         false => authority.find(':').unwrap_or(authority.len()),
@@ -157,23 +157,25 @@ impl AgentUrl {
         }
         let authority_end = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(authority_end).unwrap_or((rest, ""));
+        let path = match path {
+            // RFC 3986 section 6.2.3: with an authority, an empty path is `/`
+            "" | "/" => DEFAULT_PATH,
+            path => path,
+        };
+        Self::from_authority(scheme, authority, path)
+    }
+
+    /// Reads `HOST[:PORT]` beside a scheme and a canonical path. There is no other way to an address.
+    pub(crate) fn from_authority(scheme: Scheme, authority: &str, path: &str) -> Result<Self, Error> {
+        let problem = |problem| Error::AgentUrl(problem);
         let (host, port) = split_authority(authority);
         let host = Host::parse(host).ok_or(problem(UrlProblem::Host))?;
         let port = match port {
             None => scheme.default_port(),
             Some(port) => parse_port(port).ok_or(problem(UrlProblem::Port))?,
         };
-        let path = match path {
-            // RFC 3986 section 6.2.3: with an authority, an empty path is `/`
-            "" | "/" => DEFAULT_PATH,
-            path => path,
-        };
-        Self::from_parts(scheme, host, port, path)
-    }
-
-    pub(crate) fn from_parts(scheme: Scheme, host: Host, port: u16, path: &str) -> Result<Self, Error> {
         if !is_canonical_path(path) {
-            return Err(Error::AgentUrl(UrlProblem::Path));
+            return Err(problem(UrlProblem::Path));
         }
         Ok(Self { scheme, host, port, path: path.to_owned() })
     }

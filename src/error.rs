@@ -1,5 +1,5 @@
 //! Errors of building, parsing and calling. What an agent refuses, and why, is
-//! `Denial`.
+//! `Denial`; what is wrong with a pairing link is `LinkError`.
 
 use thiserror::Error;
 
@@ -40,15 +40,15 @@ pub enum Error {
     /// A public key of low order, with which anyone can compute the shared secret.
     #[error("the public key is of low order; whoever sent it holds no secret")]
     KeyLowOrder,
-    /// A public key with a second spelling.
-    #[error("the public key is not in its canonical form")]
+    /// A public key with a second spelling, or off its curve.
+    #[error("the public key is not the canonical form of a point on its curve")]
     KeyNotCanonical,
-    /// A label that is too long or has control characters.
-    #[error("a label is at most {max} bytes without control characters; shorten it")]
-    Label {
-        /// The most bytes.
-        max: usize,
-    },
+    /// Text that is not a public key.
+    #[error("a public key is 64 lower-case hexadecimal digits")]
+    KeyText,
+    /// A label that people could not read as what it is.
+    #[error("not a label: {0}")]
+    Label(LabelProblem),
     /// A lifetime outside the protocol's bounds.
     #[error("the lifetime must be {min} to {max} seconds")]
     Lifetime {
@@ -56,18 +56,6 @@ pub enum Error {
         min: u64,
         /// The longest, seconds.
         max: u64,
-    },
-    /// A pairing link that was cut short or mistyped.
-    #[error("the link is damaged; scan or copy it again")]
-    LinkDamaged,
-    /// Text that is not a pairing link at all.
-    #[error("this is not a pairing link")]
-    LinkForeign,
-    /// A pairing link of a version that this build does not know.
-    #[error("the link is of version {version}; update this app")]
-    LinkUnknownVersion {
-        /// The version that the link names.
-        version: u8,
     },
     /// A payload, offer or record that is not in its one canonical form.
     #[error("the message is malformed")]
@@ -89,9 +77,6 @@ pub enum Error {
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
-    /// A QR code cannot hold the link.
-    #[error("the link is too long for a qr code")]
-    QrTooLong,
     /// The agent refused and said why.
     #[error("the agent refused: {0}")]
     Refused(crate::status::Status),
@@ -128,6 +113,51 @@ pub enum UrlProblem {
     /// A user name, query or fragment.
     #[error("it must have no user name, query or fragment")]
     Extra,
+}
+
+/// What is wrong with a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LabelProblem {
+    /// It is not empty, and shows nothing but spaces, marks and joiners.
+    #[error("nothing in it can be seen; leave it empty or write something")]
+    Blank,
+    /// A control character.
+    #[error("U+{:04X} is a control character", u32::from(*character))]
+    Control {
+        /// The first of them.
+        character: char,
+    },
+    /// A format character, or another that is not shown by itself.
+    #[error("U+{:04X} cannot be seen, or changes how the text around it is shown", u32::from(*character))]
+    Invisible {
+        /// The first of them.
+        character: char,
+    },
+    /// A character that each system shows as it likes.
+    #[error("U+{:04X} is for private use", u32::from(*character))]
+    PrivateUse {
+        /// The first of them.
+        character: char,
+    },
+    /// A separator of lines or paragraphs.
+    #[error("U+{:04X} separates lines or paragraphs", u32::from(*character))]
+    Separator {
+        /// The first of them.
+        character: char,
+    },
+    /// More bytes than [`limits::MAX_LABEL_LEN`](crate::limits::MAX_LABEL_LEN).
+    #[error("it has more than {max} bytes; shorten it")]
+    TooLong {
+        /// The most bytes.
+        max: usize,
+    },
+    /// A code point that is no character of Unicode 16.0.
+    #[error("U+{:04X} is no character of unicode 16.0", u32::from(*character))]
+    Unassigned {
+        /// The first of them.
+        character: char,
+    },
 }
 
 /// What is wrong with the bytes of a credential.

@@ -51,7 +51,9 @@ fn check_x25519(bytes: &[u8; 32]) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_ed25519(bytes: &[u8; 32]) -> Result<(), Error> {
+/// Refuses what is no point in its canonical form, and a point of low order, with which a signature by
+/// nobody can be found.
+pub(crate) fn check_ed25519(bytes: &[u8; 32]) -> Result<(), Error> {
     let point = CompressedEdwardsY(*bytes).decompress().ok_or(Error::KeyNotCanonical)?;
     if point.compress().as_bytes() != bytes {
         return Err(Error::KeyNotCanonical);
@@ -76,8 +78,9 @@ pub(crate) fn ed25519_sign(seed: &[u8; 32], message: &[u8]) -> [u8; 64] {
     SigningKey::from_bytes(seed).sign(message).to_bytes()
 }
 
-/// Strict verification: canonical encodings, no low-order key, no cofactor. One message has one
-/// signature for a signer that follows the RFC, and nobody else can make a second one from it.
+/// Strict verification: canonical encodings, neither a key nor a commitment of low order, no cofactor.
+/// One message has one signature for a signer that follows the RFC, and nobody else can make a second
+/// one from it.
 pub(crate) fn ed25519_verify(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(public)
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
@@ -161,8 +164,10 @@ macro_rules! key_pair {
         impl FromStr for $public {
             type Err = Error;
 
+            /// # Errors
+            /// [`Error::KeyText`] for other text, and as `from_bytes`.
             fn from_str(text: &str) -> Result<Self, Error> {
-                Self::from_bytes(from_hex(text).ok_or(Error::KeyNotCanonical)?)
+                Self::from_bytes(from_hex(text).ok_or(Error::KeyText)?)
             }
         }
 

@@ -141,6 +141,7 @@ mod id;
 #[cfg(feature = "issuer")]
 mod issuer;
 mod key;
+mod label;
 pub mod limits;
 mod link;
 #[cfg(any(feature = "holder", feature = "agent"))]
@@ -178,7 +179,7 @@ pub use caveat::{Caveat, Scope};
 pub use clock::{Now, Timestamp};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
-pub use error::{CredentialProblem, Error, Misuse, RuleProblem, UrlProblem};
+pub use error::{CredentialProblem, Error, LabelProblem, Misuse, RuleProblem, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
 pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
@@ -186,7 +187,8 @@ pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,
     IssuerPublicKey, IssuerSecretKey,
 };
-pub use link::{Link, LinkHost, QrMode, QrSegment};
+pub use label::Label;
+pub use link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 pub use op::{Action, Op, OpSet, Privilege};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
@@ -195,4 +197,4 @@ pub use redeem::{Asking, Attached, Attaching, Redeemed, Redeeming, attach, redee
 pub use status::Status;
 pub use ticket::{PairCode, TicketPublicKey, TicketSecret};
 pub use token::CredentialBytes;
-pub use wire::{Label, MAGIC, OfferReceipt, RenewalReceipt, is_scoped};
+pub use wire::{MAGIC, OfferReceipt, RenewalReceipt, is_scoped};

@@ -10,15 +10,17 @@
 //! Everything secret stands behind `#`, which no browser sends to a server. The digits are the
 //! payload in decimal, 17 digits for each 7 bytes: a QR code packs digits almost as densely as raw
 //! bytes, and they survive any transport. One link has one spelling; a reader folds only the case of
-//! scheme and host, because a QR code shows them in capitals.
+//! scheme and host, because a QR code shows them in capitals. It reads the agent's address with the
+//! parser of [`AgentUrl`], writes the link anew and requires the same text.
 
 use core::fmt;
+use std::net::Ipv6Addr;
 
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::agent_url::{AgentUrl, DEFAULT_PATH, Host, Scheme, parse_port, split_authority};
-use crate::error::{Error, UrlProblem};
+use crate::agent_url::{AgentUrl, DEFAULT_PATH, Host, Scheme};
 use crate::key::AgentPublicKey;
 use crate::limits::{MAX_HOST_LEN, MAX_LINK_LEN};
 use crate::ticket::{TicketSecret, first_bytes};
@@ -28,6 +30,8 @@ const CHECKSUM_LABEL: &[u8] = b"sessioncap/1 link\0";
 /// What follows the host in an https link. One capital letter, so that a QR code can show scheme,
 /// host and path in its alphanumeric mode.
 const PATH: &str = "/P";
+/// What stands before `#` in an app's own scheme.
+const PLACE: &str = "p";
 
 /// The first payload byte: the version in the high half, these in the low half.
 mod flag {
@@ -36,6 +40,52 @@ mod flag {
     pub(super) const PORT: u8 = 4;
     pub(super) const IPV6: u8 = 8;
     pub(super) const ALL: u8 = 15;
+}
+
+/// Why a pairing link could not be read or written.
+///
+/// Texts are lower case and name no secret. A later version may add variants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// A link with a changed, missing or added character, or one that no writer makes.
+    #[error("the link is damaged; scan or copy it again")]
+    Damaged,
+    /// Text that is not a pairing link at all.
+    #[error("the text is not a pairing link")]
+    Foreign,
+    /// A link host that is not an ASCII host name.
+    #[error("a link host is an ascii name without a port, not an ip address")]
+    Host,
+    /// A scheme that cannot be an app's own.
+    #[error(
+        "an app's scheme is lower-case letters, digits, `+`, `-` and `.`, begins with a letter, and is not `http` or `https`"
+    )]
+    Scheme,
+    /// A QR code cannot hold the link.
+    #[error("the link is too long for a qr code")]
+    TooLong,
+    /// A link of a version that this build does not know.
+    #[error("the link is of version {version}; update this app")]
+    UnknownVersion {
+        /// The version that the link names.
+        version: u8,
+    },
+}
+
+impl LinkError {
+    /// A stable name, for logs and for matching in other languages.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged => "link_damaged",
+            Self::Foreign => "link_foreign",
+            Self::Host => "link_host",
+            Self::Scheme => "link_scheme",
+            Self::TooLong => "link_too_long",
+            Self::UnknownVersion { .. } => "link_unknown_version",
+        }
+    }
 }
 
 /// What a phone needs to redeem a ticket: where the agent is, which key it must have, and the
@@ -87,8 +137,8 @@ impl Link {
     /// The link as text, to be copied or shown as a QR code.
     ///
     /// # Errors
-    /// [`Error::AgentUrl`] if the fixed host is not an ASCII host name.
-    pub fn to_https(&self, host: &LinkHost) -> Result<String, Error> {
+    /// [`LinkError::Host`] if the fixed host is not an ASCII host name.
+    pub fn to_https(&self, host: &LinkHost) -> Result<String, LinkError> {
         let parts = self.parts(host)?;
         Ok(format!("https://{}{PATH}#{}{}", parts.authority, parts.digits.as_str(), parts.tail))
     }
@@ -97,45 +147,50 @@ impl Link {
     /// a phone: another app can claim the same one. Prefer [`Link::to_https`].
     ///
     /// # Errors
-    /// [`Error::LinkForeign`] if `scheme` is not lower-case letters, digits, `+`, `-`, `.`, beginning
+    /// [`LinkError::Scheme`] if `scheme` is not lower-case letters, digits, `+`, `-`, `.`, beginning
     /// with a letter, or is `http` or `https`.
-    pub fn to_custom_scheme(&self, scheme: &str) -> Result<String, Error> {
+    pub fn to_custom_scheme(&self, scheme: &str) -> Result<String, LinkError> {
         check_custom_scheme(scheme)?;
-        let parts = self.parts(&LinkHost::Fixed(String::from("p")))?;
+        let parts = self.parts(&place())?;
         Ok(format!("{scheme}://p#{}{}", parts.digits.as_str(), parts.tail))
     }
 
     /// Reads an https link.
     ///
     /// # Errors
-    /// [`Error::LinkForeign`] for text that is something else, [`Error::LinkUnknownVersion`] for a
-    /// later version, [`Error::LinkDamaged`] for a link with a changed, missing or added character.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// In this order: [`LinkError::Foreign`] for text that is something else, [`LinkError::Damaged`] for
+    /// digits that are none, [`LinkError::UnknownVersion`] for another version, and
+    /// [`LinkError::Damaged`] for whatever [`Link::to_https`] would not have written.
+    pub fn parse(text: &str) -> Result<Self, LinkError> {
         let rest = after_scheme(text, "https")?;
-        let (origin, fragment) = rest.split_once('#').ok_or(Error::LinkForeign)?;
-        let authority = origin.strip_suffix(PATH).ok_or(Error::LinkForeign)?;
-        Self::read(Some(authority), fragment)
+        let (origin, fragment) = rest.split_once('#').ok_or(LinkError::Foreign)?;
+        let origin = origin.strip_suffix(PATH).ok_or(LinkError::Foreign)?.to_ascii_lowercase();
+        if fragment.contains('/') {
+            // The agent stands behind the digits, so this is a link host.
+            link_host(&origin).map_err(|_| LinkError::Foreign)?;
+        }
+        Self::read(Carrier::Origin(origin), fragment)
     }
 
     /// Reads a link in an app's own scheme.
     ///
     /// # Errors
-    /// As [`Link::parse`].
-    pub fn parse_custom_scheme(text: &str, scheme: &str) -> Result<Self, Error> {
+    /// As [`Link::parse`], and [`LinkError::Scheme`] for a `scheme` that cannot be an app's own.
+    pub fn parse_custom_scheme(text: &str, scheme: &str) -> Result<Self, LinkError> {
         check_custom_scheme(scheme)?;
         let rest = after_scheme(text, scheme)?;
-        let (place, fragment) = rest.split_once('#').ok_or(Error::LinkForeign)?;
-        if !place.eq_ignore_ascii_case("p") {
-            return Err(Error::LinkForeign);
+        let (place, fragment) = rest.split_once('#').ok_or(LinkError::Foreign)?;
+        if !place.eq_ignore_ascii_case(PLACE) {
+            return Err(LinkError::Foreign);
         }
-        Self::read(None, fragment)
+        Self::read(Carrier::CustomScheme, fragment)
     }
 
     /// The pieces of a QR code, each in the mode that holds it in the fewest bits.
     ///
     /// # Errors
     /// As [`Link::to_https`].
-    pub fn to_qr_segments(&self, host: &LinkHost) -> Result<Vec<QrSegment>, Error> {
+    pub fn to_qr_segments(&self, host: &LinkHost) -> Result<Vec<QrSegment>, LinkError> {
         let parts = self.parts(host)?;
         let head = format!("HTTPS://{}{PATH}", parts.authority.to_ascii_uppercase());
         let mut segments = match head.bytes().all(is_qr_alphanumeric) {
@@ -153,7 +208,7 @@ impl Link {
         Ok(segments)
     }
 
-    fn parts(&self, host: &LinkHost) -> Result<Parts, Error> {
+    fn parts(&self, host: &LinkHost) -> Result<Parts, LinkError> {
         let (authority, tail, payload) = match host {
             LinkHost::Agent => {
                 let port = (!self.port_needs_payload()).then_some(self.url.port());
@@ -214,56 +269,45 @@ impl Link {
         body
     }
 
-    /// `origin` is the authority of an https link, which is the agent's unless the fragment names
-    /// another.
-    fn read(origin: Option<&str>, fragment: &str) -> Result<Self, Error> {
+    /// Reads what stands behind `#`.
+    fn read(carrier: Carrier, fragment: &str) -> Result<Self, LinkError> {
         let (digits, tail) = match fragment.split_once('/') {
             Some((digits, tail)) => (digits, Some(tail.to_ascii_lowercase())),
             None => (fragment, None),
         };
-        let payload = from_digits(digits).ok_or(Error::LinkDamaged)?;
-        let version = payload.first().copied().ok_or(Error::LinkDamaged)? >> 4;
+        let payload = from_digits(digits).ok_or(LinkError::Damaged)?;
+        let version = payload.first().copied().ok_or(LinkError::Damaged)? >> 4;
         if version != VERSION {
-            return Err(Error::LinkUnknownVersion { version });
+            return Err(LinkError::UnknownVersion { version });
         }
-        let fields = Fields::read(&payload).ok_or(Error::LinkDamaged)?;
-        let origin = origin.map(str::to_ascii_lowercase);
-        // An origin that is not the agent's is a plain name.
-        if let (Some(origin), true) = (&origin, fields.ipv6.is_some() || tail.is_some()) {
-            link_host(origin).map_err(|_| Error::LinkForeign)?;
-        }
-        // Which text the checksum covers, and where the agent is.
-        let (covered, host, port) = match (fields.ipv6, tail, origin) {
-            (Some(address), None, _) => (String::new(), Host::V6(address.into()), None),
-            (None, Some(tail), _) => (tail.clone(), parse_host(&tail)?, written_port(&tail)?),
-            (None, None, Some(origin)) => (origin.clone(), parse_host(&origin)?, written_port(&origin)?),
-            _ => return Err(Error::LinkDamaged),
+        let fields = Fields::read(&payload).ok_or(LinkError::Damaged)?;
+        // Who carries the link, and where it names the agent.
+        let (host, authority) = match (carrier, &tail, fields.ipv6) {
+            (Carrier::CustomScheme, _, Some(address)) => (place(), bracketed(address)),
+            (Carrier::Origin(name), _, Some(address)) => (LinkHost::Fixed(name), bracketed(address)),
+            (Carrier::CustomScheme, Some(tail), None) => (place(), tail.clone()),
+            (Carrier::Origin(name), Some(tail), None) => (LinkHost::Fixed(name), tail.clone()),
+            (Carrier::Origin(name), None, None) => (LinkHost::Agent, name),
+            (Carrier::CustomScheme, None, None) => return Err(LinkError::Damaged),
         };
-        if checksum(fields.covered, &covered) != fields.checksum {
-            return Err(Error::LinkDamaged);
+        let link = fields.link(&authority).ok_or(LinkError::Damaged)?;
+        // One link has one spelling: what the writer would not have written is not a link. That
+        // includes the checksum, the digits' own form and an authority that names the port in vain.
+        let spelled = link.parts(&host).map_err(|_| LinkError::Damaged)?;
+        let spelled_tail = spelled.tail.strip_prefix('/');
+        let own_authority = host != LinkHost::Agent || spelled.authority == authority;
+        match *spelled.digits == digits && spelled_tail == tail.as_deref() && own_authority {
+            true => Ok(link),
+            false => Err(LinkError::Damaged),
         }
-        let scheme = if fields.ws { Scheme::Ws } else { Scheme::Wss };
-        let port = match (fields.port, port) {
-            (Some(_), Some(_)) => return Err(Error::LinkDamaged),
-            (Some(port), None) | (None, Some(port)) => port,
-            (None, None) => scheme.default_port(),
-        };
-        let url = AgentUrl::from_parts(scheme, host, port, fields.path.unwrap_or(DEFAULT_PATH))
-            .map_err(|_| Error::LinkDamaged)?;
-        let agent = AgentPublicKey::from_bytes(fields.agent).map_err(|_| Error::LinkDamaged)?;
-        let link = Self { url, agent, ticket: TicketSecret::from_bytes(fields.ticket) };
-        // One link has one spelling: what the writer would not have written is not a link.
-        let rewritten = match (fields.ipv6.is_some(), covered.is_empty()) {
-            (true, _) => link.payload("", true, true),
-            (false, _) => link.payload(&covered, link.port_needs_payload(), false),
-        };
-        let port = (!link.port_needs_payload()).then_some(link.url.port());
-        let authority = spell_authority(link.url.host_ref(), scheme, port);
-        if *rewritten != *payload || (fields.ipv6.is_none() && authority != covered) {
-            return Err(Error::LinkDamaged);
-        }
-        Ok(link)
     }
+}
+
+/// What a link stands in.
+enum Carrier {
+    /// The origin of an https link, in lower case: the agent's own or a link host.
+    Origin(String),
+    CustomScheme,
 }
 
 impl fmt::Debug for Link {
@@ -331,14 +375,13 @@ struct Fields<'a> {
     ipv6: Option<[u8; 16]>,
     port: Option<u16>,
     path: Option<&'a str>,
-    covered: &'a [u8],
-    checksum: [u8; 2],
 }
 
 impl<'a> Fields<'a> {
     fn read(payload: &'a [u8]) -> Option<Self> {
-        let (covered, checksum) = payload.split_last_chunk::<2>()?;
-        let (flags, rest) = covered.split_first()?;
+        // The link is written anew and compared, its checksum with it.
+        let (body, _checksum) = payload.split_last_chunk::<2>()?;
+        let (flags, rest) = body.split_first()?;
         let has = |flag: u8| flags & flag::ALL & flag != 0;
         let (ticket, rest) = rest.split_first_chunk::<16>()?;
         let (agent, rest) = rest.split_first_chunk::<32>()?;
@@ -365,10 +408,24 @@ impl<'a> Fields<'a> {
             ipv6,
             port,
             path,
-            covered,
-            checksum: *checksum,
         })
     }
+
+    /// The link to the agent at `authority`, which is read as it is in any other agent address.
+    fn link(&self, authority: &str) -> Option<Link> {
+        let scheme = if self.ws { Scheme::Ws } else { Scheme::Wss };
+        let authority = match self.port {
+            Some(port) => format!("{authority}:{port}"),
+            None => authority.to_owned(),
+        };
+        let url = AgentUrl::from_authority(scheme, &authority, self.path.unwrap_or(DEFAULT_PATH)).ok()?;
+        let agent = AgentPublicKey::from_bytes(self.agent).ok()?;
+        Some(Link { url, agent, ticket: TicketSecret::from_bytes(self.ticket) })
+    }
+}
+
+fn bracketed(address: [u8; 16]) -> String {
+    format!("[{}]", Ipv6Addr::from(address))
 }
 
 fn checksum(body: &[u8], agent_authority: &str) -> [u8; 2] {
@@ -389,38 +446,35 @@ fn spell_authority(host: &Host, scheme: Scheme, port: Option<u16>) -> String {
 }
 
 /// The name of a fixed link host, in lower case.
-fn link_host(name: &str) -> Result<String, Error> {
+fn link_host(name: &str) -> Result<String, LinkError> {
     match Host::parse(name) {
         Some(Host::Name(name)) => Ok(name),
-        _ => Err(Error::AgentUrl(UrlProblem::Host)),
+        _ => Err(LinkError::Host),
     }
 }
 
-fn parse_host(authority: &str) -> Result<Host, Error> {
-    Host::parse(split_authority(authority).0).ok_or(Error::LinkDamaged)
-}
-
-fn written_port(authority: &str) -> Result<Option<u16>, Error> {
-    split_authority(authority).1.map(|port| parse_port(port).ok_or(Error::LinkDamaged)).transpose()
+/// What takes the place of a link host in an app's own scheme.
+fn place() -> LinkHost {
+    LinkHost::Fixed(String::from(PLACE))
 }
 
 /// The text behind `scheme://`, in any case.
-fn after_scheme<'a>(text: &'a str, scheme: &str) -> Result<&'a str, Error> {
+fn after_scheme<'a>(text: &'a str, scheme: &str) -> Result<&'a str, LinkError> {
     if text.len() > MAX_LINK_LEN {
-        return Err(Error::LinkForeign);
+        return Err(LinkError::Foreign);
     }
-    let (found, rest) = text.split_once("://").ok_or(Error::LinkForeign)?;
-    if found.eq_ignore_ascii_case(scheme) { Ok(rest) } else { Err(Error::LinkForeign) }
+    let (found, rest) = text.split_once("://").ok_or(LinkError::Foreign)?;
+    if found.eq_ignore_ascii_case(scheme) { Ok(rest) } else { Err(LinkError::Foreign) }
 }
 
-fn check_custom_scheme(scheme: &str) -> Result<(), Error> {
+fn check_custom_scheme(scheme: &str) -> Result<(), LinkError> {
     let well_formed = scheme.len() <= MAX_HOST_LEN
         && scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
         && !matches!(scheme, "http" | "https");
-    if well_formed { Ok(()) } else { Err(Error::LinkForeign) }
+    if well_formed { Ok(()) } else { Err(LinkError::Scheme) }
 }
 
 fn is_qr_alphanumeric(byte: u8) -> bool {
@@ -504,7 +558,7 @@ mod tests {
             if !url.contains('[') {
                 assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link.clone()), "{custom}");
             }
-            assert_eq!(Link::parse(&custom), Err(Error::LinkForeign));
+            assert_eq!(Link::parse(&custom), Err(LinkError::Foreign));
         }
     }
 
@@ -537,16 +591,31 @@ mod tests {
             "https://agent.example/p#123",
             "https://x/P",
         ] {
-            assert_eq!(Link::parse(text), Err(Error::LinkForeign), "{text}");
+            assert_eq!(Link::parse(text), Err(LinkError::Foreign), "{text}");
         }
-        assert_eq!(Link::parse(&good[..good.len() - 1]), Err(Error::LinkDamaged));
-        assert_eq!(Link::parse(&format!("{good}0")), Err(Error::LinkDamaged));
-        assert_eq!(Link::parse(&good.replace("agent", "agemt")), Err(Error::LinkDamaged), "another host");
+        assert_eq!(Link::parse(&good[..good.len() - 1]), Err(LinkError::Damaged));
+        assert_eq!(Link::parse(&format!("{good}0")), Err(LinkError::Damaged));
+        assert_eq!(Link::parse(&good.replace("agent", "agemt")), Err(LinkError::Damaged), "another host");
         let newer = to_digits(&[0x2f; 51]);
         assert_eq!(
             Link::parse(&format!("https://agent.example/P#{newer}")),
-            Err(Error::LinkUnknownVersion { version: 2 })
+            Err(LinkError::UnknownVersion { version: 2 })
         );
+    }
+
+    #[test]
+    fn each_error_has_a_name_of_its_own() {
+        let all = [
+            LinkError::Damaged,
+            LinkError::Foreign,
+            LinkError::Host,
+            LinkError::Scheme,
+            LinkError::TooLong,
+            LinkError::UnknownVersion { version: 2 },
+        ];
+        let names: std::collections::BTreeSet<_> = all.iter().map(LinkError::code).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(names.iter().all(|name| name.starts_with("link_")));
     }
 
     #[test]
@@ -560,7 +629,7 @@ mod tests {
                 if changed != good {
                     assert!(matches!(
                         Link::parse(&changed),
-                        Err(Error::LinkDamaged | Error::LinkUnknownVersion { .. })
+                        Err(LinkError::Damaged | LinkError::UnknownVersion { .. })
                     ));
                 }
             }
@@ -570,15 +639,15 @@ mod tests {
     #[test]
     fn a_moved_default_port_is_not_a_second_spelling() {
         let good = link(URLS[0]).to_https(&LinkHost::Agent).unwrap();
-        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:443")), Err(Error::LinkDamaged));
-        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:")), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:443")), Err(LinkError::Damaged));
+        assert_eq!(Link::parse(&good.replace("agent.example", "agent.example:")), Err(LinkError::Damaged));
         assert_eq!(Link::parse(&format!("{good}/agent.example")), Ok(link(URLS[0])), "the link host form");
-        assert_eq!(Link::parse(&format!("{good}/agent.example:443")), Err(Error::LinkDamaged));
+        assert_eq!(Link::parse(&format!("{good}/agent.example:443")), Err(LinkError::Damaged));
         let other_host = link(URLS[0]).to_https(&hosts()[1]).unwrap();
         for host in ["link.example:8443", "127.0.0.1", "[::1]", "a b", "user@link.example"] {
             assert_eq!(
                 Link::parse(&other_host.replace("link.example", host)),
-                Err(Error::LinkForeign),
+                Err(LinkError::Foreign),
                 "{host}"
             );
         }
@@ -590,7 +659,7 @@ mod tests {
             assert!(link(URLS[0]).to_https(&LinkHost::Fixed(host.to_owned())).is_err(), "{host}");
         }
         for scheme in ["", "https", "Http", "1a", "a b", "é"] {
-            assert_eq!(link(URLS[0]).to_custom_scheme(scheme), Err(Error::LinkForeign));
+            assert_eq!(link(URLS[0]).to_custom_scheme(scheme), Err(LinkError::Scheme));
         }
     }
 
@@ -620,6 +689,60 @@ mod tests {
                 let spelled = read.to_https(&hosts()[host]).unwrap();
                 let (_, fragment) = spelled.split_once('#').unwrap();
                 prop_assert!(changed.to_ascii_lowercase().ends_with(fragment));
+            }
+        }
+
+        // The checksum fits, so that nothing but the checks of the fields stands in the way.
+        #[test]
+        fn a_link_yields_an_agent_address_in_its_canonical_form(
+            flags in 0..16_u8,
+            address in prop_oneof![
+                any::<u128>(),
+                any::<u32>().prop_map(|low| 0xffff_0000_0000 | u128::from(low)),
+                0..4_u128,
+            ],
+            port in prop_oneof![Just(0), Just(80), Just(443), any::<u16>()],
+            path in prop_oneof![Just(String::from("/noise/ws")), "/[a-z.]{0,3}(/[a-z]{0,3})?", "[a-z:/.?#@]{0,8}"],
+            authority in prop_oneof![
+                Just(String::from("agent.example")),
+                "(agent.example|127.0.0.1|127.1|\\[::1\\]|\\[::ffff:1.2.3.4\\]|\\[0::1\\]|)(:(0|80|443|08|9099)?)?",
+            ],
+            form in 0..3_usize,
+        ) {
+            let (flag_8, flag_4, flag_2) = (flags & flag::IPV6 != 0, flags & flag::PORT != 0, flags & flag::PATH != 0);
+            let mut body = vec![VERSION << 4 | flags];
+            body.extend_from_slice(&[9; 16]);
+            body.extend_from_slice(AgentSecretKey::from_bytes([7; 32]).public().as_bytes());
+            body.extend_from_slice(if flag_8 { address.to_be_bytes().to_vec() } else { Vec::new() }.as_slice());
+            body.extend_from_slice(if flag_4 { port.to_be_bytes().to_vec() } else { Vec::new() }.as_slice());
+            if flag_2 {
+                body.push(u8::try_from(path.len()).unwrap());
+                body.extend_from_slice(path.as_bytes());
+            }
+            let sum = checksum(&body, if flag_8 { "" } else { &authority });
+            body.extend_from_slice(&sum);
+            let digits = to_digits(&body);
+            let tail = if flag_8 { String::new() } else { format!("/{authority}") };
+            let (text, read) = match form {
+                0 if flag_8 => (format!("https://link.example/P#{digits}"), None),
+                0 => (format!("https://{authority}/P#{digits}"), None),
+                1 => (format!("https://link.example/P#{digits}{tail}"), None),
+                _ => (format!("example-app://p#{digits}{tail}"), Some("example-app")),
+            };
+            let read = match read {
+                None => Link::parse(&text),
+                Some(scheme) => Link::parse_custom_scheme(&text, scheme),
+            };
+            if let Ok(link) = read {
+                prop_assert_eq!(AgentUrl::parse(&link.url().to_string()), Ok(link.url().clone()));
+                let spelled = match form {
+                    2 => link.to_custom_scheme("example-app"),
+                    0 if !flag_8 => link.to_https(&LinkHost::Agent),
+                    _ => link.to_https(&LinkHost::Fixed(String::from("link.example"))),
+                };
+                prop_assert_eq!(spelled.as_ref(), Ok(&text));
+            } else {
+                prop_assert_eq!(read, Err(LinkError::Damaged));
             }
         }
 

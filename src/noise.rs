@@ -21,13 +21,16 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey};
-use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN};
+use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN, MAX_PAYLOAD_LEN};
 
 /// The protocol's full name.
 pub const PROTOCOL_NAME: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
 
 /// What every transport frame adds to its plaintext, bytes.
 pub const FRAME_OVERHEAD: usize = 16;
+
+/// What message 2 adds to its payload, bytes: an ephemeral key of 32 and a tag of 16.
+const REPLY_OVERHEAD: usize = 48;
 
 /// The 32-byte hash of a finished handshake, equal on both sides and to nobody else's (Noise
 /// revision 34, section 11.2). Not a secret.
@@ -83,7 +86,7 @@ impl Initiator {
     /// Writes message 1. Costs three scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`](crate::limits::MAX_PAYLOAD_LEN).
+    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`].
     pub fn start<R: RngCore + CryptoRng>(
         holder: &HolderSecretKey,
         agent: &AgentPublicKey,
@@ -200,9 +203,9 @@ impl Replying {
     /// Writes message 2. Costs three scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`](crate::limits::MAX_PAYLOAD_LEN).
+    /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`].
     pub fn reply(mut self, payload: &[u8]) -> Result<Replied, Error> {
-        let mut message = vec![0; MAX_HANDSHAKE_LEN];
+        let mut message = vec![0; MAX_PAYLOAD_LEN + REPLY_OVERHEAD];
         let len = self.state.write_message(payload, &mut message).map_err(|_| Error::Noise)?;
         message.truncate(len);
         let (handshake_hash, channel) = split(self.state)?;
@@ -320,7 +323,6 @@ mod tests {
     use rand::rngs::OsRng;
 
     use super::*;
-    use crate::limits::MAX_PAYLOAD_LEN;
 
     fn keys() -> (AgentSecretKey, HolderSecretKey) {
         (AgentSecretKey::from_bytes([1; 32]), HolderSecretKey::from_bytes([2; 32]))
@@ -364,6 +366,12 @@ mod tests {
         let start = |len| Initiator::start(&holder, &agent.public(), &vec![0; len], &mut OsRng);
         assert_eq!(start(MAX_PAYLOAD_LEN).unwrap().message.len(), MAX_HANDSHAKE_LEN);
         assert_eq!(start(MAX_PAYLOAD_LEN + 1).err(), Some(Error::Noise));
+        let reply = |len| {
+            let received = Responder::read(&agent, &start(0).unwrap().message, &mut OsRng).unwrap();
+            received.next.reply(&vec![0; len]).map(|replied| replied.message.len())
+        };
+        assert_eq!(reply(MAX_PAYLOAD_LEN), Ok(MAX_PAYLOAD_LEN + REPLY_OVERHEAD));
+        assert_eq!(reply(MAX_PAYLOAD_LEN + 1), Err(Error::Noise));
         let (mut phone, ..) = connect(b"", b"");
         assert_eq!(
             phone.channel.seal(&[0; MAX_FRAME_LEN + 1]),
@@ -371,6 +379,49 @@ mod tests {
         );
         assert_eq!(phone.channel.open(&[]), Err(Error::Noise));
         assert_eq!(phone.channel.open(&[0; MAX_FRAME_LEN + 17]), Err(Error::Noise));
+    }
+
+    /// Message 1 or 2 as snow itself writes it, however long.
+    fn written(state: &mut snow::HandshakeState, payload: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; payload.len() + 96];
+        let len = state.write_message(payload, &mut message).unwrap();
+        message.truncate(len);
+        message
+    }
+
+    #[test]
+    fn a_genuine_handshake_message_that_is_too_long_is_refused_for_its_length() {
+        let (agent, holder) = keys();
+        let public = agent.public();
+        let initiator = || {
+            builder(&mut OsRng)
+                .unwrap()
+                .local_private_key(holder.expose_bytes())
+                .and_then(|builder| builder.remote_public_key(public.as_bytes()))
+                .and_then(snow::Builder::build_initiator)
+                .unwrap()
+        };
+        let responder = || {
+            let builder = builder(&mut OsRng).unwrap().local_private_key(agent.expose_bytes());
+            builder.and_then(snow::Builder::build_responder).unwrap()
+        };
+        // Message 1 adds 96 bytes to its payload and message 2 adds 48.
+        for (len, taken) in [(MAX_HANDSHAKE_LEN - 96, true), (MAX_HANDSHAKE_LEN - 95, false), (60_000, false)]
+        {
+            let message = written(&mut initiator(), &vec![1; len]);
+            assert_eq!(responder().read_message(&message, &mut [0; 65_535]).unwrap(), len, "it is genuine");
+            let read = Responder::read(&agent, &message, &mut OsRng);
+            assert_eq!(read.map(|received| received.payload.len()).ok(), taken.then_some(len));
+        }
+        for (len, taken) in [(MAX_HANDSHAKE_LEN - 48, true), (MAX_HANDSHAKE_LEN - 47, false), (60_000, false)]
+        {
+            let (mut phone, mut answering) = (initiator(), responder());
+            let first = written(&mut phone, b"");
+            answering.read_message(&first, &mut [0; 65_535]).unwrap();
+            let message = written(&mut answering, &vec![1; len]);
+            let finished = AwaitingReply { state: Box::new(phone) }.finish(&message);
+            assert_eq!(finished.map(|finished| finished.payload.len()).ok(), taken.then_some(len));
+        }
     }
 
     #[test]

@@ -11,8 +11,7 @@ use qrcode::bits::Bits;
 use qrcode::{Color, EcLevel, Version};
 use zeroize::Zeroizing;
 
-use crate::error::Error;
-use crate::link::{Link, LinkHost, QrMode, QrSegment};
+use crate::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 
 /// A QR code loses up to 15 % of its codewords to glare or dirt and still reads (level M).
 const LEVEL: EcLevel = EcLevel::M;
@@ -62,11 +61,11 @@ impl QrCode {
     /// Costs about a millisecond, nearly all of it for choosing the mask.
     ///
     /// # Errors
-    /// As [`Link::to_https`], and [`Error::QrTooLong`] if not even version 40 holds the link; the
+    /// As [`Link::to_https`], and [`LinkError::TooLong`] if not even version 40 holds the link; the
     /// longest link that this crate can build needs version 18.
-    pub fn new(link: &Link, host: &LinkHost) -> Result<Self, Error> {
+    pub fn new(link: &Link, host: &LinkHost) -> Result<Self, LinkError> {
         let segments = link.to_qr_segments(host)?;
-        (1..=MAX_VERSION).find_map(|version| Self::encode(&segments, version)).ok_or(Error::QrTooLong)
+        (1..=MAX_VERSION).find_map(|version| Self::encode(&segments, version)).ok_or(LinkError::TooLong)
     }
 
     /// `None` if the segments do not fit `version`.

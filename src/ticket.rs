@@ -19,8 +19,11 @@ use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::error::Error;
 use crate::id::TicketId;
-use crate::key::{AgentPublicKey, HolderPublicKey, ed25519_public, ed25519_sign, ed25519_verify};
+use crate::key::{
+    AgentPublicKey, HolderPublicKey, check_ed25519, ed25519_public, ed25519_sign, ed25519_verify,
+};
 use crate::secret::Secret;
 
 const SALT: &[u8] = b"sessioncap/1";
@@ -85,7 +88,20 @@ impl fmt::Debug for TicketSecret {
 pub struct TicketPublicKey([u8; 32]);
 
 impl TicketPublicKey {
-    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// Checks and takes a key that a desktop has lodged.
+    ///
+    /// # Errors
+    /// [`Error::KeyNotCanonical`] for a second spelling or for what is not on the curve,
+    /// [`Error::KeyLowOrder`] for a key that protects nothing: anybody could redeem such a ticket.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, Error> {
+        check_ed25519(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// A key that was checked before this agent stored it, as
+    /// [`IssuerPublicKey::from_stored`](crate::IssuerPublicKey).
+    #[cfg(feature = "agent")]
+    pub(crate) const fn from_stored(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

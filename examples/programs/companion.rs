@@ -230,7 +230,11 @@ pub fn is_final(problem: &Problem) -> bool {
     use sessioncap::Status::{Busy, Unavailable};
     match problem {
         Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
-        Problem::Library(_) | Problem::TurnedAway | Problem::Said(_) | Problem::Refused { .. } => true,
+        Problem::Library(_)
+        | Problem::Link(_)
+        | Problem::TurnedAway
+        | Problem::Said(_)
+        | Problem::Refused { .. } => true,
         // The agent says it in the next handshake too, if it is for good.
         Problem::Ended { .. }
         | Problem::BrokenOff

@@ -13,6 +13,9 @@ pub enum Problem {
     /// The library refused to build, read or send something.
     #[error(transparent)]
     Library(#[from] sessioncap::Error),
+    /// A pairing link could not be read or written.
+    #[error(transparent)]
+    Link(#[from] sessioncap::LinkError),
     /// The agent answered a request with an error.
     #[error("the agent refused: {detail} ({code})")]
     Refused {

@@ -217,6 +217,7 @@ pub fn link(data: &[u8]) {
         assert!(spelled.eq_ignore_ascii_case(text), "{spelled} {text}");
     }
     let Ok(link) = Link::parse(text) else { return };
+    assert_eq!(AgentUrl::parse(&link.url().to_string()).as_ref(), Ok(link.url()));
     let (head, _) = text.split_once("/P#").expect("every https link has one");
     let host = head["https://".len()..].to_ascii_lowercase();
     let spellings = [LinkHost::Agent, LinkHost::Fixed(host)].map(|host| link.to_https(&host));

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test file uses a part of it")]
 
 pub mod cbor;
+pub mod lax;
 pub mod ledger;
 pub mod log;
 pub mod rng;

@@ -567,17 +567,13 @@ impl Rules {
         if ticket.forgotten {
             return unknown.into();
         }
-        // Its record goes some time after this.
-        let late = self.time >= ticket.ticket_kept_until();
-        let or_unknown = |mut reasons: Vec<No>, may: bool| -> Prediction {
-            if may {
-                reasons.push(unknown);
-            }
-            reasons.into()
-        };
+        // Whenever its record goes, it is not known any more from here on.
+        if self.time >= ticket.ticket_kept_until() {
+            return unknown.into();
+        }
         let late_reasons = |late: &BTreeSet<Why>| late.iter().flat_map(|why| why.late()).collect::<Vec<_>>();
         let credential = match &ticket.fate {
-            Fate::Revoked(why) => return or_unknown(vec![why.of_ticket()], late),
+            Fate::Revoked(why) => return why.of_ticket().into(),
             Fate::Open => {
                 let mut reasons = late_reasons(&ticket.late);
                 if !self.running.contains(&ticket.session) {
@@ -598,18 +594,17 @@ impl Rules {
                         brings: true,
                     });
                 }
-                return or_unknown(reasons, late);
+                return reasons.into();
             }
             Fate::Claimed(credential) => credential,
         };
-        let late = late || self.time >= ticket.kept_until();
+        if self.time >= ticket.kept_until() {
+            return unknown.into();
+        }
         let standing = self.standing(ticket);
         if credential.holder == phone {
             return match standing {
-                Err(reasons) => or_unknown(reasons, late),
-                Ok(()) if self.time >= ticket.end + RETRY => {
-                    or_unknown(vec![no("ticket_expired", Status::Expired)], late)
-                }
+                Err(reasons) => reasons.into(),
                 Ok(()) => match self.room(number) {
                     Err(busy) => busy.into(),
                     Ok(()) => Prediction::granted(Granted {
@@ -624,7 +619,7 @@ impl Rules {
             };
         }
         if let State::Revoked(why) = credential.state {
-            return or_unknown(vec![why.of_credential()], late);
+            return why.of_credential().into();
         }
         let mut reasons = late_reasons(&credential.late);
         if !self.running.contains(&ticket.session) {
@@ -634,7 +629,7 @@ impl Rules {
         } else {
             reasons.push(Why::Contest.of_credential());
         }
-        or_unknown(reasons, late)
+        reasons.into()
     }
 
     /// Whether this redemption shows that the code has leaked, and whether there is something left to

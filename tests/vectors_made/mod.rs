@@ -9,6 +9,8 @@ use prost::Message;
 use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
+mod links;
+
 /// One pairing in which every draw is fixed.
 pub struct Stage {
     pub world: World,
@@ -89,6 +91,42 @@ impl Stage {
         token.append_with_keypair(&key_pair(8), binding).unwrap().to_vec().unwrap()
     }
 
+    /// The bound credential, rightly extended by these very bytes as a block.
+    fn with_raw_block(&self, block: Vec<u8>) -> Vec<u8> {
+        self.edited(|token| {
+            let Some(schema::proof::Content::NextSecret(secret)) = &token.proof.content else { panic!() };
+            let key = SigningKey::from_bytes(secret.as_slice().try_into().unwrap());
+            let next = SigningKey::from_bytes(&[0x77; 32]);
+            let next_key = schema::PublicKey { algorithm: 0, key: next.verifying_key().to_bytes().to_vec() };
+            let signed = [block.as_slice(), &[0; 4], &next_key.key].concat();
+            let signature = key.sign(&signed).to_bytes().to_vec();
+            token.blocks.push(schema::SignedBlock {
+                block,
+                next_key,
+                signature,
+                external_signature: None,
+                version: None,
+            });
+            token.proof.content = Some(schema::proof::Content::NextSecret(next.to_bytes().to_vec()));
+        })
+    }
+
+    /// What the issuer can make of its own unbound credential: with a binding block of its own, rightly
+    /// signed, and the bound credential's text with something else in it.
+    fn with_own_binding(&self, from: &str, to: &str) -> Vec<u8> {
+        let text = self.datalog(1);
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        let token = UnverifiedBiscuit::from(self.unbound()).unwrap();
+        let block = BlockBuilder::new().code(changed).unwrap();
+        token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
+    }
+
+    /// The unbound credential, sealed by who may seal it.
+    fn sealed_unbound(&self) -> Vec<u8> {
+        UnverifiedBiscuit::from(self.unbound()).unwrap().seal().unwrap().to_vec().unwrap()
+    }
+
     /// The text of a block of the bound credential.
     fn datalog(&self, block: usize) -> String {
         let token = UnverifiedBiscuit::from(self.bound()).unwrap();
@@ -111,12 +149,13 @@ pub fn generate() -> Files {
     let stage = Stage::new();
     let mut files = Files::new();
     valid_tickets(&mut files);
-    valid_links(&mut files);
+    links::valid_links(&mut files);
+    valid_labels(&mut files);
     valid_payloads(&stage, &mut files);
     valid_handshakes(&stage, &mut files);
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
-    invalid_links(&mut files);
+    links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);
     invalid_keys(&mut files);
@@ -159,42 +198,6 @@ fn valid_tickets(files: &mut Files) {
     }
 }
 
-const ADDRESSES: [(&str, &str); 10] = [
-    ("plain", "wss://agent.example"),
-    ("long-host", "wss://agent-7f3a.dd.example-of-host"),
-    ("port", "wss://agent.example:8443"),
-    ("path", "wss://agent.example/other/path"),
-    ("loopback", "ws://127.0.0.1:9099"),
-    ("ws-default-port", "ws://agent.example"),
-    ("ws-port-443", "ws://agent.example:443"),
-    ("wss-port-80", "wss://agent.example:80"),
-    ("ipv6", "ws://[::1]:9099"),
-    ("ipv6-port-443-path", "ws://[2001:db8::7]:443/x"),
-];
-
-fn valid_links(files: &mut Files) {
-    for (name, url) in ADDRESSES {
-        let agent = AgentSecretKey::from_bytes([1; 32]).public();
-        let secret = [0x11; 16];
-        let link = Link::new(AgentUrl::parse(url).unwrap(), agent, TicketSecret::from_bytes(secret));
-        let common = |text: String| {
-            json!({
-                "kind": "link", "agent_url": link.url().to_string(), "agent": hex(agent.as_bytes()),
-                "secret": hex(&secret), "text": text,
-            })
-        };
-        for (form, host) in [("own", LinkHost::Agent), ("host", LinkHost::Fixed("link.example".to_owned()))] {
-            let mut value = common(link.to_https(&host).unwrap());
-            value["link_host"] = if host == LinkHost::Agent { Value::Null } else { json!("link.example") };
-            value["qr"] = qr_segments(&link.to_qr_segments(&host).unwrap());
-            valid(files, &format!("link-{form}-{name}"), value);
-        }
-        let mut value = common(link.to_custom_scheme("example-app").unwrap());
-        value["scheme"] = json!("example-app");
-        valid(files, &format!("link-scheme-{name}"), value);
-    }
-}
-
 fn valid_payloads(stage: &Stage, files: &mut Files) {
     let mut request = |name: &str, map: &cbor::Map| {
         let value = json!({ "kind": "request", "fields": json_of(map), "payload": hex(&cbor::payload(map)) });
@@ -204,6 +207,8 @@ fn valid_payloads(stage: &Stage, files: &mut Files) {
     request("request-redeem", &redeem);
     request("request-redeem-no-label", &cbor::with(&redeem, 3, cbor::Value::Text(String::new())));
     request("request-redeem-longest-label", &cbor::with(&redeem, 3, cbor::Value::Text("x".repeat(40))));
+    let joined = cbor::Value::Text("👩\u{200d}💻 علی\u{200c}رضا".to_owned());
+    request("request-redeem-label-with-joiners", &cbor::with(&redeem, 3, joined));
     let attach =
         |ops: u64, credential: &[u8]| vec![(4, cbor::Value::Uint(ops)), (5, cbor::bytes(credential))];
     request("request-attach", &attach(0, stage.bound()));
@@ -341,96 +346,6 @@ fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
     valid(files, "renewal-receipt", value);
 }
 
-/// Section 7, written anew: groups of seven bytes as decimal digits.
-fn digits(payload: &[u8]) -> String {
-    let widths = [0, 3, 5, 8, 10, 13, 15, 17];
-    payload
-        .chunks(7)
-        .map(|group| {
-            let number = group.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-            format!("{number:0width$}", width = widths[group.len()])
-        })
-        .collect()
-}
-
-/// A link's payload with its checksum, whatever is in it.
-fn link_payload(flags: u8, agent: &[u8], more: &[u8], authority: &str) -> Vec<u8> {
-    let body = [&[flags], [0x11; 16].as_slice(), agent, more].concat();
-    let sum = Sha256::digest([b"sessioncap/1 link\0", body.as_slice(), authority.as_bytes()].concat());
-    [body.as_slice(), &sum[..2]].concat()
-}
-
-fn invalid_links(files: &mut Files) {
-    let agent = AgentSecretKey::from_bytes([1; 32]).public();
-    let key = agent.as_bytes();
-    let own = |payload: &[u8]| format!("https://agent.example/P#{}", digits(payload));
-    let good = own(&link_payload(0x10, key, &[], "agent.example"));
-    assert!(Link::parse(&good).is_ok(), "the writer here and the library agree");
-    let mut bad = |name: &str, input: String, error: &str| {
-        invalid(files, &format!("link-{name}"), json!({ "kind": "link", "input": input, "error": error }));
-    };
-    let at = good.find('#').unwrap();
-    let with_low_order = link_payload(0x10, &[0; 32], &[], "agent.example");
-    let second_spelling: Vec<u8> = key[..31].iter().copied().chain([key[31] | 0x80]).collect();
-    let mut flipped = link_payload(0x10, key, &[], "agent.example");
-    flipped[50] ^= 1;
-    bad("damaged-changed-digit", good.replacen("#04", "#05", 1), "LinkDamaged");
-    bad("damaged-checksum", own(&flipped), "LinkDamaged");
-    bad("damaged-cut-short", good[..good.len() - 1].to_owned(), "LinkDamaged");
-    bad("damaged-one-digit-more", format!("{good}0"), "LinkDamaged");
-    bad("damaged-letter", format!("{}x", &good[..good.len() - 1]), "LinkDamaged");
-    bad("damaged-no-digits", good[..=at].to_owned(), "LinkDamaged");
-    bad("damaged-other-host", good.replace("agent.", "agemt."), "LinkDamaged");
-    bad(
-        "damaged-group-too-large",
-        format!("{}99999999999999999{}", &good[..=at], &good[at + 18..]),
-        "LinkDamaged",
-    );
-    bad("damaged-default-port-spelled", good.replace("example/", "example:443/"), "LinkDamaged");
-    bad("damaged-empty-tail", format!("{good}/"), "LinkDamaged");
-    bad("damaged-low-order-agent", own(&with_low_order), "LinkDamaged");
-    bad(
-        "damaged-agent-key-not-canonical",
-        own(&link_payload(0x10, &second_spelling, &[], "agent.example")),
-        "LinkDamaged",
-    );
-    bad(
-        "damaged-needless-path",
-        own(&link_payload(0x12, key, b"\x09/noise/ws", "agent.example")),
-        "LinkDamaged",
-    );
-    bad("damaged-needless-port", own(&link_payload(0x14, key, &[1, 187], "agent.example")), "LinkDamaged");
-    bad("damaged-path-climbs", own(&link_payload(0x12, key, b"\x03/..", "agent.example")), "LinkDamaged");
-    bad(
-        "damaged-ipv6-in-own-origin",
-        own(&link_payload(0x1c, key, &[0; 18], "agent.example")),
-        "LinkDamaged",
-    );
-    bad("damaged-trailing-byte", own(&link_payload(0x10, key, &[0], "agent.example")), "LinkDamaged");
-    bad("damaged-too-short", own(&[0x10; 20]), "LinkDamaged");
-    let version = |version: u8| own(&link_payload(version << 4, key, &[], "agent.example"));
-    bad("unknown-version-0", version(0), "LinkUnknownVersion { version: 0 }");
-    bad("unknown-version-2", version(2), "LinkUnknownVersion { version: 2 }");
-    bad("foreign-empty", String::new(), "LinkForeign");
-    bad("foreign-text", "hello".to_owned(), "LinkForeign");
-    bad("foreign-http", good.replace("https", "http"), "LinkForeign");
-    bad("foreign-small-p", good.replace("/P#", "/p#"), "LinkForeign");
-    bad("foreign-other-path", good.replace("/P#", "/Q#"), "LinkForeign");
-    bad("foreign-no-fragment", good.replace('#', "?"), "LinkForeign");
-    bad("foreign-own-scheme", good.replace("https://agent.example/P", "example-app://p"), "LinkForeign");
-    bad("foreign-too-long", format!("{good}{}", "0".repeat(limits::MAX_LINK_LEN)), "LinkForeign");
-    let link = Link::new(AgentUrl::parse(URL).unwrap(), agent, TicketSecret::from_bytes([0x11; 16]));
-    let text = link.to_custom_scheme("example-app").unwrap();
-    let mut custom = |name: &str, input: String, scheme: &str, error: &str| {
-        let value = json!({ "kind": "custom_scheme_link", "input": input, "scheme": scheme, "error": error });
-        invalid(files, &format!("link-scheme-{name}"), value);
-    };
-    custom("foreign-other-scheme", text.clone(), "other-app", "LinkForeign");
-    custom("foreign-https", good, "https", "LinkForeign");
-    custom("foreign-other-place", text.replace("p#", "q#"), "example-app", "LinkForeign");
-    custom("damaged-no-agent", text.replace("/agent.example", ""), "example-app", "LinkDamaged");
-}
-
 fn invalid_payloads(stage: &Stage, files: &mut Files) {
     let malformed = "payload_malformed";
     let redeem = cbor::decode_payload(&stage.request).unwrap();
@@ -482,6 +397,9 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("label-too-long", with(3, cbor::Value::Text("x".repeat(41))));
     bad("label-with-newline", with(3, cbor::Value::Text("a\nb".to_owned())));
     bad("label-right-to-left", with(3, cbor::Value::Text("\u{202e}x".to_owned())));
+    bad("label-tag", with(3, cbor::Value::Text("x\u{e0067}".to_owned())));
+    bad("label-unassigned", with(3, cbor::Value::Text("x\u{378}".to_owned())));
+    bad("label-blank", with(3, cbor::Value::Text("\u{200d}".to_owned())));
     bad("label-as-bytes", with(3, cbor::bytes(b"phone")));
     bad("empty-map", cbor::payload(&Vec::new()));
     bad("answer-as-request", stage.reply.clone());
@@ -538,6 +456,11 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("trailing-byte", [stage.pairing.offer.as_slice(), &[0]].concat(), "OfferMalformed(MessageMalformed)");
     bad("of-another-kind", with(0, cbor::Value::Uint(1)), "OfferMalformed(MessageMalformed)");
     bad("issuer-of-low-order", with(1, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("ticket-key-of-low-order", with(2, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
+    bad("ticket-key-off-curve", with(2, cbor::bytes(&off_curve())), "OfferMalformed(KeyNotCanonical)");
+    let mut respelled = identity();
+    respelled[31] = 0x80;
+    bad("ticket-key-respelled", with(2, cbor::bytes(&respelled)), "OfferMalformed(KeyNotCanonical)");
     bad("ticket-of-another-key", with(2, cbor::bytes(&[3; 32])), "OfferMismatch");
     bad(
         "ticket-too-short-lived",
@@ -554,9 +477,11 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
         with(4, cbor::Value::Uint(43_200 - 61)),
         "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }",
     );
-    bad("label-with-newline", with(5, text("a\nb")), "OfferMalformed(Label { max: 40 })");
+    bad("label-with-newline", with(5, text("a\nb")), r"OfferMalformed(Label(Control { character: '\n' }))");
     bad("confirm-neither-0-nor-1", with(6, cbor::Value::Uint(2)), "OfferMalformed(MessageMalformed)");
     bad("credential-bound", with(7, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    let sealed = stage.sealed_unbound();
+    bad("credential-sealed", with(7, cbor::bytes(&sealed)), "OfferMalformed(Credential(Binding))");
     invalid_renewals(stage, files);
 }
 
@@ -580,6 +505,9 @@ fn invalid_renewals(stage: &Stage, files: &mut Files) {
     let late = "ClockSkew { agent_time: Timestamp(2026-05-28T20:26:40Z) }";
     bad("end-does-not-fit", with(2, cbor::Value::Uint(86_400 - 61)), late);
     bad("credential-bound", with(3, cbor::bytes(stage.bound())), "OfferMalformed(Credential(Binding))");
+    let token = UnverifiedBiscuit::from(cbor::bytes_of(&map, 3)).unwrap();
+    let sealed = token.seal().unwrap().to_vec().unwrap();
+    bad("credential-sealed", with(3, cbor::bytes(&sealed)), "OfferMalformed(Credential(Binding))");
     bad("of-another-ticket", with(3, cbor::bytes(&other_ticket(stage))), "RenewalMismatch");
     let mut bad = |name: &str, input: Vec<u8>, error: &str| {
         let value = json!({ "kind": "renewal_receipt", "input": hex(&input), "error": error });
@@ -610,6 +538,13 @@ fn identity() -> [u8; 32] {
     let mut identity = [0; 32];
     identity[0] = 1;
     identity
+}
+
+/// y = 2
+fn off_curve() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = 2;
+    bytes
 }
 
 fn invalid_credentials(stage: &Stage, files: &mut Files) {
@@ -726,6 +661,15 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
         (30..37).fold(token, append).to_vec().unwrap()
     });
     bad("unbound-as-bound", stage.unbound());
+    let check_less = schema::Block { version: Some(4), ..Default::default() };
+    let input = stage.with_raw_block(check_less.encode_to_vec());
+    let issuer = stage.issuer_key().public();
+    assert!(Biscuit::from(&input, issuer).is_ok(), "nothing is wrong but what it says");
+    assert_eq!(bad("block-without-caveats", input), "Credential(Content { block: 2 })");
+    let sealed = json!({
+        "kind": "unbound_credential", "input": hex(&stage.sealed_unbound()), "error": "Credential(Binding)",
+    });
+    invalid(files, "credential-unbound-sealed", sealed);
     let bound_as_unbound = json!({
         "kind": "unbound_credential", "input": hex(stage.bound()), "error": "Credential(Binding)",
     });
@@ -764,15 +708,24 @@ fn invalid_credentials(stage: &Stage, files: &mut Files) {
     );
     attach(
         "own-binding-with-a-later-end",
-        {
-            let later = stage.datalog(1).replace("2026-05-29", "2026-05-30");
-            assert_ne!(later, stage.datalog(1));
-            let token = UnverifiedBiscuit::from(stage.unbound()).unwrap();
-            let block = BlockBuilder::new().code(later).unwrap();
-            token.append_with_keypair(&key_pair(9), block).unwrap().to_vec().unwrap()
-        },
+        stage.with_own_binding("2026-05-29", "2026-05-30"),
         2,
         "credential_retired",
+    );
+    let other = format!("hex:{}", phone(3).public());
+    let own = format!("hex:{}", phone(2).public());
+    attach("own-binding-of-another-phone", stage.with_own_binding(&own, &other), 2, signature);
+    let epoch = |number: u64| format!("epoch({number})");
+    attach("own-binding-of-another-epoch", stage.with_own_binding(&epoch(2), &epoch(3)), 2, signature);
+    attach(
+        "authority-signature-of-low-order",
+        stage.edited(|token| {
+            let signed = &mut token.authority;
+            let message = [signed.block.as_slice(), &[0; 4], &signed.next_key.key].concat();
+            signed.signature = lax::signature(&[9 ^ 0x55; 32], &message).to_vec();
+        }),
+        2,
+        signature,
     );
     attach(
         "other-issuer",
@@ -837,7 +790,7 @@ fn invalid_keys(files: &mut Files) {
         ("order-8", order_8, "KeyLowOrder"),
         ("identity-respelled", near_p(0xee, 0x7f).to_vec(), "KeyNotCanonical"),
         ("negative-zero", negative_zero.to_vec(), "KeyNotCanonical"),
-        ("off-curve", small(2).to_vec(), "KeyNotCanonical"),
+        ("off-curve", off_curve().to_vec(), "KeyNotCanonical"),
     ] {
         let value = json!({ "kind": "ed25519_key", "input": hex(&key), "error": error });
         invalid(files, &format!("ed25519-{name}"), value);
@@ -881,13 +834,80 @@ fn invalid_names(files: &mut Files) {
     ] {
         bad("agent_url", name, url, &format!("AgentUrl({problem})"));
     }
-    for (name, label) in [
-        ("newline", "a\nb"),
-        ("escape", "\u{1b}[2J"),
-        ("right-to-left", "\u{202e}drowssap"),
-        ("zero-width", "a\u{200b}"),
-        ("too-long", &"x".repeat(41)),
+    let one = |kind: &str, character: char| format!("Label({kind} {{ character: {character:?} }})");
+    for (name, character) in INVISIBLE {
+        bad("label", name, &format!("a{character}b"), &one("Invisible", character));
+    }
+    for (name, kind, character) in [
+        ("newline", "Control", '\n'),
+        ("escape", "Control", '\u{1b}'),
+        ("next-line", "Control", '\u{85}'),
+        ("line-separator", "Separator", '\u{2028}'),
+        ("paragraph-separator", "Separator", '\u{2029}'),
+        ("private-use", "PrivateUse", '\u{e000}'),
+        ("private-use-last-plane", "PrivateUse", '\u{10fffd}'),
+        ("unassigned", "Unassigned", '\u{378}'),
+        ("unassigned-emoji", "Unassigned", '\u{1fac7}'),
+        ("noncharacter", "Unassigned", '\u{ffff}'),
+        ("noncharacter-last", "Unassigned", '\u{10ffff}'),
     ] {
-        bad("label", name, label, "Label { max: 40 }");
+        bad("label", name, &format!("a{character}b"), &one(kind, character));
+    }
+    for (name, label) in [
+        ("space", " "),
+        ("wide-space", "\u{3000}\u{a0}"),
+        ("joiner", "\u{200d}"),
+        ("mark", "\u{301}"),
+        ("variation-selector", "\u{fe0f}"),
+        ("braille-blank", "\u{2800}"),
+    ] {
+        bad("label", &format!("blank-{name}"), label, "Label(Blank)");
+    }
+    for (name, label) in [("too-long", "x".repeat(41)), ("too-long-in-bytes", "é".repeat(20) + "x")] {
+        bad("label", name, &label, "Label(TooLong { max: 40 })");
+    }
+}
+
+/// Characters that hide, or change what stands around them.
+const INVISIBLE: [(&str, char); 19] = [
+    ("soft-hyphen", '\u{ad}'),
+    ("grapheme-joiner", '\u{34f}'),
+    ("arabic-number-sign", '\u{600}'),
+    ("arabic-letter-mark", '\u{61c}'),
+    ("hangul-choseong-filler", '\u{115f}'),
+    ("mongolian-variation-selector", '\u{180b}'),
+    ("mongolian-vowel-separator", '\u{180e}'),
+    ("zero-width", '\u{200b}'),
+    ("right-to-left-mark", '\u{200f}'),
+    ("right-to-left", '\u{202e}'),
+    ("word-joiner", '\u{2060}'),
+    ("isolate", '\u{2066}'),
+    ("hangul-filler", '\u{3164}'),
+    ("variation-selector-1", '\u{fe00}'),
+    ("byte-order-mark", '\u{feff}'),
+    ("halfwidth-hangul-filler", '\u{ffa0}'),
+    ("musical-begin-beam", '\u{1d173}'),
+    ("tag", '\u{e0067}'),
+    ("ideographic-variation-selector", '\u{e0100}'),
+];
+
+fn valid_labels(files: &mut Files) {
+    for (name, label) in [
+        ("empty", ""),
+        ("plain", "phone"),
+        ("joiner-in-emoji", "👩\u{200d}💻"),
+        ("joiner-in-sinhala", "ශ\u{dca}\u{200d}රී"),
+        ("non-joiner-in-persian", "علی\u{200c}رضا"),
+        ("emoji-style", "❤\u{fe0f}"),
+        ("text-style", "❤\u{fe0e}"),
+        ("keycap", "1\u{fe0f}\u{20e3}"),
+        ("flag", "🇪🇺"),
+        ("combining-mark", "e\u{301}"),
+        ("right-to-left-script", "محمد"),
+        ("no-break-space", "a\u{a0}b"),
+        ("unicode-16", "\u{1fae9}"),
+        ("longest", &"é".repeat(20)),
+    ] {
+        valid(files, &format!("label-{name}"), json!({ "kind": "label", "input": label }));
     }
 }

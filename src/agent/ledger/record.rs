@@ -402,7 +402,7 @@ impl Wire for TicketRecord {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.array(14)?;
         Ok(Self {
-            key: TicketPublicKey::from_bytes(reader.array_of()?),
+            key: TicketPublicKey::from_stored(reader.array_of()?),
             credential: CredentialId::from_bytes(reader.array_of()?),
             session: session(reader)?,
             epoch: reader.uint()?,
@@ -464,5 +464,58 @@ impl Wire for CredentialRecord {
             node: NodeId::new(count(reader)?),
             verdict: reader.bytes(MAX_VERDICT_LEN)?.to_vec(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::key::{AgentSecretKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+    use crate::ticket::TicketSecret;
+
+    /// Ed25519 keys in records were checked before they were stored and are not checked again when they
+    /// are read. One that was damaged since verifies nothing.
+    #[test]
+    fn stored_keys_that_are_none_verify_nothing() {
+        let agent = AgentSecretKey::from_bytes([1; 32]).public();
+        let holder = HolderSecretKey::from_bytes([2; 32]).public();
+        let issuer = IssuerSecretKey::from_bytes([3; 32]);
+        let ticket = TicketSecret::from_bytes([4; 16]);
+        let record = TicketRecord {
+            key: ticket.public_key(),
+            credential: CredentialId::from_bytes([5; 16]),
+            session: SessionId::new("demo").unwrap(),
+            epoch: 1,
+            issuer: issuer.public(),
+            generation: 2,
+            device: DeviceSecretKey::from_bytes([6; 32]).public(),
+            offered_at: Timestamp::EPOCH,
+            expires_at: Timestamp::MAX,
+            credential_expires_at: Timestamp::MAX,
+            ops: OpSet::COMPANION,
+            label: Label::default(),
+            require_confirm: false,
+            state: TicketState::Claimed,
+        };
+        let good = codec::encode(&record);
+        let proof = ticket.prove(&agent, &holder).signature;
+        let mut low_order = [0; 32];
+        low_order[0] = 1;
+        let mut off_curve = [0; 32];
+        off_curve[0] = 2;
+        for stored in [[0; 32], [0xff; 32], low_order, off_curve] {
+            let mut bytes = good.clone();
+            for key in [*record.key.as_bytes(), *record.issuer.as_bytes()] {
+                let at = bytes.windows(32).position(|window| window == key).unwrap();
+                bytes[at..at + 32].copy_from_slice(&stored);
+            }
+            let damaged: TicketRecord = codec::decode(&bytes).unwrap();
+            // a commitment of low order and the scalar 0 fit every message under the identity
+            for signature in [proof, [0; 64], [low_order, [0; 32]].concat().try_into().unwrap()] {
+                assert!(!damaged.key.verify(&agent, &holder, &signature));
+                assert!(!damaged.issuer.verify(b"message", &signature));
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::agent::ledger::record::{CredentialRecord, CredentialState};
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, TicketId};
 use crate::key::{DevicePublicKey, HolderPublicKey};
-use crate::limits::LAST_SEEN_RESOLUTION;
+use crate::limits::{LAST_SEEN_RESOLUTION, TOMBSTONE_GRACE};
 use crate::op::OpSet;
 
 /// A phone that is there, and what it was admitted with.
@@ -64,9 +64,18 @@ impl Step<'_> {
         self.records.credential(id)
     }
 
+    /// A credential's record, until it may be removed, whenever it is.
+    pub(super) fn credential_on_record(
+        &self,
+        id: &CredentialId,
+    ) -> Result<Option<CredentialRecord>, LedgerFailure> {
+        let now = self.now;
+        Ok(self.records.credential(id)?.filter(|record| now < record.ends_at().plus(TOMBSTONE_GRACE)))
+    }
+
     /// A credential's record, if it stands.
     pub(crate) fn standing_record(&self, id: &CredentialId, said: &Said) -> Verdict<CredentialRecord> {
-        let Some(record) = self.records.credential(id)? else {
+        let Some(record) = self.credential_on_record(id)? else {
             return Ok(Err(Denial::CredentialUnknown));
         };
         if let Some(denial) = self.moment.closed.denial(&Names::of_credential(id, &record)) {

@@ -28,7 +28,7 @@ impl Step<'_> {
         holder: &HolderPublicKey,
         redemption: &Redemption,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
-        let Some(ticket) = self.records.ticket(id)? else {
+        let Some(ticket) = self.ticket_on_record(id)? else {
             return Ok(Err(Denial::TicketUnknown));
         };
         if let Err(denial) = self.may_redeem(&ticket, &redemption.said)? {
@@ -54,7 +54,7 @@ impl Step<'_> {
 
     /// What a ticket's record has to say against its redemption, without redeeming it.
     pub(crate) fn redeemable(&self, id: &TicketId, said: &Said) -> Verdict<()> {
-        match self.records.ticket(id)? {
+        match self.ticket_on_record(id)? {
             Some(ticket) => self.may_redeem(&ticket, said),
             None => Ok(Err(Denial::TicketUnknown)),
         }
@@ -79,7 +79,14 @@ impl Step<'_> {
         id: &TicketId,
         ticket: &TicketRecord,
     ) -> Result<Option<CredentialRecord>, LedgerFailure> {
-        Ok(self.records.credential(&ticket.credential)?.filter(|record| record.ticket == *id))
+        Ok(self.credential_on_record(&ticket.credential)?.filter(|record| record.ticket == *id))
+    }
+
+    /// A ticket's record, until it may be removed. What is removed when depends on how much else is due,
+    /// and a phone's answer must not.
+    fn ticket_on_record(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
+        let now = self.now;
+        Ok(self.records.ticket(id)?.filter(|record| now < record.expires_at.plus(RETRY_WINDOW)))
     }
 
     fn may_claim(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
@@ -188,7 +195,8 @@ impl Step<'_> {
             _ if self.now >= ticket.expires_at => return Ok(Err(Denial::TicketClaimed)),
             _ => {}
         }
-        if record.is_live() {
+        // One that has run out is not revoked as well, whether its end is on record yet or not.
+        if matches!(standing, Ok(()) | Err(Denial::ConfirmationPending)) {
             let (first, session) = (record.holder, record.session.clone());
             self.revoke_entry(Entry::Credential(credential), RevocationReason::Contest)?;
             self.events.push(AuditEvent::TicketContested {

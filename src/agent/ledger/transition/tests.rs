@@ -15,7 +15,7 @@ use crate::id::{CredentialId, TicketId};
 use crate::key::{AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS};
 use crate::op::OpSet;
-use crate::ticket::TicketPublicKey;
+use crate::ticket::TicketSecret;
 use crate::token::CredentialBytes;
 use crate::wire::Label;
 
@@ -71,7 +71,7 @@ impl Bench {
         let (ticket, credential) = (TicketId::from_bytes(id), CredentialId::from_bytes(id));
         let bytes = CredentialBytes::new(vec![1; 900]).unwrap();
         let record = TicketRecord {
-            key: TicketPublicKey::from_bytes([0; 32]),
+            key: TicketSecret::from_bytes([0; 16]).public_key(),
             credential,
             session: SessionId::new(session).unwrap(),
             epoch: 0,

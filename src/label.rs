@@ -1,0 +1,81 @@
+//! A short text that people see (`docs/PROTOCOL.md` sections 2 and 15).
+
+use core::fmt;
+
+use crate::error::{Error, LabelProblem};
+use crate::limits::MAX_LABEL_LEN;
+
+mod table;
+
+/// A short text that people see beside a key. Not trusted for anything.
+///
+/// It may be empty. One that is not shows something, and holds nothing that hides or rearranges what
+/// stands around it: no control or format character, no separator of lines, nothing for private use and
+/// nothing that Unicode 16.0 does not know. The two joiners that names and emoji need are allowed, and the
+/// two variation selectors that tell text from emoji.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label(String);
+
+impl Label {
+    /// Checks and takes a label. Costs two look-ups in a table for each character.
+    ///
+    /// # Errors
+    /// [`Error::Label`] with the first rule that the text breaks: over [`MAX_LABEL_LEN`] bytes, a
+    /// character that may not be there, or nothing that can be seen.
+    pub fn new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        check(&text).map_err(Error::Label)?;
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(text: &str) -> Result<(), LabelProblem> {
+    if text.len() > MAX_LABEL_LEN {
+        return Err(LabelProblem::TooLong { max: MAX_LABEL_LEN });
+    }
+    if let Some(problem) = text.chars().find_map(problem) {
+        return Err(problem);
+    }
+    // An empty one shows nothing and pretends nothing.
+    if !text.is_empty() && text.chars().all(|character| is_in(&table::BLANK, character)) {
+        return Err(LabelProblem::Blank);
+    }
+    Ok(())
+}
+
+fn problem(character: char) -> Option<LabelProblem> {
+    match character {
+        // Unicode changes none of these first three any more.
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => Some(LabelProblem::Control { character }),
+        '\u{2028}' | '\u{2029}' => Some(LabelProblem::Separator { character }),
+        '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{ffffd}' | '\u{100000}'..='\u{10fffd}' => {
+            Some(LabelProblem::PrivateUse { character })
+        }
+        _ if is_in(&table::INVISIBLE, character) => Some(LabelProblem::Invisible { character }),
+        _ if is_in(&table::UNASSIGNED, character) => Some(LabelProblem::Unassigned { character }),
+        _ => None,
+    }
+}
+
+/// Whether `character` stands behind an odd number of `borders`.
+fn is_in(borders: &[u32], character: char) -> bool {
+    borders.partition_point(|border| *border <= u32::from(character)) % 2 == 1
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for Label {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
