@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::log::Story;
 use common::rng::CounterRng;
@@ -45,10 +46,14 @@ impl LogFile {
         ledger.with_extension("jsonl")
     }
 
+    /// Half a line, from a process that was killed while it wrote, goes: the record is told again.
     fn open(ledger: &Path) -> Self {
         let path = Self::path(ledger);
         let file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
-        let lines = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
+        file.set_len(text.len() as u64).unwrap();
+        let lines = text.lines().map(str::to_owned).collect();
         Self { file, lines }
     }
 
@@ -501,6 +506,14 @@ impl Model {
     }
 }
 
+/// Held while this process starts another or has a ledger open: the child of a fork shares the lock on
+/// a file that another thread has open, until it has become its program.
+static FILES: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Place(PathBuf);
 
 impl Place {
@@ -540,8 +553,9 @@ fn command(path: &Path, first: u64, time: u64, seed: u64) -> Command {
     command
 }
 
-fn start(path: &Path, first: u64, time: u64, seed: u64) -> Child {
-    command(path, first, time, seed).spawn().unwrap()
+fn start(command: &mut Command) -> Child {
+    let _alone = alone();
+    command.spawn().unwrap()
 }
 
 fn wait(micros: u64) {
@@ -553,7 +567,7 @@ fn wait(micros: u64) {
 
 /// Kills a process that waits at a chosen place.
 fn kill_at(path: &Path, place: &str, first: u64) {
-    let mut child = command(path, first, 0, 7).env("STOP", place).spawn().unwrap();
+    let mut child = start(command(path, first, 0, 7).env("STOP", place));
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("@stops") {
@@ -574,12 +588,15 @@ fn a_process_that_is_killed_while_it_opens_its_ledger_leaves_one_that_opens() {
     assert!(!path.exists());
     kill_at(&path, "after the opening", 0);
     assert!(std::fs::read(&path).unwrap().starts_with(b"redb"));
-    check_log(&path, &open(&path, 0).0);
+    {
+        let _alone = alone();
+        check_log(&path, &open(&path, 0).0);
+    }
     let (mut made, mut unmade) = (0, 0);
     for round in 0..kills {
         // New ones, and in between the last one again.
         let path = place.0.join(format!("{}.redb", round - round % 2));
-        let mut child = start(&path, round, 0, rng.gen_range(0..u64::MAX / 2));
+        let mut child = start(&mut command(&path, round, 0, rng.gen_range(0..u64::MAX / 2)));
         // A new one from the moment its file is there, so that the file's making is hit.
         let begin = std::time::Instant::now();
         while round % 2 == 0 && !path.exists() && begin.elapsed() < std::time::Duration::from_secs(10) {
@@ -593,6 +610,7 @@ fn a_process_that_is_killed_while_it_opens_its_ledger_leaves_one_that_opens() {
         } else {
             unmade += 1;
         }
+        let _alone = alone();
         let (world, desktop) = open(&path, 0);
         desktop.register(&world).unwrap();
         check_log(&path, &world);
@@ -621,7 +639,7 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it() {
         if stops {
             command.env("STOP", "in a call").env("CALLS", "12");
         }
-        let mut child = command.spawn().unwrap();
+        let mut child = start(&mut command);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let lines_before_the_end = rng.gen_range(1..60);
         let mut text = String::new();
@@ -662,6 +680,7 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it() {
             model.doubt(call);
             in_flight += 1;
         }
+        let _alone = alone();
         let (world, desktop) = open(&path, model.time);
         check_log(&path, &world);
         model.check(&world, &desktop);

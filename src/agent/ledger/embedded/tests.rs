@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -22,14 +23,19 @@ fn scale() -> u64 {
 }
 
 /// A directory of its own, gone with it.
-struct Place(PathBuf);
+/// A directory of one test's own. One at a time: some of these tests start processes, and the child of a
+/// fork shares the lock on a file that another thread has open, until it has become its program.
+struct Place(PathBuf, #[expect(dead_code, reason = "held until the files are gone")] MutexGuard<'static, ()>);
+
+static FILES: Mutex<()> = Mutex::new(());
 
 impl Place {
     fn new(name: &str) -> Self {
+        let alone = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         let path = std::env::temp_dir().join(format!("sessioncap-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(path, alone)
     }
 
     fn file(&self) -> PathBuf {
