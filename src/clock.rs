@@ -37,6 +37,19 @@ impl Now {
     pub fn timestamp(self) -> Timestamp {
         Timestamp::clamped(self.wall.unix_timestamp())
     }
+
+    /// What the wall clock shows beyond its whole seconds.
+    #[cfg(feature = "agent")]
+    pub(crate) fn fraction(self) -> Duration {
+        Duration::nanoseconds(self.wall.nanosecond().into())
+    }
+
+    /// How long until the wall clock shows `end`; zero if it has.
+    #[cfg(feature = "agent")]
+    pub(crate) fn until(self, end: Timestamp) -> Duration {
+        let seconds = i64::try_from(end.since(self.timestamp())).unwrap_or(i64::MAX);
+        Duration::seconds(seconds).saturating_sub(self.fraction()).max(Duration::ZERO)
+    }
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. The resolution of

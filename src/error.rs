@@ -1,5 +1,5 @@
 //! Errors of building, parsing and calling. What an agent refuses, and why, is
-//! `Denial`; what is wrong with a pairing link is `LinkError`.
+//! `Denial`; what is wrong with a pairing link is `LinkError`, with an operator's rules `RuleError`.
 
 use thiserror::Error;
 
@@ -66,14 +66,6 @@ pub enum Error {
     /// An operation name or number that the protocol does not have.
     #[error("unknown operation")]
     OpUnknown,
-    /// An operator rule that would not do what it says.
-    #[error("operator rule {rule}: {problem}")]
-    OperatorRule {
-        /// The rule, counted from 1 in the order of checks first, then denials; 0 for the whole text.
-        rule: usize,
-        /// What is wrong with it.
-        problem: RuleProblem,
-    },
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
@@ -194,36 +186,6 @@ pub enum CredentialProblem {
     /// A signature that does not verify with the issuer's key.
     #[error("its signatures do not verify")]
     Signature,
-}
-
-/// What is wrong with an operator's rule. Each of these would otherwise never fire, or always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum RuleProblem {
-    /// Not Datalog, too long, or nested too deeply.
-    #[error("it is not readable datalog of `check` and `deny` lines")]
-    Syntax,
-    /// An `allow`, a fact or a rule: operators can only narrow.
-    #[error("only `check` and `deny` lines may stand here")]
-    NotNarrowing,
-    /// A predicate that the agent never states, or with another number of terms.
-    #[error("it uses a predicate that is never stated")]
-    UnknownPredicate,
-    /// A name that is not an operation's, compared with an operation.
-    #[error("it names an operation that does not exist")]
-    UnknownOperation,
-    /// An hour, minute or weekday out of range.
-    #[error("hours are 0 to 23, minutes 0 to 59, weekdays 1 (monday) to 7")]
-    ValueOutOfRange,
-    /// A regular expression that does not compile, or is not written out.
-    #[error("its regular expression does not compile")]
-    Regex,
-    /// A scope or an external function.
-    #[error("scopes and external functions are not used here")]
-    Unsupported,
-    /// An expression that fails when it is evaluated, for example a number compared with a string.
-    #[error("its expression cannot be evaluated")]
-    Evaluation,
 }
 
 /// A call in the wrong place.

@@ -173,13 +173,13 @@ pub use agent::guard::{CutSignal, Guard, Settled};
 #[cfg(feature = "agent")]
 pub use agent::ledger;
 #[cfg(feature = "agent")]
-pub use agent::policy::{POLICY, Policy};
+pub use agent::policy::{POLICY, Policy, RuleError, RuleProblem};
 pub use agent_url::{AgentUrl, Scheme};
 pub use caveat::{Caveat, Scope};
 pub use clock::{Now, Timestamp};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
-pub use error::{CredentialProblem, Error, LabelProblem, Misuse, RuleProblem, UrlProblem};
+pub use error::{CredentialProblem, Error, LabelProblem, Misuse, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 #[cfg(feature = "issuer")]
 pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};

@@ -173,5 +173,14 @@ pub(crate) const POLICY_MAX_MILLIS: u64 = 2_000;
 
 /// Longest operator rule text, bytes.
 pub const MAX_OPERATOR_RULES_LEN: usize = 16 * 1_024;
-/// Deepest bracket nesting in an operator rule. The engine's text parser recurses on each.
+/// Deepest nesting of brackets and negations in an operator rule, outside its strings. The engine's text
+/// parser recurses on each.
 pub const MAX_OPERATOR_RULE_DEPTH: usize = 32;
+/// Characters of operators (`+ - * / & | ^ < > = ! .`) in one operator rule, outside its strings. The
+/// engine recurses on each.
+pub const MAX_OPERATOR_RULE_OPERATORS: usize = 256;
+/// Steps that all operator rules together may take for one decision, closures counted once for every value
+/// that their rule names. The engine does not interrupt an expression.
+pub const MAX_OPERATOR_RULES_WORK: u64 = 20_000;
+/// Largest compiled form of a regular expression in an operator rule, bytes.
+pub const MAX_OPERATOR_REGEX_SIZE: usize = 256 * 1_024;

@@ -229,3 +229,27 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
     assert_eq!(refused, Refusal::told(Denial::CredentialExpired, Status::Expired));
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok(), "the others go on");
 }
+
+proptest! {
+    /// Whatever the fractions of both clocks are, and wherever the wall clock is set meanwhile.
+    #[test]
+    fn the_time_left_is_over_to_the_nanosecond_when_the_credential_is(
+        wall in 0..1_000_000_000_i64, monotonic in 0..1_000_000_000_i64, later in 0..3_500_000_000_000_i64,
+        set_back in prop_oneof![Just(0), 0..10_000_000_000_000_i64],
+    ) {
+        let mut world = World::new();
+        world.now.wall += Duration::nanoseconds(wall);
+        world.now.monotonic += Duration::nanoseconds(monotonic);
+        let (_, mut joined) = hour_long(&world);
+        let mut now = world.now.plus(Duration::nanoseconds(later));
+        now.wall -= Duration::nanoseconds(set_back);
+        world.gate.settle(now).unwrap();
+        let left = joined.guard.time_left(now);
+        prop_assert!(left <= Duration::HOUR - Duration::nanoseconds(later));
+        let before = now.plus(left - Duration::NANOSECOND);
+        world.gate.settle(before).unwrap();
+        prop_assert_eq!(streams(&mut joined.guard, before), Ok(()));
+        prop_assert_eq!(streams(&mut joined.guard, now.plus(left)), Err(Denial::CredentialExpired));
+        prop_assert_eq!(joined.guard.time_left(now.plus(left)), Duration::ZERO);
+    }
+}

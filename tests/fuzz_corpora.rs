@@ -19,12 +19,13 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
     ("credential", targets::credential),
     ("operations", targets::operations),
+    ("rules", targets::rules),
 ];
 
 const MOST_FILES: usize = 40;

@@ -198,11 +198,190 @@ fn rules_that_would_never_fire_or_would_widen_do_not_start() {
         ("deny if credential($c), $c > 5;", Evaluation),
     ] {
         match Policy::with_operator_rules(rules, UtcOffset::UTC) {
-            Err(Error::OperatorRule { problem: found, .. }) => assert_eq!(found, problem, "{rules}"),
-            other => panic!("{rules}: {other:?}"),
+            Err(error) => assert_eq!(error.problem(), problem, "{rules}: {error}"),
+            Ok(_) => panic!("{rules}"),
         }
     }
-    assert!(Policy::with_operator_rules(&"(".repeat(10_000), UtcOffset::UTC).is_err(), "no stack overflow");
+}
+
+/// Refused with this problem, at this rule and line.
+#[track_caller]
+fn refused(rules: &str, problem: RuleProblem, rule: usize, line: usize) -> RuleError {
+    let error = Policy::with_operator_rules(rules, UtcOffset::UTC).expect_err(rules);
+    assert_eq!((error.problem(), error.rule(), error.line()), (problem, rule, line), "{rules}: {error}");
+    error
+}
+
+#[test]
+fn an_error_names_rule_line_and_column_and_keeps_what_the_engine_said() {
+    let rules =
+        "// nights\ndeny if hour($h), $h >= 22;\n/* input\n\n*/ deny if operation($o),\n    $o == ;\n";
+    let error = refused(rules, RuleProblem::Syntax, 2, 6);
+    assert_eq!((error.column(), error.code()), (8, "syntax"));
+    assert!(error.to_string().starts_with("operator rule 2, line 6, column 8: it is not a readable"));
+    assert!(std::error::Error::source(&error).is_some());
+    let error = refused(
+        "check if hour($h), $h < 22; deny if hour($h), 1 / ($h - 9) > 0;",
+        RuleProblem::Evaluation,
+        2,
+        1,
+    );
+    assert_eq!(error.column(), 29);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("zero"), "{error:?}");
+    let error = refused(r#"deny if session($s), $s.matches("^(dev");"#, RuleProblem::Regex, 1, 1);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("unclosed group"), "{error:?}");
+}
+
+#[test]
+fn a_rule_that_can_never_fire_is_an_error_with_its_line() {
+    for rule in [
+        "deny if false;",
+        "check if true;",
+        "deny if hour($h), $h >= 22, $h < 6;",
+        "check if hour($h), $h >= 0;",
+        "check if hour($h), $h < 22 or hour($h), $h >= 22;",
+        "reject if weekday($d), $d == 3, $d == 4;",
+        "deny if hour(3), hour(4);",
+        "deny if minute($m), $m > 30, $m < 31;",
+        r#"deny if session("one"), session("two");"#,
+        r#"deny if session($s), $s == "one", $s == "two";"#,
+        r#"deny if operation("send_input"), operation("resize");"#,
+        r#"check if operation($o), $o == "send_input" || $o != "send_input";"#,
+        "deny if time($t), $t > 2030-01-01T00:00:00Z, $t < 2029-01-01T00:00:00Z;",
+        "deny if epoch($e), $e > 5, $e < 5;",
+        "check if epoch($e), $e >= 0;",
+        "check if version(1);",
+        "deny if time($t), $t > 2030-01-01T00:00:00Z, hour($h), $h > 22, $h < 4;",
+        r#"deny if session($s), $s.matches("^dev-"), hour($h), $h >= 22, $h < 6;"#,
+        "deny if peer(hex:0000000000000000000000000000000000000000000000000000000000000001), \
+         peer(hex:0000000000000000000000000000000000000000000000000000000000000002);",
+    ] {
+        refused(&format!("deny if weekday(7);\n{rule}"), RuleProblem::NeverFires, 2, 2);
+    }
+}
+
+#[test]
+fn a_rule_that_fires_for_a_value_it_names_or_could_fire_for_one_it_does_not_is_accepted() {
+    for rule in [
+        "deny if true;",
+        "check if false;",
+        "deny if hour(5), minute(30);",
+        "deny if hour($h), minute($m), $h * 60 + $m >= 1350;",
+        "deny if hour($h), minute($m), $h > 5, $m > $h, $m < 8;",
+        r#"deny if session("one");"#,
+        r#"deny if session($s), {"one", "two"}.contains($s), weekday(7), hour(23), operation("resize");"#,
+        r#"deny if session($s), ["dev-", "test-"].any($p -> $s.starts_with($p));"#,
+        r#"deny if operation($o), ["send_", "re"].any($p -> $o.starts_with($p));"#,
+        r#"deny if session($s), $s.matches("^prod-[0-9]+$");"#,
+        r#"deny if session($s), $s.length() > 60;"#,
+        r#"check if session($s), $s.matches(".*");"#,
+        "deny if time($t), $t >= 2030-01-01T00:00:00Z, $t < 2030-01-01T00:00:01Z;",
+        "deny if epoch($e), $e > 4, $e < 6;",
+        "deny if peer(hex:0000000000000000000000000000000000000000000000000000000000000001);",
+        "deny if live($c, $t, $p), $c == hex:00000000000000000000000000000003;",
+        r#"deny if agent($k, "wss://other.example/path");"#,
+        r#"check if operation($o), $o != "a;b(" || $o == "send_input";"#,
+        r#"deny if session($s), $s != "((((((((((((((((((((((((((((((((((((((";"#,
+        r#"deny if session($s), $s != "\"; ]]]]", $s != "//", $s != "/*";"#,
+        "reject if hour($h), $h < 6;",
+        "check all operation($o), $o != \"resize\";",
+    ] {
+        let accepted = Policy::with_operator_rules(rule, UtcOffset::UTC);
+        assert!(accepted.is_ok_and(|policy| policy.has_operator_rules()) || rule.contains("a;b("), "{rule}");
+    }
+}
+
+/// Each would overflow the stack, never end, panic or take minutes in the engine.
+#[test]
+fn a_hostile_text_is_refused_before_the_engine_reads_it() {
+    use RuleProblem::*;
+    let of = |n: usize, text: &str| text.repeat(n);
+    let wrap = |n: usize, open: &str, middle: &str, close: &str| {
+        format!("check if hour($h), {}{middle}{};", of(n, open), of(n, close))
+    };
+    let set: String = (0..8).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let closures = |depth: usize| {
+        let open: String = (0..depth).map(|n| format!("[{set}].all($x{n} -> ")).collect();
+        format!("check if hour($h), {open}$h < 22{};", of(depth, ")"))
+    };
+    let long: String = (0..1_500).map(|n| (n % 24).to_string()).collect::<Vec<_>>().join(",");
+    let texts: Vec<(String, RuleProblem)> = vec![
+        (of(10_000, "("), TooDeep),
+        (wrap(5_000, "(", "true", ")"), TooDeep),
+        (wrap(33, "(", "true", ")"), TooDeep),
+        (wrap(40, "[", "1", "]"), TooDeep),
+        (wrap(40, "{", "1", "}"), TooDeep),
+        (wrap(40, "{\"a\":", "1", "}"), TooDeep),
+        (wrap(5_000, "!", "true", ""), TooDeep),
+        (wrap(40, "! ", "true", ""), TooDeep),
+        (wrap(20, "!(", "true", ")"), TooDeep),
+        (wrap(5_000, "1+", "1 > 0", ""), TooComplex),
+        (wrap(2_000, "true&&", "true", ""), TooComplex),
+        (wrap(2_000, "true||", "true", ""), TooComplex),
+        (wrap(5_000, "1*", "1 > 0", ""), TooComplex),
+        (wrap(5_000, "1-", "1 > 0", ""), TooComplex),
+        (wrap(1_500, "", "\"a\"", ".length()"), TooComplex),
+        (wrap(5_000, "1|", "1 > 0", ""), TooComplex),
+        (wrap(300, "\"(\".length()+", "1 > 0", ""), TooComplex),
+        // A bracket or a semicolon in a string or a comment changes no count.
+        (wrap(40, "(\")\" == \")\" && ", "true", ")"), TooDeep),
+        (wrap(40, "(\";\" == \";\" && ", "true", ")"), TooDeep),
+        (wrap(40, "(\"\\\");\" == \"\" && ", "true", ")"), TooDeep),
+        (format!("/* ) ; */ check if {}", of(9_000, "(")), TooDeep),
+        (format!("// )))\n check if {}", of(9_000, "(")), TooDeep),
+        // The engine's reader of whole texts goes on after the semicolon of a comment that it does not know.
+        (format!("check if 1 // ; check if {}", of(9_000, "(")), TooDeep),
+        (format!("check if 1 /* ; */ check if {}", of(9_000, "(")), TooDeep),
+        ("check if hour($h), $h < 22 // ; \n;".to_owned(), Syntax),
+        (closures(5), TooComplex),
+        (closures(12), TooComplex),
+        (format!("check if hour($h), [{long}].all($x -> [{long}].all($y -> $x + $y + $h < 0));"), TooComplex),
+        (
+            format!("check if hour($h), [{long}].all($x -> [1].all($y -> [1].all($z -> $h < 22)));"),
+            TooComplex,
+        ),
+        (of(90, &format!("check if hour($h), [{}].any($x -> $x < $h);", of(60, "1,") + "1")), TooComplex),
+        (r#"deny if session($s), $s.matches("\\w{900}");"#.to_owned(), Regex),
+        (r#"deny if session($s), $s.matches("((a{99}){99}){99}");"#.to_owned(), Regex),
+        (format!(r#"deny if session($s), $s.matches("{}");"#, of(3_000, "(")), Regex),
+        ("check if {parameter} == 1;".to_owned(), Unsupported),
+        ("check if [{parameter}].contains(1);".to_owned(), Unsupported),
+        ("check if {{parameter}: 1}.length() > 1;".to_owned(), Unsupported),
+        ("deny if session({parameter});".to_owned(), Unsupported),
+        ("deny if hour($h), $x > 3;".to_owned(), Evaluation),
+        ("deny if hour($h), $h + 9223372036854775807 > 0;".to_owned(), Evaluation),
+        ("deny if hour($h), $h > 9223372036854775808;".to_owned(), Syntax),
+        ("deny if time($t), $t > 2030-01-01T00:00:00;".to_owned(), Syntax),
+        ("deny if session(\"one".to_owned(), Syntax),
+        ("deny if session(\"one\\".to_owned(), Syntax),
+        ("/* deny if true;".to_owned(), Syntax),
+        ("deny if true /".to_owned(), Syntax),
+        (";;;;".to_owned(), Syntax),
+        ("deny if \u{202e}true;".to_owned(), Syntax),
+        ("deny if true;".repeat(2_000), TooLong),
+    ];
+    assert!(texts.len() >= 30);
+    for (text, problem) in texts {
+        // As small a stack as a thread of an agent may have.
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        let running = thread.spawn(move || (Policy::with_operator_rules(&text, UtcOffset::UTC).err(), text));
+        let (error, text) = running.unwrap().join().unwrap();
+        let start: String = text.chars().take(80).collect();
+        let found = error.as_ref().map(RuleError::problem);
+        assert_eq!(found, Some(problem), "{start}: {error:?}");
+    }
+}
+
+#[test]
+fn the_largest_rules_within_the_limits_are_read_and_judged() {
+    let nested = format!("check if hour($h), {}$h < 22{};", "(".repeat(31), ")".repeat(31));
+    let chained = format!("check if hour($h), {}$h < 22;", "1 + ".repeat(200) + "1 > 0, ");
+    let closures = "check if hour($h), [1, 2, 3].any($x -> [4, 5, 6].any($y -> $x + $y < $h));";
+    for text in [nested.as_str(), &chained, closures, &"deny if weekday(7);\n".repeat(800)] {
+        if let Err(error) = Policy::with_operator_rules(text, UtcOffset::UTC) {
+            panic!("{error}");
+        }
+    }
 }
 
 #[test]

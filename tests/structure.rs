@@ -26,9 +26,10 @@ const OPEN: &[&str] = &["agent"];
 
 /// A third-party crate and the modules, or the one file, that may name it. What is not listed may be named
 /// anywhere.
-const OWNERS: [(&str, &[&str]); 16] = [
+const OWNERS: [(&str, &[&str]); 17] = [
     ("base64", &["codec"]),
     ("biscuit_auth", &["agent/policy", "credential"]),
+    ("biscuit_parser", &["agent/policy"]),
     ("ciborium_ll", &["codec"]),
     ("curve25519_dalek", &["key"]),
     ("ed25519_dalek", &["key"]),
@@ -41,7 +42,10 @@ const OWNERS: [(&str, &[&str]); 16] = [
     ("sha2", &["credential", "link", "ticket"]),
     ("snow", &["noise"]),
     ("subtle", &["secret", "token"]),
-    ("thiserror", &["agent/audit", "agent/denial", "agent/ledger", "error", "link", "status"]),
+    (
+        "thiserror",
+        &["agent/audit", "agent/denial", "agent/ledger", "agent/policy", "error", "link", "status"],
+    ),
     ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
 ];
 

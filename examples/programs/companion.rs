@@ -232,6 +232,7 @@ pub fn is_final(problem: &Problem) -> bool {
         Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
         Problem::Library(_)
         | Problem::Link(_)
+        | Problem::Rule(_)
         | Problem::TurnedAway
         | Problem::Said(_)
         | Problem::Refused { .. } => true,

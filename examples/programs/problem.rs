@@ -16,6 +16,9 @@ pub enum Problem {
     /// A pairing link could not be read or written.
     #[error(transparent)]
     Link(#[from] sessioncap::LinkError),
+    /// An operator's rules would not do what they say.
+    #[error(transparent)]
+    Rule(#[from] sessioncap::RuleError),
     /// The agent answered a request with an error.
     #[error("the agent refused: {detail} ({code})")]
     Refused {

@@ -389,3 +389,31 @@ fn judge_credential(credential: &Credential) {
         assert_eq!(sealed.scope(), scope);
     }
 }
+
+/// An operator's rules: every text is read or refused, at a place that it has; accepted rules are accepted
+/// again among others, and only take away.
+pub fn rules(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let utc = time::UtcOffset::UTC;
+    match Policy::with_operator_rules(text, utc) {
+        Err(error) => {
+            assert!(error.line() <= text.matches('\n').count() + 1, "{error}");
+            assert!(error.column() <= text.chars().count() + 1, "{error}");
+            assert!(!error.code().is_empty() && !error.to_string().is_empty());
+        }
+        Ok(policy) => {
+            let before = format!("deny if weekday(7);\n{text}");
+            match Policy::with_operator_rules(&before, utc) {
+                Ok(both) => assert!(both.has_operator_rules()),
+                // Together they may be more than the limits allow.
+                Err(error) => {
+                    assert!(
+                        matches!(error.problem(), RuleProblem::TooLong | RuleProblem::TooComplex),
+                        "{error}"
+                    )
+                }
+            }
+            assert!(policy.has_operator_rules() || !text.contains("deny if true"));
+        }
+    }
+}

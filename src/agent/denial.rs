@@ -96,7 +96,7 @@ pub enum Denial {
     /// The agent's operator forbids it.
     #[error("operator rule {rule} forbids it")]
     OperatorRule {
-        /// The rule, counted from 1 as in [`Error::OperatorRule`].
+        /// The rule, counted from 1 in the order of the text, as in `RuleError`.
         rule: usize,
     },
     /// The credential's connections are used up.

@@ -165,7 +165,7 @@ impl GateConfig {
         if urls.is_empty() {
             return Err(Error::ApiMisuse(Misuse::NoAgentUrl));
         }
-        let policy = Policy::new()?;
+        let policy = Policy::new();
         let node = NodeId::default();
         Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(|_| {}) })
     }

@@ -489,8 +489,7 @@ impl Guard {
             return Duration::ZERO;
         }
         let terms = *lock(&self.slot.terms);
-        let by_wall =
-            Duration::seconds(i64::try_from(terms.expires_at.since(now.timestamp())).unwrap_or(i64::MAX));
+        let by_wall = now.until(terms.expires_at);
         let by_monotonic = terms.ends_at.min(self.next_review).saturating_sub(now.monotonic);
         by_wall.min(by_monotonic).max(Duration::ZERO)
     }

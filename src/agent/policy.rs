@@ -6,6 +6,7 @@
 //! record nothing is allowed. Where the Datalog verdict and the native scope disagree, the answer is
 //! a denial that says so.
 
+mod error;
 mod operator;
 
 use std::collections::HashMap;
@@ -18,11 +19,10 @@ use time::UtcOffset;
 
 use crate::agent::denial::Denial;
 use crate::caveat::{Circumstances, LiveRecord};
-use crate::clock::Timestamp;
 use crate::credential::VerifiedCredential;
-use crate::error::{Error, RuleProblem};
 use crate::limits::{POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
+pub use error::{RuleError, RuleProblem};
 use operator::OperatorRules;
 
 /// The authorizer's text, one page, meant to be read.
@@ -38,18 +38,23 @@ const LEADING_DENIALS: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Policy {
     authorizer: AuthorizerBuilder,
-    checks: usize,
-    denials: usize,
+    /// The numbers of the operator's checks in the order in which the engine has them.
+    checks: Vec<usize>,
+    denials: Vec<usize>,
     offset: UtcOffset,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Policy {
     /// The policy without operator rules.
-    ///
-    /// # Errors
-    /// [`Error::OperatorRule`] never happens here, because the built-in text is fixed.
-    pub fn new() -> Result<Self, Error> {
-        Self::with_operator_rules("", UtcOffset::UTC)
+    #[must_use]
+    pub fn new() -> Self {
+        Self::build(OperatorRules::default(), UtcOffset::UTC)
     }
 
     /// The policy with an operator's own `check` and `deny` lines, which can only narrow.
@@ -62,36 +67,54 @@ impl Policy {
     /// check if weekday($d), $d <= 5 or operation("read_metadata");
     /// ```
     ///
+    /// Rules are numbered in the order of the text. Each is tried out here, on every operation and on each
+    /// hour, minute, weekday and value that it could depend on, which takes milliseconds for a rule; nothing
+    /// is read or waited for. The text and each rule are bounded
+    /// ([`limits`](crate::limits): `MAX_OPERATOR_RULES_LEN`, `MAX_OPERATOR_RULE_DEPTH`,
+    /// `MAX_OPERATOR_RULE_OPERATORS`, `MAX_OPERATOR_RULES_WORK`, `MAX_OPERATOR_REGEX_SIZE`).
+    ///
     /// # Errors
-    /// [`Error::OperatorRule`] for anything that would silently never fire or that would widen.
-    pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, Error> {
-        let rules = OperatorRules::parse(rules)?;
-        let syntax = |_| Error::OperatorRule { rule: 0, problem: RuleProblem::Syntax };
-        let built_in = AuthorizerBuilder::new().code(POLICY).map_err(syntax)?;
-        let (_, _, _, policies) = built_in.build_unauthenticated().map_err(syntax)?.dump();
-        let (leading, trailing) = policies.split_at_checked(LEADING_DENIALS).unwrap_or((&policies, &[]));
+    /// A [`RuleError`], with the rule's number and line, for anything that would silently never fire, that
+    /// would widen, that cannot be evaluated, or that could keep a decision busy.
+    pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, RuleError> {
+        Ok(Self::build(OperatorRules::parse(rules)?, offset))
+    }
+
+    /// Should the engine not take something that it parsed, the policy has nothing that allows.
+    fn build(rules: OperatorRules, offset: UtcOffset) -> Self {
         let limits = AuthorizerLimits {
             max_facts: POLICY_MAX_FACTS,
             max_iterations: POLICY_MAX_ITERATIONS,
             max_time: Duration::from_millis(POLICY_MAX_MILLIS),
         };
         // The limits of the builder are the only ones that govern the whole run.
-        let mut authorizer = AuthorizerBuilder::new().set_limits(limits);
-        for check in &rules.checks {
-            authorizer = authorizer.check(check.clone()).map_err(syntax)?;
+        let empty = AuthorizerBuilder::new().set_limits(limits);
+        let checks = rules.checks.iter().map(|(number, _)| *number).collect();
+        let denials = rules.denials.iter().map(|(number, _)| *number).collect();
+        let authorizer = Self::assemble(empty.clone(), rules).unwrap_or(empty);
+        Self { authorizer, checks, denials, offset }
+    }
+
+    fn assemble(
+        mut authorizer: AuthorizerBuilder,
+        rules: OperatorRules,
+    ) -> Result<AuthorizerBuilder, Failure> {
+        let (_, _, _, built_in) = AuthorizerBuilder::new().code(POLICY)?.build_unauthenticated()?.dump();
+        let (leading, trailing) = built_in.split_at_checked(LEADING_DENIALS).unwrap_or((&built_in, &[]));
+        for (_, check) in rules.checks {
+            authorizer = authorizer.check(check)?;
         }
-        for policy in leading.iter().chain(&rules.denials).chain(trailing) {
-            authorizer = authorizer.policy::<DatalogPolicy>(policy.clone()).map_err(syntax)?;
+        let denials = rules.denials.into_iter().map(|(_, policy)| policy);
+        for policy in leading.iter().cloned().chain(denials).chain(trailing.iter().cloned()) {
+            authorizer = authorizer.policy::<DatalogPolicy>(policy)?;
         }
-        let policy = Self { authorizer, checks: rules.checks.len(), denials: rules.denials.len(), offset };
-        policy.try_out(&rules)?;
-        Ok(policy)
+        Ok(authorizer)
     }
 
     /// Whether the verdict can change with the time of day.
     #[must_use]
     pub fn has_operator_rules(&self) -> bool {
-        self.checks + self.denials > 0
+        !self.checks.is_empty() || !self.denials.is_empty()
     }
 
     /// Decides one action.
@@ -230,17 +253,18 @@ impl Policy {
                     };
                 }
                 FailedCheck::Authorizer(check) => {
-                    operator_rule.get_or_insert(index(check.check_id).saturating_add(1));
+                    operator_rule.get_or_insert(index(check.check_id));
                 }
             }
         }
-        match (policy, operator_rule) {
+        let denied_by = |at: usize| self.denials.get(at.checked_sub(LEADING_DENIALS)?).copied();
+        match (policy, operator_rule.and_then(|at| self.checks.get(at).copied())) {
             (Some(MatchedPolicy::Deny(0 | 1)), _) => Denial::OutsideVocabulary,
-            (Some(MatchedPolicy::Deny(at)), _) if at < LEADING_DENIALS + self.denials => {
-                Denial::OperatorRule { rule: self.checks + at - LEADING_DENIALS + 1 }
-            }
+            (Some(MatchedPolicy::Deny(at)), check) => match denied_by(at).or(check) {
+                Some(rule) => Denial::OperatorRule { rule },
+                None => Denial::NoLiveRecord,
+            },
             (_, Some(rule)) => Denial::OperatorRule { rule },
-            (Some(MatchedPolicy::Deny(_)), None) => Denial::NoLiveRecord,
             (Some(MatchedPolicy::Allow(_)) | None, None) => Denial::PolicyFailed,
         }
     }
@@ -254,24 +278,6 @@ impl Policy {
             *check += 1;
         }
         numbered
-    }
-
-    /// Runs the operator's rules once for each operation at every hour of a week, so that an
-    /// expression that cannot be evaluated is found at start-up and not at ten in the evening.
-    fn try_out(&self, rules: &OperatorRules) -> Result<(), Error> {
-        for hour in 0..7 * 24 {
-            for op in Op::ALL {
-                let minute = hour % 60;
-                let time = Timestamp::EPOCH.plus(hour * 3_600 + minute * 60);
-                let outcome = rules
-                    .try_out(|sample| self.state(&sample.circumstances(time), core::iter::once(op.name())));
-                match outcome {
-                    Ok(_) | Err(Failure::FailedLogic(_)) => {}
-                    Err(_) => return Err(Error::OperatorRule { rule: 0, problem: RuleProblem::Evaluation }),
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The Datalog layer alone with any operation names, for showing that it suffices.

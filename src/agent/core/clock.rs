@@ -9,9 +9,11 @@ use crate::clock::{Now, Timestamp};
 /// Effective time is the later of the wall clock and the last effective time plus the monotonic time
 /// since then, so that setting the wall clock back neither revives anything nor stops the clock. Across
 /// a restart the last time that was stored takes the place of the last time that was used; it is at
-/// most a minute older, and never older than anything on record.
+/// most a minute older than the last decision, because a read stores no time, and never older than anything
+/// on record.
 pub(crate) struct Clock {
     mark: Timestamp,
+    /// When `mark` began, by the monotonic clock.
     monotonic: Duration,
     /// When an operator has set it. A reading from before knows nothing of that.
     set_at: Option<Duration>,
@@ -41,11 +43,18 @@ impl Clock {
         let by_mark = self.mark.plus(u64::try_from(elapsed).unwrap_or(0));
         let wall = now.timestamp();
         (self.mark, self.monotonic) = match wall > by_mark {
-            true => (wall, now.monotonic),
+            // Its fraction has passed already.
+            true => (wall, now.monotonic.saturating_sub(now.fraction())),
             // By whole seconds only, or the fractions would be lost at each call.
             false => (by_mark, self.monotonic.saturating_add(Duration::seconds(elapsed))),
         };
         self.mark
+    }
+
+    /// When the agent's time reaches `end`, by the monotonic clock alone.
+    pub(crate) fn reaches(&self, end: Timestamp) -> Duration {
+        let left = Duration::seconds(i64::try_from(end.since(self.mark)).unwrap_or(i64::MAX));
+        self.monotonic.saturating_add(left)
     }
 }
 

@@ -261,6 +261,13 @@ impl Core {
         lock(&self.clock).advance(now)
     }
 
+    /// When the agent's time reaches `end`, by the monotonic clock.
+    pub(crate) fn reaches(&self, end: Timestamp, now: Now) -> time::Duration {
+        let mut clock = lock(&self.clock);
+        clock.advance(now);
+        clock.reaches(end)
+    }
+
     /// The agent's time, and how often something was revoked until then.
     pub(crate) fn begin(&self, now: Now) -> Begun {
         let agent_time = self.time(now);

@@ -108,7 +108,6 @@ impl PendingGuard {
         })?;
         // Whatever was being revoked meanwhile has cut the live state of the admission, or closes the name.
         desk.check_open(&id, &record)?;
-        let agent_time = inner.core.time(now);
         let review: Option<Arc<dyn Review>> = inner.policy.has_operator_rules().then(|| {
             let record = record.as_ref().clone();
             let reviewer: Arc<dyn Review> =
@@ -124,7 +123,7 @@ impl PendingGuard {
             terms: Terms {
                 ops: visited.ops,
                 expires_at: visited.expires_at,
-                ends_at: now.monotonic.saturating_add(until(visited.expires_at, agent_time)),
+                ends_at: inner.core.reaches(visited.expires_at, now),
             },
             judged_at,
             review,
@@ -228,9 +227,4 @@ impl Inner {
         let used = u32::try_from(live.connections()).unwrap_or(u32::MAX);
         if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
     }
-}
-
-/// How long from the agent's time until `end`.
-pub(super) fn until(end: Timestamp, agent_time: Timestamp) -> Duration {
-    Duration::seconds(i64::try_from(end.since(agent_time)).unwrap_or(i64::MAX))
 }

