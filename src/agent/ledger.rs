@@ -6,6 +6,8 @@
 //! records, run inside one transaction of the backend; nothing is answered before that transaction
 //! is durable.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "redb")]
 mod embedded;
 mod event;
