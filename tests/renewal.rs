@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
@@ -90,6 +92,56 @@ fn fewer_operations_hold_at_once_on_a_live_stream_that_goes_on() {
     let mut later = guard.fork();
     assert!(later.permit(Op::SendInput, world.now, || ()).is_err(), "a fork from afterwards");
     assert_eq!(world.list()[0].ops, read_only());
+}
+
+#[test]
+fn a_fork_of_a_guard_that_has_not_noticed_a_narrowing_is_narrow() {
+    let Scene { world, desktop, pairing, phone: Phone { guard, .. } } = scene();
+    desktop.renew(&world, &pairing, read_only(), HOUR).unwrap();
+    // The guard has not been asked since.
+    let mut fork = guard.fork();
+    let denied = fork.permit(Op::SendInput, world.now, || panic!("not called"));
+    assert_eq!(denied, Err(Denial::OperationNotGranted { op: Op::SendInput }));
+    assert_eq!(fork.ops(), read_only());
+    let mut of_the_fork = fork.fork();
+    assert!(of_the_fork.permit(Op::SendInput, world.now, || ()).is_err());
+}
+
+#[test]
+fn a_narrowing_returns_only_when_no_permit_under_the_earlier_terms_is_in_use() {
+    let Scene { world, desktop, pairing, phone: Phone { mut guard, .. } } = scene();
+    let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (inside, release, world) = (&inside, &release, &world);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let permit = guard.permit(Op::SendInput, world.now, || {
+                inside.store(true, Ordering::SeqCst);
+                while !release.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                inside.store(false, Ordering::SeqCst);
+            });
+            permit.unwrap();
+        });
+        while !inside.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let narrowing = scope.spawn(move || {
+            desktop.renew(world, &pairing, read_only(), HOUR).unwrap();
+            !inside.load(Ordering::SeqCst)
+        });
+        // It is on record, and waits.
+        while world.list()[0].ops != read_only() {
+            std::thread::yield_now();
+        }
+        let mut waited = true;
+        for _ in 0..2_000 {
+            waited &= !narrowing.is_finished();
+            std::thread::yield_now();
+        }
+        release.store(true, Ordering::SeqCst);
+        assert!(narrowing.join().unwrap() && waited, "it returned while a permit was in use");
+    });
 }
 
 #[test]

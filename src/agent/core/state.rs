@@ -476,13 +476,15 @@ impl Desk<'_> {
         lock(&self.after.core.registry).join(id, record)
     }
 
-    /// Whether no revocation that names this credential is under way or unwritten.
+    /// Whether no revocation that names this credential is under way or unwritten. What it names has been cut
+    /// by then, so that a guard made in spite of it would permit nothing; an answer that says why is better.
     pub(crate) fn check_open(&self, id: &CredentialId, record: &CredentialRecord) -> Result<(), Denial> {
         let closed = lock(&self.after.core.registry).closed();
         closed.denial(&Names::of_credential(id, record)).map_or(Ok(()), Err)
     }
 
-    /// A revocation was written, or was not. Whatever joined meanwhile is cut as well.
+    /// A revocation was written, or was not. Nothing can have joined meanwhile, because the name was closed;
+    /// the cut is repeated all the same, so that it does not rest on that alone (no test can tell).
     fn settle_revocation(&mut self, number: u64, revocation: &Revocation, written: bool) {
         let core = self.after.core;
         let mut registry = lock(&core.registry);

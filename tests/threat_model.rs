@@ -1,0 +1,102 @@
+//! `docs/THREAT_MODEL.md` names files and tests: each of them exists.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The names of all functions that are tests, those of property tests and of models too.
+fn tests() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    ["src", "tests"].iter().for_each(|directory| sources(&root().join(directory), &mut files));
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(rest) = line.trim_start_matches("async ").strip_prefix("fn ") else { continue };
+            // The attribute stands above, with others or a comment between.
+            let above = lines.get(at.saturating_sub(4)..at).unwrap();
+            if above.iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test")) {
+                names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
+    names
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_row_names_a_mechanism_a_file_and_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/THREAT_MODEL.md")).unwrap();
+    let tests = tests();
+    let mut rows = 0;
+    let mut wrong = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Attack")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [attack, mechanism, file, named] = cells.as_slice() else {
+            wrong.push(format!("not four cells: {line}"));
+            continue;
+        };
+        rows += 1;
+        if attack.is_empty() || mechanism.is_empty() {
+            wrong.push(format!("nothing said: {line}"));
+        }
+        let files = quoted(file);
+        if files.is_empty() || files.iter().any(|file| !root().join(file).is_file()) {
+            wrong.push(format!("no such file: {file}"));
+        }
+        let names = quoted(named);
+        if names.is_empty() {
+            wrong.push(format!("no test: {line}"));
+        }
+        wrong.extend(
+            names.iter().filter(|name| !tests.contains(**name)).map(|name| format!("no such test: {name}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(rows >= 40, "{rows} rows");
+}
+
+#[test]
+fn every_weakened_check_names_its_test_and_applies_to_files_that_exist() {
+    let tests = tests();
+    let mut patches = 0;
+    for entry in std::fs::read_dir(root().join("tests/weakened")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap();
+        let named = first.strip_prefix("# test: ").unwrap_or_else(|| panic!("{path:?}: {first}"));
+        let name = named.rsplit([' ', ':']).next().unwrap();
+        assert!(tests.contains(name), "{path:?}: no such test: {name}");
+        let files: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("--- a/")).collect();
+        assert!(!files.is_empty() && files.iter().all(|file| root().join(file).is_file()), "{path:?}");
+        // What it takes out is still there to be taken out.
+        for file in files {
+            let source = std::fs::read_to_string(root().join(file)).unwrap();
+            for line in text.lines().filter(|line| line.starts_with('-') && !line.starts_with("---")) {
+                assert!(source.contains(&line[1..]), "{path:?} does not apply any more: {line}");
+            }
+        }
+        patches += 1;
+    }
+    assert!(patches >= 12, "{patches} patches");
+}
