@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::*;
+use crate::agent::audit::RevocationReason;
 #[cfg(feature = "redb")]
 use crate::agent::ledger::faulty::Disk;
 use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
@@ -120,6 +121,34 @@ impl Bench {
     fn counters(&mut self) -> Counters {
         self.step(|step| step.records.counters())
     }
+}
+
+/// Another gateway may have ended and shared it again since this one's context was asked.
+#[test]
+fn gone_ends_only_the_epoch_and_the_generation_that_were_asked_about() {
+    let mut bench = Bench::new();
+    let session = SessionId::new("session").unwrap();
+    bench.redeemed(1, "session");
+    let (epoch, generation) = bench.step(|step| {
+        let session = step.records.session(&session)?.map(|found| found.epoch);
+        Ok((session.unwrap(), step.records.issuer(&bench_issuer())?.map_or(0, |found| found.generation)))
+    });
+    bench.step(|step| step.close_session(&session, RevocationReason::SessionEnd, None));
+    let again = bench.redeemed(2, "session");
+    let stands = |bench: &mut Bench| {
+        bench.record(&again).is_some_and(|record| record.state == CredentialState::Active)
+    };
+    bench.step(|step| Revocation::SessionGone(session.clone(), epoch).apply(step));
+    assert!(stands(&mut bench), "a later epoch than the one that is gone");
+    let issuer = bench.issuer;
+    bench.step(|step| Revocation::IssuerGone(issuer, generation.wrapping_add(1_000)).apply(step));
+    assert!(stands(&mut bench), "another generation than the one that is gone");
+    bench.step(|step| Revocation::IssuerGone(issuer, generation).apply(step));
+    assert!(!stands(&mut bench));
+}
+
+fn bench_issuer() -> IssuerPublicKey {
+    IssuerSecretKey::from_bytes([3; 32]).public()
 }
 
 #[test]
