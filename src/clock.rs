@@ -47,8 +47,7 @@ impl Now {
     /// How long until the wall clock shows `end`; zero if it has.
     #[cfg(feature = "agent")]
     pub(crate) fn until(self, end: Timestamp) -> Duration {
-        let seconds = i64::try_from(end.since(self.timestamp())).unwrap_or(i64::MAX);
-        Duration::seconds(seconds).saturating_sub(self.fraction()).max(Duration::ZERO)
+        end.after(self.timestamp()).saturating_sub(self.fraction()).max(Duration::ZERO)
     }
 }
 
@@ -97,6 +96,12 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// [`Timestamp::since`] as a duration.
+    #[cfg(feature = "agent")]
+    pub(crate) fn after(self, earlier: Self) -> Duration {
+        Duration::seconds(i64::try_from(self.since(earlier)).unwrap_or(i64::MAX))
     }
 
     /// Seconds between the two, whichever comes first.

@@ -2,10 +2,14 @@
 #![cfg(feature = "conformance")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
+#[path = "common/ledger.rs"]
+#[allow(dead_code, reason = "its rows alone are used here")]
+mod ledger;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ledger::{Rows, apply, range};
 use sessioncap::ledger::conformance::{Backend, Clause, Report, Verdict, check};
 use sessioncap::ledger::{
     Changes, Ledger, LedgerError, Look, MemoryLedger, Outcome, Row, Snapshot, Table, Transition,
@@ -51,8 +55,6 @@ enum Wrong {
     /// Panics at one of its commits.
     Panics(u64),
 }
-
-type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 #[derive(Default)]
 struct Store {
@@ -143,16 +145,7 @@ impl Snapshot for View<'_> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, LedgerFailure> {
-        let mut found: Vec<Row> = self.with(|rows| {
-            rows.iter()
-                .filter(|((of, key), _)| {
-                    *of == table
-                        && key.starts_with(prefix)
-                        && after.is_none_or(|after| key.as_slice() > after)
-                })
-                .map(|((_, key), value)| (key.clone(), value.clone()))
-                .collect()
-        });
+        let mut found: Vec<Row> = self.with(|rows| range(rows, table, prefix, after).collect());
         if self.db.wrong == Wrong::Unordered {
             found.reverse();
         }
@@ -256,13 +249,6 @@ impl Opening {
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn apply(rows: &mut Rows, table: Table, key: &[u8], value: Option<&[u8]>) {
-    match value {
-        Some(value) => drop(rows.insert((table, key.to_vec()), value.to_vec())),
-        None => drop(rows.remove(&(table, key.to_vec()))),
     }
 }
 

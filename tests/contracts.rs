@@ -19,26 +19,15 @@ fn a_second_revoker_waits_for_the_same_permit_as_the_first() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
-    let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (inside, release, world) = (&inside, &release, &world);
+    let held = HeldPermit::default();
+    let (held, world) = (&held, &world);
     let revoke = move || {
         world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
-        assert!(!inside.load(Ordering::SeqCst), "returned while a permit was in use");
+        assert!(!held.is_in_use(), "returned while a permit was in use");
     };
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let permit = joined.guard.permit(Op::SendInput, world.now, || {
-                inside.store(true, Ordering::SeqCst);
-                while !release.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-                inside.store(false, Ordering::SeqCst);
-            });
-            permit.unwrap();
-        });
-        while !inside.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        scope.spawn(move || held.hold(&mut joined.guard, world.now).unwrap());
+        held.wait_until_in_use();
         scope.spawn(revoke);
         // The first has written its revocation and waits.
         while world.only_listing().state == ListingState::Active {
@@ -49,7 +38,7 @@ fn a_second_revoker_waits_for_the_same_permit_as_the_first() {
             assert!(!second.is_finished(), "the second did not wait");
             std::thread::yield_now();
         }
-        release.store(true, Ordering::SeqCst);
+        held.release();
     });
 }
 
@@ -260,20 +249,11 @@ fn dropping_a_gate_waits_for_the_permit_that_is_in_use() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let now = world.now;
     let mut cut = Box::pin(joined.guard.cut());
-    let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
+    let held = HeldPermit::default();
     std::thread::scope(|scope| {
-        let (inside, release) = (&inside, &release);
-        scope.spawn(move || {
-            joined.guard.permit(Op::SendInput, now, || {
-                inside.store(true, Ordering::SeqCst);
-                while !release.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-            })
-        });
-        while !inside.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        let held = &held;
+        scope.spawn(move || held.hold(&mut joined.guard, now));
+        held.wait_until_in_use();
         let dropping = scope.spawn(move || drop(world));
         // From the cut on, it is only the permit that it waits for.
         while cut.as_mut().poll(&mut core::task::Context::from_waker(core::task::Waker::noop())).is_pending()
@@ -284,7 +264,7 @@ fn dropping_a_gate_waits_for_the_permit_that_is_in_use() {
             std::thread::yield_now();
             !dropping.is_finished()
         });
-        release.store(true, Ordering::SeqCst);
+        held.release();
         assert!(waited);
     });
 }

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
@@ -110,25 +108,14 @@ fn a_fork_of_a_guard_that_has_not_noticed_a_narrowing_is_narrow() {
 #[test]
 fn a_narrowing_returns_only_when_no_permit_under_the_earlier_terms_is_in_use() {
     let Scene { world, desktop, pairing, phone: Phone { mut guard, .. } } = scene();
-    let (inside, release) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (inside, release, world) = (&inside, &release, &world);
+    let held = HeldPermit::default();
+    let (held, world) = (&held, &world);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let permit = guard.permit(Op::SendInput, world.now, || {
-                inside.store(true, Ordering::SeqCst);
-                while !release.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-                inside.store(false, Ordering::SeqCst);
-            });
-            permit.unwrap();
-        });
-        while !inside.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        scope.spawn(move || held.hold(&mut guard, world.now).unwrap());
+        held.wait_until_in_use();
         let narrowing = scope.spawn(move || {
             desktop.renew(world, &pairing, read_only(), HOUR).unwrap();
-            !inside.load(Ordering::SeqCst)
+            !held.is_in_use()
         });
         // It is on record, and waits.
         while world.list()[0].ops != read_only() {
@@ -139,7 +126,7 @@ fn a_narrowing_returns_only_when_no_permit_under_the_earlier_terms_is_in_use() {
             waited &= !narrowing.is_finished();
             std::thread::yield_now();
         }
-        release.store(true, Ordering::SeqCst);
+        held.release();
         assert!(narrowing.join().unwrap() && waited, "it returned while a permit was in use");
     });
 }

@@ -44,6 +44,16 @@ pub struct Policy {
     offset: UtcOffset,
 }
 
+/// An authorizer that holds nothing yet. The limits of the builder are the only ones that govern the whole
+/// run.
+fn bounded() -> AuthorizerBuilder {
+    AuthorizerBuilder::new().set_limits(AuthorizerLimits {
+        max_facts: POLICY_MAX_FACTS,
+        max_iterations: POLICY_MAX_ITERATIONS,
+        max_time: Duration::from_millis(POLICY_MAX_MILLIS),
+    })
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self::new()
@@ -82,13 +92,7 @@ impl Policy {
 
     /// Should the engine not take something that it parsed, the policy has nothing that allows.
     fn build(rules: OperatorRules, offset: UtcOffset) -> Self {
-        let limits = AuthorizerLimits {
-            max_facts: POLICY_MAX_FACTS,
-            max_iterations: POLICY_MAX_ITERATIONS,
-            max_time: Duration::from_millis(POLICY_MAX_MILLIS),
-        };
-        // The limits of the builder are the only ones that govern the whole run.
-        let empty = AuthorizerBuilder::new().set_limits(limits);
+        let empty = bounded();
         let checks = rules.checks.iter().map(|(number, _)| *number).collect();
         let denials = rules.denials.iter().map(|(number, _)| *number).collect();
         let authorizer = Self::assemble(empty.clone(), rules).unwrap_or(empty);

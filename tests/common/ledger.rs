@@ -115,10 +115,7 @@ impl Ledger for TestLedger {
         if committed.is_ok() || fault == Some(Fault::Done) {
             let mut inner = self.inner();
             for (table, key, value) in changes.iter() {
-                match value {
-                    Some(value) => drop(inner.rows.insert((table, key.to_vec()), value.to_vec())),
-                    None => drop(inner.rows.remove(&(table, key.to_vec()))),
-                }
+                apply(&mut inner.rows, table, key, value);
             }
         }
         committed.map_err(|cause| match fault {
@@ -147,9 +144,27 @@ impl Snapshot for TestLedger {
     ) -> Result<Vec<Row>, LedgerFailure> {
         let mut inner = self.inner();
         inner.call()?;
-        let rows = inner.rows.range((table, prefix.to_vec())..).map(|((of, key), value)| (*of, key, value));
-        let rows = rows.take_while(|(of, key, _)| *of == table && key.starts_with(prefix));
-        let rows = rows.filter(|(_, key, _)| after.is_none_or(|after| key.as_slice() > after));
-        Ok(rows.take(limit).map(|(_, key, value)| (key.clone(), value.clone())).collect())
+        Ok(range(&inner.rows, table, prefix, after).take(limit).collect())
+    }
+}
+
+/// What [`Snapshot::range`] is to give, without its limit.
+pub fn range<'a>(
+    rows: &'a Rows,
+    table: Table,
+    prefix: &'a [u8],
+    after: Option<&'a [u8]>,
+) -> impl Iterator<Item = Row> + 'a {
+    rows.range((table, prefix.to_vec())..)
+        .take_while(move |((of, key), _)| *of == table && key.starts_with(prefix))
+        .filter(move |((_, key), _)| after.is_none_or(|after| key.as_slice() > after))
+        .map(|((_, key), value)| (key.clone(), value.clone()))
+}
+
+/// Sets a row, or removes it.
+pub fn apply(rows: &mut Rows, table: Table, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => drop(rows.insert((table, key.to_vec()), value.to_vec())),
+        None => drop(rows.remove(&(table, key.to_vec()))),
     }
 }

@@ -9,6 +9,7 @@ pub mod log;
 pub mod rng;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rand::RngCore;
@@ -18,7 +19,7 @@ use sessioncap::noise::{Channel, Received, Responder};
 use sessioncap::{
     Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent,
     AuditRecord, CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
-    HolderSecretKey, Issuer, IssuerSecretKey, Label, LedgerFailure, Link, Listing, Now, OpSet, Pairing,
+    HolderSecretKey, Issuer, IssuerSecretKey, Label, LedgerFailure, Link, Listing, Now, Op, OpSet, Pairing,
     PairingTerms, Peer, PendingGuard, Presence, Redeemed, Redeeming, Renewal, RenewalReceipt, SessionId,
     Timestamp,
 };
@@ -74,6 +75,40 @@ pub fn seconds(seconds: u64) -> Timestamp {
 
 pub fn at(wall: i64, monotonic: i64) -> Now {
     Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
+}
+
+/// A permit that a test holds in use for as long as it likes.
+#[derive(Default)]
+pub struct HeldPermit {
+    in_use: AtomicBool,
+    released: AtomicBool,
+}
+
+impl HeldPermit {
+    /// Uses a permit until [`Self::release`]. Call it in a thread of its own.
+    pub fn hold(&self, guard: &mut Guard, now: Now) -> Result<(), Denial> {
+        guard.permit(Op::SendInput, now, || {
+            self.in_use.store(true, Ordering::SeqCst);
+            while !self.released.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            self.in_use.store(false, Ordering::SeqCst);
+        })
+    }
+
+    pub fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::SeqCst)
+    }
+
+    pub fn wait_until_in_use(&self) {
+        while !self.is_in_use() {
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
+    }
 }
 
 pub fn phone(seed: u8) -> HolderSecretKey {

@@ -53,8 +53,7 @@ impl Clock {
 
     /// When the agent's time reaches `end`, by the monotonic clock alone.
     pub(crate) fn reaches(&self, end: Timestamp) -> Duration {
-        let left = Duration::seconds(i64::try_from(end.since(self.mark)).unwrap_or(i64::MAX));
-        self.monotonic.saturating_add(left)
+        self.monotonic.saturating_add(end.after(self.mark))
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Clause {
     Whole,
     /// Transitions behave as if they ran one after the other.
     Serializable,
-    /// What begins after a success sees it, on every opening.
+    /// A read or transition that begins after a success sees its changes, on every opening.
     Fresh,
     /// An earlier opening of a node finds the number that a later one has written.
     OneOwner,
@@ -87,7 +87,7 @@ impl Clause {
     }
 }
 
-/// What was found about a clause.
+/// The outcome of checking a clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing against it was found.

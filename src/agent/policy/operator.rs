@@ -141,17 +141,16 @@ impl OperatorRules {
                     Some(cause) => statement.error(problem).because(cause),
                     None => statement.error(problem),
                 })?;
-                work = work.saturating_add(work_of(query));
             }
+            let own = rule.queries().iter().map(work_of).fold(0, u64::saturating_add);
+            work = work.saturating_add(own);
             if work > MAX_OPERATOR_RULES_WORK {
                 return Err(statement.error(RuleProblem::TooComplex));
             }
-            trial::try_out(&rule, rule.queries().iter().map(work_of).fold(1, u64::saturating_add)).map_err(
-                |(problem, cause)| match cause.is_empty() {
-                    true => statement.error(problem),
-                    false => statement.error(problem).because(cause),
-                },
-            )?;
+            trial::try_out(&rule, own).map_err(|(problem, cause)| match cause.is_empty() {
+                true => statement.error(problem),
+                false => statement.error(problem).because(cause),
+            })?;
             match rule {
                 Narrowing::Check(check) => rules.checks.push((statement.number, check)),
                 Narrowing::Denial(policy) => rules.denials.push((statement.number, policy)),

@@ -1,4 +1,4 @@
-//! What each clause is checked by. A law returns what it found; it refuses to guess.
+//! The checks behind the clauses, a function for each. It returns a verdict, and never panics by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -121,6 +121,23 @@ fn write(ledger: &dyn Ledger, rows: &[Change<'_>]) -> Result<(), Verdict> {
     })
 }
 
+/// One value under each key of each table, in one transition.
+fn fill<const N: usize>(
+    ledger: &dyn Ledger,
+    tables: &[Table],
+    keys: &[[u8; N]],
+    value: u8,
+) -> Result<(), Verdict> {
+    let value = [value];
+    let of = |table: Table| keys.iter().map(move |key| (table, key.as_slice()));
+    let rows: Vec<Change<'_>> = tables
+        .iter()
+        .flat_map(|table| of(*table))
+        .map(|(table, key)| (table, key, Some(value.as_slice())))
+        .collect();
+    write(ledger, &rows)
+}
+
 fn get(ledger: &dyn Ledger, key: &[u8]) -> Result<Option<Vec<u8>>, Verdict> {
     read(ledger, |snapshot| snapshot.get(Table::Tickets, key))
 }
@@ -221,12 +238,7 @@ pub(super) fn whole(backend: &dyn Backend) -> Verdict {
             let writing = Through(&through);
             let mut written = Ok(());
             for round in 0..100_u8 {
-                let value = [round];
-                let rows: Vec<_> = tables
-                    .iter()
-                    .flat_map(|table| keys.iter().map(|key| (*table, key.as_slice(), Some(value.as_slice()))))
-                    .collect();
-                written = written.and_then(|()| write(&*ledger, &rows));
+                written = written.and_then(|()| fill(&*ledger, &tables, &keys, round));
             }
             drop(writing);
             written.and(joined(reading))
@@ -421,15 +433,7 @@ pub(super) fn durable(backend: &dyn Backend) -> Verdict {
             let keys: Vec<[u8; 3]> = (0..16).map(|n| [b'd', round, n]).collect();
             let tables = [Table::Tickets, Table::Credentials];
             for value in [1_u8, 2] {
-                let rows: Vec<_> = tables
-                    .iter()
-                    .flat_map(|table| keys.iter().map(|key| (*table, key.as_slice(), Some([value]))))
-                    .collect();
-                let rows: Vec<_> = rows
-                    .iter()
-                    .map(|(table, key, value)| (*table, *key, value.as_ref().map(|v| v.as_slice())))
-                    .collect();
-                write(&*ledger, &rows)?;
+                fill(&*ledger, &tables, &keys, value)?;
             }
             drop(ledger);
             if !backend.crash() {

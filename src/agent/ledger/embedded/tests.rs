@@ -22,8 +22,7 @@ fn scale() -> u64 {
     std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap())
 }
 
-/// A directory of its own, gone with it.
-/// A directory of one test's own. One at a time: some of these tests start processes, and the child of a
+/// A directory of one test's own, gone with it. One at a time: some of these tests start processes, and the child of a
 /// fork shares the lock on a file that another thread has open, until it has become its program.
 struct Place(PathBuf, #[expect(dead_code, reason = "held until the files are gone")] MutexGuard<'static, ()>);
 

@@ -127,11 +127,11 @@ impl Bench {
 #[test]
 fn gone_ends_only_the_epoch_and_the_generation_that_were_asked_about() {
     let mut bench = Bench::new();
-    let session = SessionId::new("session").unwrap();
+    let (issuer, session) = (bench.issuer, SessionId::new("session").unwrap());
     bench.redeemed(1, "session");
     let (epoch, generation) = bench.step(|step| {
         let session = step.records.session(&session)?.map(|found| found.epoch);
-        Ok((session.unwrap(), step.records.issuer(&bench_issuer())?.map_or(0, |found| found.generation)))
+        Ok((session.unwrap(), step.records.issuer(&issuer)?.map_or(0, |found| found.generation)))
     });
     bench.step(|step| step.close_session(&session, RevocationReason::SessionEnd, None));
     let again = bench.redeemed(2, "session");
@@ -140,15 +140,10 @@ fn gone_ends_only_the_epoch_and_the_generation_that_were_asked_about() {
     };
     bench.step(|step| Revocation::SessionGone(session.clone(), epoch).apply(step));
     assert!(stands(&mut bench), "a later epoch than the one that is gone");
-    let issuer = bench.issuer;
     bench.step(|step| Revocation::IssuerGone(issuer, generation.wrapping_add(1_000)).apply(step));
     assert!(stands(&mut bench), "another generation than the one that is gone");
     bench.step(|step| Revocation::IssuerGone(issuer, generation).apply(step));
     assert!(!stands(&mut bench));
-}
-
-fn bench_issuer() -> IssuerPublicKey {
-    IssuerSecretKey::from_bytes([3; 32]).public()
 }
 
 #[test]

@@ -7,19 +7,18 @@
 //! be satisfiable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
+use biscuit_auth::AuthorizerBuilder;
 use biscuit_auth::builder::{
     Binary, Check, CheckKind, Expression, Op as Operator, Policy, Rule, Term, Unary, fact,
 };
 use biscuit_auth::error::Token as Failure;
-use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
 
 use super::{Kind, Narrowing, flatten, kinds_of, literals};
+use crate::agent::policy::bounded;
 use crate::agent::policy::error::RuleProblem;
 use crate::agent_url::AgentUrl;
 use crate::id::SessionId;
-use crate::limits::{POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::Op;
 
 /// Steps of one rule's trial, about: a costly one has fewer runs.
@@ -112,13 +111,7 @@ fn run(rule: &Narrowing, sample: &BTreeMap<Dimension, &Term>) -> Result<usize, F
         fact("ticket", &[value(Ticket)]),
         fact("version", &[Term::Integer(1)]),
     ];
-    let limits = AuthorizerLimits {
-        max_facts: POLICY_MAX_FACTS,
-        max_iterations: POLICY_MAX_ITERATIONS,
-        max_time: Duration::from_millis(POLICY_MAX_MILLIS),
-    };
-    let builder = AuthorizerBuilder::new().set_limits(limits);
-    let builder = facts.into_iter().try_fold(builder, AuthorizerBuilder::fact)?;
+    let builder = facts.into_iter().try_fold(bounded(), AuthorizerBuilder::fact)?;
     let builder = match rule {
         Narrowing::Check(check) => builder.check(check.clone())?,
         Narrowing::Denial(policy) => builder.policy(policy.clone())?,
@@ -215,10 +208,11 @@ fn is_open(query: &Rule, expression: &Expression) -> bool {
     let kinds = kinds_of(query);
     let flat = flatten(&expression.ops);
     let of_open_kind = |op: &&Operator| match op {
-        Operator::Value(Term::Variable(name)) => {
-            !matches!(kinds.get(name.as_str()), Some(Kind::Operation) | None)
-                && !matches!(kinds.get(name.as_str()), Some(Kind::Number(_, high)) if *high < i64::MAX)
-        }
+        Operator::Value(Term::Variable(name)) => match kinds.get(name.as_str()) {
+            None | Some(Kind::Operation) => false,
+            Some(Kind::Number(_, high)) => *high == i64::MAX,
+            Some(_) => true,
+        },
         _ => false,
     };
     flat.iter().any(of_open_kind) && flat.into_iter().any(is_computing)
