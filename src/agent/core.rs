@@ -1,6 +1,7 @@
 //! What a gate keeps: the ledger, the clock, who is connected, and audit records on their way to the sink.
 
 mod clock;
+mod desk;
 mod outbox;
 mod pending;
 mod registry;

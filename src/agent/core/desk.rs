@@ -1,0 +1,320 @@
+//! What a gate writes: the ledger's lock held, one transition at a time, and the cut that comes before it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::lock;
+use super::registry::{Subject, TooMany};
+use super::state::{Begun, Books, Core};
+use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, RevocationReason};
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::guard::{Cut, Live, check_outside_permit};
+use crate::agent::ledger::record::CredentialRecord;
+use crate::agent::ledger::transition::{Done, Moment, Names, Revocation, Step, Verdict};
+use crate::agent::ledger::{Overlay, Snapshot, store};
+use crate::clock::{Now, Timestamp};
+use crate::id::CredentialId;
+use crate::limits::SETTLE_FIRST;
+use crate::sync::MutexGuard;
+
+impl Core {
+    /// Settles what has run out, and lets streams go on from `now`: all but those whose session or device
+    /// the context has not known for too long.
+    pub(crate) fn settle(&self, unknown: &HashSet<Subject>, now: Now) -> Result<(), Denial> {
+        {
+            let mut desk = self.desk();
+            desk.judge(now, |_| Ok(Ok(())))?;
+            lock(&self.registry).unknown(unknown, now.monotonic);
+            self.lease.renew(now.monotonic);
+            // Below: a sink that hangs lets no stream wait.
+            desk.after.told = false;
+        }
+        self.lease.wake();
+        self.outbox.tell_unless_busy();
+        Ok(())
+    }
+
+    /// Takes the ledger's lock.
+    pub(crate) fn desk(&self) -> Desk<'_> {
+        Desk {
+            books: lock(&self.books),
+            after: After { core: self, cut: Vec::new(), drain: Vec::new(), told: false },
+        }
+    }
+
+    /// Takes the ledger's lock, unless something was revoked since: what the context has said may be from
+    /// before a session's end then, and another session may have the same id by now.
+    pub(crate) fn desk_since(&self, begun: &Begun) -> Result<Desk<'_>, Denial> {
+        let desk = self.desk();
+        if lock(&self.registry).closures() == begun.closures { Ok(desk) } else { Err(Denial::Interrupted) }
+    }
+
+    /// Revokes: closes the name and cuts first, then writes, then cuts again whatever had slipped in. What
+    /// could not be written stays cut and closed, and is written with the next transaction that can be.
+    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<(), Denial> {
+        check_outside_permit()?;
+        let (number, cut) = lock(&self.registry).begin(revocation);
+        cut.iter().for_each(|live| live.wake());
+        let mut desk = self.desk();
+        let outcome = match revocation {
+            Revocation::Everything => desk.reset(now),
+            _ => desk.judge(now, |step| revocation.apply(step).map(Ok)),
+        };
+        desk.settle_revocation(number, revocation, outcome.is_ok());
+        drop(desk);
+        cut.iter().for_each(|live| live.wait_for_permits());
+        outcome
+    }
+
+    /// Revokes what the context says is gone, of the epochs and generations about which it was asked, and only
+    /// if nothing was revoked since.
+    pub(crate) fn revoke_gone(&self, gone: &[Revocation], begun: &Begun, now: Now) -> Result<(), Denial> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut desk = self.desk_since(begun)?;
+        for revocation in gone {
+            let (number, cut) = lock(&self.registry).begin(revocation);
+            desk.after.drain.extend(cut);
+            let outcome = desk.judge(now, |step| revocation.apply(step).map(Ok));
+            desk.settle_revocation(number, revocation, outcome.is_ok());
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+/// The ledger's lock, held. When it is let go, what was cut is woken and the sink is told.
+pub(crate) struct Desk<'a> {
+    // Dropped before what comes after.
+    books: MutexGuard<'a, Books>,
+    after: After<'a>,
+}
+
+struct After<'a> {
+    core: &'a Core,
+    /// What was cut, to be woken: a waker may run foreign code.
+    cut: Vec<Arc<Live>>,
+    /// What was revoked, to be woken and waited for: a permit that is in use may want a lock.
+    drain: Vec<Arc<Live>>,
+    /// Whether there is something for the sink.
+    told: bool,
+}
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        self.cut.iter().chain(&self.drain).for_each(|live| live.wake());
+        if check_outside_permit().is_ok() {
+            self.drain.iter().for_each(|live| live.wait_for_permits());
+        }
+        if self.told {
+            self.core.outbox.tell();
+        }
+    }
+}
+
+/// What one transition has left, once it is durable.
+struct Written<T> {
+    result: T,
+    records: Vec<AuditRecord>,
+    forgot: bool,
+}
+
+impl Desk<'_> {
+    /// Judges something, with what has run out settled first.
+    pub(crate) fn judge<T>(
+        &mut self,
+        now: Now,
+        mut judge: impl FnMut(&mut Step<'_>) -> Verdict<T>,
+    ) -> Result<T, Denial> {
+        self.run(now, false, |step| {
+            step.settle()?;
+            judge(step)
+        })?
+    }
+
+    /// Drops every record and sets the agent's time to the wall clock's.
+    fn reset(&mut self, now: Now) -> Result<(), Denial> {
+        self.run(now, true, |step| Revocation::Everything.apply(step))
+    }
+
+    /// The live state of a credential whose record was just found to stand. Under the same lock, so that no
+    /// revocation falls in between.
+    pub(crate) fn join(&self, id: &CredentialId, record: &CredentialRecord) -> Result<Arc<Live>, Denial> {
+        lock(&self.after.core.registry).join(id, record)
+    }
+
+    /// Whether no revocation that names this credential is under way or unwritten. What it names has been cut
+    /// by then, so that a guard made in spite of it would permit nothing; an answer that says why is better.
+    pub(crate) fn check_open(&self, id: &CredentialId, record: &CredentialRecord) -> Result<(), Denial> {
+        let closed = lock(&self.after.core.registry).closed();
+        closed.denial(&Names::of_credential(id, record)).map_or(Ok(()), Err)
+    }
+
+    /// A revocation was written, or was not. Nothing can have joined meanwhile, because the name was closed;
+    /// the cut is repeated all the same, so that it does not rest on that alone (no test can tell).
+    fn settle_revocation(&mut self, number: u64, revocation: &Revocation, written: bool) {
+        let core = self.after.core;
+        let mut registry = lock(&core.registry);
+        self.after.drain.extend(registry.cut(revocation));
+        let kept = match written {
+            true => {
+                registry.written(number);
+                Ok(())
+            }
+            false => registry.unwritten(number),
+        };
+        drop(registry);
+        if let Err(TooMany) = kept {
+            core.shut(LedgerFailure::Unwritten, Cut::LedgerFailed, &mut self.after.cut);
+        }
+    }
+
+    /// Runs a transition, and before it whatever could not be written earlier; once it is durable, queues for
+    /// the sink what happened.
+    fn run<T>(
+        &mut self,
+        now: Now,
+        reset: bool,
+        mut transition: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>,
+    ) -> Result<T, Denial> {
+        let core = self.after.core;
+        let (ledger, opening) = core.usable().map_err(|failure| {
+            // Nobody will open it again in time.
+            if core.lease.is_over(now.monotonic) {
+                self.after.cut.extend(lock(&core.registry).cut_all(Cut::LedgerFailed));
+            }
+            Denial::Ledger(failure)
+        })?;
+        let time = lock(&core.clock).advance(now);
+        let (expired, closed) = {
+            let mut registry = lock(&core.registry);
+            let (expired, cut) = registry.cut_expired(time);
+            self.after.cut.extend(cut);
+            (expired, registry.closed())
+        };
+        let first_to_end = expired.get(..SETTLE_FIRST).unwrap_or(&expired);
+        let to_write: Vec<_> = closed.to_write().collect();
+        let reset_late = to_write.iter().any(|(_, revocation)| **revocation == Revocation::Everything);
+        let at = if reset || reset_late { now.timestamp() } else { time };
+        let moment = Moment { agent: &core.agent, node: core.node, now: at, closed: &closed };
+        let (first, taken) = (self.books.next, core.outbox.taken());
+        // Revocations that a transition decides, and cuts before it is written.
+        let mut contests: Vec<(u64, Revocation)> = Vec::new();
+
+        let outcome = store::transact(&*ledger, |snapshot| {
+            let mut member = |below: &dyn Snapshot, first: AuditPosition| {
+                let mut step = Step::new(below, moment);
+                let progress = step.check_owner(opening)?;
+                step.settle_first(first_to_end)?;
+                let result = transition(&mut step)?;
+                self.after.cut_by(step.events(), &mut contests);
+                match reset {
+                    true => drop(step.reset_time(progress, time)?),
+                    false => drop(step.keep_time(progress)),
+                }
+                Ok((step.finish(first, &taken)?, result))
+            };
+            let (records, changes, result, forgot) = match to_write.is_empty() {
+                true => {
+                    let (done, result) = member(snapshot, first)?;
+                    (done.records, done.changes, result, done.forgot)
+                }
+                // Each with an overlay of its own.
+                false => {
+                    let mut batch = Overlay::new(snapshot);
+                    let late =
+                        write_late(&batch, moment, opening, first, &to_write, reset_late.then_some(time))?;
+                    batch.absorb(late.changes);
+                    let next = after_all(first, &late.records);
+                    let (done, result) = member(&batch, next)?;
+                    batch.absorb(done.changes);
+                    let mut records = late.records;
+                    records.extend(done.records);
+                    (records, batch.into_changes()?, result, done.forgot)
+                }
+            };
+            Ok((changes, Written { result, records, forgot }))
+        });
+
+        let written = match outcome {
+            Ok(written) => written,
+            Err(error) => {
+                let failure = core.failed(&error, now, &mut self.after.cut);
+                self.settle_contests(contests, false);
+                return Err(Denial::Ledger(failure));
+            }
+        };
+        if reset || reset_late {
+            lock(&core.clock).set(at, now.monotonic);
+        }
+        if !to_write.is_empty() {
+            let mut registry = lock(&core.registry);
+            to_write.iter().for_each(|(number, _)| registry.written(*number));
+        }
+        if written.forgot {
+            core.outbox.forget(&taken);
+        }
+        self.after.told |= !written.records.is_empty();
+        core.told(&mut self.books, written.records);
+        self.settle_contests(contests, true);
+        Ok(written.result)
+    }
+
+    fn settle_contests(&mut self, contests: Vec<(u64, Revocation)>, written: bool) {
+        for (number, revocation) in contests {
+            self.settle_revocation(number, &revocation, written);
+        }
+    }
+}
+
+impl After<'_> {
+    /// Cuts what a transition has ended by its own judgement, before it is written. A transition may run
+    /// again: what was cut stays so.
+    fn cut_by(&mut self, events: &[AuditEvent], contests: &mut Vec<(u64, Revocation)>) {
+        for event in events {
+            match event {
+                AuditEvent::CredentialExpired { credential, .. } => {
+                    let cut = lock(&self.core.registry).cut_one(*credential, Cut::Expired);
+                    self.cut.extend(cut);
+                }
+                // A leaked code.
+                AuditEvent::CredentialRevoked { credential, why: RevocationReason::Contest, .. } => {
+                    let revocation = Revocation::Contest(*credential);
+                    if !contests.iter().any(|(_, begun)| *begun == revocation) {
+                        let (number, cut) = lock(&self.core.registry).begin(&revocation);
+                        self.drain.extend(cut);
+                        contests.push((number, revocation));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Puts on record what could not be written earlier.
+fn write_late(
+    below: &dyn Snapshot,
+    moment: Moment<'_>,
+    opening: u64,
+    first: AuditPosition,
+    to_write: &[(u64, &Revocation)],
+    reset_from: Option<Timestamp>,
+) -> Result<Done, LedgerFailure> {
+    let mut step = Step::new(below, moment);
+    let progress = step.check_owner(opening)?;
+    for (_, revocation) in to_write {
+        revocation.apply(&mut step)?;
+    }
+    if let Some(from) = reset_from {
+        step.reset_time(progress, from)?;
+    }
+    step.finish(first, &[])
+}
+
+/// The place after these records.
+fn after_all(first: AuditPosition, records: &[AuditRecord]) -> AuditPosition {
+    let last = records.last().map(|record| record.sequence.saturating_add(1));
+    AuditPosition { sequence: last.unwrap_or(first.sequence), ..first }
+}
