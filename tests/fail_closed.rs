@@ -436,13 +436,12 @@ fn a_changed_record_is_a_denial_or_changes_nothing_that_counts() {
     let redemption = |link: &Link| world.open(&world.ask(link, &phone(3)).message).unwrap().payload;
     let (first_redemption, second_redemption) = (redemption(&open.link), redemption(&redeemed.link));
     let rows = ledger.rows();
-    let mut denied = 0;
-    let mut corrupt = 0;
+    let (mut denied, mut corrupt, mut admitted) = (0, 0, 0);
     for ((table, key), value) in &rows {
         for place in 0..value.len() {
             let mut changed = rows.clone();
             changed.get_mut(&(*table, key.clone())).unwrap()[place] ^= 1 << (place % 8);
-            let open_with = || World::on(TestLedger::with_rows(changed.clone()));
+            let open_with = || world_on(&TestLedger::with_rows(changed.clone())).0;
             if World::try_with(TestLedger::with_rows(changed.clone()), world.now, |config| config).is_err() {
                 assert!(matches!(table, Table::Meta | Table::Events), "{table:?}");
                 continue;
@@ -451,6 +450,7 @@ fn a_changed_record_is_a_denial_or_changes_nothing_that_counts() {
             let at = format!("{table:?}, byte {place}");
             match ask(2, &own) {
                 Ok(guard) => {
+                    admitted += 1;
                     assert!(guard.ops().is_subset_of(OpSet::COMPANION), "{at}");
                     assert!(guard.expires_at() <= expires_at, "{at}");
                     assert_eq!(guard.session(), &session(SESSION), "{at}");
@@ -470,6 +470,31 @@ fn a_changed_record_is_a_denial_or_changes_nothing_that_counts() {
         }
     }
     assert!(denied > 100 && corrupt > 20, "{denied} denied, {corrupt} of them as corrupt");
+    assert!(admitted > 100, "{admitted} admitted");
+}
+
+#[test]
+fn an_operation_that_only_the_record_names_is_not_permitted() {
+    let ledger = TestLedger::default();
+    let (world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    let ops: OpSet = [Op::ReadMetadata, Op::StreamOutput].into_iter().collect();
+    let pairing = desktop.share(&world, &terms().with_ops(ops).unwrap());
+    world.join(&pairing.link, &phone(2)).unwrap();
+    // A phone that has lost the answer asks by its ticket, and gets what the record says.
+    let again = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap().payload;
+    let rows = ledger.rows();
+    let ((_, key), record) = rows.iter().find(|((table, _), _)| *table == Table::Credentials).unwrap();
+    let mut widened = 0;
+    for bit in 0..8 * record.len() {
+        let mut changed = rows.clone();
+        changed.get_mut(&(Table::Credentials, key.clone())).unwrap()[bit / 8] ^= 1 << (bit % 8);
+        match live(&world_on(&TestLedger::with_rows(changed)).0, &phone(2), &again) {
+            Ok(guard) => assert!(guard.ops().is_subset_of(ops), "bit {bit}: {:?}", guard.ops()),
+            Err(denial) => widened += u32::from(matches!(denial, Denial::CaveatFailed { block: 0, .. })),
+        }
+    }
+    assert!(widened > 0, "no bit has widened the record");
 }
 
 /// Admission and first frame, without the encryption around them.

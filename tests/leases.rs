@@ -303,6 +303,7 @@ fn what_the_context_does_not_know_admits_nobody_and_pauses_after_thirty_seconds(
         for second in 1..=40 {
             world.pass(1);
             let expected = if second < 30 { Ok(1) } else { Err(Denial::Stale) };
+            assert_eq!(joined.guard.check(world.now), expected.clone().map(drop), "second {second}");
             assert_eq!(permit(&mut joined.guard, world.now), expected, "second {second}");
             assert_eq!(permit(&mut stays.guard, world.now), Ok(1), "second {second}");
         }
