@@ -203,6 +203,53 @@ fn an_activation_and_a_revocation() {
 }
 
 #[test]
+fn an_activation_and_a_renewal_that_narrows() {
+    explore(|| {
+        let gate = gate();
+        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate(cast().now));
+        let mut rng = StdRng::seed_from_u64(9);
+        gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
+        if let Ok(mut guard) = activating.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "terms from before the narrowing");
+            assert!(permits(&mut guard, Op::StreamOutput));
+        }
+    });
+}
+
+#[test]
+fn once_a_cut_is_seen_nobody_attaches_though_it_may_not_be_on_record() {
+    explore(|| {
+        let gate = gate();
+        let (mut guard, credential) = joined(&gate, 0);
+        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
+        let other = gate.clone();
+        let revoking = spawn(move || other.revoke_credential(&cast().pairing.credential, cast().now));
+        if !permits(&mut guard, Op::SendInput) {
+            let attached = admit(&gate, 0, &payload).and_then(|(pending, _)| pending.activate(cast().now));
+            assert_eq!(attached.map(drop), Err(Denial::CredentialRevoked));
+        }
+        revoking.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn once_a_cut_is_seen_no_admission_becomes_live_though_it_may_not_be_on_record() {
+    explore(|| {
+        let gate = gate();
+        let (mut guard, credential) = joined(&gate, 0);
+        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
+        let (pending, _) = admit(&gate, 0, &payload).unwrap();
+        let other = gate.clone();
+        let revoking = spawn(move || other.revoke_credential(&cast().pairing.credential, cast().now));
+        if !permits(&mut guard, Op::SendInput) {
+            assert_eq!(pending.activate(cast().now).map(drop), Err(Denial::CredentialRevoked));
+        }
+        revoking.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_contest_cuts_a_stream_that_is_running() {
     explore(|| {
         let gate = gate();
