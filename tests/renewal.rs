@@ -4,11 +4,6 @@
 
 mod common;
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context as TaskContext, Wake, Waker};
-
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
@@ -77,20 +72,6 @@ fn retired() -> Refusal {
     Refusal::told(Denial::CredentialRetired, Status::Expired)
 }
 
-/// Renews once it is woken, on whatever thread that is.
-struct Renewing {
-    gate: Gate,
-    device: DevicePublicKey,
-    renewal: Vec<u8>,
-    now: Now,
-}
-
-impl Wake for Renewing {
-    fn wake(self: Arc<Self>) {
-        self.gate.renew(&self.device, &self.renewal, self.now, &mut OsRng).unwrap();
-    }
-}
-
 // --- narrowing ---
 
 #[test]
@@ -109,29 +90,6 @@ fn fewer_operations_hold_at_once_on_a_live_stream_that_goes_on() {
     let mut later = guard.fork();
     assert!(later.permit(Op::SendInput, world.now, || ()).is_err(), "a fork from afterwards");
     assert_eq!(world.list()[0].ops, read_only());
-}
-
-#[test]
-fn an_attach_that_a_renewal_overtakes_is_told_to_come_again() {
-    let Scene { mut world, desktop, pairing, phone } = scene();
-    desktop.renew(&world, &pairing, OpSet::COMPANION, 2 * HOUR).unwrap();
-    // An attach finds that this one has run out, and wakes whoever waits for its end, before the policy sees
-    // what the attach has chosen.
-    let brief = desktop.share(&world, &terms().valid_for(60).unwrap());
-    let brief = world.join(&brief.link, &common::phone(3)).unwrap();
-    world.pass_unsettled(60);
-    let (credential, ticket, session) = (pairing.credential, pairing.ticket, session(SESSION));
-    let narrower = Renewal { credential, ticket, session, ops: read_only(), valid_for: HOUR };
-    let renewal = desktop.issuer.renew(narrower, world.now.timestamp(), &mut OsRng).unwrap();
-    let renewing = Renewing { gate: world.gate.clone(), device: desktop.device, renewal, now: world.now };
-    let mut ended = pin!(brief.guard.cut());
-    let waker = Waker::from(Arc::new(renewing));
-    assert!(ended.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
-
-    let overtaken = world.attach(&phone.key, &phone.credential, OpSet::EMPTY).unwrap_err();
-    assert_eq!(overtaken, Refusal::told(Denial::Interrupted, Status::Unavailable));
-    let guard = world.attach(&phone.key, &phone.credential, OpSet::EMPTY).unwrap();
-    assert_eq!(guard.ops(), read_only());
 }
 
 #[test]
