@@ -1,4 +1,4 @@
-//! What a gate writes: the ledger's lock held, one transition at a time, and the cut that comes before it.
+//! Writes to the ledger, one transition at a time under the ledger's lock, and cuts streams before it writes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,9 +93,10 @@ pub(crate) struct Desk<'a> {
 
 struct After<'a> {
     core: &'a Core,
-    /// What was cut, to be woken: a waker may run foreign code.
+    /// Streams that were cut. They are woken without the lock, because a waker may run foreign code.
     cut: Vec<Arc<Live>>,
-    /// What was revoked, to be woken and waited for: a permit that is in use may want a lock.
+    /// Streams that were revoked. They are woken, and their permits waited for, without the lock: a permit in
+    /// use may want it.
     drain: Vec<Arc<Live>>,
     /// Whether there is something for the sink.
     told: bool,
@@ -113,7 +114,7 @@ impl Drop for After<'_> {
     }
 }
 
-/// What one transition has left, once it is durable.
+/// The outcome of one transition that is durable.
 struct Written<T> {
     result: T,
     records: Vec<AuditRecord>,
@@ -180,7 +181,7 @@ impl Desk<'_> {
     ) -> Result<T, Denial> {
         let core = self.after.core;
         let (ledger, opening) = core.usable().map_err(|failure| {
-            // Nobody will open it again in time.
+            // The minute in which the ledger could be opened again has passed.
             if core.lease.is_over(now.monotonic) {
                 self.after.cut.extend(lock(&core.registry).cut_all(Cut::LedgerFailed));
             }

@@ -112,6 +112,16 @@ fn joined(gate: &Gate, phone: usize) -> (Guard, CredentialBytes) {
     (pending.activate(cast().now).unwrap(), answer.credential.unwrap())
 }
 
+fn attachment(credential: CredentialBytes) -> Vec<u8> {
+    Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap()
+}
+
+/// Revokes the credential on a thread of its own.
+fn revoke(gate: &Gate) -> thread::JoinHandle<Result<(), Denial>> {
+    let gate = gate.clone();
+    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now))
+}
+
 fn permits(guard: &mut Guard, op: Op) -> bool {
     guard.permit(op, cast().now, || ()).is_ok()
 }
@@ -222,9 +232,8 @@ fn once_a_cut_is_seen_nobody_attaches_though_it_may_not_be_on_record() {
     explore(|| {
         let gate = gate();
         let (mut guard, credential) = joined(&gate, 0);
-        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
-        let other = gate.clone();
-        let revoking = spawn(move || other.revoke_credential(&cast().pairing.credential, cast().now));
+        let payload = attachment(credential);
+        let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
             let attached = admit(&gate, 0, &payload).and_then(|(pending, _)| pending.activate(cast().now));
             assert_eq!(attached.map(drop), Err(Denial::CredentialRevoked));
@@ -238,10 +247,9 @@ fn once_a_cut_is_seen_no_admission_becomes_live_though_it_may_not_be_on_record()
     explore(|| {
         let gate = gate();
         let (mut guard, credential) = joined(&gate, 0);
-        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
+        let payload = attachment(credential);
         let (pending, _) = admit(&gate, 0, &payload).unwrap();
-        let other = gate.clone();
-        let revoking = spawn(move || other.revoke_credential(&cast().pairing.credential, cast().now));
+        let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
             assert_eq!(pending.activate(cast().now).map(drop), Err(Denial::CredentialRevoked));
         }
@@ -267,7 +275,7 @@ fn an_attach_and_a_renewal_that_narrows() {
         let gate = gate();
         let (first, credential) = joined(&gate, 0);
         drop(first);
-        let payload = Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap();
+        let payload = attachment(credential);
         let other = gate.clone();
         let attaching = spawn(move || admit(&other, 0, &payload)?.0.activate(cast().now));
         let mut rng = StdRng::seed_from_u64(9);
