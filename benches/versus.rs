@@ -31,6 +31,8 @@ mod ledger;
 mod plain;
 #[path = "versus/report.rs"]
 mod report;
+#[path = "versus/revocation.rs"]
+mod revocation;
 #[path = "versus/sample.rs"]
 mod sample;
 #[path = "versus/world.rs"]
@@ -43,8 +45,13 @@ use world::World;
 static ALLOCATOR: counting::Counting = counting::Counting;
 
 fn main() {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, kind, file] = &arguments[..]
+        && flag == "--once"
+    {
+        return revocation::once(kind, file.as_ref());
+    }
+    let wanted: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let runs = |group: &str| match wanted.is_empty() {
         true => group != "holder",
         false => wanted.iter().any(|wanted| wanted == group),
@@ -73,6 +80,9 @@ fn main() {
     if runs("warm") {
         admission::warm(&mut report, rounds);
     }
+    if runs("revoke") {
+        revocation::of_many(&mut report);
+    }
     if runs("memory") {
         ledger::memory(&mut report);
     }
@@ -82,6 +92,7 @@ fn main() {
         let mut guards = many.populate_connected(live);
         frame::flatness(&mut report, rounds, &mut guard, &mut guards, world.now);
         ledger::growth(&mut report, rounds, &many, live);
+        revocation::of_one(&mut report, rounds, &many, live);
     }
     if runs("holder") {
         holder::build(&mut report);

@@ -250,12 +250,13 @@ fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
     // Tickets that end first, and would be found first.
     let short = terms().with_ticket_lifetime(30).unwrap();
     let _tickets: Vec<_> = (0..40).map(|_| desktop.share(&world, &short)).collect();
-    let mut joined: Vec<_> = (0..30)
+    // More than one transition puts on record.
+    let mut joined: Vec<_> = (0..100_u8)
         .map(|seed| world.join(&desktop.share(&world, &terms()).link, &phone(10 + seed)).unwrap())
         .collect();
     // One whose own clock is behind.
     let behind = world.now;
-    world.now = world.now.plus(time::Duration::days(2));
+    world.pass_unsettled(limits::DEFAULT_CREDENTIAL_LIFETIME as i64);
     world.gate.list(None, world.now).unwrap();
     assert_eq!(desktop.register(&world), Ok(()), "whichever call comes first");
     for joined in &mut joined {
@@ -266,5 +267,9 @@ fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
             world.events().into_iter().filter(|event| matches!(event, AuditEvent::CredentialExpired { .. }));
         told.count()
     };
-    assert_eq!(ended(&world), 30, "on record with that very call");
+    assert_eq!(ended(&world), 64, "as many as one call puts on record");
+    let attached = world.attach(&phone(10), &joined[0].credential, OpSet::EMPTY).unwrap_err();
+    assert_eq!(attached.denial, Denial::CredentialExpired, "on record or not");
+    (0..40).for_each(|_| world.gate.settle(world.now).unwrap());
+    assert_eq!(ended(&world), 100);
 }

@@ -528,6 +528,64 @@ fn the_agents_own_quotas_span_sessions() {
 }
 
 #[test]
+fn a_devices_own_quotas_span_sessions_and_leave_the_others_alone() {
+    let mut world = with_quotas(|quotas| {
+        quotas.tickets_per_device = Some(2);
+        quotas.credentials_per_device = Some(3);
+    });
+    let (desktop, other) = (world.desktop(9), world.desktop(8));
+    for id in ["a", "b", "c", "d"] {
+        world.start_session(id);
+    }
+    let (a, b) = (desktop.share_session(&world, "a", &terms()), desktop.share_session(&world, "b", &terms()));
+    let refused = |world: &World, id: &str| try_share(world, &desktop, id).map(|_| ());
+    assert_eq!(refused(&world, "c"), full(Quota::TicketsPerDevice, 2));
+    assert!(try_share(&world, &other, "c").is_ok(), "another device has its own");
+    for (pairing, seed) in [(&a, 2), (&b, 3)] {
+        assert!(world.join(&pairing.link, &phone(seed)).is_ok());
+    }
+    assert_eq!(refused(&world, "c"), Ok(()), "redeemed ones make room");
+    assert_eq!(refused(&world, "d"), full(Quota::CredentialsPerDevice, 3));
+    assert!(try_share(&world, &other, "d").is_ok(), "another device has its own");
+    world.gate.end_session(&session("a"), world.now).unwrap();
+    assert_eq!(refused(&world, "d"), Ok(()), "an ended session makes room");
+    assert_eq!(refused(&world, "d"), full(Quota::TicketsPerDevice, 2));
+    world.pass(limits::DEFAULT_CREDENTIAL_LIFETIME as i64);
+    for id in ["c", "d"] {
+        assert_eq!(refused(&world, id), Ok(()), "everything has expired");
+    }
+}
+
+#[test]
+fn a_device_has_a_quarter_of_the_agents_places_by_default_and_at_least_a_sessions() {
+    let offered = |quotas: &mut Quotas| *quotas = Quotas { tickets_per_session: 1, ..*quotas };
+    for (of_agent, of_device) in [(9, 3), (8, 2), (1, 1)] {
+        let world = with_quotas(|quotas| {
+            offered(quotas);
+            quotas.tickets_per_agent = of_agent;
+        });
+        let desktop = world.desktop(9);
+        let refusal = (0..).find_map(|n| {
+            let id = format!("s{n}");
+            world.start_session(&id);
+            try_share(&world, &desktop, &id).err()
+        });
+        let refused_by = Denial::QuotaReached { quota: Quota::TicketsPerDevice, max: of_device };
+        assert_eq!((refusal, world.list().len()), (Some(refused_by), of_device as usize));
+    }
+    let world = with_quotas(|quotas| {
+        quotas.credentials_per_agent = 8;
+        quotas.credentials_per_session = 3;
+    });
+    let desktop = world.desktop(9);
+    world.start_session("elsewhere");
+    desktop.share_session(&world, "elsewhere", &terms());
+    let refusal = (0..).find_map(|_| try_share(&world, &desktop, SESSION).err());
+    let refused_by = Denial::QuotaReached { quota: Quota::CredentialsPerDevice, max: 3 };
+    assert_eq!((refusal, world.list().len()), (Some(refused_by), 3), "a session's three, not two");
+}
+
+#[test]
 fn what_expired_elsewhere_does_not_hold_up_a_sessions_own_places() {
     let mut world = World::new();
     let desktop = world.desktop(9);

@@ -4,6 +4,10 @@
 
 mod common;
 
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as Task, Wake, Waker};
+
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
@@ -206,6 +210,60 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
     world.pass(61);
     assert!(guard.permit(Op::SendInput, world.now, || ()).is_err());
     assert!(guard.permit(Op::StreamOutput, world.now, || ()).is_ok());
+}
+
+/// Does something once, when it is woken.
+struct OnWake(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for OnWake {
+    fn wake(self: Arc<Self>) {
+        let act = self.0.lock().unwrap().take();
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
+
+/// The gate judges without its lock. Another stream runs out at the first look, and its waker renews before
+/// the second one.
+#[test]
+fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
+    for renewed_before in [false, true] {
+        let Scene { mut world, desktop, pairing, phone: Phone { key, credential, .. } } = scene();
+        if renewed_before {
+            desktop.renew(&world, &pairing, OpSet::COMPANION, 2 * HOUR).unwrap();
+        }
+        let other = desktop.share(&world, &terms().valid_for(60).unwrap());
+        let other = world.join(&other.link, &phone(3)).unwrap();
+        let mut ends = core::pin::pin!(other.guard.cut());
+        world.pass_unsettled(60);
+        let (gate, now, outcome) = (world.gate.clone(), world.now, Arc::new(Mutex::new(None)));
+        let renewal = Renewal {
+            credential: pairing.credential,
+            ticket: pairing.ticket,
+            session: session(SESSION),
+            ops: OpSet::ALL,
+            valid_for: 3 * HOUR,
+        };
+        let message = desktop.issuer.renew(renewal, now.timestamp(), &mut OsRng).unwrap();
+        let renew = {
+            let outcome = Arc::clone(&outcome);
+            move || *outcome.lock().unwrap() = Some(gate.renew(&desktop.device, &message, now, &mut OsRng))
+        };
+        let waker = Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(renew))))));
+        assert!(ends.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+        let admission = world.admit(&key, &attach_payload(OpSet::EMPTY, credential.as_bytes()));
+        assert!(matches!(outcome.lock().unwrap().take(), Some(Ok(_))), "it was renewed meanwhile");
+        match (renewed_before, admission) {
+            // The bytes that would be given are not the latest.
+            (true, Admission::Refused(refused)) => assert_eq!(refused.denial, Denial::Interrupted),
+            // What was shown still stands, and nothing is given this time.
+            (false, Admission::Admitted(admitted)) => {
+                assert_eq!(admitted.guard.activate(world.now).unwrap().ops(), OpSet::COMPANION);
+            }
+            (_, admission) => panic!("{admission:?}"),
+        }
+    }
 }
 
 // --- extending ---

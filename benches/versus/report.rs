@@ -36,6 +36,11 @@ impl Report {
         self.row(row, format!("{value:.0}"), String::from("-"), value, budget);
     }
 
+    /// A ratio of two figures that were counted.
+    pub fn ratio(&mut self, row: &str, ratio: f64, budget: Budget) {
+        self.row(row, format!("{ratio:.3}"), String::from("-"), ratio, budget);
+    }
+
     fn row(&mut self, row: &str, value: String, spread: String, number: f64, budget: Budget) {
         let (budget, verdict) = match budget {
             Budget::AtMost(most) => (format!("<= {most}"), self.verdict(number <= most)),

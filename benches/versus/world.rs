@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::ledger::{Ledger, MemoryLedger};
 use sessioncap::noise::{Replied, Responder};
 use sessioncap::{
     Admission, Admitted, AgentContext, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey,
@@ -42,6 +42,7 @@ pub struct World {
     pub gate: Gate,
     pub now: Now,
     device: DevicePublicKey,
+    per_session: usize,
     paired: AtomicUsize,
 }
 
@@ -54,31 +55,26 @@ pub struct Phone {
 
 impl World {
     pub fn new() -> Self {
-        let agent = AgentSecretKey::generate(&mut OsRng);
+        Self::on(MemoryLedger::new(), PER_SESSION)
+    }
+
+    /// Over a ledger, with so many credentials to a session.
+    pub fn on(ledger: impl Ledger + 'static, per_session: usize) -> Self {
+        let agent = AgentSecretKey::from_bytes([1; 32]);
         let url = AgentUrl::parse(URL).unwrap();
-        let quotas = Quotas {
-            tickets_per_session: u32::MAX,
-            credentials_per_session: u32::MAX,
-            tickets_per_agent: u32::MAX,
-            credentials_per_agent: u32::MAX,
-            connections_per_credential: u32::MAX,
-            ..Quotas::default()
-        };
-        let config = GateConfig::new(agent.public(), [url.clone()]).unwrap().with_quotas(quotas);
         let issuer_key = IssuerSecretKey::generate(&mut OsRng);
         let issuer = Issuer::new(issuer_key.clone(), agent.public(), url.clone());
         let device = DeviceSecretKey::generate(&mut OsRng).public();
-        let wall = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
-        let now = Now::new(wall, Duration::seconds(1_000));
-        let gate = Gate::open(config, MemoryLedger::new(), Context, now).unwrap();
+        let now = now();
+        let gate = gate(ledger);
         let registration = issuer.registration(&device, &[7; 32]);
         gate.register_issuer(&device, &[7; 32], &registration, now).unwrap();
-        Self { agent, url, issuer_key, issuer, gate, now, device, paired: AtomicUsize::new(0) }
+        Self { agent, url, issuer_key, issuer, gate, now, device, per_session, paired: AtomicUsize::new(0) }
     }
 
-    /// A session id as the consumers have them: a UUID, eight credentials to each.
+    /// A session id as the consumers have them: a UUID, as many credentials to each as was said.
     pub fn next_session(&self) -> SessionId {
-        let number = self.paired.fetch_add(1, Ordering::Relaxed) / PER_SESSION;
+        let number = self.paired.fetch_add(1, Ordering::Relaxed) / self.per_session;
         SessionId::new(format!("{number:08x}-5f0b-4a53-9a58-0d6f3c1c9e55")).unwrap()
     }
 
@@ -167,6 +163,27 @@ impl World {
             all
         })
     }
+}
+
+/// The time at which everything happens.
+pub fn now() -> Now {
+    let wall = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
+    Now::new(wall, Duration::seconds(1_000))
+}
+
+/// The agent's gate over a ledger: a new one, or one that a gate of this agent has kept before.
+pub fn gate(ledger: impl Ledger + 'static) -> Gate {
+    let quotas = Quotas {
+        tickets_per_session: u32::MAX,
+        credentials_per_session: u32::MAX,
+        tickets_per_agent: u32::MAX,
+        credentials_per_agent: u32::MAX,
+        connections_per_credential: u32::MAX,
+        ..Quotas::default()
+    };
+    let agent = AgentSecretKey::from_bytes([1; 32]).public();
+    let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap().with_quotas(quotas);
+    Gate::open(config, ledger, Context, now()).unwrap()
 }
 
 fn phone_label() -> Label {

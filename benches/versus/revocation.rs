@@ -1,0 +1,251 @@
+//! What taking back costs: each credential of a crowded session, beside a commit of as many rows with
+//! redb alone; and one credential among many that are connected.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use redb::{Database, Durability, TableDefinition};
+use sessioncap::ledger::{
+    Ledger, LedgerError, Look, MemoryLedger, Overlay, RedbLedger, Snapshot, Table, Transition,
+};
+use sessioncap::{Gate, Guard, SessionId};
+
+use crate::report::{Budget, Report};
+use crate::sample::{Side, compare, consume};
+use crate::world::{self, World};
+
+/// Credentials of the session that is revoked.
+const CROWDS: [usize; 2] = [1_000, 10_000];
+
+/// How much more one of ten thousand may cost than one of a thousand.
+const GROWTH: f64 = 1.2;
+
+type Row = (Table, Vec<u8>, Vec<u8>);
+type Changed = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// The session of a crowd: the first, and the only one.
+fn session() -> SessionId {
+    SessionId::new("00000000-5f0b-4a53-9a58-0d6f3c1c9e55").unwrap()
+}
+
+/// Revokes a crowded session, by CPU time and by instructions.
+pub fn of_many(report: &mut Report) {
+    let place = std::env::temp_dir().join(format!("sessioncap-versus-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    let crowds = CROWDS.map(|count| (count, crowd(&place, count)));
+    for (count, file) in &crowds {
+        report.section(&format!("revoking a session of {count} credentials, redb"));
+        let changes = changes_of_revoking(&copy(file, "changes"));
+        report.figure("rows for each credential", changes.len() as f64 / *count as f64, Budget::Information);
+        let compared = compare(7, through_the_gate(file), bare(file, &changes));
+        report.compared("CPU time beside a bare commit of as many rows", compared, Budget::Information);
+    }
+    report.section("instructions for each credential: one of 10,000 beside one of 1,000");
+    for (name, kind) in [("file", "revoke-in-file"), ("memory", "revoke-in-memory"), ("bare", "commit-bare")]
+    {
+        let [few, many] = crowds.each_ref().map(|(count, file)| {
+            let counted = instructions(kind, &copy(file, kind));
+            counted.map(|instructions| instructions as f64 / *count as f64)
+        });
+        let (Some(few), Some(many)) = (few, many) else {
+            eprintln!("  valgrind is not here: instructions are not counted");
+            break;
+        };
+        report.figure(&format!("{name}, of 1,000"), few, Budget::Information);
+        report.figure(&format!("{name}, of 10,000"), many, Budget::Information);
+        let budget = if kind == "commit-bare" { Budget::Information } else { Budget::AtMost(GROWTH) };
+        report.ratio(&format!("{name}, of 10,000 / of 1,000"), many / few, budget);
+    }
+    std::fs::remove_dir_all(&place).unwrap();
+}
+
+/// Revokes one credential among many that are connected, beside one among ten.
+pub fn of_one(report: &mut Report, rounds: usize, many: &World, connected: usize) {
+    report.section(&format!("revoking one credential, {connected} connected beside 10"));
+    let few = World::new();
+    let _connected = few.populate_connected(10);
+    let compared = compare(rounds, one(many), one(&few));
+    report.compared("many / few", compared, Budget::AtMost(GROWTH));
+}
+
+fn one(world: &World) -> Side<'_> {
+    consume(
+        || world.redeem_one().activate(world.now).unwrap(),
+        |guard: Guard| {
+            world.gate.revoke_credential(&guard.credential(), world.now).unwrap();
+            guard
+        },
+    )
+}
+
+/// What a child process is asked to do once, so that its instructions can be counted.
+pub fn once(kind: &str, file: &Path) {
+    match kind {
+        "revoke-in-file" => measured_revocation(&world::gate(RedbLedger::open(file).unwrap())),
+        "revoke-in-memory" => {
+            let rows = rows(&RedbLedger::open(file).unwrap());
+            let memory = MemoryLedger::new();
+            fill(&memory, &rows);
+            measured_revocation(&world::gate(memory));
+        }
+        "commit-bare" => {
+            let before = copy(file, "before");
+            let changes = changes_of_revoking(file);
+            measured_commit(&Database::open(before).unwrap(), &changes);
+        }
+        other => panic!("no such measurement: {other}"),
+    }
+}
+
+#[inline(never)]
+fn measured_revocation(gate: &Gate) {
+    gate.revoke_session(&session(), world::now()).unwrap();
+}
+
+#[inline(never)]
+fn measured_commit(database: &Database, changes: &[Changed]) {
+    let mut begun = database.begin_write().unwrap();
+    begun.set_durability(Durability::Immediate).unwrap();
+    begun.set_two_phase_commit(true);
+    for run in changes.chunk_by(|one, next| one.0 == next.0) {
+        let Some((table, ..)) = run.first() else { continue };
+        let mut rows = begun.open_table(definition(*table)).unwrap();
+        for (_, key, value) in run {
+            match value {
+                Some(value) => drop(rows.insert(key.as_slice(), value.as_slice()).unwrap()),
+                None => drop(rows.remove(key.as_slice()).unwrap()),
+            }
+        }
+    }
+    begun.commit().unwrap();
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+/// The instructions of the measured part of one child, or nothing if there is no valgrind.
+fn instructions(kind: &str, file: &Path) -> Option<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*::measured_*"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--once", kind])
+        .arg(file)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let counted = text.lines().find_map(|line| line.split_once("Collected : "));
+    let instructions = counted.unwrap().1.trim().parse().unwrap();
+    assert!(instructions > 0, "the measured part was not found: {text}");
+    Some(instructions)
+}
+
+fn through_the_gate(file: &Path) -> Side<'_> {
+    let mut number = 0;
+    let fresh = move || {
+        number += 1;
+        world::gate(RedbLedger::open(copy(file, &format!("gate-{}", number % 2))).unwrap())
+    };
+    consume(fresh, |gate| {
+        measured_revocation(&gate);
+        gate
+    })
+}
+
+fn bare<'a>(file: &'a Path, changes: &'a [Changed]) -> Side<'a> {
+    let mut number = 0;
+    let fresh = move || {
+        number += 1;
+        Database::open(copy(file, &format!("bare-{}", number % 2))).unwrap()
+    };
+    consume(fresh, |database| {
+        measured_commit(&database, changes);
+        database
+    })
+}
+
+/// A file with one session of `count` credentials, each of which a phone has redeemed.
+fn crowd(place: &Path, count: usize) -> PathBuf {
+    eprintln!("pairing {count} phones with one session");
+    let memory = Arc::new(MemoryLedger::new());
+    World::on(Shared(Arc::clone(&memory)), count).populate(count);
+    let path = place.join(count.to_string());
+    fill(&RedbLedger::open(&path).unwrap(), &rows(&*memory));
+    path
+}
+
+fn copy(file: &Path, name: &str) -> PathBuf {
+    let to = file.with_extension(name);
+    std::fs::copy(file, &to).unwrap();
+    to
+}
+
+fn rows(ledger: &dyn Ledger) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut look = |snapshot: &dyn Snapshot| {
+        for table in Table::ALL {
+            let found = snapshot.range(table, &[], None, usize::MAX)?;
+            rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
+        }
+        Ok(())
+    };
+    ledger.read(&mut look).unwrap();
+    rows
+}
+
+fn fill(ledger: &dyn Ledger, rows: &[Row]) {
+    let mut transition = |snapshot: &dyn Snapshot| {
+        let mut overlay = Overlay::new(snapshot);
+        rows.iter().for_each(|(table, key, value)| overlay.put(*table, key, value));
+        overlay.into_changes()
+    };
+    ledger.transact(&mut transition).unwrap();
+}
+
+/// Every row that a revocation of the crowded session changes.
+fn changes_of_revoking(file: &Path) -> Vec<Changed> {
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let ledger = Recorded { ledger: RedbLedger::open(file).unwrap(), changes: Arc::clone(&changes) };
+    let gate = world::gate(ledger);
+    gate.revoke_session(&session(), world::now()).unwrap();
+    drop(gate);
+    let changes = changes.lock().unwrap();
+    changes.clone()
+}
+
+/// A ledger that someone else keeps a hold of.
+struct Shared(Arc<MemoryLedger>);
+
+impl Ledger for Shared {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.0.read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.0.transact(transition)
+    }
+}
+
+/// Keeps what the last transition has changed.
+struct Recorded {
+    ledger: RedbLedger,
+    changes: Arc<Mutex<Vec<Changed>>>,
+}
+
+impl Ledger for Recorded {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.ledger.read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.ledger.transact(&mut |snapshot| {
+            let changes = transition(snapshot)?;
+            let owned =
+                changes.iter().map(|(table, key, value)| (table, key.to_vec(), value.map(<[u8]>::to_vec)));
+            *self.changes.lock().unwrap() = owned.collect();
+            Ok(changes)
+        })
+    }
+}
