@@ -42,6 +42,27 @@ impl Changes {
             None => drop(rows.insert(Bytes::from(key), value.map(Bytes::from))),
         }
     }
+
+    /// Drops those of the rows chosen that are below as they are here.
+    fn retain_changed(
+        &mut self,
+        below: &dyn Snapshot,
+        chosen: impl Fn(&Option<Bytes>) -> bool,
+    ) -> Result<(), LedgerFailure> {
+        let mut failure = None;
+        for (table, rows) in &mut self.0 {
+            rows.retain(|key, value| match chosen(value).then(|| below.get(*table, key)) {
+                None => true,
+                Some(Ok(stored)) => stored.as_deref() != value.as_deref(),
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    true
+                }
+            });
+        }
+        self.0.retain(|_, rows| !rows.is_empty());
+        failure.map_or(Ok(()), Err)
+    }
 }
 
 /// A snapshot with changes over it. Reads see the changes. Overlays can be stacked: each member of a
@@ -75,25 +96,18 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// What has to be written. A row that is left as it was is not among it. Reads every changed row
-    /// below.
+    /// What has to be written: nothing if nothing has changed. A row that is set to what it was is not among
+    /// it. Reads every row below that is set, and every row that is removed if none is set.
     ///
     /// # Errors
     /// [`LedgerFailure`] if a row cannot be read.
     pub fn into_changes(self) -> Result<Changes, LedgerFailure> {
         let Self { below, mut changes } = self;
-        let mut failure = None;
-        for (table, rows) in &mut changes.0 {
-            rows.retain(|key, value| match below.get(*table, key) {
-                Ok(stored) => stored.as_deref() != value.as_deref(),
-                Err(error) => {
-                    failure = Some(error);
-                    true
-                }
-            });
+        changes.retain_changed(below, |value| value.is_some())?;
+        if changes.0.values().flat_map(BTreeMap::values).all(Option::is_none) {
+            changes.retain_changed(below, |value| value.is_none())?;
         }
-        changes.0.retain(|_, rows| !rows.is_empty());
-        failure.map_or(Ok(changes), Err)
+        Ok(changes)
     }
 
     /// The changes to a table, from after `after` on.

@@ -22,7 +22,7 @@ pub(crate) struct IssuerRecord {
 }
 
 /// A session that something was offered for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
     /// Never used before and never again.
     pub(crate) epoch: u64,

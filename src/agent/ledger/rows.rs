@@ -1,5 +1,7 @@
 //! Typed access to the records inside one transaction, and the indexes over them.
 
+use std::collections::BTreeMap;
+
 use crate::agent::audit::{AuditPosition, AuditRecord};
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::event::StoredEvent;
@@ -126,11 +128,20 @@ const PROGRESS: &[u8] = b"progress";
 pub(crate) struct Records<'a> {
     rows: Overlay<'a>,
     wrote: bool,
+    counted: Counted,
+}
+
+/// Counts that were changed. Every entry of a transition changes them, so they are encoded once, at its end.
+#[derive(Default)]
+struct Counted {
+    all: Option<Counters>,
+    devices: BTreeMap<DevicePublicKey, Counts>,
+    sessions: BTreeMap<SessionId, Option<SessionRecord>>,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn over(below: &'a dyn Snapshot) -> Self {
-        Self { rows: Overlay::new(below), wrote: false }
+        Self { rows: Overlay::new(below), wrote: false, counted: Counted::default() }
     }
 
     /// Whether anything was written or removed.
@@ -139,8 +150,29 @@ impl<'a> Records<'a> {
     }
 
     /// What was.
-    pub(crate) fn into_changes(self) -> Result<Changes, LedgerFailure> {
+    pub(crate) fn into_changes(mut self) -> Result<Changes, LedgerFailure> {
+        self.write_counts();
         self.rows.into_changes()
+    }
+
+    fn write_counts(&mut self) {
+        let Counted { all, devices, sessions } = core::mem::take(&mut self.counted);
+        if let Some(counters) = all {
+            self.write(Table::Meta, COUNTERS, &counters);
+        }
+        for (device, counts) in devices {
+            // A device of which nothing is kept has no row.
+            match counts == Counts::default() {
+                true => self.remove(Table::Devices, device.as_bytes()),
+                false => self.write(Table::Devices, device.as_bytes(), &counts),
+            }
+        }
+        for (id, session) in sessions {
+            match session {
+                Some(record) => self.write(Table::Sessions, id.as_str().as_bytes(), &record),
+                None => self.remove(Table::Sessions, id.as_str().as_bytes()),
+            }
+        }
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
@@ -201,7 +233,8 @@ impl<'a> Records<'a> {
     }
 
     /// Whether there is nothing at all.
-    pub(crate) fn is_empty(&self) -> Result<bool, LedgerFailure> {
+    pub(crate) fn is_empty(&mut self) -> Result<bool, LedgerFailure> {
+        self.write_counts();
         for table in Table::ALL {
             if !self.range(table, &[], 1)?.is_empty() {
                 return Ok(false);
@@ -212,42 +245,47 @@ impl<'a> Records<'a> {
 
     /// Removes every record. The numbers that were given stay given, and what happened is still told.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
+        self.write_counts();
         for table in Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Events)) {
             for (key, _) in self.range(table, &[], usize::MAX)? {
                 self.remove(table, &key);
             }
         }
         let sequence = self.counters()?.sequence;
-        self.put_counters(&Counters { sequence, ..Counters::default() });
+        self.put_counters(Counters { sequence, ..Counters::default() });
         Ok(())
     }
 
     pub(crate) fn counters(&self) -> Result<Counters, LedgerFailure> {
-        Ok(self.read(Table::Meta, COUNTERS)?.unwrap_or_default())
+        match self.counted.all {
+            Some(counters) => Ok(counters),
+            None => Ok(self.read(Table::Meta, COUNTERS)?.unwrap_or_default()),
+        }
     }
 
-    pub(crate) fn put_counters(&mut self, counters: &Counters) {
-        self.write(Table::Meta, COUNTERS, counters);
+    pub(crate) fn put_counters(&mut self, counters: Counters) {
+        self.wrote = true;
+        self.counted.all = Some(counters);
     }
 
     /// What the agent keeps of one device.
     pub(crate) fn device(&self, device: &DevicePublicKey) -> Result<Counts, LedgerFailure> {
-        Ok(self.read(Table::Devices, device.as_bytes())?.unwrap_or_default())
+        match self.counted.devices.get(device) {
+            Some(counts) => Ok(*counts),
+            None => Ok(self.read(Table::Devices, device.as_bytes())?.unwrap_or_default()),
+        }
     }
 
-    /// A device of which nothing is kept has no row.
-    pub(crate) fn put_device(&mut self, device: &DevicePublicKey, counts: &Counts) {
-        match *counts == Counts::default() {
-            true => self.remove(Table::Devices, device.as_bytes()),
-            false => self.write(Table::Devices, device.as_bytes(), counts),
-        }
+    pub(crate) fn put_device(&mut self, device: &DevicePublicKey, counts: Counts) {
+        self.wrote = true;
+        self.counted.devices.insert(*device, counts);
     }
 
     /// A number that was never given before.
     pub(crate) fn next_number(&mut self) -> Result<u64, LedgerFailure> {
         let mut counters = self.counters()?;
         counters.sequence = counters.sequence.checked_add(1).ok_or(LedgerFailure::Corrupt)?;
-        self.put_counters(&counters);
+        self.put_counters(counters);
         Ok(counters.sequence)
     }
 
@@ -273,15 +311,19 @@ impl<'a> Records<'a> {
     }
 
     pub(crate) fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, LedgerFailure> {
-        self.read(Table::Sessions, id.as_str().as_bytes())
+        match self.counted.sessions.get(id) {
+            Some(session) => Ok(*session),
+            None => self.read(Table::Sessions, id.as_str().as_bytes()),
+        }
     }
 
-    pub(crate) fn put_session(&mut self, id: &SessionId, record: &SessionRecord) {
-        self.write(Table::Sessions, id.as_str().as_bytes(), record);
-    }
-
-    pub(crate) fn remove_session(&mut self, id: &SessionId) {
-        self.remove(Table::Sessions, id.as_str().as_bytes());
+    /// Puts a session on record, or removes it.
+    pub(crate) fn put_session(&mut self, id: &SessionId, record: Option<SessionRecord>) {
+        self.wrote = true;
+        match self.counted.sessions.get_mut(id) {
+            Some(session) => *session = record,
+            None => drop(self.counted.sessions.insert(id.clone(), record)),
+        }
     }
 
     pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {

@@ -204,7 +204,7 @@ impl<'a> Step<'a> {
             }
         };
         record.epoch = session.epoch;
-        self.records.put_session(&record.session, &session);
+        self.records.put_session(&record.session, Some(session));
         self.insert_ticket(id, &record)?;
         self.events.push(AuditEvent::TicketOffered {
             ticket: *id,

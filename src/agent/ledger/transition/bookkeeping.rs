@@ -1,5 +1,7 @@
 //! What every change of a record brings along: its place in the queues, its counts, its session.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Step;
 use crate::agent::audit::RevocationReason;
 use crate::agent::denial::LedgerFailure;
@@ -151,6 +153,57 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Removes a live credential, as if it had ended and been forgotten.
+    pub(super) fn remove_credential(
+        &mut self,
+        id: &CredentialId,
+        record: &CredentialRecord,
+    ) -> Result<(), LedgerFailure> {
+        let due = credential_due(record).ok_or(LedgerFailure::Corrupt)?;
+        let entry = Entry::Credential(*id);
+        self.records.unschedule(Queue::Ending, due, entry);
+        self.count(&record.device, |counts| down(&mut counts.live_credentials))?;
+        self.count_session(&record.session, |session| down(&mut session.live_credentials))?;
+        self.records.leave_session(&record.session, Group::Live, entry);
+        self.records.remove_handles(credential_handles(record), entry);
+        self.records.remove_credential(id);
+        Ok(())
+    }
+
+    /// Which of these [`Step::forget_surplus`] would forget at once if they ended now. What it would forget
+    /// of those that have ended before is left to it.
+    pub(super) fn surplus_of(
+        &self,
+        live: &[(CredentialId, CredentialRecord)],
+    ) -> Result<BTreeSet<CredentialId>, LedgerFailure> {
+        let mut of_devices: BTreeMap<DevicePublicKey, Vec<(Timestamp, Entry)>> = BTreeMap::new();
+        for (id, record) in live {
+            let ends = (record.ends_at().plus(TOMBSTONE_GRACE), Entry::Credential(*id));
+            of_devices.entry(record.device).or_default().push(ends);
+        }
+        let (mut surplus, mut rest) = (BTreeSet::new(), Vec::new());
+        for (device, ending) in of_devices {
+            let kept = self.records.device(&device)?.ended_credentials;
+            let most = beyond(kept, ending.len(), ENDED_CREDENTIALS_SHARE);
+            let ended = self.records.earliest(Queue::EndedOf(&device), most)?;
+            let earliest = earliest_of(ending.iter().chain(&ended).copied(), most);
+            rest.extend(ending.into_iter().filter(|ending| !earliest.contains(ending)));
+            surplus.extend(earliest);
+        }
+        let kept = self.records.counters()?.of_all.ended_credentials;
+        let most = beyond(kept, live.len(), MAX_ENDED_CREDENTIALS).saturating_sub(surplus.len());
+        if most > 0 {
+            let mut ended = self.records.earliest(Queue::Ended, most.saturating_add(surplus.len()))?;
+            ended.retain(|ended| !surplus.contains(ended));
+            surplus.extend(earliest_of(rest.into_iter().chain(ended), most));
+        }
+        let credential = |(_, entry)| match entry {
+            Entry::Credential(id) => Some(id),
+            Entry::Ticket(_) => None,
+        };
+        Ok(surplus.into_iter().filter_map(credential).collect())
+    }
+
     /// Forgets ended credentials beyond the bounds, the earliest first: those of a device beyond its share
     /// make room for its own, and only then those of all.
     pub(super) fn forget_surplus(&mut self) -> Result<(), LedgerFailure> {
@@ -186,30 +239,24 @@ impl Step<'_> {
         self.leave_session(&record.session, entry)
     }
 
-    /// Takes an ended entry out of its session, and the session with its last entry.
+    /// Takes an ended entry out of its session.
     fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
         self.records.leave_session(session, Group::Ended, entry);
-        let mut record = self.records.session(session)?.ok_or(LedgerFailure::Corrupt)?;
-        down(&mut record.ended);
-        match record.is_empty() {
-            true => self.records.remove_session(session),
-            false => self.records.put_session(session, &record),
-        }
-        Ok(())
+        self.count_session(session, |record| down(&mut record.ended))
     }
 
     /// Changes the counts of a device, and with them those of all.
     fn count(&mut self, device: &DevicePublicKey, change: impl Fn(&mut Counts)) -> Result<(), LedgerFailure> {
         let mut counters = self.records.counters()?;
         change(&mut counters.of_all);
-        self.records.put_counters(&counters);
+        self.records.put_counters(counters);
         let mut counts = self.records.device(device)?;
         change(&mut counts);
-        self.records.put_device(device, &counts);
+        self.records.put_device(device, counts);
         Ok(())
     }
 
-    /// Changes the counts of a session that is on record.
+    /// Changes the counts of a session that is on record. It goes with its last entry.
     fn count_session(
         &mut self,
         id: &SessionId,
@@ -217,9 +264,24 @@ impl Step<'_> {
     ) -> Result<(), LedgerFailure> {
         let mut session = self.records.session(id)?.ok_or(LedgerFailure::Corrupt)?;
         change(&mut session);
-        self.records.put_session(id, &session);
+        self.records.put_session(id, (!session.is_empty()).then_some(session));
         Ok(())
     }
+}
+
+/// How many are too many if so many come to those that are kept.
+fn beyond(kept: u32, coming: usize, most: u32) -> usize {
+    let all = coming.saturating_add(usize::try_from(kept).unwrap_or(usize::MAX));
+    all.saturating_sub(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+fn earliest_of(
+    ends: impl Iterator<Item = (Timestamp, Entry)>,
+    number: usize,
+) -> BTreeSet<(Timestamp, Entry)> {
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_unstable();
+    ends.into_iter().take(number).collect()
 }
 
 fn up(count: &mut u32) {

@@ -4,7 +4,7 @@ use super::Step;
 use super::bookkeeping::Ended;
 use crate::agent::audit::{AuditEvent, RevocationReason};
 use crate::agent::denial::LedgerFailure;
-use crate::agent::ledger::record::TicketState;
+use crate::agent::ledger::record::{CredentialRecord, SessionRecord, TicketState};
 use crate::agent::ledger::rows::{Entry, Handle};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
@@ -48,7 +48,8 @@ impl Step<'_> {
     }
 
     fn revoke_by(&mut self, handle: Handle<'_>, why: RevocationReason) -> Result<(), LedgerFailure> {
-        self.records.of_handle(handle)?.into_iter().try_for_each(|entry| self.revoke_entry(entry, why))
+        let live = self.records.of_handle(handle)?;
+        self.revoke_all(live, why)
     }
 
     /// Ends everything of a session and moves its epoch on. With an epoch, only if it is that one still.
@@ -62,14 +63,38 @@ impl Step<'_> {
         if epoch.is_some_and(|epoch| epoch != session.epoch) {
             return Ok(());
         }
-        for entry in self.records.live_of_session(id)? {
-            self.revoke_entry(entry, why)?;
-        }
+        let live = self.records.live_of_session(id)?;
+        self.revoke_all(live, why)?;
         // As the entries have left it.
-        if let Some(mut session) = self.records.session(id)? {
-            session.epoch = self.records.next_number()?;
-            self.records.put_session(id, &session);
-            self.events.push(AuditEvent::SessionClosed { session: id.clone(), why });
+        if let Some(session) = self.records.session(id)? {
+            let epoch = self.records.next_number()?;
+            self.records.put_session(id, Some(SessionRecord { epoch, ..session }));
+        }
+        self.events.push(AuditEvent::SessionClosed { session: id.clone(), why });
+        Ok(())
+    }
+
+    /// Ends each of these. Of credentials that would be forgotten at once, because too many have ended,
+    /// nothing is kept; that they have ended is told all the same.
+    fn revoke_all(&mut self, entries: Vec<Entry>, why: RevocationReason) -> Result<(), LedgerFailure> {
+        let mut live = Vec::new();
+        for entry in entries {
+            match entry {
+                Entry::Ticket(_) => self.revoke_entry(entry, why)?,
+                Entry::Credential(id) => {
+                    let record = self.records.credential(&id)?;
+                    live.extend(record.filter(CredentialRecord::is_live).map(|record| (id, record)));
+                }
+            }
+        }
+        let surplus = self.surplus_of(&live)?;
+        for (id, record) in live {
+            let session = record.session.clone();
+            match surplus.contains(&id) {
+                true => self.remove_credential(&id, &record)?,
+                false => self.end_credential(&id, record, Ended::Revoked(why))?,
+            }
+            self.events.push(AuditEvent::CredentialRevoked { credential: id, session, why });
         }
         Ok(())
     }

@@ -2,14 +2,15 @@
 
 use core::cell::Cell;
 
+use super::bookkeeping::Ended;
 use super::*;
 use crate::agent::audit::RevocationReason;
 #[cfg(feature = "redb")]
+use crate::agent::ledger::RedbLedger;
+#[cfg(feature = "redb")]
 use crate::agent::ledger::faulty::Disk;
 use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
-use crate::agent::ledger::{Ledger, MemoryLedger, Row, Table, store};
-#[cfg(feature = "redb")]
-use crate::agent::ledger::{Overlay, RedbLedger};
+use crate::agent::ledger::{Ledger, MemoryLedger, Overlay, Row, Table, store};
 use crate::clock::Timestamp;
 use crate::credential::EditionHashes;
 use crate::id::{CredentialId, TicketId};
@@ -227,6 +228,84 @@ fn counts_come_back_to_nothing_with_the_records() {
     assert!(bench.step(|step| step.entries(None)).is_empty());
 }
 
+/// Some are forgotten as soon as they have ended, and are removed at once for that reason.
+#[test]
+fn revoking_many_at_once_keeps_what_ending_each_and_forgetting_the_surplus_keeps() {
+    let session = SessionId::new("crowded").unwrap();
+    // How many ended before, and how many end now, of each of two devices.
+    let cases = [(0, 40, 0, 0), (1_000, 30, 200, 10), (1_010, 1_100, 0, 0), (1_024, 300, 1_020, 2_000)];
+    for (ended, live, other_ended, other_live) in cases {
+        let mut bench = Bench::new();
+        let mut number = 0;
+        for (seed, ended, live) in
+            [(4, ended, live), (5, other_ended, other_live), (6, 1_020, 0), (7, 1_020, 0)]
+        {
+            let device = bench.device(seed);
+            bench.act_for(device);
+            let first = bench.redeemed(u32::from(seed) << 24, "crowded");
+            let record = bench.record(&first).unwrap();
+            bench.step(|step| {
+                for at in 0..ended + live {
+                    number += 1;
+                    let mut id = [0; 16];
+                    id[..4].copy_from_slice(&u32::wrapping_mul(number, 2_654_435_761).to_be_bytes());
+                    let mut record = CredentialRecord { ticket: TicketId::from_bytes(id), ..record.clone() };
+                    record.edition.expires_at = end_of(number);
+                    let id = CredentialId::from_bytes(id);
+                    step.insert_credential(&id, &record)?;
+                    if at < ended {
+                        step.end_credential(&id, record, Ended::Revoked(RevocationReason::Owner))?;
+                    }
+                }
+                Ok(())
+            });
+        }
+        let mut others = Bench { ledger: MemoryLedger::new(), ..bench };
+        let rows = rows_of(&bench.ledger);
+        put_rows(&others.ledger, &rows);
+        bench.step(|step| step.close_session(&session, RevocationReason::Session, None));
+        others.step(|step| {
+            for entry in step.records.live_of_session(&session)? {
+                step.revoke_entry(entry, RevocationReason::Session)?;
+            }
+            step.close_session(&session, RevocationReason::Session, None)
+        });
+        // Tickets and credentials may be told in another order.
+        let kept = |bench: &Bench| -> Vec<_> {
+            rows_of(&bench.ledger).into_iter().filter(|(table, ..)| *table != Table::Events).collect()
+        };
+        let (at_once, one_by_one) = (kept(&bench), kept(&others));
+        assert!(at_once == one_by_one, "{live} and {other_live}: {} rows", at_once.len());
+    }
+}
+
+/// In no order, and several at the same time.
+fn end_of(number: u32) -> Timestamp {
+    Timestamp::from_seconds(1_003_000 + u64::from(number.wrapping_mul(40_503) % 500)).unwrap()
+}
+
+fn rows_of(ledger: &dyn Ledger) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    let mut all = |snapshot: &dyn Snapshot| {
+        for table in Table::ALL {
+            let found = snapshot.range(table, &[], None, usize::MAX)?;
+            rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
+        }
+        Ok(())
+    };
+    ledger.read(&mut all).unwrap();
+    rows
+}
+
+fn put_rows(ledger: &dyn Ledger, rows: &[(Table, Vec<u8>, Vec<u8>)]) {
+    let outcome = ledger.transact(&mut |snapshot| {
+        let mut overlay = Overlay::new(snapshot);
+        rows.iter().for_each(|(table, key, value)| overlay.put(*table, key, value));
+        overlay.into_changes()
+    });
+    outcome.unwrap();
+}
+
 /// Counts what a transition reads and changes.
 struct Counted<'a> {
     snapshot: &'a dyn Snapshot,
@@ -303,22 +382,7 @@ fn a_revocation_costs_what_it_names_however_much_that_is() {
         #[cfg(feature = "redb")]
         {
             let file = RedbLedger::on_backend(Disk::default()).unwrap();
-            let mut rows = Vec::new();
-            let all = |snapshot: &dyn Snapshot| {
-                for table in Table::ALL {
-                    let found = snapshot.range(table, &[], None, usize::MAX)?;
-                    rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
-                }
-                Ok(())
-            };
-            let mut all = all;
-            bench.ledger.read(&mut all).unwrap();
-            let outcome = file.transact(&mut |snapshot| {
-                let mut overlay = Overlay::new(snapshot);
-                rows.iter().for_each(|(table, key, value)| overlay.put(*table, key, value));
-                overlay.into_changes()
-            });
-            outcome.unwrap();
+            put_rows(&file, &rows_of(&bench.ledger));
             costs.push((number, "file", cost_of_revoking_a_session(&bench, &file, number)));
         }
         costs.push((number, "memory", cost_of_revoking_a_session(&bench, &bench.ledger, number)));
