@@ -705,7 +705,7 @@ mod tests {
             path in prop_oneof![Just(String::from("/noise/ws")), "/[a-z.]{0,3}(/[a-z]{0,3})?", "[a-z:/.?#@]{0,8}"],
             authority in prop_oneof![
                 Just(String::from("agent.example")),
-                "(agent.example|127.0.0.1|127.1|\\[::1\\]|\\[::ffff:1.2.3.4\\]|\\[0::1\\]|)(:(0|80|443|08|9099)?)?",
+                "(agent\\.example|127\\.0\\.0\\.1|127\\.1|\\[::1\\]|\\[::ffff:1\\.2\\.3\\.4\\]|\\[0::1\\]|)(:(0|80|443|08|9099)?)?",
             ],
             form in 0..3_usize,
         ) {

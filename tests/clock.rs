@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
 
+use common::ledger::TestLedger;
 use common::*;
 use proptest::prelude::*;
 use sessioncap::*;
@@ -228,6 +229,45 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
     let refused = world.attach(&phone(3), &ending.credential, OpSet::EMPTY).unwrap_err();
     assert_eq!(refused, Refusal::told(Denial::CredentialExpired, Status::Expired));
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok(), "the others go on");
+}
+
+/// After a restart nobody knows who was connected, so that nothing ends its record before others.
+#[test]
+fn a_credential_that_has_run_out_is_not_given_again_before_its_record_is_settled() {
+    let ledger = TestLedger::default();
+    let wide = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
+    let mut world = World::with(ledger.clone(), |config| config.with_quotas(wide));
+    let desktop = world.desktop(9);
+    world.start_session("other");
+    // Each is due before what is asked for, and a call takes eight.
+    for _ in 0..80 {
+        desktop.share_session(&world, "other", &terms().with_ticket_lifetime(30).unwrap());
+    }
+    let given = desktop.share(&world, &terms().valid_for(60).unwrap());
+    assert!(world.join(&given.link, &phone(2)).is_ok());
+    world.pass_unsettled(60);
+    let again = World::try_with(ledger, world.now, |config| config).unwrap();
+    again.enrol(desktop.device);
+    let refused = again.join(&given.link, &phone(2)).unwrap_err();
+    assert_eq!(refused, Refusal::told(Denial::CredentialExpired, Status::Expired));
+}
+
+/// A record that has not been settled counts no longer than one that has.
+#[test]
+fn an_ended_credential_is_unknown_ten_minutes_after_its_end_to_the_second() {
+    let mut world = World::new();
+    let desktop = world.desktop(9);
+    let minute = terms().valid_for(60).unwrap();
+    let joined = world.join(&desktop.share(&world, &minute).link, &phone(2)).unwrap();
+    drop(joined.guard);
+    let denial = |world: &World| {
+        let refused = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
+        refused.unwrap_err().denial
+    };
+    world.pass_unsettled(60 + limits::TOMBSTONE_GRACE as i64 - 1);
+    assert_eq!(denial(&world), Denial::CredentialExpired);
+    world.pass_unsettled(1);
+    assert_eq!(denial(&world), Denial::CredentialUnknown);
 }
 
 proptest! {

@@ -233,12 +233,18 @@ fn counts_come_back_to_nothing_with_the_records() {
 fn revoking_many_at_once_keeps_what_ending_each_and_forgetting_the_surplus_keeps() {
     let session = SessionId::new("crowded").unwrap();
     // How many ended before, and how many end now, of each of two devices.
-    let cases = [(0, 40, 0, 0), (1_000, 30, 200, 10), (1_010, 1_100, 0, 0), (1_024, 300, 1_020, 2_000)];
+    let cases = [
+        (0, 40, 0, 0),
+        (0, 1_100, 0, 4_000),
+        (1_000, 30, 200, 10),
+        (1_010, 1_100, 0, 0),
+        (1_024, 300, 1_020, 2_000),
+    ];
     for (ended, live, other_ended, other_live) in cases {
         let mut bench = Bench::new();
         let mut number = 0;
         for (seed, ended, live) in
-            [(4, ended, live), (5, other_ended, other_live), (6, 1_020, 0), (7, 1_020, 0)]
+            [(4, ended, live), (5, other_ended, other_live), (6, 1_020, 0), (7, 1_020, 0), (8, 1_020, 0)]
         {
             let device = bench.device(seed);
             bench.act_for(device);
