@@ -6,7 +6,7 @@ mod common;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::task::{Context as Task, Wake, Waker};
+use std::task::Context as Task;
 
 use common::ledger::TestLedger;
 use common::*;
@@ -212,18 +212,6 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
     assert!(guard.permit(Op::StreamOutput, world.now, || ()).is_ok());
 }
 
-/// Does something once, when it is woken.
-struct OnWake(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl Wake for OnWake {
-    fn wake(self: Arc<Self>) {
-        let act = self.0.lock().unwrap().take();
-        if let Some(act) = act {
-            act();
-        }
-    }
-}
-
 /// The gate judges without its lock. Another stream runs out at the first look, and its waker renews before
 /// the second one.
 #[test]
@@ -250,7 +238,7 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
             let outcome = Arc::clone(&outcome);
             move || *outcome.lock().unwrap() = Some(gate.renew(&desktop.device, &message, now, &mut OsRng))
         };
-        let waker = Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(renew))))));
+        let waker = on_wake(renew);
         assert!(ends.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
         let admission = world.admit(&key, &attach_payload(OpSet::EMPTY, credential.as_bytes()));
         assert!(matches!(outcome.lock().unwrap().take(), Some(Ok(_))), "it was renewed meanwhile");

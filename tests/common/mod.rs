@@ -11,6 +11,7 @@ pub mod rng;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 
 use rand::RngCore;
 use rand::rngs::OsRng;
@@ -456,4 +457,20 @@ impl Desktop {
 pub fn attach_payload(ops: OpSet, credential: &[u8]) -> Vec<u8> {
     use cbor::Value::Uint;
     cbor::payload(&vec![(4, Uint(ops.bits().into())), (5, cbor::bytes(credential))])
+}
+
+/// A waker that does something, the first time that it wakes.
+pub fn on_wake(act: impl FnOnce() + Send + 'static) -> Waker {
+    struct OnWake(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+    impl Wake for OnWake {
+        fn wake(self: Arc<Self>) {
+            let act = self.0.lock().unwrap().take();
+            if let Some(act) = act {
+                act();
+            }
+        }
+    }
+
+    Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(act))))))
 }
