@@ -1,7 +1,7 @@
 //! This crate beside what it is built from and what it replaces, in one run on one machine.
 //!
 //! ```text
-//! cargo bench --bench versus                    every row but the holder build, about five minutes
+//! cargo bench --bench versus                    every row but the holder build, about ten minutes
 //! cargo bench --bench versus -- permit mint     the rows of these groups
 //! VERSUS_LIVE=1000000 cargo bench ...           a million live credentials instead of 100,000
 //! VERSUS_ROUNDS=501 cargo bench ...             more pairs of slices than 201
