@@ -97,6 +97,23 @@ fn a_redemption_at_night_names_what_is_allowed_at_that_hour() {
     assert_eq!(guard.activate(world.now).unwrap().ops(), attached.ops);
 }
 
+/// The first redemption claims the ticket. One that is forbidden whole at this hour must not.
+#[test]
+fn a_ticket_that_an_operator_rule_forbids_at_this_hour_is_not_claimed() {
+    let mut world = world("check if hour($h), $h < 22");
+    world.pass(120);
+    let desktop = world.desktop(9);
+    let waits = terms().valid_for(86_000).unwrap().with_ticket_lifetime(limits::MAX_TICKET_LIFETIME).unwrap();
+    let pairing = desktop.share(&world, &waits);
+    let told = world.events().len();
+    let refused = world.join(&pairing.link, &phone(2)).unwrap_err();
+    assert_eq!(refused, Refusal::told(Denial::OperatorRule { rule: 1 }, Status::OperationDenied));
+    assert_eq!((world.events().len(), world.only_listing().state), (told, ListingState::Open));
+    // What the ledger has to say comes first.
+    world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
+    assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err().denial, Denial::TicketRevoked);
+}
+
 #[test]
 fn explain_says_which_rule_forbids() {
     let rules = r#"

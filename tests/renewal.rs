@@ -201,6 +201,22 @@ fn what_was_narrowed_is_narrow_for_the_next_attach_and_for_copies() {
     assert_eq!(asked, none);
 }
 
+/// An attach that names no operations. The denial says on which side nothing is left.
+#[test]
+fn a_copy_of_whose_operations_none_is_left_is_refused() {
+    let send = ops([Op::SendInput]);
+    let of_the_copy = Denial::CaveatFailed { block: 2, caveat: Box::new(Caveat::Ops(send)) };
+    let of_its_edition = Denial::OperationNotGranted { op: Op::SendInput };
+    for (left, denial) in [(read_only(), of_the_copy), (ops([Op::Resize]), of_its_edition)] {
+        let scene = scene();
+        let whole = Credential::parse(&scene.phone.credential).unwrap();
+        let copy = whole.attenuate(Some(send), None, &mut OsRng).unwrap();
+        scene.renew(left, HOUR).unwrap();
+        let refused = scene.attach(copy.bytes()).unwrap_err();
+        assert_eq!(refused, Refusal::told(denial, Status::OperationDenied), "{left:?}");
+    }
+}
+
 #[test]
 fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
     let policy = Policy::with_operator_rules("check if hour($h), $h != 3", UtcOffset::UTC).unwrap();
