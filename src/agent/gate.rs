@@ -17,6 +17,7 @@ mod activate;
 mod admit;
 mod judge;
 mod list;
+mod prove;
 mod renew;
 mod revoke;
 

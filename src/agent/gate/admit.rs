@@ -8,21 +8,16 @@ use rand_core::{CryptoRng, RngCore};
 
 use super::activate::PendingGuard;
 use super::judge::Basis;
-use super::{Gate, Inner, Presence};
-use crate::agent::core::Begun;
+use super::prove::{Proven, Refusal};
+use super::{Gate, Presence};
 use crate::agent::denial::Denial;
 use crate::agent::guard::check_outside_permit;
-use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
-use crate::clock::{Now, Timestamp};
-use crate::credential::{Credential, VerifiedCredential};
-use crate::error::Error;
-use crate::id::TicketId;
+use crate::clock::Now;
 use crate::key::HolderPublicKey;
 use crate::noise::Received;
 use crate::op::{Action, OpSet};
-use crate::ticket::TicketProof;
 use crate::token::CredentialBytes;
-use crate::wire::{Answer, Label, Request, is_scoped};
+use crate::wire::is_scoped;
 
 /// What to do with a peer, from its first handshake payload.
 #[derive(Debug)]
@@ -92,27 +87,6 @@ pub struct Refused {
     pub reply: Option<Vec<u8>>,
     /// Why, for the operator.
     pub denial: Denial,
-}
-
-/// A request whose sender has shown possession of the ticket with this very Noise key.
-pub(super) struct ProvenTicket {
-    pub(super) id: TicketId,
-    pub(super) record: TicketRecord,
-    pub(super) label: Label,
-    pub(super) begun: Begun,
-}
-
-/// A credential that verified with the issuer on record, shown by the phone on record.
-pub(super) struct ProvenCredential {
-    pub(super) shown: VerifiedCredential,
-    pub(super) record: CredentialRecord,
-    pub(super) ops: OpSet,
-    pub(super) begun: Begun,
-}
-
-enum Proven {
-    Ticket(Box<ProvenTicket>),
-    Credential(Box<ProvenCredential>),
 }
 
 impl Gate {
@@ -197,85 +171,5 @@ impl Gate {
             Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
             _ => Ok(()),
         }
-    }
-}
-
-/// A refusal to a peer that has proven itself.
-pub(super) struct Refusal {
-    pub(super) denial: Denial,
-    /// For a phone that has to be confirmed: the nonce of its digits, and the end of waiting.
-    pub(super) waiting: Option<([u8; 16], Timestamp)>,
-}
-
-impl From<Denial> for Refusal {
-    fn from(denial: Denial) -> Self {
-        Self { denial, waiting: None }
-    }
-}
-
-impl Refusal {
-    fn answer(&self, agent_time: Timestamp) -> Option<Answer> {
-        match (self.waiting, &self.denial) {
-            (Some((nonce, until)), _) => {
-                Some(Answer::Pending { agent_time, seconds_left: until.since(agent_time), nonce })
-            }
-            // Only a redemption is told to wait.
-            (None, Denial::ConfirmationPending) => None,
-            (None, denial) => denial.status().map(|status| Answer::Refused { status, agent_time }),
-        }
-    }
-}
-
-impl Inner {
-    fn prove(&self, peer: &HolderPublicKey, payload: &[u8], now: Now) -> Result<Proven, Denial> {
-        match Request::from_payload(payload).map_err(|_| Denial::PayloadMalformed)? {
-            Request::Redeem { proof, label } => self.prove_ticket(peer, &proof, label, now),
-            Request::Attach { ops, credential } => {
-                let proven = self.prove_credential(peer, &credential, ops, now)?;
-                Ok(Proven::Credential(Box::new(proven)))
-            }
-        }
-    }
-
-    fn prove_ticket(
-        &self,
-        peer: &HolderPublicKey,
-        proof: &TicketProof,
-        label: Label,
-        now: Now,
-    ) -> Result<Proven, Denial> {
-        let begun = self.core.begin(now);
-        let record = self.core.read(now, |step| step.ticket(&proof.id))?.ok_or(Denial::TicketUnknown)?;
-        if !record.key.verify(&self.agent, peer, &proof.signature) {
-            return Err(Denial::TicketProofInvalid);
-        }
-        Ok(Proven::Ticket(Box::new(ProvenTicket { id: proof.id, record, label, begun })))
-    }
-
-    fn prove_credential(
-        &self,
-        peer: &HolderPublicKey,
-        bytes: &CredentialBytes,
-        ops: OpSet,
-        now: Now,
-    ) -> Result<ProvenCredential, Denial> {
-        let credential = Credential::parse(bytes).map_err(|error| match error {
-            Error::Credential(problem) => Denial::CredentialMalformed(problem),
-            _ => Denial::PayloadMalformed,
-        })?;
-        let id = credential.id();
-        let begun = self.core.begin(now);
-        let record = self.core.read(now, |step| step.credential(&id))?.ok_or(Denial::CredentialUnknown)?;
-        if record.holder != *peer {
-            return Err(Denial::HolderMismatch);
-        }
-        // Whoever minted the credential could also append a binding block, but only this agent writes
-        // records: which of its credentials this is, the record says once it is known to stand.
-        let binding = credential.binding();
-        if binding.holder != record.holder || binding.epoch != record.epoch {
-            return Err(Denial::CredentialSignatureInvalid);
-        }
-        let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-        Ok(ProvenCredential { shown, record, ops, begun })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand_core::{CryptoRng, RngCore};
 
 use super::activate::{AdmittedOn, Judged, Pending, PendingGuard};
-use super::admit::{ProvenCredential, ProvenTicket, Refusal};
+use super::prove::{ProvenCredential, ProvenTicket, Refusal};
 use super::{Inner, Shared};
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
