@@ -1,15 +1,16 @@
 //! What taking back costs: each credential of a crowded session, beside a commit of as many rows with
 //! redb alone; and one credential among many that are connected.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use redb::{Database, Durability, TableDefinition};
 use sessioncap::ledger::{
     Ledger, LedgerError, Look, MemoryLedger, Overlay, RedbLedger, Snapshot, Table, Transition,
 };
-use sessioncap::{Gate, Guard, SessionId};
+use sessioncap::{CredentialId, Gate, Guard, SessionId};
 
 use crate::report::{Budget, Report};
 use crate::sample::{Side, compare, consume};
@@ -58,6 +59,12 @@ pub fn of_many(report: &mut Report) {
         report.ratio(&format!("{name}, of 10,000 / of 1,000"), many / few, budget);
     }
     std::fs::remove_dir_all(&place).unwrap();
+    report.section("instructions to revoke one credential: of 4,000 that are connected beside one of 10");
+    if let [Some(few), Some(many)] = [10, 4_000].map(instructions_of_one) {
+        report.figure("of 10", few as f64, Budget::Information);
+        report.figure("of 4,000", many as f64, Budget::Information);
+        report.ratio("of 4,000 / of 10", many as f64 / few as f64, Budget::AtMost(GROWTH));
+    }
 }
 
 /// Revokes one credential among many that are connected, beside one among ten.
@@ -66,7 +73,8 @@ pub fn of_one(report: &mut Report, rounds: usize, many: &World, connected: usize
     let few = World::new();
     let _connected = few.populate_connected(10);
     let compared = compare(rounds, one(many), one(&few));
-    report.compared("many / few", compared, Budget::AtMost(GROWTH));
+    // Rows that are in no cache any more take longer. Instructions have a budget, above.
+    report.compared("many / few", compared, Budget::Information);
 }
 
 fn one(world: &World) -> Side<'_> {
@@ -94,6 +102,7 @@ pub fn once(kind: &str, file: &Path) {
             let changes = changes_of_revoking(file);
             measured_commit(&Database::open(before).unwrap(), &changes);
         }
+        "revoke-one-of" => one_of(file.to_str().unwrap().parse().unwrap()),
         other => panic!("no such measurement: {other}"),
     }
 }
@@ -103,6 +112,22 @@ pub fn once(kind: &str, file: &Path) {
 fn measured_revocation(gate: &Gate) {
     gate.revoke_session(&session(), world::now()).unwrap();
     gate.settle(world::now()).unwrap();
+}
+
+/// Revokes one of `count` connected credentials, once the parent says so.
+fn one_of(count: usize) {
+    let world = World::new();
+    let guards = world.populate_connected(count);
+    let revoked = guards.first().unwrap().credential();
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    measured_single(&world.gate, &revoked);
+    drop(guards);
+}
+
+#[inline(never)]
+fn measured_single(gate: &Gate, credential: &CredentialId) {
+    gate.revoke_credential(credential, world::now()).unwrap();
 }
 
 #[inline(never)]
@@ -136,12 +161,40 @@ fn instructions(kind: &str, file: &Path) -> Option<u64> {
         .arg(file)
         .output()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success());
+    Some(counted(&output.stderr))
+}
+
+/// The same where thousands of phones have to be paired first: nothing is simulated until they are.
+fn instructions_of_one(connected: usize) -> Option<u64> {
+    let mut child = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*::measured_*"])
+        .arg("--instr-atstart=no")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--once", "revoke-one-of", &connected.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let control = Command::new("callgrind_control").args(["-i", "on", &child.id().to_string()]).output();
+    assert!(control.unwrap().status.success());
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    Some(counted(&output.stderr))
+}
+
+/// What valgrind says at its end.
+fn counted(stderr: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(stderr);
     let counted = text.lines().find_map(|line| line.split_once("Collected : "));
     let instructions = counted.unwrap().1.trim().parse().unwrap();
     assert!(instructions > 0, "the measured part was not found: {text}");
-    Some(instructions)
+    instructions
 }
 
 fn through_the_gate(file: &Path) -> Side<'_> {
