@@ -8,6 +8,7 @@ use core::future::Future;
 
 use common::ledger::{Fault, TestLedger};
 use common::*;
+use rand::rngs::OsRng;
 use sessioncap::ledger::Table;
 use sessioncap::*;
 
@@ -321,6 +322,58 @@ fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_w
     );
     assert_eq!(desktop.lodge(&world, &desktop.mint(&world, &terms())), Err(Denial::IssuerUnknown));
     assert_eq!(unharmed.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+}
+
+/// By a call that has something to tell itself.
+#[test]
+fn a_revocation_that_is_written_late_opens_its_name_again_and_is_told_once() {
+    let ledger = TestLedger::default();
+    let (mut world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    world.start_session("other");
+    let _joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
+    let other = desktop.share_session(&world, "other", &terms());
+    ledger.fail_nth(1, Fault::NotDone);
+    assert_eq!(world.gate.revoke_session(&session(SESSION), world.now), Err(IO));
+    // The wall clock is behind the agent's time, and only a reset goes back.
+    let agent_time = world.now.timestamp();
+    world.now.wall -= time::Duration::hours(1);
+    world.gate.revoke_ticket(&other.ticket, world.now).unwrap();
+    let pairing = desktop.issuer.pair(session(SESSION), &terms(), agent_time, &mut OsRng).unwrap();
+    let receipt = world.gate.offer(&desktop.device, &pairing.offer, world.now).unwrap();
+    assert_eq!(receipt.agent_time, agent_time);
+    assert!(world.join(&pairing.link, &phone(3)).is_ok(), "its name is open again");
+    assert_eq!(told_in_order(&world, |event| matches!(event, AuditEvent::SessionClosed { .. })), 1);
+    assert_eq!(told_in_order(&world, |event| matches!(event, AuditEvent::ClockReset { .. })), 0);
+}
+
+/// How many such events were told, each with the number after the one before.
+fn told_in_order(world: &World, wanted: impl Fn(&AuditEvent) -> bool) -> usize {
+    let told = world.audit.lock().unwrap();
+    let sequences: Vec<u64> = told.iter().map(|record| record.sequence).collect();
+    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+    told.iter().filter(|record| wanted(&record.event)).count()
+}
+
+#[test]
+fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_next() {
+    let ledger = TestLedger::default();
+    let (mut world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
+    let before = world.now.timestamp();
+    world.now.wall -= time::Duration::hours(1);
+    ledger.fail_nth(1, Fault::NotDone);
+    assert_eq!(world.gate.reset_clock(world.now), Err(IO));
+    assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialRevoked));
+    world.gate.settle(world.now).unwrap();
+    desktop.register(&world).unwrap();
+    let receipt =
+        world.gate.offer(&desktop.device, &desktop.mint(&world, &terms()).offer, world.now).unwrap();
+    assert_eq!(receipt.agent_time, world.now.timestamp());
+    let reset = |event: &AuditEvent| matches!(event, AuditEvent::ClockReset { from } if *from == before);
+    assert_eq!(told_in_order(&world, reset), 1);
+    assert_eq!(world.only_listing().state, ListingState::Open, "nothing is left from before");
 }
 
 #[test]
