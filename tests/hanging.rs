@@ -167,6 +167,17 @@ fn nobody_joins_between_the_cut_and_its_record() {
         let joined = world.join(&pairing.link, &phone(2)).unwrap();
         let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
         let Admission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+        // Neither has a name in common with it but the device, or the label.
+        world.start_session("other");
+        let (neighbour, hall) = (world.desktop(8), terms().with_label(text("hall")));
+        let bystanders = [
+            (phone(4), neighbour.share_session(&world, "other", &named())),
+            (phone(5), desktop.share_session(&world, "other", &hall)),
+        ];
+        let bystanders = bystanders.map(|(key, pairing)| {
+            let joined = world.join(&pairing.link, &key).unwrap();
+            (key, joined)
+        });
         let events = world.events().len();
         let outcome = Arc::new(Mutex::new(None));
         let waker = on_wake({
@@ -180,14 +191,18 @@ fn nobody_joins_between_the_cut_and_its_record() {
                 };
                 let again = world.join(&pairing.link, &phone(2)).map(drop).map_err(|refusal| refusal.denial);
                 let redeemed = world.join(&open.link, &phone(3)).map(drop).map_err(|refusal| refusal.denial);
-                *outcome.lock().unwrap() =
-                    Some(([activated, attached, again], redeemed, world.events().len()));
+                let told = world.events().len();
+                let others = bystanders.map(|(key, joined)| {
+                    let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
+                    matches!(world.admit(&key, &payload), Admission::Admitted(_))
+                });
+                *outcome.lock().unwrap() = Some(([activated, attached, again], redeemed, told, others));
             }
         });
         let mut cut = pin!(joined.guard.cut());
         assert!(cut.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
         verb(&world.gate, &pairing, &desktop, world.now).unwrap();
-        let (of_the_first, redeemed, told) = outcome.lock().unwrap().take().unwrap();
+        let (of_the_first, redeemed, told, others) = outcome.lock().unwrap().take().unwrap();
         // Why, in the words of what is under way.
         let denial = match name {
             "issuer" | "device" | "devices" => Denial::IssuerRevoked,
@@ -196,6 +211,12 @@ fn nobody_joins_between_the_cut_and_its_record() {
             _ => Denial::CredentialRevoked,
         };
         assert_eq!(of_the_first, [(); 3].map(|()| Err(denial.clone())), "{name}");
+        let go_on = match name {
+            "issuer" | "device" => [true, false],
+            "devices" | "clock" => [false, false],
+            _ => [true, true],
+        };
+        assert_eq!(others, go_on, "{name}: another device's, and another one of this device");
         // A ticket and a credential are one pairing; every other verb names both.
         match ["ticket", "credential"].contains(&name) {
             true => assert_eq!(redeemed, Ok(()), "{name}"),
