@@ -214,3 +214,73 @@ impl Closed {
         self.0.iter().filter(|closing| closing.unwritten).map(|closing| (closing.number, &closing.revocation))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::DeviceSecretKey;
+
+    fn session(name: &str) -> Revocation {
+        Revocation::Session(SessionId::new(name).unwrap())
+    }
+
+    fn devices(seeds: &[u8]) -> Revocation {
+        Revocation::DevicesOutside(
+            seeds.iter().map(|seed| DeviceSecretKey::from_bytes([*seed; 32]).public()).collect(),
+        )
+    }
+
+    /// Begins each under its number, from 1 on, and lets the writes of some fail, in this order.
+    fn after(begun: &[Revocation], failed: &[u64]) -> Closed {
+        let mut closed = Closed::default();
+        for (number, revocation) in (1..).zip(begun) {
+            closed.begin(number, revocation.clone());
+        }
+        failed.iter().for_each(|number| closed.unwritten(*number));
+        closed
+    }
+
+    fn to_write(closed: &Closed) -> Vec<u64> {
+        closed.to_write().map(|(number, _)| number).collect()
+    }
+
+    fn closes(closed: &Closed, name: &str) -> bool {
+        let session = SessionId::new(name).unwrap();
+        closed.denial(&Names { session: Some(&session), ..Names::default() }).is_some()
+    }
+
+    #[test]
+    fn of_revocations_that_say_the_same_the_latest_is_written_late() {
+        let same = [session("a"), session("a"), session("b")];
+        assert_eq!(to_write(&after(&same, &[1, 2])), [2]);
+        assert_eq!(to_write(&after(&same, &[2, 1])), [2], "whichever fails first");
+        assert_eq!(to_write(&after(&same, &[1, 3])), [1, 3], "another name is another revocation");
+        assert_eq!(to_write(&after(&same, &[3, 2, 1])), [3, 2]);
+    }
+
+    #[test]
+    fn of_sets_of_devices_the_latest_is_written_late_and_nothing_else_goes_with_an_earlier_one() {
+        let sets = [devices(&[1, 2]), session("a"), devices(&[1]), devices(&[3])];
+        assert_eq!(to_write(&after(&sets, &[1, 2, 3])), [2, 3]);
+        assert_eq!(to_write(&after(&sets, &[4, 3, 2, 1])), [4, 2]);
+        assert_eq!(to_write(&after(&sets, &[2, 1])), [2, 1]);
+    }
+
+    #[test]
+    fn what_is_under_way_stays_closed_whatever_happens_to_the_others() {
+        let mut closed = after(&[session("a"), session("a"), session("b"), session("c")], &[1, 4]);
+        assert!(closes(&closed, "a") && closes(&closed, "b") && closes(&closed, "c"));
+        assert_eq!(to_write(&closed), [1, 4]);
+        closed.written(1);
+        assert!(closes(&closed, "a"), "the second is not on record");
+        closed.written(2);
+        assert!(!closes(&closed, "a") && closes(&closed, "b") && closes(&closed, "c"));
+        // A number that is not under way any more changes nothing.
+        closed.unwritten(2);
+        closed.written(2);
+        assert!(!closes(&closed, "a") && closes(&closed, "b") && to_write(&closed) == [4]);
+        closed.written(3);
+        closed.written(4);
+        assert!(closed.denial(&Names::default()).is_none() && to_write(&closed).is_empty());
+    }
+}
