@@ -95,8 +95,9 @@
 //! | `attenuate` | narrowing and sealing offline | biscuit-auth |
 //! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
 //! | `redb` | the agent's ledger in a file ([`ledger::RedbLedger`]) | one crate |
+//! | `conformance` | the tests of a ledger's author (`ledger::conformance`) | nothing |
 //!
-//! All are on by default and only add. A phone build is
+//! All but `conformance` are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -275,7 +275,7 @@ fn attach(world: &World, phone: u8, credential: &CredentialBytes) -> Result<Opti
             Ok(renewed.map(|bytes| CredentialBytes::new(bytes).unwrap()))
         }
         Admission::Refused(refused) => Err(refused.denial),
-        Admission::Device => panic!("taken for a device"),
+        Admission::PassThrough => panic!("taken for a device"),
     }
 }
 

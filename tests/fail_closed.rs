@@ -555,7 +555,7 @@ fn live(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Result<Guard,
     match world.admit(phone, payload) {
         Admission::Admitted(admitted) => admitted.guard.activate(world.now),
         Admission::Refused(refused) => Err(refused.denial),
-        Admission::Device => panic!("taken for a device"),
+        Admission::PassThrough => panic!("taken for a device"),
     }
 }
 

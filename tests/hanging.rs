@@ -187,7 +187,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
                 let attached = match world.admit(&phone(2), &payload) {
                     Admission::Admitted(_) => Ok(()),
                     Admission::Refused(refused) => Err(refused.denial),
-                    Admission::Device => panic!("taken for a device"),
+                    Admission::PassThrough => panic!("taken for a device"),
                 };
                 let again = world.join(&pairing.link, &phone(2)).map(drop).map_err(|refusal| refusal.denial);
                 let redeemed = world.join(&open.link, &phone(3)).map(drop).map_err(|refusal| refusal.denial);
@@ -321,7 +321,7 @@ fn a_cut_waits_for_no_context() {
             thread::spawn(move || match world.admit(&phone(2), &payload) {
                 Admission::Admitted(admitted) => admitted.guard.activate(now).map(drop),
                 Admission::Refused(refused) => Err(refused.denial),
-                Admission::Device => panic!("taken for a device"),
+                Admission::PassThrough => panic!("taken for a device"),
             })
         };
         context.hold.wait_for_somebody();

@@ -106,7 +106,7 @@ fn a_spoiled_redemption_under_proper_encryption_is_refused_in_silence() {
             continue;
         }
         match siege.world.admit(&phone(3), &payload) {
-            Admission::Device => assert!(!payload.starts_with(b"SCP1")),
+            Admission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
             admission => {
                 let denial = silent(admission);
                 assert!(
@@ -130,7 +130,7 @@ fn a_spoiled_attach_under_proper_encryption_is_refused_in_silence() {
     let good = attach_payload(OpSet::EMPTY, siege.joined.credential.as_bytes());
     for payload in spoiled(&good, limits::MAX_PAYLOAD_LEN + 1) {
         match siege.world.admit(&phone(2), &payload) {
-            Admission::Device => assert!(!payload.starts_with(b"SCP1")),
+            Admission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
             // The operations asked for are the phone's to choose.
             Admission::Admitted(_) => {
                 let map = cbor::decode_payload(&payload).unwrap();

@@ -676,9 +676,9 @@ fn a_payload_without_the_magic_is_a_device_whoever_sends_it() {
     let world = World::new();
     let desktop = world.desktop(9);
     for payload in [b"".as_slice(), b"SCP", b"scp1", b"SCP2", b"{\"method\":\"session.list\"}", &[0; 5_000]] {
-        assert!(matches!(world.admit(&phone(2), payload), Admission::Device));
+        assert!(matches!(world.admit(&phone(2), payload), Admission::PassThrough));
         let admission = world.admit_key(desktop.device.as_bytes(), payload);
-        assert!(matches!(admission, Admission::Device));
+        assert!(matches!(admission, Admission::PassThrough));
     }
     assert!(!is_scoped(b"") && is_scoped(&MAGIC));
 }

@@ -48,7 +48,7 @@ fn admit(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Option<Pendi
     match world.admit(phone, payload) {
         Admission::Admitted(admitted) => Some(admitted.guard),
         Admission::Refused(_) => None,
-        Admission::Device => panic!("taken for a device"),
+        Admission::PassThrough => panic!("taken for a device"),
     }
 }
 

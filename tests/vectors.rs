@@ -366,7 +366,7 @@ fn check_request(fields: &mut Fields) {
 fn judged(payload: &[u8]) -> &'static str {
     match World::new().admit(&phone(2), payload) {
         Admission::Refused(refused) => refused.denial.code(),
-        Admission::Device => "device",
+        Admission::PassThrough => "device",
         Admission::Admitted(_) => panic!("admitted without a record"),
     }
 }

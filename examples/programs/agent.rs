@@ -426,7 +426,7 @@ impl Agent {
         let Received { peer, next, .. } = received;
         self.look_at_ledger();
         match admission {
-            Admission::Device => {
+            Admission::PassThrough => {
                 let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
                 self.devices.contains(&device).then_some(Decided::Device { device, next })
             }

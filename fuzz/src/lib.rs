@@ -159,7 +159,7 @@ impl Base {
             match gate.admit(peer, now, &mut CounterRng::new(seed.into())) {
                 Admission::Admitted(admitted) => admitted.reply,
                 Admission::Refused(refused) => refused.reply.unwrap(),
-                Admission::Device => panic!("taken for a device"),
+                Admission::PassThrough => panic!("taken for a device"),
             }
         };
         let credential_in = |reply: &[u8]| {
@@ -263,7 +263,7 @@ fn judge_payload(base: &Base, who: u8, payload: &[u8]) {
 /// What holds for every admission at the base.
 fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admission: Admission) {
     match admission {
-        Admission::Device => assert!(!is_scoped(payload)),
+        Admission::PassThrough => assert!(!is_scoped(payload)),
         Admission::Refused(refused) => {
             assert!(is_scoped(payload));
             if refused.reply.is_none() {

@@ -161,7 +161,7 @@ impl Run {
         let (dead, holder) = (one.dead, one.holder);
         let payload = redeem_payload(&one.pairing.link, &phone(who));
         match self.admit(who, &payload) {
-            Admission::Device => panic!("taken for a device"),
+            Admission::PassThrough => panic!("taken for a device"),
             Admission::Admitted(admitted) => {
                 assert!(!dead, "redeemed after it was taken back");
                 assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
@@ -215,7 +215,7 @@ impl Run {
             Admission::Refused(refused) => {
                 assert!(holder == Some(who) || refused.reply.is_none(), "a thief is told nothing");
             }
-            Admission::Device => panic!("taken for a device"),
+            Admission::PassThrough => panic!("taken for a device"),
         }
     }
 

@@ -222,7 +222,7 @@ impl World {
             Err(_) => return Response::Closed(None),
         };
         match self.gate.admit(&received, self.now, &mut OsRng) {
-            Admission::Device => Response::Device,
+            Admission::PassThrough => Response::Device,
             Admission::Admitted(admitted) => {
                 let replied = received.next.reply(&admitted.reply).unwrap();
                 Response::Admitted(replied.message, replied.channel, admitted.guard)

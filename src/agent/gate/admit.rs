@@ -23,9 +23,9 @@ use crate::wire::is_scoped;
 #[derive(Debug)]
 #[must_use = "a peer that is not admitted must be closed"]
 pub enum Admission {
-    /// The payload is not of this protocol: an enrolled device, or a stranger. Go on as before this
-    /// crate was linked.
-    Device,
+    /// The payload is not of this protocol, and nothing was checked: the peer is an enrolled device, or a
+    /// stranger. Authenticate it as before this crate was linked.
+    PassThrough,
     /// Send the reply as message 2, then wait for the peer's first transport frame.
     Admitted(Admitted),
     /// Send the reply as message 2 if there is one, then close; without one, close as for any
@@ -104,7 +104,7 @@ impl Gate {
     ) -> Admission {
         let Peer { key, payload, message } = peer.into();
         if !is_scoped(payload) {
-            return Admission::Device;
+            return Admission::PassThrough;
         }
         let inner = &self.inner;
         let silent = |denial| Admission::Refused(Refused { reply: None, denial });

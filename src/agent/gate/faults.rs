@@ -92,7 +92,7 @@ impl Cast {
                 }
             }
             Admission::Refused(refused) => Err(refused.denial),
-            Admission::Device => panic!("taken for a device"),
+            Admission::PassThrough => panic!("taken for a device"),
         }
     }
 }

@@ -97,7 +97,7 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     match gate.admit(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
         Admission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
         Admission::Refused(refused) => Err(refused.denial),
-        Admission::Device => panic!("taken for a device"),
+        Admission::PassThrough => panic!("taken for a device"),
     }
 }
 
