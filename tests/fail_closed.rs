@@ -376,6 +376,70 @@ fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_
     assert_eq!(world.only_listing().state, ListingState::Open, "nothing is left from before");
 }
 
+/// Each is one that the ledger has refused and that can be written later.
+#[test]
+fn a_gate_keeps_so_many_unwritten_revocations_and_shuts_with_the_next() {
+    let ledger = TestLedger::default();
+    let (world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
+    let unknown = |number: u32| {
+        let mut id = [9; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        TicketId::from_bytes(id)
+    };
+    for number in 0..1_024 {
+        ledger.fail_nth(1, Fault::NotDone);
+        assert_eq!(world.gate.revoke_ticket(&unknown(number), world.now), Err(IO));
+    }
+    assert_eq!((world.gate.failure(), world.gate.is_poisoned()), (None, false));
+    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    ledger.fail_nth(1, Fault::NotDone);
+    assert_eq!(world.gate.revoke_ticket(&unknown(1_024), world.now), Err(IO));
+    assert_eq!(world.gate.failure(), Some(LedgerFailure::Unwritten));
+    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err());
+    assert!(world.gate.list(None, world.now).is_err());
+}
+
+/// A phone that comes back after its streams were cut has a new stream; a permit of the old one may still be
+/// in use.
+#[test]
+fn a_revoker_waits_for_a_permit_of_a_stream_that_was_cut_before_its_phone_came_back() {
+    let ledger = TestLedger::default();
+    let (mut world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    let pairing = desktop.share(&world, &terms());
+    let joined = world.join(&pairing.link, &phone(2)).unwrap();
+    let (mut guard, credential, held) = (joined.guard, joined.credential, HeldPermit::default());
+    let begun = world.now;
+    std::thread::scope(|scope| {
+        let held = &held;
+        scope.spawn(move || held.hold(&mut guard, begun).unwrap());
+        held.wait_until_in_use();
+        ledger.fail_nth(1, Fault::Broken);
+        assert_eq!(world.gate.list(None, world.now), Err(IO));
+        world.pass_unsettled(60);
+        assert_eq!(world.gate.settle(world.now), Err(POISONED));
+        world.gate.reopen(ledger.opened_again(), world.now).unwrap();
+        let _back = world.attach(&phone(2), &credential, OpSet::EMPTY).unwrap();
+        let (gate, now, id) = (world.gate.clone(), world.now, pairing.credential);
+        let revoking = scope.spawn(move || {
+            gate.revoke_credential(&id, now).unwrap();
+            !held.is_in_use()
+        });
+        while !matches!(world.only_listing().state, ListingState::Revoked { .. }) {
+            std::thread::yield_now();
+        }
+        let mut waited = true;
+        for _ in 0..2_000 {
+            waited &= !revoking.is_finished();
+            std::thread::yield_now();
+        }
+        held.release();
+        assert!(revoking.join().unwrap() && waited, "it returned while a permit was in use");
+    });
+}
+
 #[test]
 fn a_contest_that_cannot_be_written_still_cuts() {
     // every call of the second phone's redemption, until it goes through

@@ -194,6 +194,12 @@ fn what_was_narrowed_is_narrow_for_the_next_attach_and_for_copies() {
     scene.renew(read_only(), HOUR).unwrap();
     let (guard, renewed) = scene.attach(&scene.phone.credential).unwrap();
     assert_eq!((guard.ops(), renewed), (read_only(), None));
+    let explained = |op| {
+        let (phone, credential) = (scene.phone.key.public(), &scene.phone.credential);
+        scene.world.gate.explain(&phone, credential, Action::Session(op), scene.world.now)
+    };
+    assert_eq!(explained(Op::StreamOutput), Ok(()));
+    assert_eq!(explained(Op::SendInput), Err(Denial::OperationNotGranted { op: Op::SendInput }));
     let (guard, renewed) = scene.attach(child.bytes()).unwrap();
     assert_eq!((guard.ops(), renewed), (ops([Op::StreamOutput]), None));
     let asked = scene.world.attach(&scene.phone.key, child.bytes(), ops([Op::SendInput])).unwrap_err();

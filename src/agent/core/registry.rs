@@ -345,3 +345,60 @@ fn leave<K: Hash + Eq>(index: &mut HashMap<K, HashSet<CredentialId>>, key: &K, i
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::ledger::record::{CredentialState, Edition};
+    use crate::credential::EditionHashes;
+    use crate::id::NodeId;
+    use crate::key::{DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+    use crate::op::OpSet;
+
+    fn record() -> CredentialRecord {
+        CredentialRecord {
+            ticket: TicketId::from_bytes([1; 16]),
+            holder: HolderSecretKey::from_bytes([2; 32]).public(),
+            session: SessionId::new("session").unwrap(),
+            epoch: 1,
+            issuer: IssuerSecretKey::from_bytes([3; 32]).public(),
+            generation: 1,
+            device: DeviceSecretKey::from_bytes([4; 32]).public(),
+            created_at: Timestamp::EPOCH,
+            last_seen: None,
+            label: Label::default(),
+            phone_label: Label::default(),
+            state: CredentialState::Active,
+            bytes: None,
+            edition: Edition {
+                ops: OpSet::COMPANION,
+                expires_at: Timestamp::EPOCH.plus(600),
+                hashes: EditionHashes { stem: [5; 32], whole: [6; 32] },
+            },
+            renewals: Vec::new(),
+            node: NodeId::default(),
+            verdict: Vec::new(),
+        }
+    }
+
+    fn id(number: u32) -> CredentialId {
+        let mut id = [7; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        CredentialId::from_bytes(id)
+    }
+
+    #[test]
+    fn whoever_has_gone_is_forgotten_and_whoever_is_there_is_not() {
+        let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)));
+        let held: Vec<_> = (0..100).filter_map(|number| registry.join(&id(number), &record()).ok()).collect();
+        for number in 100..5_000 {
+            drop(registry.join(&id(number), &record()));
+        }
+        let listed = registry.entries.len();
+        assert!((100..=200).contains(&listed), "{listed}");
+        assert_eq!(registry.by_end.len(), listed);
+        assert_eq!(registry.by_session.values().map(HashSet::len).sum::<usize>(), listed);
+        assert_eq!(registry.connected().len(), 100);
+        assert_eq!(registry.cut(&Revocation::Session(record().session)).len(), held.len());
+    }
+}
