@@ -324,6 +324,16 @@ fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_w
     assert_eq!(unharmed.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
 }
 
+#[test]
+fn an_issuer_key_is_not_registered_before_its_revocation_is_on_record() {
+    let ledger = TestLedger::default();
+    let (world, desktop) = world_on(&ledger);
+    ledger.fail_nth(1, Fault::NotDone);
+    assert_eq!(world.gate.revoke_issuer(&desktop.issuer.public(), world.now), Err(IO));
+    assert_eq!(desktop.register(&world), Err(Denial::Interrupted), "with this very call it is");
+    assert_eq!(desktop.register(&world), Ok(()));
+}
+
 /// By a call that has something to tell itself.
 #[test]
 fn a_revocation_that_is_written_late_opens_its_name_again_and_is_told_once() {

@@ -225,6 +225,46 @@ fn nobody_joins_between_the_cut_and_its_record() {
     }
 }
 
+/// What a desktop asks for in between has to be asked for again.
+#[test]
+fn nothing_is_registered_offered_renewed_or_confirmed_between_the_cut_and_its_record() {
+    for (name, verb, _) in VERBS {
+        let world = Arc::new(World::new());
+        let desktop = Arc::new(world.desktop(9));
+        let pairing = Arc::new(desktop.share(&world, &named()));
+        let joined = world.join(&pairing.link, &phone(2)).unwrap();
+        let waits = desktop.share(&world, &named().with_confirmation(Confirmation::Required));
+        assert!(world.join(&waits.link, &phone(3)).is_err(), "it waits");
+        let offered = desktop.mint(&world, &named());
+        let second_key = Desktop { device: desktop.device, ..Desktop::new(&world, 11) };
+        let outcome = Arc::new(Mutex::new(None));
+        let waker = on_wake({
+            let (world, desktop, pairing) = (Arc::clone(&world), Arc::clone(&desktop), Arc::clone(&pairing));
+            let outcome = Arc::clone(&outcome);
+            move || {
+                let renewed = desktop.renew(&world, &pairing, OpSet::ALL, 3_600).map(drop);
+                let confirmed =
+                    world.gate.confirm(&desktop.device, &waits.ticket, &phone(3).public(), world.now);
+                let offered = world.gate.offer(&desktop.device, &offered.offer, world.now).map(drop);
+                *outcome.lock().unwrap() = Some([renewed, confirmed, offered, second_key.register(&world)]);
+            }
+        });
+        let mut cut = pin!(joined.guard.cut());
+        assert!(cut.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+        verb(&world.gate, &pairing, &desktop, world.now).unwrap();
+        // The renewal is of the very pairing. The phone that waits and the offer have another ticket, but the
+        // same session and label; the registration has another issuer key of the same device.
+        let refused = match name {
+            "ticket" | "credential" => [true, false, false, false],
+            "session" | "session's end" | "phone" | "issuer" => [true, true, true, false],
+            _ => [true; 4],
+        };
+        let outcome = outcome.lock().unwrap().take().unwrap();
+        let expected = refused.map(|refused| if refused { Err(Denial::Interrupted) } else { Ok(()) });
+        assert_eq!(outcome, expected, "{name}: renewed, confirmed, offered, registered");
+    }
+}
+
 /// A sink that hangs, and otherwise keeps what it is told.
 #[derive(Clone, Default)]
 struct HangingSink {
