@@ -357,11 +357,16 @@ fn a_revocation_that_is_written_late_opens_its_name_again_and_is_told_once() {
     assert_eq!(told_in_order(&world, |event| matches!(event, AuditEvent::ClockReset { .. })), 0);
 }
 
-/// How many such events were told, each with the number after the one before.
+/// How many such events were told. Each record has the number after the one before, or is the first of a later
+/// opening.
 fn told_in_order(world: &World, wanted: impl Fn(&AuditEvent) -> bool) -> usize {
     let told = world.audit.lock().unwrap();
-    let sequences: Vec<u64> = told.iter().map(|record| record.sequence).collect();
-    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+    let numbers: Vec<(u64, u64)> = told.iter().map(|record| (record.opening, record.sequence)).collect();
+    let follows = |pair: &[(u64, u64)]| match pair {
+        [(opening, sequence), next] => *next == (*opening, sequence + 1) || *next == (opening + 1, 0),
+        _ => false,
+    };
+    assert!(numbers.windows(2).all(follows), "{numbers:?}");
     told.iter().filter(|record| wanted(&record.event)).count()
 }
 
@@ -387,6 +392,45 @@ fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_
 }
 
 /// Each is one that the ledger has refused and that can be written later.
+#[test]
+fn a_ledger_that_is_opened_again_tells_no_record_twice() {
+    for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
+        let ledger = TestLedger::default();
+        let (world, desktop) = world_on(&ledger);
+        desktop.register(&world).unwrap();
+        let pairing = desktop.share(&world, &terms());
+        let _joined = world.join(&pairing.link, &phone(2)).unwrap();
+        ledger.fail_nth(1, fault);
+        assert_eq!(world.gate.revoke_ticket(&pairing.ticket, world.now), Err(IO));
+        world.gate.reopen(ledger.opened_again(), world.now).unwrap();
+        let revoked = |event: &AuditEvent| matches!(event, AuditEvent::CredentialRevoked { .. });
+        assert_eq!(told_in_order(&world, revoked), 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_reset_of_the_clock_that_is_written_when_the_ledger_is_opened_again_sets_the_clock() {
+    for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
+        let ledger = TestLedger::default();
+        let (mut world, desktop) = world_on(&ledger);
+        desktop.register(&world).unwrap();
+        let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
+        let before = world.now.timestamp();
+        world.now.wall -= time::Duration::hours(1);
+        ledger.fail_nth(1, fault);
+        assert_eq!(world.gate.reset_clock(world.now), Err(IO));
+        world.gate.reopen(ledger.opened_again(), world.now).unwrap();
+        assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialRevoked));
+        desktop.register(&world).unwrap();
+        let offered = desktop.mint(&world, &terms()).offer;
+        let receipt = world.gate.offer(&desktop.device, &offered, world.now).unwrap();
+        assert_eq!(receipt.agent_time, world.now.timestamp(), "{fault:?}");
+        let reset = |event: &AuditEvent| matches!(event, AuditEvent::ClockReset { from } if *from == before);
+        assert!(told_in_order(&world, reset) == 1 || fault == Fault::Done, "{fault:?}");
+        assert_eq!(world.only_listing().state, ListingState::Open, "nothing is left from before");
+    }
+}
+
 #[test]
 fn a_gate_keeps_so_many_unwritten_revocations_and_shuts_with_the_next() {
     let ledger = TestLedger::default();

@@ -211,7 +211,7 @@ impl Desk<'_> {
                 let result = transition(&mut step)?;
                 self.after.cut_by(step.events(), &mut contests);
                 match reset {
-                    true => drop(step.reset_time(progress, time)?),
+                    true => drop(step.reset_time(progress, time, at)?),
                     false => drop(step.keep_time(progress)),
                 }
                 Ok((step.finish(first, &taken)?, result))
@@ -309,7 +309,7 @@ fn write_late(
         revocation.apply(&mut step)?;
     }
     if let Some(from) = reset_from {
-        step.reset_time(progress, from)?;
+        step.reset_time(progress, from, moment.now)?;
     }
     step.finish(first, &[])
 }

@@ -5,6 +5,7 @@
 //! all others are held for moments. Foreign code (a sink, a context, a waker) runs under no lock but the
 //! outbox's own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::clock::Clock;
@@ -102,31 +103,36 @@ impl Core {
             Err(error) if error.cause() == LedgerFailure::Corrupt => {}
             Err(error) => return Err(error.cause()),
         }
-        let found = core.find(&*ledger, at, &[], &[]).map_err(|error| error.cause())?;
+        let found = core.find(&*ledger, at, at, &[], &[]).map_err(|error| error.cause())?;
         core.take_up(ledger, found, now);
         core.outbox.tell();
         Ok(core)
     }
 
-    /// Reads what a ledger says, and makes this opening the only one of its node.
+    /// Reads what a ledger says, and makes this opening the only one of its node. `wall` is the wall clock's
+    /// time, which holds if a reset of the clock is written late.
     fn find(
         &self,
         ledger: &dyn Ledger,
         at: Timestamp,
+        wall: Timestamp,
         to_write: &[(u64, Revocation)],
         connected: &[CredentialId],
     ) -> Result<Found, LedgerError> {
         let moment = Moment { agent: &self.agent, node: self.node, now: at, closed: Closed::NONE };
         let taken = self.outbox.taken();
+        let gone: HashSet<AuditPosition> = taken.iter().copied().collect();
         let found = store::transact(ledger, |snapshot| {
             let mut step = Step::new(snapshot, moment);
             let mut progress = step.open()?;
-            let kept = step.untold()?;
+            // The sink has what was taken, and it goes with this very transaction.
+            let mut kept = step.untold()?;
+            kept.retain(|record| !gone.contains(&record.position()));
             for (_, revocation) in to_write {
                 revocation.apply(&mut step)?;
             }
             if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
-                progress = step.reset_time(progress, progress.mark)?;
+                progress = step.reset_time(progress, progress.mark, wall)?;
             }
             let mut fallen = Vec::new();
             for id in connected {
@@ -181,7 +187,7 @@ impl Core {
                     registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
                 (registry.connected(), to_write)
             };
-            let mut found = match self.find(&*ledger, at, &to_write, &connected) {
+            let mut found = match self.find(&*ledger, at, now.timestamp(), &to_write, &connected) {
                 Ok(found) => found,
                 Err(error) => return Err(self.failed(&error, now, &mut ended)),
             };

@@ -73,9 +73,11 @@ impl Step<'_> {
         &mut self,
         stored: Progress,
         from: Timestamp,
+        to: Timestamp,
     ) -> Result<Progress, LedgerFailure> {
-        self.records.set_marks(self.now)?;
+        self.now = to;
+        self.records.set_marks(to)?;
         self.events.push(AuditEvent::ClockReset { from });
-        Ok(Progress { mark: self.now, ..stored })
+        Ok(Progress { mark: to, ..stored })
     }
 }
