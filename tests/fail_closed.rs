@@ -268,6 +268,36 @@ fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
     assert_eq!(falls.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
 }
 
+/// Somebody else has had the records meanwhile.
+#[test]
+fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why() {
+    type Meanwhile = fn(&mut World, &Pairing);
+    let cases: [(Meanwhile, Denial); 4] = [
+        (|other, _| other.gate.end_session(&session(SESSION), other.now).unwrap(), Denial::SessionGone),
+        (|other, pairing| drop(other.join(&pairing.link, &phone(3)).unwrap_err()), Denial::TicketContested),
+        (|other, _| other.pass(600), Denial::CredentialExpired),
+        (
+            |other, pairing| other.gate.revoke_ticket(&pairing.ticket, other.now).unwrap(),
+            Denial::CredentialRevoked,
+        ),
+    ];
+    for (meanwhile, denial) in cases {
+        let ledger = TestLedger::default();
+        let (world, desktop) = world_on(&ledger);
+        desktop.register(&world).unwrap();
+        let pairing = desktop.share(&world, &terms().valid_for(600).unwrap());
+        let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+        ledger.fail_nth(1, Fault::Broken);
+        assert_eq!(world.gate.list(None, world.now), Err(IO));
+        let changed = ledger.opened_again();
+        let (mut other, _) = world_on(&changed);
+        meanwhile(&mut other, &pairing);
+        drop(other);
+        world.gate.reopen(changed, world.now).unwrap();
+        assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(denial));
+    }
+}
+
 #[test]
 fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_nothing() {
     let ledger = TestLedger::default();
