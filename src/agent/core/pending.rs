@@ -71,3 +71,44 @@ impl Waiting {
         Ok(mark)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: Duration = Duration::seconds(30);
+
+    fn message(number: usize) -> [u8; 32] {
+        [u8::try_from(number).unwrap(); 32]
+    }
+
+    #[test]
+    fn a_message_may_come_again_once_its_admission_has_run_out_or_gone() {
+        let (mut waiting, id) = (Waiting::default(), CredentialId::from_bytes([1; 16]));
+        let held = waiting.add(id, message(0), END, Duration::ZERO).unwrap();
+        let moment_before = END - Duration::NANOSECOND;
+        assert_eq!(waiting.check(&message(0), moment_before), Err(Denial::Repeated));
+        assert!(waiting.add(id, message(0), END, moment_before).is_err());
+        assert_eq!(waiting.check(&message(0), END), Ok(()), "held, and over");
+        assert_eq!(waiting.check(&message(1), Duration::ZERO), Ok(()));
+        drop(held);
+        assert_eq!(waiting.check(&message(0), Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn the_oldest_admission_of_a_credential_goes_and_those_of_others_stay() {
+        let (mut waiting, id) = (Waiting::default(), CredentialId::from_bytes([1; 16]));
+        let other =
+            waiting.add(CredentialId::from_bytes([2; 16]), message(200), END, Duration::ZERO).unwrap();
+        let held: Vec<_> = (0..MAX_PENDING)
+            .map(|number| waiting.add(id, message(number), END, Duration::ZERO).unwrap())
+            .collect();
+        assert!(held.iter().all(|mark| !mark.is_displaced()));
+        let _next = waiting.add(id, message(MAX_PENDING), END, Duration::ZERO).unwrap();
+        let displaced: Vec<bool> = held.iter().map(|mark| mark.is_displaced()).collect();
+        assert_eq!(displaced.iter().filter(|displaced| **displaced).count(), 1);
+        assert!(displaced[0] && !other.is_displaced());
+        assert_eq!(waiting.check(&message(0), Duration::ZERO), Ok(()), "it does not wait any more");
+        assert_eq!(waiting.check(&message(1), Duration::ZERO), Err(Denial::Repeated));
+    }
+}
