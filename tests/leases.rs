@@ -345,3 +345,18 @@ fn a_phone_is_revoked_by_the_name_that_its_desktop_gave_it() {
     }
     world.gate.revoke_phone(&desktop.device, &text("anna's"), world.now).unwrap();
 }
+
+/// By its own clocks, before anybody settles.
+#[test]
+fn a_paused_stream_whose_credential_has_run_out_is_over_and_not_paused() {
+    let mut world = World::new();
+    let desktop = world.desktop(9);
+    let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+    let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
+    world.context.0.lock().unwrap().unknown.insert(session(SESSION));
+    (0..40).for_each(|_| world.pass(1));
+    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::Stale));
+    world.pass_unsettled(20);
+    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialExpired));
+}

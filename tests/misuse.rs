@@ -179,3 +179,22 @@ fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
     assert_eq!(refused.denial, Denial::ApiMisuse(Misuse::InsidePermit));
     assert_eq!(joined.guard.check(world.now), Ok(()), "nothing happened");
 }
+
+#[test]
+fn a_session_that_a_request_names_has_to_be_the_connections_own_byte_for_byte() {
+    let world = World::new();
+    let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
+    assert_eq!(joined.guard.check_session(SESSION), Ok(()));
+    let other = [
+        String::new(),
+        String::from("other"),
+        SESSION.to_uppercase(),
+        format!("{SESSION} "),
+        format!("{SESSION}\0"),
+        format!(" {SESSION}"),
+        SESSION[..SESSION.len() - 1].to_owned(),
+    ];
+    for named in other {
+        assert_eq!(joined.guard.check_session(&named), Err(Denial::OtherSession), "{named:?}");
+    }
+}
