@@ -225,7 +225,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
     }
 }
 
-/// What a desktop asks for in between has to be asked for again.
+/// Requests of a desktop in between are refused as interrupted; it asks again.
 #[test]
 fn nothing_is_registered_offered_renewed_or_confirmed_between_the_cut_and_its_record() {
     for (name, verb, _) in VERBS {

@@ -558,10 +558,9 @@ fn a_devices_own_quotas_span_sessions_and_leave_the_others_alone() {
 
 #[test]
 fn a_device_has_a_quarter_of_the_agents_places_by_default_and_at_least_a_sessions() {
-    let offered = |quotas: &mut Quotas| *quotas = Quotas { tickets_per_session: 1, ..*quotas };
     for (of_agent, of_device) in [(9, 3), (8, 2), (1, 1)] {
         let world = with_quotas(|quotas| {
-            offered(quotas);
+            quotas.tickets_per_session = 1;
             quotas.tickets_per_agent = of_agent;
         });
         let desktop = world.desktop(9);

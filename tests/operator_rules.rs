@@ -109,7 +109,7 @@ fn a_ticket_that_an_operator_rule_forbids_at_this_hour_is_not_claimed() {
     let refused = world.join(&pairing.link, &phone(2)).unwrap_err();
     assert_eq!(refused, Refusal::told(Denial::OperatorRule { rule: 1 }, Status::OperationDenied));
     assert_eq!((world.events().len(), world.only_listing().state), (told, ListingState::Open));
-    // What the ledger has to say comes first.
+    // The ledger's reason comes before the rule's.
     world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
     assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err().denial, Denial::TicketRevoked);
 }

@@ -125,12 +125,7 @@ fn a_narrowing_returns_only_when_no_permit_under_the_earlier_terms_is_in_use() {
         while world.list()[0].ops != read_only() {
             std::thread::yield_now();
         }
-        let mut waited = true;
-        for _ in 0..2_000 {
-            waited &= !narrowing.is_finished();
-            std::thread::yield_now();
-        }
-        held.release();
+        let waited = held.release_later(&narrowing);
         assert!(narrowing.join().unwrap() && waited, "it returned while a permit was in use");
     });
 }
@@ -267,7 +262,7 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
         match (renewed_before, admission) {
             // The bytes that would be given are not the latest.
             (true, Admission::Refused(refused)) => assert_eq!(refused.denial, Denial::Interrupted),
-            // What was shown still stands, and nothing is given this time.
+            // The credential that was shown still stands, and no other is given this time.
             (false, Admission::Admitted(admitted)) => {
                 assert_eq!(admitted.guard.activate(world.now).unwrap().ops(), OpSet::COMPANION);
             }

@@ -262,7 +262,7 @@ fn no_modules_that_stand_beside_each_other_import_in_a_circle() {
     }
     let inside = imports.keys().filter(|module| module.len() > 2).count();
     assert!(inside > 12, "{inside} modules inside others import from one beside them");
-    // Whatever imports nothing that is left can be taken away, until only circles are left.
+    // Removes each module whose imports have all been removed, until only circles are left.
     while let Some(module) = imports
         .iter()
         .find_map(|(module, to)| (!to.iter().any(|to| imports.contains_key(to))).then(|| module.clone()))

@@ -1,5 +1,5 @@
-//! What taking back costs: each credential of a crowded session, beside a commit of as many rows with
-//! redb alone; and one credential among many that are connected.
+//! The cost of a revocation: for each credential of a crowded session, beside a commit of as many rows with
+//! redb alone; and for one credential among many that are connected.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn one(world: &World) -> Side<'_> {
     )
 }
 
-/// What a child process is asked to do once, so that its instructions can be counted.
+/// Runs one measurement, in a child process whose instructions the parent counts.
 pub fn once(kind: &str, file: &Path) {
     match kind {
         "revoke-in-file" => measured_revocation(&world::gate(RedbLedger::open(file).unwrap())),
@@ -188,7 +188,7 @@ fn instructions_of_one(connected: usize) -> Option<u64> {
     Some(counted(&output.stderr))
 }
 
-/// What valgrind says at its end.
+/// The number of instructions that valgrind prints at its end.
 fn counted(stderr: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(stderr);
     let counted = text.lines().find_map(|line| line.split_once("Collected : "));

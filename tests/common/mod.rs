@@ -110,6 +110,18 @@ impl HeldPermit {
     pub fn release(&self) {
         self.released.store(true, Ordering::SeqCst);
     }
+
+    /// Gives a thread that has to wait for the permit a chance to return too early, and releases it. Whether
+    /// the thread has waited.
+    pub fn release_later<T>(&self, thread: &std::thread::ScopedJoinHandle<'_, T>) -> bool {
+        let mut waited = true;
+        for _ in 0..2_000 {
+            waited &= !thread.is_finished();
+            std::thread::yield_now();
+        }
+        self.release();
+        waited
+    }
 }
 
 pub fn phone(seed: u8) -> HolderSecretKey {

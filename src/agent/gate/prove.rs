@@ -1,4 +1,4 @@
-//! Who a peer is, and what it has proven with its message 1.
+//! Checks the proof in a peer's message 1: possession of a ticket, or a credential that verifies.
 
 use super::Inner;
 use crate::agent::core::Begun;
@@ -104,7 +104,7 @@ impl Inner {
         if record.holder != *peer {
             return Err(Denial::HolderMismatch);
         }
-        // Whoever minted the credential could also append a binding block, but only this agent writes
+        // The minter of the credential could also append a binding block, but only this agent writes
         // records: which of its credentials this is, the record says once it is known to stand.
         let binding = credential.binding();
         if binding.holder != record.holder || binding.epoch != record.epoch {

@@ -96,8 +96,8 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// What has to be written: nothing if nothing has changed. A row that is set to what it was is not among
-    /// it. Reads every row below that is set, and every row that is removed if none is set.
+    /// The changes that have to be written, none if nothing has changed. A row that is set to the value it had
+    /// is not among them. Reads every row below that is set, and every row that is removed if none is set.
     ///
     /// # Errors
     /// [`LedgerFailure`] if a row cannot be read.

@@ -80,7 +80,7 @@ impl Step<'_> {
         let mut live = Vec::new();
         for entry in entries {
             match entry {
-                Entry::Ticket(_) => self.revoke_entry(entry, why)?,
+                Entry::Ticket(id) => self.revoke_open_ticket(id, why)?,
                 Entry::Credential(id) => {
                     let record = self.records.credential(&id)?;
                     live.extend(record.filter(CredentialRecord::is_live).map(|record| (id, record)));
@@ -100,23 +100,15 @@ impl Step<'_> {
     }
 
     pub(super) fn revoke_entry(&mut self, entry: Entry, why: RevocationReason) -> Result<(), LedgerFailure> {
-        match entry {
-            Entry::Ticket(id) => {
-                let Some(record) = self.records.ticket(&id)? else { return Ok(()) };
-                if matches!(record.state, TicketState::Open(_)) {
-                    let session = record.session.clone();
-                    self.change_ticket(&id, record, TicketState::Revoked(why))?;
-                    self.events.push(AuditEvent::TicketRevoked { ticket: id, session, why });
-                }
-            }
-            Entry::Credential(id) => {
-                let Some(record) = self.records.credential(&id)? else { return Ok(()) };
-                if record.is_live() {
-                    let session = record.session.clone();
-                    self.end_credential(&id, record, Ended::Revoked(why))?;
-                    self.events.push(AuditEvent::CredentialRevoked { credential: id, session, why });
-                }
-            }
+        self.revoke_all(vec![entry], why)
+    }
+
+    fn revoke_open_ticket(&mut self, id: TicketId, why: RevocationReason) -> Result<(), LedgerFailure> {
+        let Some(record) = self.records.ticket(&id)? else { return Ok(()) };
+        if matches!(record.state, TicketState::Open(_)) {
+            let session = record.session.clone();
+            self.change_ticket(&id, record, TicketState::Revoked(why))?;
+            self.events.push(AuditEvent::TicketRevoked { ticket: id, session, why });
         }
         Ok(())
     }
