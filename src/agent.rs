@@ -1,9 +1,19 @@
-//! The agent's side: it takes offers, admits phones, and takes everything back.
+//! The agent's side: it takes offers, admits phones, holds them to what they were granted, and revokes.
 
 pub(crate) mod audit;
+mod config;
 mod core;
 pub(crate) mod denial;
 pub(crate) mod gate;
 pub(crate) mod guard;
 pub mod ledger;
 pub(crate) mod policy;
+
+pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
+pub use config::{AgentContext, GateConfig, Presence, Quotas};
+pub use denial::{Denial, LedgerFailure, Quota};
+pub use gate::{
+    Admission, Admitted, Gate, Listing, ListingState, Peer, PendingGuard, Refused, WaitingRenewal,
+};
+pub use guard::{CutSignal, Guard, Settled};
+pub use policy::{POLICY, Policy, RuleError, RuleProblem};

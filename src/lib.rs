@@ -15,10 +15,10 @@
 //!
 //! | you write | you want |
 //! |---|---|
-//! | the desktop | [`Issuer`], [`Issuer::pair`], [`Link`], [`QrCode`] |
-//! | the phone | [`Link::parse`], [`redeem`], [`attach`] |
-//! | the agent | [`Gate`], [`Gate::admit`], [`Guard`]; [`noise::Responder`] if it has no Noise of its own |
-//! | an operator's tool | [`Gate::list`], [`Gate::revoke_credential`] and its kin, [`Gate::explain`], [`Policy`] |
+//! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
+//! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
+//! | the agent | [`agent::Gate`], [`agent::Gate::admit`], [`agent::Guard`]; [`noise::Responder`] if it has no Noise of its own |
+//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and its kin, [`agent::Gate::explain`], [`agent::Policy`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # The whole story
@@ -27,7 +27,10 @@
 //! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use rand::rngs::OsRng;
-//! use sessioncap::{ledger::MemoryLedger, noise::Responder, *};
+//! use sessioncap::agent::{Admission, AgentContext, Denial, Gate, GateConfig, Presence, ledger::MemoryLedger};
+//! use sessioncap::desktop::{Issuer, PairingTerms};
+//! use sessioncap::phone::{Redeemed, redeem};
+//! use sessioncap::{noise::Responder, *};
 //! # struct Agent(DevicePublicKey);
 //! # impl AgentContext for Agent {
 //! #     fn device(&self, device: &DevicePublicKey) -> Presence { (*device == self.0).into() }
@@ -94,8 +97,8 @@
 //! | `agent` | the agent | biscuit-auth, Noise |
 //! | `attenuate` | narrowing and sealing offline | biscuit-auth |
 //! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
-//! | `redb` | the agent's ledger in a file ([`ledger::RedbLedger`]) | one crate |
-//! | `conformance` | the tests of a ledger's author (`ledger::conformance`) | nothing |
+//! | `redb` | the agent's ledger in a file ([`agent::ledger::RedbLedger`]) | one crate |
+//! | `conformance` | the tests of a ledger's author (`agent::ledger::conformance`) | nothing |
 //!
 //! All but `conformance` are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
@@ -130,72 +133,49 @@
 )]
 
 #[cfg(feature = "agent")]
-mod agent;
+pub mod agent;
 mod agent_url;
-mod caveat;
 mod clock;
 mod codec;
-#[cfg(feature = "_credential")]
 mod credential;
+#[cfg(feature = "issuer")]
+pub mod desktop;
 mod error;
 mod id;
-#[cfg(feature = "issuer")]
-mod issuer;
 mod key;
 mod label;
 pub mod limits;
-mod link;
-#[cfg(any(feature = "holder", feature = "agent"))]
-pub mod noise;
 mod op;
+#[cfg(feature = "holder")]
+pub mod phone;
+mod protocol;
 #[cfg(feature = "qr")]
 mod qr;
-#[cfg(feature = "holder")]
-mod redeem;
 mod secret;
 mod status;
 #[cfg(feature = "agent")]
 mod sync;
-mod ticket;
-mod token;
-mod wire;
 
-#[cfg(feature = "agent")]
-pub use agent::audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
-#[cfg(feature = "agent")]
-pub use agent::denial::{Denial, LedgerFailure, Quota};
-#[cfg(feature = "agent")]
-pub use agent::gate::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, Listing, ListingState, Peer, PendingGuard, Presence,
-    Quotas, Refused, WaitingRenewal,
-};
-#[cfg(feature = "agent")]
-pub use agent::guard::{CutSignal, Guard, Settled};
-#[cfg(feature = "agent")]
-pub use agent::ledger;
-#[cfg(feature = "agent")]
-pub use agent::policy::{POLICY, Policy, RuleError, RuleProblem};
 pub use agent_url::{AgentUrl, Scheme};
-pub use caveat::{Caveat, Scope};
 pub use clock::{Now, Timestamp};
+pub use credential::bytes::CredentialBytes;
+pub use credential::caveat::{Caveat, Scope};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
 pub use error::{CredentialProblem, Error, LabelProblem, Misuse, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
-#[cfg(feature = "issuer")]
-pub use issuer::{Confirmation, Issuer, Pairing, PairingTerms, Renewal};
 pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,
     IssuerPublicKey, IssuerSecretKey,
 };
 pub use label::Label;
-pub use link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 pub use op::{Action, Op, OpSet, Privilege};
+pub use protocol::handshake::{MAGIC, is_scoped};
+pub use protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
+pub use protocol::message::{OfferReceipt, RenewalReceipt};
+#[cfg(any(feature = "holder", feature = "agent"))]
+pub use protocol::noise;
+pub use protocol::ticket::{PairCode, TicketPublicKey, TicketSecret};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
-#[cfg(feature = "holder")]
-pub use redeem::{Asking, Attached, Attaching, Redeemed, Redeeming, attach, redeem};
 pub use status::Status;
-pub use ticket::{PairCode, TicketPublicKey, TicketSecret};
-pub use token::CredentialBytes;
-pub use wire::{MAGIC, OfferReceipt, RenewalReceipt, is_scoped};

@@ -11,7 +11,7 @@ use qrcode::bits::Bits;
 use qrcode::{Color, EcLevel, Version};
 use zeroize::Zeroizing;
 
-use crate::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
+use crate::protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 
 /// A QR code loses up to 15 % of its codewords to glare or dirt and still reads (level M).
 const LEVEL: EcLevel = EcLevel::M;

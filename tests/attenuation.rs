@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use rand::rngs::OsRng;
+use sessioncap::agent::*;
 use sessioncap::*;
 
 fn narrow(credential: &CredentialBytes, ops: Option<OpSet>, end: Option<Timestamp>) -> CredentialBytes {

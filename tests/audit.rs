@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::ledger::{Fault, TestLedger};
 use common::*;
-use sessioncap::ledger::Table;
+use sessioncap::agent::ledger::Table;
+use sessioncap::agent::*;
 use sessioncap::limits::MAX_AUDIT_WAITING;
 use sessioncap::*;
 

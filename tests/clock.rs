@@ -6,6 +6,8 @@ mod common;
 use common::ledger::TestLedger;
 use common::*;
 use proptest::prelude::*;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 use time::Duration;
 
@@ -197,7 +199,8 @@ proptest! {
 #[test]
 fn what_has_run_out_is_refused_before_its_record_is_settled() {
     let wide = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
-    let mut world = World::with(sessioncap::ledger::MemoryLedger::new(), |config| config.with_quotas(wide));
+    let mut world =
+        World::with(sessioncap::agent::ledger::MemoryLedger::new(), |config| config.with_quotas(wide));
     let desktop = world.desktop(9);
     world.start_session("other");
     // Each is due before those that are asked for, and a call takes eight.

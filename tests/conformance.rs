@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ledger::{Rows, apply, range};
-use sessioncap::ledger::conformance::{Backend, Clause, Report, Verdict, check};
-use sessioncap::ledger::{
+use sessioncap::NodeId;
+use sessioncap::agent::LedgerFailure;
+use sessioncap::agent::ledger::conformance::{Backend, Clause, Report, Verdict, check};
+use sessioncap::agent::ledger::{
     Changes, Ledger, LedgerError, Look, MemoryLedger, Outcome, Row, Snapshot, Table, Transition,
 };
-use sessioncap::{LedgerFailure, NodeId};
 
 /// Which one thing a backend does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,7 +372,7 @@ fn a_backend_that_runs_transitions_again_passes() {
 #[cfg(feature = "redb")]
 #[test]
 fn the_ledger_in_a_file_passes() {
-    use sessioncap::ledger::RedbLedger;
+    use sessioncap::agent::ledger::RedbLedger;
 
     struct File(std::path::PathBuf);
     impl Backend for File {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::ledger::TestLedger;
 use common::*;
-use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::agent::*;
 use sessioncap::*;
 use time::{Duration, UtcOffset};
 
@@ -281,7 +282,7 @@ fn a_file_can_be_opened_again_once_its_gate_is_dropped_or_has_failed() {
     let directory = std::env::temp_dir().join(format!("sessioncap-contracts-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ledger.redb");
-    let open = || sessioncap::ledger::RedbLedger::open(&path);
+    let open = || sessioncap::agent::ledger::RedbLedger::open(&path);
     let world = World::on(open().unwrap());
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     assert_eq!(open().err(), Some(LedgerFailure::InUse));

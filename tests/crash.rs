@@ -21,7 +21,9 @@ use common::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use sessioncap::ledger::RedbLedger;
+use sessioncap::agent::ledger::RedbLedger;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 const CHILD: &str = "SESSIONCAP_CRASH_LEDGER";

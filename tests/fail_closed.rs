@@ -9,7 +9,9 @@ use core::future::Future;
 use common::ledger::{Fault, TestLedger};
 use common::*;
 use rand::rngs::OsRng;
-use sessioncap::ledger::Table;
+use sessioncap::agent::ledger::Table;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 const IO: Denial = Denial::Ledger(LedgerFailure::Io);

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sessioncap::phone::*;
 use sessioncap::*;
 
 type Target = fn(&[u8]);

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use common::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Row, Snapshot, Table, Transition};
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Row, Snapshot, Table, Transition};
+use sessioncap::agent::*;
 use sessioncap::*;
 
 const DAY: i64 = 86_400;

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration as Time;
 
 use common::*;
-use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 /// Longer than anything here takes. Reached only by a call that waits for what it must not wait for.

@@ -10,7 +10,10 @@ use common::rng::CounterRng;
 use common::*;
 use rand::rngs::OsRng;
 use rand_core::RngCore;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::noise::{Initiator, Responder};
+use sessioncap::phone::*;
 use sessioncap::*;
 
 /// Bytes that are not `good`: cut short at every length, lengthened, one bit changed in every byte,

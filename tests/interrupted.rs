@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use common::ledger::TestLedger;
 use common::*;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 use time::Duration;
 

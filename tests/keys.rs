@@ -9,6 +9,7 @@ use common::cbor::Value;
 use common::*;
 use hkdf::Hkdf;
 use prost::Message;
+use sessioncap::agent::*;
 use sessioncap::*;
 use sha2::Sha256;
 

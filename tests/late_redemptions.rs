@@ -5,7 +5,9 @@
 mod common;
 
 use common::*;
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::agent::ledger::MemoryLedger;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 const LIFE: i64 = limits::DEFAULT_TICKET_LIFETIME as i64;

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use common::ledger::{Fault, TestLedger};
 use common::*;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 use time::Duration;
 

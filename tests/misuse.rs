@@ -20,6 +20,9 @@ mod common;
 
 use common::*;
 use rand::rngs::OsRng;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
+use sessioncap::phone::*;
 use sessioncap::*;
 
 #[test]

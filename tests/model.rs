@@ -23,7 +23,7 @@ use moves::{Move, Sequences};
 use player::Player;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
-use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 
 const CASES: u32 = 100;
 const MOVES: usize = 120;
@@ -117,7 +117,7 @@ fn a_gate_over_a_file_does_what_the_documents_say() {
         files.set(files.get() + 1);
         let path = directory.join(format!("{}.redb", files.get()));
         let _ = std::fs::remove_file(&path);
-        move || Box::new(sessioncap::ledger::RedbLedger::open(&path).unwrap())
+        move || Box::new(sessioncap::agent::ledger::RedbLedger::open(&path).unwrap())
     });
     std::fs::remove_dir_all(directory).unwrap();
 }

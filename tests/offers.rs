@@ -11,7 +11,9 @@ use common::*;
 use rand::RngCore;
 use rand::rngs::OsRng;
 use rand_core::CryptoRng;
-use sessioncap::ledger::{MemoryLedger, Table};
+use sessioncap::agent::ledger::{MemoryLedger, Table};
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 /// An offer's map, to be written again with something else in it.

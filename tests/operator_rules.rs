@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::agent::ledger::MemoryLedger;
+use sessioncap::agent::*;
+use sessioncap::phone::*;
 use sessioncap::*;
 use time::{Duration, UtcOffset};
 

@@ -7,8 +7,11 @@ use common::ledger::TestLedger;
 use common::*;
 use proptest::prelude::*;
 use rand::rngs::OsRng;
-use sessioncap::ledger::Table;
+use sessioncap::agent::ledger::Table;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::noise::Initiator;
+use sessioncap::phone::*;
 use sessioncap::*;
 use time::Duration;
 

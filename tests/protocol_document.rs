@@ -9,8 +9,11 @@ use std::fmt::Write;
 
 use common::{Context, session};
 use rand::{CryptoRng, Error, RngCore};
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::agent::ledger::MemoryLedger;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::noise::Responder;
+use sessioncap::phone::*;
 use sessioncap::*;
 use time::{Duration, OffsetDateTime};
 

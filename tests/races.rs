@@ -14,7 +14,9 @@ use std::thread;
 
 use common::*;
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 
 fn rounds(number: u64) -> u64 {
@@ -41,7 +43,7 @@ fn over_each_ledger(memory_rounds: u64, file_rounds: u64, race: impl Fn(World)) 
 
 #[cfg(feature = "redb")]
 fn file(path: &std::path::Path) -> impl Ledger + 'static {
-    sessioncap::ledger::RedbLedger::open(path).unwrap()
+    sessioncap::agent::ledger::RedbLedger::open(path).unwrap()
 }
 
 fn admit(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Option<PendingGuard> {

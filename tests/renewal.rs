@@ -11,7 +11,9 @@ use std::task::Context as Task;
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
-use sessioncap::ledger::MemoryLedger;
+use sessioncap::agent::ledger::MemoryLedger;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
 use sessioncap::*;
 use time::UtcOffset;
 

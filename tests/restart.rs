@@ -5,7 +5,8 @@ mod common;
 
 use common::ledger::{Rows, TestLedger};
 use common::*;
-use sessioncap::ledger::{MemoryLedger, Table};
+use sessioncap::agent::ledger::{MemoryLedger, Table};
+use sessioncap::agent::*;
 use sessioncap::*;
 use time::Duration;
 

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use common::*;
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
+use sessioncap::phone::*;
 use sessioncap::*;
 
 type Verb = fn(&World, &Pairing, &Desktop) -> Result<(), Denial>;

@@ -6,7 +6,8 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
-use sessioncap::{Guard, Now, Op};
+use sessioncap::agent::Guard;
+use sessioncap::{Now, Op};
 use time::{Duration, OffsetDateTime};
 
 use crate::handshake;

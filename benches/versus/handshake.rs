@@ -2,8 +2,9 @@
 
 use rand::RngCore;
 use rand::rngs::OsRng;
+use sessioncap::desktop::Pairing;
 use sessioncap::noise::{Channel, Initiator, PROTOCOL_NAME, Responder};
-use sessioncap::{AgentSecretKey, HolderSecretKey, Pairing};
+use sessioncap::{AgentSecretKey, HolderSecretKey};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};

@@ -11,7 +11,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Uses everything that a phone uses.
 const PHONE: &str = r#"
 use std::io::Read;
-use sessioncap::{HolderSecretKey, Label, Link, OpSet, Redeemed, attach, redeem};
+use sessioncap::{HolderSecretKey, Label, Link, OpSet};
+use sessioncap::phone::{Redeemed, attach, redeem};
 
 fn main() {
     let mut text = String::new();

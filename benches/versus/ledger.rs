@@ -1,6 +1,6 @@
 //! Whether the ledger stays fast and small.
 
-use sessioncap::Guard;
+use sessioncap::agent::Guard;
 use time::Duration;
 
 use crate::counting;

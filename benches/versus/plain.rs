@@ -9,7 +9,8 @@ use biscuit_auth::macros::biscuit;
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey};
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use prost::Message;
-use sessioncap::{Caveat, Credential, OpSet, POLICY, SessionId};
+use sessioncap::agent::POLICY;
+use sessioncap::{Caveat, Credential, OpSet, SessionId};
 
 use crate::world::{Phone, World};
 

@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use redb::{Database, Durability, TableDefinition};
-use sessioncap::ledger::{
+use sessioncap::agent::ledger::{
     Ledger, LedgerError, Look, MemoryLedger, Overlay, RedbLedger, Snapshot, Table, Transition,
 };
-use sessioncap::{CredentialId, Gate, Guard, SessionId};
+use sessioncap::agent::{Gate, Guard};
+use sessioncap::{CredentialId, SessionId};
 
 use crate::report::{Budget, Report};
 use crate::sample::{Side, compare, consume};

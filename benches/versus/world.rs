@@ -4,12 +4,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::{
+    Admission, Admitted, AgentContext, Gate, GateConfig, Guard, Peer, PendingGuard, Presence, Quotas,
+};
+use sessioncap::desktop::{Issuer, Pairing, PairingTerms};
 use sessioncap::noise::{Replied, Responder};
+use sessioncap::phone::Redeemed;
 use sessioncap::{
-    Admission, Admitted, AgentContext, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey,
-    DeviceSecretKey, Gate, GateConfig, Guard, HolderSecretKey, Issuer, IssuerSecretKey, Label, Now, OpSet,
-    Pairing, PairingTerms, Peer, PendingGuard, Presence, Quotas, Redeemed, SessionId,
+    AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey, HolderSecretKey,
+    IssuerSecretKey, Label, Now, OpSet, SessionId,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -93,13 +97,13 @@ impl World {
     pub fn fresh_redemption(&self) -> Vec<u8> {
         let pairing = self.share();
         let key = HolderSecretKey::generate(&mut OsRng);
-        sessioncap::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap().message
+        sessioncap::phone::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap().message
     }
 
     /// Message 1 of a phone that comes back.
     pub fn fresh_attach(&self, phone: &Phone) -> Vec<u8> {
         let (agent, credential) = (self.agent.public(), &phone.credential);
-        sessioncap::attach(&agent, &phone.key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message
+        sessioncap::phone::attach(&agent, &phone.key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message
     }
 
     /// What the agent does with message 1: read it, decide, write message 2.
@@ -121,7 +125,7 @@ impl World {
         let pairing = self.pair(session.clone());
         self.gate.offer(&self.device, &pairing.offer, self.now).unwrap();
         let key = HolderSecretKey::generate(&mut OsRng);
-        let asking = sessioncap::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap();
+        let asking = sessioncap::phone::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap();
         let (replied, guard) = self.respond(&asking.message);
         guard.activate(self.now).unwrap();
         match asking.next.finish(&replied.message).unwrap() {

@@ -18,12 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, MemoryLedger, RedbLedger};
-use sessioncap::noise::{Channel, Received, Replying, Responder};
-use sessioncap::{
-    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Gate, GateConfig,
-    ListingState, Now, PendingGuard, Policy, Presence, SessionId,
+use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
+use sessioncap::agent::{
+    Admission, AgentContext, Gate, GateConfig, ListingState, PendingGuard, Policy, Presence,
 };
+use sessioncap::noise::{Channel, Received, Replying, Responder};
+use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
 use time::UtcOffset;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use rand::rngs::OsRng;
 use serde_json::Value;
-use sessioncap::{
-    Attached, CredentialBytes, Error, Label, Link, OpSet, PairCode, Redeemed, SessionId, TicketId, Timestamp,
-};
+use sessioncap::phone::{Attached, Redeemed};
+use sessioncap::{CredentialBytes, Error, Label, Link, OpSet, PairCode, SessionId, TicketId, Timestamp};
 
 use super::agent::RAW;
 use super::problem::{Outcome, Problem};
@@ -55,7 +54,7 @@ pub async fn join(
     };
     pairing.save(file)?;
     loop {
-        let asking = sessioncap::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
+        let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
         let mut socket = transport::connect(link.url()).await?;
         let first_length = asking.message.len();
         transport::send(&mut socket, asking.message).await?;
@@ -84,7 +83,8 @@ pub async fn join(
 /// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
 /// to store.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
-    let asking = sessioncap::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
+    let asking =
+        sessioncap::phone::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
     transport::send(&mut socket, asking.message).await?;
     let answer = transport::receive_soon(&mut socket).await?;

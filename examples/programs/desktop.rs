@@ -9,11 +9,12 @@ pub mod profile;
 use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::limits::{DEFAULT_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
 use sessioncap::noise::{HandshakeHash, Initiator};
 use sessioncap::{
-    AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, Issuer, IssuerSecretKey, Now, OfferReceipt,
-    OpSet, Pairing, PairingTerms, Renewal, RenewalReceipt, SessionId, TicketId, Timestamp,
+    AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, IssuerSecretKey, Now, OfferReceipt, OpSet,
+    RenewalReceipt, SessionId, TicketId, Timestamp,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

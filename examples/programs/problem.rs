@@ -18,7 +18,7 @@ pub enum Problem {
     Link(#[from] sessioncap::LinkError),
     /// An operator's rules would not do what they say.
     #[error(transparent)]
-    Rule(#[from] sessioncap::RuleError),
+    Rule(#[from] sessioncap::agent::RuleError),
     /// The agent answered a request with an error.
     #[error("the agent refused: {detail} ({code})")]
     Refused {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use sessioncap::Denial;
+use sessioncap::agent::Denial;
 
 use super::problem::{Outcome, Problem};
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sessioncap::{Confirmation, Error, Label, Link, LinkHost, Op, OpSet, PairingTerms, SessionId, Status};
+use sessioncap::desktop::{Confirmation, PairingTerms};
+use sessioncap::{Error, Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
 use super::companion::{self, Joined, Live};

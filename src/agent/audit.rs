@@ -6,8 +6,8 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::label::Label;
 use crate::op::OpSet;
-use crate::wire::Label;
 
 /// One thing that happened at the gate, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use crate::caveat::Caveat;
 use crate::clock::Timestamp;
+use crate::credential::caveat::Caveat;
 use crate::error::{CredentialProblem, Error, Misuse};
 use crate::op::{Op, Privilege};
 use crate::status::Status;

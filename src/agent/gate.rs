@@ -28,186 +28,23 @@ pub use activate::PendingGuard;
 pub use admit::{Admission, Admitted, Peer, Refused};
 pub use list::{Listing, ListingState, WaitingRenewal};
 
-use crate::agent::audit::AuditSink;
+use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
 use crate::agent::core::{Begun, Core, Subject};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::Ledger;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord, TicketState};
-use crate::agent::ledger::transition::{QuotaLimits, Revocation, Said};
+use crate::agent::ledger::transition::{Revocation, Said};
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
-use crate::credential::UnboundCredential;
-use crate::error::{Error, Misuse};
-use crate::id::{NodeId, SessionId, TicketId};
+use crate::credential::mint::UnboundCredential;
+use crate::id::{SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::limits::{
-    DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
-    DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
-    MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
+    MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME,
+    MIN_TICKET_LIFETIME,
 };
-use crate::wire::{self, OfferFields, OfferReceipt, RegistrationFields};
-
-/// What the agent's context knows of a session or a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// It is there.
-    Present,
-    /// It is gone for good: the session has ended, the device was struck off. The gate puts that on record,
-    /// as [`Gate::end_session`] and [`Gate::revoke_device`] do.
-    Gone,
-    /// The agent cannot tell now, for example because what it asks does not answer. Nothing is admitted, and
-    /// nothing ends.
-    Unknown,
-}
-
-impl From<bool> for Presence {
-    /// For whoever always knows.
-    fn from(present: bool) -> Self {
-        if present { Self::Present } else { Self::Gone }
-    }
-}
-
-/// What the gate asks the agent that links it. Called without any lock of the gate; a call that waits delays
-/// only the call of the gate that asks.
-pub trait AgentContext: Send + Sync {
-    /// Whether the device is in the agent's trust set now.
-    fn device(&self, device: &DevicePublicKey) -> Presence;
-
-    /// Whether the session is running now.
-    fn session(&self, session: &SessionId) -> Presence;
-
-    /// Whether this enrolled device may share this running session.
-    fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool;
-}
-
-impl<T: AgentContext + ?Sized> AgentContext for Arc<T> {
-    fn device(&self, device: &DevicePublicKey) -> Presence {
-        (**self).device(device)
-    }
-
-    fn session(&self, session: &SessionId) -> Presence {
-        (**self).session(session)
-    }
-
-    fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool {
-        (**self).may_share(device, session)
-    }
-}
-
-/// How many may be open or live at a time. Full means that an offer is refused; nothing live is ever
-/// pushed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quotas {
-    /// Open tickets for one session.
-    pub tickets_per_session: u32,
-    /// Live credentials for one session, open tickets included.
-    pub credentials_per_session: u32,
-    /// Open tickets at the agent.
-    pub tickets_per_agent: u32,
-    /// Live credentials at the agent, open tickets included.
-    pub credentials_per_agent: u32,
-    /// Open tickets of one device. By default a quarter of those at the agent, rounded up, and at least as
-    /// many as one session may have.
-    pub tickets_per_device: Option<u32>,
-    /// Live credentials of one device, open tickets included. By default as for tickets.
-    pub credentials_per_device: Option<u32>,
-    /// Connections of one credential.
-    pub connections_per_credential: u32,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self {
-            tickets_per_session: DEFAULT_TICKETS_PER_SESSION,
-            credentials_per_session: DEFAULT_CREDENTIALS_PER_SESSION,
-            tickets_per_agent: DEFAULT_TICKETS_PER_AGENT,
-            credentials_per_agent: DEFAULT_CREDENTIALS_PER_AGENT,
-            tickets_per_device: None,
-            credentials_per_device: None,
-            connections_per_credential: DEFAULT_CONNECTIONS_PER_CREDENTIAL,
-        }
-    }
-}
-
-impl Quotas {
-    fn limits(&self) -> QuotaLimits {
-        let share = |of_agent: u32, of_session: u32| of_agent.div_ceil(4).max(of_session);
-        let tickets = share(self.tickets_per_agent, self.tickets_per_session);
-        let credentials = share(self.credentials_per_agent, self.credentials_per_session);
-        QuotaLimits {
-            tickets_per_device: self.tickets_per_device.unwrap_or(tickets),
-            credentials_per_device: self.credentials_per_device.unwrap_or(credentials),
-            tickets_per_session: self.tickets_per_session,
-            credentials_per_session: self.credentials_per_session,
-            tickets_per_agent: self.tickets_per_agent,
-            credentials_per_agent: self.credentials_per_agent,
-        }
-    }
-}
-
-/// What a gate is opened with.
-pub struct GateConfig {
-    agent: AgentPublicKey,
-    node: NodeId,
-    urls: Vec<AgentUrl>,
-    policy: Policy,
-    quotas: Quotas,
-    audit: Box<dyn AuditSink>,
-}
-
-impl GateConfig {
-    /// For an agent with this Noise key, reached at these addresses.
-    ///
-    /// # Errors
-    /// [`Error::ApiMisuse`] without an address.
-    pub fn new(agent: AgentPublicKey, urls: impl Into<Vec<AgentUrl>>) -> Result<Self, Error> {
-        let urls = urls.into();
-        if urls.is_empty() {
-            return Err(Error::ApiMisuse(Misuse::NoAgentUrl));
-        }
-        let policy = Policy::new();
-        let node = NodeId::default();
-        Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(|_| {}) })
-    }
-
-    /// With another policy, for an operator's own rules.
-    #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// With other quotas.
-    #[must_use]
-    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
-        self.quotas = quotas;
-        self
-    }
-
-    /// As one of several gateways of the agent, which share a ledger.
-    #[must_use]
-    pub fn with_node(mut self, node: NodeId) -> Self {
-        self.node = node;
-        self
-    }
-
-    /// With a place for audit records. Without one they are dropped.
-    #[must_use]
-    pub fn with_audit(mut self, audit: impl AuditSink + 'static) -> Self {
-        self.audit = Box::new(audit);
-        self
-    }
-}
-
-impl core::fmt::Debug for GateConfig {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("GateConfig")
-            .field("agent", &self.agent)
-            .field("urls", &self.urls)
-            .finish_non_exhaustive()
-    }
-}
+use crate::protocol::message::{OfferFields, OfferReceipt, RegistrationFields, from_desktop};
 
 /// The agent's gate. Cheap to clone; all clones are one gate.
 ///
@@ -349,7 +186,7 @@ impl Gate {
     ) -> Result<(), Denial> {
         let inner = &self.inner;
         let fields: RegistrationFields =
-            wire::from_desktop(registration).map_err(|_| Denial::RegistrationInvalid)?;
+            from_desktop(registration).map_err(|_| Denial::RegistrationInvalid)?;
         let message = RegistrationFields::message(handshake_hash, self.agent(), device, &fields.issuer);
         if !fields.issuer.verify(&message, &fields.signature) {
             return Err(Denial::RegistrationInvalid);
@@ -368,7 +205,7 @@ impl Gate {
     pub fn offer(&self, device: &DevicePublicKey, offer: &[u8], now: Now) -> Result<OfferReceipt, Denial> {
         let inner = &self.inner;
         inner.check_device(device)?;
-        let offer: OfferFields = wire::from_desktop(offer).map_err(Denial::OfferMalformed)?;
+        let offer: OfferFields = from_desktop(offer).map_err(Denial::OfferMalformed)?;
         check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
         check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&offer.credential).map_err(Denial::OfferMalformed)?;

@@ -279,7 +279,7 @@ pub(crate) struct Grant {
 /// A guard cannot be made by hand or copied; only an activation gives one:
 ///
 /// ```compile_fail
-/// fn twice(guard: sessioncap::Guard) -> (sessioncap::Guard, sessioncap::Guard) {
+/// fn twice(guard: sessioncap::agent::Guard) -> (sessioncap::agent::Guard, sessioncap::agent::Guard) {
 ///     (guard.clone(), guard)
 /// }
 /// ```

@@ -18,8 +18,8 @@ use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
 use time::UtcOffset;
 
 use crate::agent::denial::Denial;
-use crate::caveat::{Circumstances, LiveRecord};
-use crate::credential::VerifiedCredential;
+use crate::credential::caveat::{Circumstances, LiveRecord};
+use crate::credential::verify::VerifiedCredential;
 use crate::limits::{POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
 pub use error::{RuleError, RuleProblem};
@@ -273,7 +273,9 @@ impl Policy {
         }
     }
 
-    fn caveats_by_check(credential: &VerifiedCredential) -> HashMap<(usize, usize), crate::caveat::Caveat> {
+    fn caveats_by_check(
+        credential: &VerifiedCredential,
+    ) -> HashMap<(usize, usize), crate::credential::caveat::Caveat> {
         let mut next: HashMap<usize, usize> = HashMap::new();
         let mut numbered = HashMap::new();
         for (block, caveat) in credential.credential().caveats() {

@@ -4,13 +4,14 @@
 use biscuit_auth::UnverifiedBiscuit;
 use rand_core::{CryptoRng, RngCore};
 
-use super::block::{Attenuation, Block};
-use super::{Credential, append, problem};
 use crate::clock::Timestamp;
+use crate::credential::block::{Attenuation, Block};
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::shape::{append, problem};
+use crate::credential::verify::Credential;
 use crate::error::{CredentialProblem, Error};
 use crate::limits::MAX_ATTENUATIONS;
 use crate::op::OpSet;
-use crate::token::CredentialBytes;
 
 impl Credential {
     /// A copy that allows less: only `ops`, only until `expires_at`, or both. Whatever is named wider

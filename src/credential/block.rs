@@ -13,8 +13,8 @@ use biscuit_auth::format::schema::{
 };
 
 use crate::agent_url::AgentUrl;
-use crate::caveat::Caveat;
 use crate::clock::Timestamp;
+use crate::credential::caveat::Caveat;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, HolderPublicKey};
 use crate::op::{Op, OpSet};

@@ -1,12 +1,24 @@
 use proptest::prelude::*;
 use rand::rngs::OsRng;
 
+use biscuit_auth::builder::{Algorithm, BlockBuilder};
+use biscuit_auth::format::schema;
+use biscuit_auth::{Biscuit, KeyPair, PrivateKey, UnverifiedBiscuit};
+use prost::Message;
+
 use super::block::*;
+use super::bytes::CredentialBytes;
+use super::caveat::Caveat;
+use super::shape::{block_builder, problem};
 use super::*;
 use crate::agent_url::AgentUrl;
-use crate::caveat::Scope;
 use crate::clock::Timestamp;
+use crate::credential::caveat::Scope;
+use crate::error::{CredentialProblem, Error};
+use crate::id::{CredentialId, SessionId, TicketId};
+use crate::key::IssuerSecretKey;
 use crate::key::{AgentSecretKey, HolderSecretKey};
+use crate::limits::MAX_ATTENUATIONS;
 use crate::op::{Op, OpSet};
 
 fn issuer() -> IssuerSecretKey {

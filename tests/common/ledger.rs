@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sessioncap::LedgerFailure;
-use sessioncap::ledger::{Ledger, LedgerError, Look, Row, Snapshot, Table, Transition};
+use sessioncap::agent::LedgerFailure;
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, Row, Snapshot, Table, Transition};
 
 pub type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 

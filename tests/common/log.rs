@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sessioncap::{AuditRecord, Listing, ListingState};
+use sessioncap::agent::{AuditRecord, Listing, ListingState};
 
 use serde_json::Value;
 

@@ -15,14 +15,17 @@ use std::task::{Wake, Waker};
 
 use rand::RngCore;
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::ledger::{Ledger, MemoryLedger};
+use sessioncap::agent::{
+    Admission, AgentContext, AuditEvent, AuditRecord, Denial, Gate, GateConfig, Guard, LedgerFailure,
+    Listing, Peer, PendingGuard, Presence,
+};
+use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::noise::{Channel, Received, Responder};
+use sessioncap::phone::{Asking, Attached, Redeemed, Redeeming};
 use sessioncap::{
-    Admission, AgentContext, AgentPublicKey, AgentSecretKey, AgentUrl, Asking, Attached, AuditEvent,
-    AuditRecord, CredentialBytes, Denial, DevicePublicKey, DeviceSecretKey, Error, Gate, GateConfig, Guard,
-    HolderSecretKey, Issuer, IssuerSecretKey, Label, LedgerFailure, Link, Listing, Now, Op, OpSet, Pairing,
-    PairingTerms, Peer, PendingGuard, Presence, Redeemed, Redeeming, Renewal, RenewalReceipt, SessionId,
-    Timestamp,
+    AgentPublicKey, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey, Error,
+    HolderSecretKey, IssuerSecretKey, Label, Link, Now, Op, OpSet, RenewalReceipt, SessionId, Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -250,7 +253,7 @@ impl World {
 
     /// A phone's first message of a redemption.
     pub fn ask(&self, link: &Link, phone: &HolderSecretKey) -> Asking<Redeeming> {
-        sessioncap::redeem(link, phone, text("phone"), &mut OsRng).unwrap()
+        sessioncap::phone::redeem(link, phone, text("phone"), &mut OsRng).unwrap()
     }
 
     /// Redeems and sends the first frame.
@@ -301,7 +304,8 @@ impl World {
         credential: &CredentialBytes,
         ops: OpSet,
     ) -> Result<(Guard, Option<CredentialBytes>), Refusal> {
-        let asking = sessioncap::attach(&self.agent.public(), phone, credential, ops, &mut OsRng).unwrap();
+        let asking =
+            sessioncap::phone::attach(&self.agent.public(), phone, credential, ops, &mut OsRng).unwrap();
         match self.respond(&asking.message) {
             Response::Admitted(message, channel, guard) => {
                 let attached = asking.next.finish(&message).unwrap();

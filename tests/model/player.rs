@@ -6,7 +6,10 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use rand::rngs::OsRng;
-use sessioncap::ledger::{Ledger, Snapshot, Table};
+use sessioncap::agent::ledger::{Ledger, Snapshot, Table};
+use sessioncap::agent::*;
+use sessioncap::desktop::*;
+use sessioncap::phone::*;
 use sessioncap::*;
 
 use crate::common::log::Story;
@@ -430,7 +433,7 @@ impl<'a> Player<'a> {
         }
         self.check_explained(ticket, phone, pick, narrow, &shown)?;
         let agent = self.world().agent.public();
-        let asking = sessioncap::attach(&agent, &holder(phone), &shown, ops(ask), &mut OsRng).unwrap();
+        let asking = sessioncap::phone::attach(&agent, &holder(phone), &shown, ops(ask), &mut OsRng).unwrap();
         match self.world().respond(&asking.message) {
             Response::Admitted(message, _, guard) => match asking.next.finish(&message) {
                 Ok(attached) => {

@@ -30,7 +30,7 @@ async fn whoever_has_proven_nothing_gets_the_close_of_every_stranger() {
 
     let guess = Link::new(world.url.clone(), world.key, TicketSecret::from_bytes([7; 16]));
     let attach = |key: &HolderSecretKey, credential| {
-        sessioncap::attach(&world.key, key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message
+        sessioncap::phone::attach(&world.key, key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message
     };
     let device = HolderSecretKey::from_bytes(*world.device_key().expose_bytes());
     let cases = [

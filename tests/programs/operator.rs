@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sessioncap::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
-use sessioncap::{AgentUrl, Error, Label, LedgerFailure, OpSet, PairingTerms, SessionId, Status};
+use sessioncap::agent::LedgerFailure;
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
+use sessioncap::desktop::PairingTerms;
+use sessioncap::{AgentUrl, Error, Label, OpSet, SessionId, Status};
 use time::UtcOffset;
 
 use super::phone;

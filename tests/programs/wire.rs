@@ -6,10 +6,8 @@ use futures_util::{SinkExt, StreamExt};
 use rand::rngs::OsRng;
 use serde_json::Value;
 use sessioncap::noise::{Channel, Initiator};
-use sessioncap::{
-    Asking, Attached, CredentialBytes, DeviceSecretKey, Error, HolderSecretKey, Label, Link, OpSet, Redeemed,
-    Status,
-};
+use sessioncap::phone::{Asking, Attached, Redeemed};
+use sessioncap::{CredentialBytes, DeviceSecretKey, Error, HolderSecretKey, Label, Link, OpSet, Status};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -168,8 +166,8 @@ pub struct Joined {
     pub ops: OpSet,
 }
 
-pub fn first_message(link: &Link, key: &HolderSecretKey) -> Asking<sessioncap::Redeeming> {
-    sessioncap::redeem(link, key, Label::new("raw").unwrap(), &mut OsRng).unwrap()
+pub fn first_message(link: &Link, key: &HolderSecretKey) -> Asking<sessioncap::phone::Redeeming> {
+    sessioncap::phone::redeem(link, key, Label::new("raw").unwrap(), &mut OsRng).unwrap()
 }
 
 pub async fn redeem(world: &World, link: &Link, key: &HolderSecretKey) -> Result<Joined, Told> {
@@ -196,7 +194,7 @@ pub async fn attach(
     key: &HolderSecretKey,
     credential: &CredentialBytes,
 ) -> Result<(Stream, Terms), Told> {
-    let asking = sessioncap::attach(&world.key, key, credential, OpSet::EMPTY, &mut OsRng).unwrap();
+    let asking = sessioncap::phone::attach(&world.key, key, credential, OpSet::EMPTY, &mut OsRng).unwrap();
     let mut socket = open(world).await;
     socket.send(Message::binary(asking.message)).await.unwrap();
     let message = match answer(&mut socket).await {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use sessioncap::SessionId;
+use sessioncap::agent::{AuditRecord, AuditSink, NotKept};
 use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::{AuditRecord, AuditSink, NotKept, SessionId};
 use tokio::task::spawn_blocking;
 
 use super::Log;

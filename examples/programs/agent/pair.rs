@@ -8,8 +8,9 @@ use rand::rngs::OsRng;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use sessioncap::agent::{Denial, Gate};
 use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::{CredentialId, Denial, DevicePublicKey, Gate, HolderPublicKey, Now, SessionId, TicketId};
+use sessioncap::{CredentialId, DevicePublicKey, HolderPublicKey, Now, SessionId, TicketId};
 
 use super::Agent;
 use crate::programs::request::{BadRequest, Request, denied, error};

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
-use sessioncap::{AgentPublicKey, AgentUrl, Confirmation, Label, LinkHost, OpSet, PairingTerms, SessionId};
+use sessioncap::desktop::{Confirmation, PairingTerms};
+use sessioncap::{AgentPublicKey, AgentUrl, Label, LinkHost, OpSet, SessionId};
 
 use super::pair_mobile::{self, Show};
 use super::profile::{Profile, default_directory};

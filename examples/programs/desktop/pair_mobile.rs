@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sessioncap::{Link, LinkHost, PairingTerms, QrCode, SessionId, TerminalStyle};
+use sessioncap::desktop::PairingTerms;
+use sessioncap::{Link, LinkHost, QrCode, SessionId, TerminalStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 

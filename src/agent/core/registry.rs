@@ -14,8 +14,8 @@ use crate::agent::ledger::transition::{Closed, Names, Revocation};
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
+use crate::label::Label;
 use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
-use crate::wire::Label;
 
 /// The credentials that have connections, or are about to, and the revocations that are not on record.
 pub(crate) struct Registry {
@@ -350,7 +350,7 @@ fn leave<K: Hash + Eq>(index: &mut HashMap<K, HashSet<CredentialId>>, key: &K, i
 mod tests {
     use super::*;
     use crate::agent::ledger::record::{CredentialState, Edition};
-    use crate::credential::EditionHashes;
+    use crate::credential::verify::EditionHashes;
     use crate::id::NodeId;
     use crate::key::{DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
     use crate::op::OpSet;

@@ -11,7 +11,7 @@ use crate::agent::guard::{Grant, Guard, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
 use crate::clock::{Now, Timestamp};
-use crate::credential::{Credential, VerifiedCredential};
+use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::id::CredentialId;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
@@ -25,12 +25,12 @@ use crate::op::OpSet;
 /// It permits nothing, and it can be made live once:
 ///
 /// ```compile_fail
-/// fn too_early(mut pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+/// fn too_early(mut pending: sessioncap::agent::PendingGuard, now: sessioncap::Now) {
 ///     let _ = pending.permit(sessioncap::Op::SendInput, now, || ());
 /// }
 /// ```
 /// ```compile_fail
-/// fn twice(pending: sessioncap::PendingGuard, now: sessioncap::Now) {
+/// fn twice(pending: sessioncap::agent::PendingGuard, now: sessioncap::Now) {
 ///     let _ = (pending.activate(now), pending.activate(now));
 /// }
 /// ```

@@ -13,11 +13,11 @@ use super::{Gate, Presence};
 use crate::agent::denial::Denial;
 use crate::agent::guard::check_outside_permit;
 use crate::clock::Now;
+use crate::credential::bytes::CredentialBytes;
 use crate::key::HolderPublicKey;
-use crate::noise::Received;
 use crate::op::{Action, OpSet};
-use crate::token::CredentialBytes;
-use crate::wire::is_scoped;
+use crate::protocol::handshake::is_scoped;
+use crate::protocol::noise::Received;
 
 /// What to do with a peer, from its first handshake payload.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum Admission {
 
 /// A peer whose message 1 has decrypted.
 ///
-/// Made from what [`Responder::read`](crate::noise::Responder::read) gives, or with [`Peer::new`] by an agent
+/// Made from what [`Responder::read`](crate::protocol::noise::Responder::read) gives, or with [`Peer::new`] by an agent
 /// that runs Noise itself. The three belong to one connection; one made of two connections' parts would admit
 /// the wrong peer.
 #[derive(Clone, Copy)]

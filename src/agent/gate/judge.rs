@@ -10,14 +10,15 @@ use super::{Inner, Shared};
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
 use crate::agent::ledger::transition::{Extension, Redemption};
-use crate::caveat::{Circumstances, LiveRecord};
 use crate::clock::{Now, Timestamp};
 use crate::credential::block::Binding;
-use crate::credential::{Credential, UnboundCredential, VerifiedCredential};
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::caveat::{Circumstances, LiveRecord};
+use crate::credential::mint::UnboundCredential;
+use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::key::HolderPublicKey;
 use crate::op::OpSet;
-use crate::token::CredentialBytes;
-use crate::wire::{self, Answer};
+use crate::protocol::handshake::{self, Answer};
 
 /// What an attach is judged on: the credential that was shown, or the renewed one that its holder is
 /// given for it.
@@ -130,7 +131,7 @@ impl Inner {
         now: Now,
         agent_time: Timestamp,
     ) -> Result<(Answer, PendingGuard), Denial> {
-        let answer = Answer::Admitted(wire::Admitted {
+        let answer = Answer::Admitted(handshake::Admitted {
             agent_time,
             seconds_left: pending.expires_at.since(agent_time),
             ops: pending.ops,

@@ -11,9 +11,9 @@ use crate::agent::ledger::transition::Step;
 use crate::clock::{Now, Timestamp};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
+use crate::label::Label;
 use crate::op::OpSet;
-use crate::ticket::PairCode;
-use crate::wire::Label;
+use crate::protocol::ticket::PairCode;
 
 /// One ticket or credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

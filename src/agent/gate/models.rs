@@ -18,12 +18,13 @@ use crate::agent::guard::Guard;
 use crate::agent::ledger::MemoryLedger;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
+use crate::credential::bytes::CredentialBytes;
+use crate::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use crate::id::SessionId;
-use crate::issuer::{Issuer, Pairing, PairingTerms, Renewal};
 use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
+use crate::label::Label;
 use crate::op::{Op, OpSet};
-use crate::token::CredentialBytes;
-use crate::wire::{Answer, Label, Request};
+use crate::protocol::handshake::{Answer, Request};
 
 /// A model's own stacks are too small for curve arithmetic.
 const STACK: usize = 1 << 20;

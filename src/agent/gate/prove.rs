@@ -5,14 +5,15 @@ use crate::agent::core::Begun;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::clock::{Now, Timestamp};
-use crate::credential::{Credential, VerifiedCredential};
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::error::Error;
 use crate::id::TicketId;
 use crate::key::HolderPublicKey;
+use crate::label::Label;
 use crate::op::OpSet;
-use crate::ticket::TicketProof;
-use crate::token::CredentialBytes;
-use crate::wire::{Answer, Label, Request};
+use crate::protocol::handshake::{Answer, Request};
+use crate::protocol::ticket::TicketProof;
 
 /// A request whose sender has shown possession of the ticket with this very Noise key.
 pub(super) struct ProvenTicket {

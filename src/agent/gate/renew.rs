@@ -9,11 +9,11 @@ use crate::agent::denial::Denial;
 use crate::agent::guard::{Terms, check_outside_permit};
 use crate::agent::ledger::transition::NewTerms;
 use crate::clock::Now;
-use crate::credential::UnboundCredential;
 use crate::credential::block::Binding;
+use crate::credential::mint::UnboundCredential;
 use crate::key::DevicePublicKey;
 use crate::limits::{MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
-use crate::wire::{self, RenewalFields, RenewalReceipt};
+use crate::protocol::message::{RenewalFields, RenewalReceipt, from_desktop};
 
 impl Gate {
     /// Takes new terms for a live credential, from the device that offered it.
@@ -38,7 +38,7 @@ impl Gate {
         check_outside_permit()?;
         let inner = &self.inner;
         inner.check_device(device)?;
-        let renewal: RenewalFields = wire::from_desktop(renewal).map_err(Denial::OfferMalformed)?;
+        let renewal: RenewalFields = from_desktop(renewal).map_err(Denial::OfferMalformed)?;
         check_lifetime(renewal.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&renewal.credential).map_err(Denial::OfferMalformed)?;
         let authority = credential.authority();

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::wire::Label;
+use crate::label::Label;
 
 /// # Revocation
 ///

@@ -195,7 +195,7 @@ mod tests {
     use crate::codec::{decode, encode};
     use crate::id::SessionId;
     use crate::key::{AgentSecretKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
-    use crate::wire::Label;
+    use crate::label::Label;
 
     fn agent() -> AgentPublicKey {
         AgentSecretKey::from_bytes([7; 32]).public()

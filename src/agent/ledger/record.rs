@@ -3,15 +3,15 @@
 use crate::agent::audit::RevocationReason;
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
-use crate::credential::EditionHashes;
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::verify::EditionHashes;
 use crate::error::Error;
 use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
+use crate::label::Label;
 use crate::limits::{MAX_CREDENTIAL_LEN, MAX_EDITIONS, MAX_LABEL_LEN, MAX_SESSION_ID_LEN, MAX_VERDICT_LEN};
 use crate::op::OpSet;
-use crate::ticket::TicketPublicKey;
-use crate::token::CredentialBytes;
-use crate::wire::Label;
+use crate::protocol::ticket::TicketPublicKey;
 
 /// A registered issuer key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -472,7 +472,7 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::key::{AgentSecretKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
-    use crate::ticket::TicketSecret;
+    use crate::protocol::ticket::TicketSecret;
 
     /// Ed25519 keys in records were checked before they were stored and are not checked again when they
     /// are read. One that was damaged since verifies nothing.

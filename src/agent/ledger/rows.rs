@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::codec::{self, Wire};
 use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::wire::Label;
+use crate::label::Label;
 
 /// What an index entry points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -33,7 +33,7 @@ pub(crate) type Verdict<T> = Result<Result<T, Denial>, LedgerFailure>;
 /// What the agent's context said about a session and the device that shared it, before the transaction.
 pub(crate) type Said = Result<(), Denial>;
 
-/// How many may be open or live at a time. See [`Quotas`](crate::Quotas).
+/// How many may be open or live at a time. See [`Quotas`](crate::agent::Quotas).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QuotaLimits {
     pub(crate) tickets_per_session: u32,

@@ -32,7 +32,7 @@ impl RuleError {
         self
     }
 
-    /// The rule, counted from 1 in the order of the text, as in [`Denial::OperatorRule`](crate::Denial).
+    /// The rule, counted from 1 in the order of the text, as in [`Denial::OperatorRule`](crate::agent::Denial).
     #[must_use]
     pub fn rule(&self) -> usize {
         self.rule

@@ -4,10 +4,11 @@ use rand::rngs::OsRng;
 
 use super::*;
 use crate::agent_url::AgentUrl;
-use crate::caveat::Caveat;
 use crate::clock::Timestamp;
 use crate::credential::block::{Authority, Binding};
-use crate::credential::{Credential, UnboundCredential};
+use crate::credential::caveat::Caveat;
+use crate::credential::mint::UnboundCredential;
+use crate::credential::verify::Credential;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
 use crate::op::Privilege;

@@ -12,8 +12,8 @@ use crate::agent::ledger::rows::{Entry, Group, Handle, Queue};
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::DevicePublicKey;
+use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
-use crate::wire::Label;
 
 /// How a credential ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

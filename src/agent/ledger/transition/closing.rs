@@ -10,7 +10,7 @@ use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::agent::ledger::rows::Entry;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::wire::Label;
+use crate::label::Label;
 
 /// One revocation: what it names, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

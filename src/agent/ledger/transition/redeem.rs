@@ -8,8 +8,8 @@ use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, T
 use crate::agent::ledger::rows::Entry;
 use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
+use crate::label::Label;
 use crate::limits::RETRY_WINDOW;
-use crate::wire::Label;
 
 /// What a redemption brings along.
 pub(crate) struct Redemption {

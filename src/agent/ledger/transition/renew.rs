@@ -5,12 +5,12 @@ use crate::agent::audit::AuditEvent;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, Edition};
 use crate::clock::Timestamp;
-use crate::credential::EditionHashes;
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::verify::EditionHashes;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::limits::MAX_EDITIONS;
 use crate::op::OpSet;
-use crate::token::CredentialBytes;
 
 /// New terms, and whose word they are.
 pub(crate) struct NewTerms {

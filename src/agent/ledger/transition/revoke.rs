@@ -8,7 +8,7 @@ use crate::agent::ledger::record::{CredentialRecord, SessionRecord, TicketState}
 use crate::agent::ledger::rows::{Entry, Handle};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
-use crate::wire::Label;
+use crate::label::Label;
 
 impl Step<'_> {
     /// Forgets an issuer and ends everything that it signed. With a generation, only that one's.

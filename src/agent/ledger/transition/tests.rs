@@ -12,14 +12,14 @@ use crate::agent::ledger::faulty::Disk;
 use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
 use crate::agent::ledger::{Ledger, MemoryLedger, Overlay, Row, Table, store};
 use crate::clock::Timestamp;
-use crate::credential::EditionHashes;
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::verify::EditionHashes;
 use crate::id::{CredentialId, TicketId};
 use crate::key::{AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
+use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS};
 use crate::op::OpSet;
-use crate::ticket::TicketSecret;
-use crate::token::CredentialBytes;
-use crate::wire::Label;
+use crate::protocol::ticket::TicketSecret;
 
 struct Bench {
     ledger: MemoryLedger,

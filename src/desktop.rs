@@ -8,19 +8,20 @@ use rand_core::{CryptoRng, RngCore};
 use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
 use crate::codec;
-use crate::credential::UnboundCredential;
 use crate::credential::block::Authority;
+use crate::credential::mint::UnboundCredential;
 use crate::error::Error;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey, IssuerSecretKey};
+use crate::label::Label;
 use crate::limits::{
     DEFAULT_CREDENTIAL_LIFETIME, DEFAULT_TICKET_LIFETIME, MAX_CREDENTIAL_LIFETIME, MAX_TICKET_LIFETIME,
     MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME,
 };
-use crate::link::Link;
 use crate::op::OpSet;
-use crate::ticket::TicketSecret;
-use crate::wire::{Label, OfferFields, RegistrationFields, RenewalFields};
+use crate::protocol::link::Link;
+use crate::protocol::message::{OfferFields, RegistrationFields, RenewalFields};
+use crate::protocol::ticket::TicketSecret;
 
 /// A desktop that can share sessions of one agent.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ impl Issuer {
     }
 
     /// Mints a ticket and an unbound credential for one session. `now` is the desktop's clock, or the
-    /// agent's time from a [`Denial::ClockSkew`](crate::Denial::ClockSkew). Costs about two Ed25519
+    /// agent's time from a [`Denial::ClockSkew`](crate::agent::Denial::ClockSkew). Costs about two Ed25519
     /// signatures and two scalar multiplications.
     ///
     /// # Errors
@@ -98,7 +99,7 @@ impl Issuer {
     }
 
     /// Mints new terms for a credential that this issuer key signed, to be sent to the agent over the
-    /// desktop's own channel ([`Gate::renew`](crate::Gate::renew)). `now` is as in [`Issuer::pair`].
+    /// desktop's own channel ([`Gate::renew`](crate::agent::Gate::renew)). `now` is as in [`Issuer::pair`].
     /// Costs about two Ed25519 signatures.
     ///
     /// # Errors

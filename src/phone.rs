@@ -7,15 +7,16 @@
 use rand_core::{CryptoRng, RngCore};
 
 use crate::clock::Timestamp;
+use crate::credential::bytes::CredentialBytes;
 use crate::error::Error;
 use crate::id::{CredentialId, SessionId};
 use crate::key::{AgentPublicKey, HolderSecretKey};
-use crate::link::Link;
-use crate::noise::{AwaitingReply, Channel, Initiator};
+use crate::label::Label;
 use crate::op::OpSet;
-use crate::ticket::PairCode;
-use crate::token::CredentialBytes;
-use crate::wire::{Answer, Label, Request};
+use crate::protocol::handshake::{Answer, Request};
+use crate::protocol::link::Link;
+use crate::protocol::noise::{AwaitingReply, Channel, Initiator};
+use crate::protocol::ticket::PairCode;
 
 /// Begins a redemption: the first message, and what reads its answer. Costs one Ed25519 signature
 /// and three scalar multiplications.
@@ -132,8 +133,10 @@ impl Redeeming {
         match Answer::from_payload(&finished.payload)? {
             Answer::Admitted(admitted) => {
                 let credential = admitted.credential.clone().ok_or(Error::AnswerMismatch)?;
-                let attached =
-                    Attached::new(crate::wire::Admitted { credential: None, ..admitted }, finished.channel);
+                let attached = Attached::new(
+                    crate::protocol::handshake::Admitted { credential: None, ..admitted },
+                    finished.channel,
+                );
                 Ok(Redeemed::Attached { credential, attached })
             }
             Answer::Pending { seconds_left, nonce, .. } => {
@@ -162,7 +165,7 @@ impl Attaching {
 }
 
 impl Attached {
-    fn new(admitted: crate::wire::Admitted, channel: Channel) -> Self {
+    fn new(admitted: crate::protocol::handshake::Admitted, channel: Channel) -> Self {
         Self {
             channel,
             session: admitted.session,

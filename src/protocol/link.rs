@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::agent_url::{AgentUrl, DEFAULT_PATH, Host, Scheme};
 use crate::key::AgentPublicKey;
 use crate::limits::{MAX_HOST_LEN, MAX_LINK_LEN};
-use crate::ticket::{TicketSecret, first_bytes};
+use crate::protocol::ticket::{TicketSecret, first_bytes};
 
 const VERSION: u8 = 1;
 const CHECKSUM_LABEL: &[u8] = b"sessioncap/1 link\0";

@@ -1,0 +1,175 @@
+//! A bound credential: what a phone holds, and what the agent has verified of it
+//! (`docs/PROTOCOL.md` section 5.3).
+
+use core::fmt;
+
+#[cfg(feature = "agent")]
+use biscuit_auth::Biscuit;
+#[cfg(feature = "agent")]
+use sha2::{Digest, Sha256};
+
+use crate::credential::block::{Authority, Binding};
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::caveat::{Caveat, Scope};
+use crate::credential::shape::Shape;
+#[cfg(feature = "agent")]
+use crate::credential::shape::{problem, public_key};
+#[cfg(feature = "agent")]
+use crate::error::CredentialProblem;
+use crate::error::Error;
+use crate::id::{CredentialId, SessionId, TicketId};
+#[cfg(feature = "agent")]
+use crate::key::IssuerPublicKey;
+use crate::limits::MAX_ATTENUATIONS;
+use crate::op::Op;
+
+/// A bound credential, checked by shape: this is what a phone holds. Its signatures are not checked,
+/// so nothing may be allowed because of it.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    pub(super) bytes: CredentialBytes,
+    pub(super) shape: Shape,
+    authority: Authority,
+    binding: Binding,
+}
+
+impl Credential {
+    /// Reads one, by shape only. Costs no cryptography.
+    ///
+    /// # Errors
+    /// [`Error::Credential`] with what is wrong.
+    pub fn parse(bytes: &CredentialBytes) -> Result<Self, Error> {
+        let shape = Shape::check(bytes.as_bytes())?;
+        let (authority, binding) = (shape.authority()?.clone(), *shape.binding()?);
+        Ok(Self { bytes: bytes.clone(), authority, binding, shape })
+    }
+
+    /// The credential's id, the handle by which it is revoked.
+    #[must_use]
+    pub fn id(&self) -> CredentialId {
+        self.authority.credential
+    }
+
+    /// The ticket that it came from.
+    #[must_use]
+    pub fn ticket(&self) -> TicketId {
+        self.authority.ticket
+    }
+
+    /// The session that it is for.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.authority.session
+    }
+
+    /// The intersection of all its caveats.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.shape.scope()
+    }
+
+    /// Every caveat with the number of its block: 0 the desktop's, 1 the agent's, then the holder's.
+    pub fn caveats(&self) -> impl Iterator<Item = (usize, Caveat)> {
+        self.shape
+            .blocks
+            .iter()
+            .enumerate()
+            .flat_map(|(index, block)| block.caveats().into_iter().map(move |caveat| (index, caveat)))
+    }
+
+    /// Whether it can no longer be narrowed.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.shape.sealed
+    }
+
+    /// How often it was narrowed.
+    #[must_use]
+    pub fn attenuations(&self) -> usize {
+        self.shape.blocks.len().saturating_sub(2)
+    }
+
+    /// The bytes, to be stored like a password.
+    #[must_use]
+    pub fn bytes(&self) -> &CredentialBytes {
+        &self.bytes
+    }
+
+    /// Checks every signature against the issuer's key: one Ed25519 verification for each block, and
+    /// one for a seal.
+    #[cfg(feature = "agent")]
+    pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
+        let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
+            .map_err(|_| problem(CredentialProblem::Signature))?;
+        Ok(VerifiedCredential { credential: self, token })
+    }
+
+    #[cfg(feature = "agent")]
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// What it is told by where its bytes are not kept. Costs two hashes.
+    #[cfg(feature = "agent")]
+    pub(crate) fn hashes(&self) -> EditionHashes {
+        EditionHashes { stem: self.shape.stem, whole: Sha256::digest(self.bytes.as_bytes()).into() }
+    }
+}
+
+/// A bound credential, told by SHA-256.
+#[cfg(feature = "agent")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EditionHashes {
+    /// Of its blocks 0 and 1, signatures included: the same for every copy narrowed or sealed from it.
+    pub(crate) stem: [u8; 32],
+    /// Of all bytes.
+    pub(crate) whole: [u8; 32],
+}
+
+/// What it allows, for a person. No secret.
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = self.scope();
+        writeln!(f, "credential {}", self.id())?;
+        writeln!(f, "  session   {}", self.authority.session)?;
+        writeln!(f, "  agent     {} key {}", self.authority.url, self.authority.agent)?;
+        writeln!(f, "  phone     {}", self.binding.holder)?;
+        let ops: Vec<_> = scope.ops().iter().map(Op::describe).collect();
+        let ops = if ops.is_empty() { String::from("nothing") } else { ops.join(", ") };
+        writeln!(f, "  may       {ops}")?;
+        if let Some(end) = scope.expires_at() {
+            writeln!(f, "  until     {end}")?;
+        }
+        write!(
+            f,
+            "  narrowed  {} of {MAX_ATTENUATIONS} times{}",
+            self.attenuations(),
+            if self.is_sealed() { ", sealed" } else { "" }
+        )
+    }
+}
+
+/// A credential whose every signature verified. Only [`Credential::verify`] makes one.
+#[cfg(feature = "agent")]
+pub(crate) struct VerifiedCredential {
+    credential: Credential,
+    token: Biscuit,
+}
+
+#[cfg(feature = "agent")]
+impl VerifiedCredential {
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    pub(crate) fn token(&self) -> &Biscuit {
+        &self.token
+    }
+}
+
+#[cfg(feature = "agent")]
+impl fmt::Debug for VerifiedCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VerifiedCredential").field(&self.credential.id()).finish()
+    }
+}
