@@ -13,7 +13,8 @@ pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{
-    Admission, Admitted, Gate, Listing, ListingState, Peer, PendingGuard, Refused, WaitingRenewal,
+    Admission, Admitted, AdmittedPeer, Gate, Listing, ListingState, NotActivated, Peer, PeerAdmission,
+    PendingChannel, PendingGuard, Refused, RefusedPeer, WaitingRenewal,
 };
-pub use guard::{CutSignal, Guard, Settled};
+pub use guard::{CutSignal, Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError, Settled};
 pub use policy::{POLICY, Policy, RuleError, RuleProblem};

@@ -170,6 +170,7 @@ pub use key::{
 };
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
+pub use protocol::frame::{EndCode, Frame, Notice};
 pub use protocol::handshake::{MAGIC, is_scoped};
 pub use protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 pub use protocol::message::{OfferReceipt, RenewalReceipt};

@@ -27,6 +27,9 @@ pub const MAX_HANDSHAKE_LEN: usize = MAX_PAYLOAD_LEN + 96;
 /// revision 34, section 3).
 pub const MAX_FRAME_LEN: usize = 65_519;
 
+/// Most bytes of data in one frame between a phone and its agent: a plaintext less its head of one byte.
+pub const MAX_DATA_LEN: usize = MAX_FRAME_LEN - 1;
+
 /// Longest offer or registration, bytes: a credential and the fields around it.
 pub const MAX_OFFER_LEN: usize = MAX_CREDENTIAL_LEN + 512;
 

@@ -24,15 +24,15 @@ fn a_narrowed_child_does_what_is_left_and_no_more() {
     let child = narrow(&joined.credential, Some(only(Op::StreamOutput).with(Op::Detach)), None);
     let mut guard = world.attach(&phone(2), &child, OpSet::EMPTY).unwrap();
     assert_eq!(guard.ops(), only(Op::StreamOutput).with(Op::Detach));
-    assert_eq!(guard.permit(Op::StreamOutput, world.now, || 1), Ok(1));
+    assert_eq!(guard.ask(Op::StreamOutput, world.now, || 1), Ok(1));
     assert_eq!(
-        guard.permit(Op::SendInput, world.now, || ()),
+        guard.ask(Op::SendInput, world.now, || ()),
         Err(Denial::OperationNotGranted { op: Op::SendInput })
     );
     let grandchild = narrow(&child, Some(only(Op::Detach)), None);
     assert_eq!(world.attach(&phone(2), &grandchild, OpSet::EMPTY).unwrap().ops(), only(Op::Detach));
     let mut parent = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
-    assert_eq!(parent.permit(Op::SendInput, world.now, || 1), Ok(1), "the parent keeps what it had");
+    assert_eq!(parent.ask(Op::SendInput, world.now, || 1), Ok(1), "the parent keeps what it had");
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn a_child_ends_by_its_own_date_and_the_parent_goes_on() {
     let mut stream = world.attach(&phone(2), &child, OpSet::EMPTY).unwrap();
     assert_eq!(stream.expires_at(), end);
     world.pass(59);
-    assert_eq!(stream.permit(Op::StreamOutput, world.now, || 1), Ok(1));
+    assert_eq!(stream.ask(Op::StreamOutput, world.now, || 1), Ok(1));
     world.pass(1);
-    assert_eq!(stream.permit(Op::StreamOutput, world.now, || 1), Err(Denial::CredentialExpired));
+    assert_eq!(stream.ask(Op::StreamOutput, world.now, || 1), Err(Denial::CredentialExpired));
     let refusal = world.attach(&phone(2), &child, OpSet::EMPTY).unwrap_err();
     let caveat = Box::new(Caveat::ExpiresAt(end));
     assert_eq!(refusal, Refusal::told(Denial::CaveatFailed { block: 2, caveat }, Status::Expired));
@@ -88,7 +88,7 @@ fn a_child_dies_with_its_parent() {
     let sealed = Credential::parse(&child).unwrap().seal().unwrap().bytes().clone();
     let mut stream = world.attach(&phone(2), &child, OpSet::EMPTY).unwrap();
     world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
-    assert_eq!(stream.permit(Op::StreamOutput, world.now, || 1), Err(Denial::CredentialRevoked));
+    assert_eq!(stream.ask(Op::StreamOutput, world.now, || 1), Err(Denial::CredentialRevoked));
     for credential in [&child, &sealed] {
         let refusal = world.attach(&phone(2), credential, OpSet::EMPTY).unwrap_err();
         assert_eq!(refusal, Refusal::told(Denial::CredentialRevoked, Status::Revoked));
@@ -249,7 +249,8 @@ fn an_unbound_credential_is_no_credential() {
     let pairing = desktop.share(&world, &terms());
     let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer).unwrap(), 7);
     for seed in [2, 3] {
-        let Admission::Refused(refused) = world.admit(&phone(seed), &attach_payload(OpSet::EMPTY, &unbound))
+        let PeerAdmission::Refused(refused) =
+            world.admit(&phone(seed), &attach_payload(OpSet::EMPTY, &unbound))
         else {
             panic!()
         };
@@ -288,7 +289,7 @@ fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
     let epoch = i64::try_from(epoch.unwrap()).unwrap();
     let attach =
         |who: &HolderSecretKey, bytes: &[u8]| match world.admit(who, &attach_payload(OpSet::EMPTY, bytes)) {
-            Admission::Refused(refused) => (refused.reply, refused.denial),
+            PeerAdmission::Refused(refused) => (refused.reply, refused.denial),
             other => panic!("{other:?}"),
         };
     assert_eq!(attach(&phone(3), &bind(&phone(3), epoch, end)), (None, Denial::HolderMismatch));
@@ -319,7 +320,7 @@ fn blocks_of_two_credentials_do_not_mix() {
     twice.blocks.push(twice.blocks[0].clone());
     for token in [mixed, without_binding, twice] {
         let admission = world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &token.encode_to_vec()));
-        let Admission::Refused(refused) = admission else { panic!() };
+        let PeerAdmission::Refused(refused) = admission else { panic!() };
         assert_eq!(refused.reply, None);
     }
 }

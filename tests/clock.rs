@@ -23,7 +23,7 @@ fn hour_long(world: &World) -> (Pairing, Joined) {
 }
 
 fn streams(guard: &mut Guard, now: Now) -> Result<(), Denial> {
-    guard.permit(Op::StreamOutput, now, || ())
+    guard.ask(Op::StreamOutput, now, || ())
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_stream_that_a_forward_jump_ended_stays_ended() {
     // The jump is undone a second later, long before the hour is over.
     let back = at(START + 2, BOOT + 2);
     assert_eq!(streams(&mut joined.guard, back), Err(Denial::CredentialExpired));
-    assert_eq!(joined.guard.check(back), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.checked(back), Err(Denial::CredentialExpired));
     assert_eq!(joined.guard.time_left(back), Duration::ZERO);
     assert_eq!(streams(&mut joined.guard.fork(), back), Err(Denial::CredentialExpired));
 }

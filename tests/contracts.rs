@@ -79,7 +79,7 @@ fn a_ledger_that_panics_has_failed_like_any_other() {
     fail.store(true, Ordering::SeqCst);
     assert_eq!(world.gate.settle(world.now), Err(Denial::Ledger(LedgerFailure::Io)));
     assert!(world.gate.is_poisoned());
-    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err(), "every stream is cut");
+    assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err(), "every stream is cut");
     fail.store(false, Ordering::SeqCst);
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err(), "and it stays shut");
 }
@@ -93,7 +93,7 @@ fn a_ledger_that_panics_at_the_end_of_its_gate_keeps_no_stream() {
     let now = world.now;
     fail.store(true, Ordering::SeqCst);
     drop(world);
-    assert!(joined.guard.permit(Op::SendInput, now, || ()).is_err());
+    assert!(joined.guard.ask(Op::SendInput, now, || ()).is_err());
 }
 
 #[test]
@@ -106,10 +106,7 @@ fn a_stream_ends_when_the_gate_has_expired_it() {
     world.gate.settle(world.now).unwrap();
     assert!(world.events().iter().any(|e| matches!(e, AuditEvent::CredentialExpired { .. })));
     world.now = real.plus(Duration::seconds(10));
-    assert!(
-        joined.guard.permit(Op::SendInput, world.now, || ()).is_err(),
-        "a stream of an expired credential"
-    );
+    assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err(), "a stream of an expired credential");
 }
 
 #[test]
@@ -138,10 +135,10 @@ fn a_verdict_is_decided_anew_every_60_seconds() {
     let asking = world.ask(&pairing.link, &phone(2));
     let Response::Admitted(_, _, guard) = world.respond(&asking.message) else { panic!() };
     world.pass(4); // 21:00:01
-    let mut guard = guard.activate(world.now).unwrap();
+    let mut guard = guard.activate_after_first_frame(world.now).unwrap();
     world.pass(59); // 21:01:00, 63 s after the verdict
     assert!(
-        guard.permit(Op::SendInput, world.now, || ()).is_err(),
+        guard.ask(Op::SendInput, world.now, || ()).is_err(),
         "input 60 s after 21:00, 63 s after the verdict"
     );
 }
@@ -196,7 +193,7 @@ fn an_id_stands_for_one_thing_until_that_is_forgotten() {
     desktop.lodge(&world, &b).unwrap();
     let mut joined = world.join(&b.link, &phone(3)).unwrap();
     world.gate.revoke_ticket(&a.ticket, world.now).unwrap();
-    let p = joined.guard.permit(Op::SendInput, world.now, || ());
+    let p = joined.guard.ask(Op::SendInput, world.now, || ());
     let at = world.attach(&phone(3), &joined.credential, OpSet::EMPTY).map(|_| ());
     assert!(p.is_ok() && at.is_ok(), "stream {p:?}, record {at:?}");
     // The second ticket is forgotten long before its credential, and still stands for it.
@@ -220,20 +217,20 @@ fn a_gate_that_is_dropped_takes_its_connections_along() {
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
     let Joined { mut guard, credential } = world.join(&pairing.link, &phone(2)).unwrap();
-    let Admission::Admitted(pending) =
+    let PeerAdmission::Admitted(pending) =
         world.admit(&phone(2), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
     else {
         panic!()
     };
     let (signal, now, other) = (guard.cut(), world.now, world.gate.clone());
     drop(world);
-    assert_eq!(guard.permit(Op::SendInput, now, || ()), Ok(()), "a clone is left");
+    assert_eq!(guard.ask(Op::SendInput, now, || ()), Ok(()), "a clone is left");
     drop(other);
     let closed = Denial::Ledger(LedgerFailure::Closed);
-    assert_eq!(guard.permit(Op::SendInput, now, || ()), Err(closed.clone()));
+    assert_eq!(guard.ask(Op::SendInput, now, || ()), Err(closed.clone()));
     let told = core::pin::pin!(signal).poll(&mut core::task::Context::from_waker(core::task::Waker::noop()));
     assert_eq!(told, core::task::Poll::Ready(closed.clone()));
-    assert_eq!(pending.guard.activate(now).unwrap_err(), closed);
+    assert_eq!(pending.guard.activate_after_first_frame(now).unwrap_err(), closed);
     let again = World::on(ledger);
     again.enrol(desktop.device);
     assert!(again.attach(&phone(2), &credential, OpSet::EMPTY).is_ok(), "the phone may come back");
@@ -272,8 +269,8 @@ fn a_gate_may_be_dropped_inside_a_permit() {
     let pairing = world.desktop(9).share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let now = world.now;
-    assert_eq!(joined.guard.permit(Op::SendInput, now, || drop(world)), Ok(()));
-    assert!(joined.guard.permit(Op::SendInput, now, || ()).is_err());
+    assert_eq!(joined.guard.ask(Op::SendInput, now, || drop(world)), Ok(()));
+    assert!(joined.guard.ask(Op::SendInput, now, || ()).is_err());
 }
 
 #[cfg(feature = "redb")]
@@ -314,7 +311,7 @@ fn a_waker_that_panics_keeps_neither_the_revoker_nor_other_streams() {
     assert!(second_cut.as_mut().poll(&mut core::task::Context::from_waker(&counted)).is_pending());
     assert_eq!(world.gate.revoke_credential(&pairing.credential, world.now), Ok(()));
     assert_eq!(counting.0.load(Ordering::SeqCst), 1, "the other stream is woken");
-    assert_eq!(second.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
+    assert_eq!(second.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
 }
 
 #[derive(Default)]
@@ -378,13 +375,13 @@ fn at_activation_the_ledgers_word_comes_before_the_credentials() {
     let admitted = |world: &World, seed: u8| {
         let pairing = desktop.share(world, &terms().valid_for(60).unwrap());
         let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload;
-        let Admission::Admitted(admitted) = world.admit(&phone(seed), &payload) else { panic!() };
+        let PeerAdmission::Admitted(admitted) = world.admit(&phone(seed), &payload) else { panic!() };
         (pairing, admitted.guard)
     };
     let ((revoked, first), (_, second)) = (admitted(&world, 2), admitted(&world, 3));
     world.gate.revoke_credential(&revoked.credential, world.now).unwrap();
     // the wall clock alone, so that neither has waited too long
     world.now.wall += Duration::seconds(60);
-    assert_eq!(first.activate(world.now).unwrap_err(), Denial::CredentialRevoked);
-    assert_eq!(second.activate(world.now).unwrap_err(), Denial::CredentialExpired);
+    assert_eq!(first.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialRevoked);
+    assert_eq!(second.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialExpired);
 }

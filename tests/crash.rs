@@ -270,14 +270,14 @@ fn redeem(world: &World, pairing: &Pairing, phone: u8) -> Result<CredentialBytes
 fn attach(world: &World, phone: u8, credential: &CredentialBytes) -> Result<Option<CredentialBytes>, Denial> {
     let payload = attach_payload(OpSet::EMPTY, credential.as_bytes());
     match world.admit(&who(phone), &payload) {
-        Admission::Admitted(admitted) => {
+        PeerAdmission::Admitted(admitted) => {
             let map = cbor::decode_payload(&admitted.reply).unwrap();
-            admitted.guard.activate(world.now)?;
+            admitted.guard.activate_after_first_frame(world.now)?;
             let renewed = map.iter().any(|(key, _)| *key == 12).then(|| cbor::bytes_of(&map, 12));
             Ok(renewed.map(|bytes| CredentialBytes::new(bytes).unwrap()))
         }
-        Admission::Refused(refused) => Err(refused.denial),
-        Admission::PassThrough => panic!("taken for a device"),
+        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }
 

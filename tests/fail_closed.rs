@@ -111,7 +111,7 @@ fn whichever_call_fails_the_outcome_is_a_denial_and_the_gate_refuses_until_it_is
             }
             // Whatever came of it, it was revoked in the end, also where the first word could not be written.
             for guard in held.joined.iter_mut().map(|joined| &mut joined.guard).chain(&mut held.second) {
-                let cut = guard.permit(Op::SendInput, world.now, || ()).unwrap_err();
+                let cut = guard.ask(Op::SendInput, world.now, || ()).unwrap_err();
                 assert_eq!(cut, Denial::CredentialRevoked, "call {nth}, {name}");
             }
             let revoked = |listing: &Listing| matches!(listing.state, ListingState::Revoked { .. });
@@ -134,7 +134,7 @@ fn a_call_that_was_certainly_not_done_fails_alone() {
                 failed += 1;
                 assert_eq!(world.gate.failure(), None);
                 for guard in held.joined.iter_mut().map(|joined| &mut joined.guard).chain(&mut held.second) {
-                    let permitted = guard.permit(Op::SendInput, world.now, || ());
+                    let permitted = guard.ask(Op::SendInput, world.now, || ());
                     let named = (name == "revoke").then_some(Err(Denial::CredentialRevoked));
                     assert_eq!(permitted, named.unwrap_or(Ok(())), "call {nth}, {name}: others go on");
                 }
@@ -160,14 +160,14 @@ fn assert_shut(world: &World, desktop: &Desktop, held: &mut Held) {
     let attached = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
     assert_eq!(refusal(attached.unwrap_err()), POISONED);
     for guard in core::iter::once(&mut joined.guard).chain(&mut held.second) {
-        let waits = guard.permit(Op::SendInput, world.now, || ()).unwrap_err();
+        let waits = guard.ask(Op::SendInput, world.now, || ()).unwrap_err();
         // Not final, or cut already by the revocation whose record failed.
         assert!([Denial::Stale, Denial::CredentialRevoked].contains(&waits), "{waits}");
     }
     let pairing = held.pairing.as_ref().unwrap();
     assert_eq!(world.gate.revoke_credential(&pairing.credential, world.now), Err(POISONED));
     for guard in core::iter::once(&mut joined.guard).chain(&mut held.second) {
-        let cut = guard.permit(Op::SendInput, world.now, || ());
+        let cut = guard.ask(Op::SendInput, world.now, || ());
         assert_eq!(cut, Err(Denial::CredentialRevoked), "cut although nothing can be written");
     }
 }
@@ -192,7 +192,7 @@ fn a_revocation_that_cannot_be_written_still_cuts_and_says_so() {
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         ledger.fail_nth(1, Fault::Lost);
         assert_eq!(verb(&world, &pairing, &desktop), Err(IO));
-        assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(cut));
+        assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(cut));
     }
 }
 
@@ -214,8 +214,8 @@ fn streams_wait_while_the_ledger_has_failed_and_go_on_once_it_is_open_again() {
         assert_eq!(world.gate.list(None, world.now), Err(IO));
         world.pass(58);
         for guard in &mut guards {
-            assert_eq!(guard.permit(Op::ReadMetadata, world.now, || ()), Err(Denial::Stale));
-            assert_eq!(guard.check(world.now), Err(Denial::Stale));
+            assert_eq!(guard.ask(Op::ReadMetadata, world.now, || ()), Err(Denial::Stale));
+            assert_eq!(guard.checked(world.now), Err(Denial::Stale));
         }
         let mut cut = core::pin::pin!(guards[0].cut());
         let mut settled = core::pin::pin!(guards[0].settled());
@@ -223,7 +223,7 @@ fn streams_wait_while_the_ledger_has_failed_and_go_on_once_it_is_open_again() {
         world.gate.reopen(ledger.opened_again(), world.now).unwrap();
         assert!(poll(&mut settled).is_ready() && poll(&mut cut).is_pending());
         for guard in &mut guards {
-            assert_eq!(guard.permit(Op::ReadMetadata, world.now, || 7), Ok(7));
+            assert_eq!(guard.ask(Op::ReadMetadata, world.now, || 7), Ok(7));
         }
         assert_eq!(world.list().len(), 3);
     }
@@ -240,16 +240,16 @@ fn streams_that_have_waited_for_a_minute_are_over_and_phones_come_back_to_an_ope
     ledger.fail_nth(1, Fault::Broken);
     assert_eq!(world.gate.list(None, world.now), Err(IO));
     world.pass_unsettled(60);
-    assert_eq!(asks.guard.permit(Op::SendInput, world.now, || ()), Err(POISONED));
+    assert_eq!(asks.guard.ask(Op::SendInput, world.now, || ()), Err(POISONED));
     assert!(poll(&mut cut).is_pending(), "nobody has asked for it");
     assert_eq!(world.gate.settle(world.now), Err(POISONED));
     assert_eq!(poll(&mut cut), core::task::Poll::Ready(POISONED), "whoever settles ends what waits");
     world.gate.reopen(ledger.opened_again(), world.now).unwrap();
-    assert_eq!(asks.guard.permit(Op::SendInput, world.now, || ()), Err(POISONED), "over is over");
+    assert_eq!(asks.guard.ask(Op::SendInput, world.now, || ()), Err(POISONED), "over is over");
     // The old guards are still held: their phones are let in all the same.
     for (seed, credential) in [(2, &asks.credential), (3, &idle.credential)] {
         let mut back = world.attach(&phone(seed), credential, OpSet::EMPTY).unwrap();
-        assert_eq!(back.permit(Op::SendInput, world.now, || 1), Ok(1));
+        assert_eq!(back.ask(Op::SendInput, world.now, || 1), Ok(1));
     }
 }
 
@@ -266,8 +266,8 @@ fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
     ledger.fail_nth(1, Fault::Broken);
     assert_eq!(world.gate.list(None, world.now), Err(IO));
     world.gate.reopen(TestLedger::with_rows(before), world.now).unwrap();
-    assert_eq!(stays.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
-    assert_eq!(falls.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
+    assert_eq!(stays.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(falls.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
 }
 
 /// Somebody else has had the records meanwhile.
@@ -296,7 +296,7 @@ fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why()
         meanwhile(&mut other, &pairing);
         drop(other);
         world.gate.reopen(changed, world.now).unwrap();
-        assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(denial));
+        assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(denial));
     }
 }
 
@@ -307,7 +307,7 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
     desktop.register(&world).unwrap();
     let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
     assert_eq!(world.gate.reopen(TestLedger::default(), world.now), Err(LedgerFailure::InUse));
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     ledger.fail_nth(1, Fault::Broken);
     assert_eq!(world.gate.list(None, world.now), Err(IO));
     for nth in 1.. {
@@ -319,9 +319,9 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
             break;
         }
         assert_eq!(opened, Err(LedgerFailure::Io), "{nth}");
-        assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::Stale), "{nth}");
+        assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::Stale), "{nth}");
     }
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
 /// What a revocation names, while it is not on record.
@@ -339,7 +339,7 @@ fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_w
     ledger.fail_nth(1, Fault::NotDone);
     assert_eq!(world.gate.revoke_device(&desktop.device, world.now), Err(IO));
     assert!(ledger.rows().iter().any(|((table, _), _)| *table == Table::Issuers), "not on record");
-    assert_eq!(unharmed.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(unharmed.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     // Reads write nothing, so the name stays closed by the gate alone.
     let listed = world.list();
     assert!(listed.iter().any(|listing| listing.state == ListingState::Active), "{listed:?}");
@@ -353,7 +353,7 @@ fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_w
             && still.clone().all(|listing| matches!(listing.state, ListingState::Revoked { .. }))
     );
     assert_eq!(desktop.lodge(&world, &desktop.mint(&world, &terms())), Err(Denial::IssuerUnknown));
-    assert_eq!(unharmed.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(unharmed.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_
     world.now.wall -= time::Duration::hours(1);
     ledger.fail_nth(1, Fault::NotDone);
     assert_eq!(world.gate.reset_clock(world.now), Err(IO));
-    assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialRevoked));
+    assert_eq!(joined.guard.checked(world.now), Err(Denial::CredentialRevoked));
     world.gate.settle(world.now).unwrap();
     desktop.register(&world).unwrap();
     let receipt =
@@ -461,7 +461,7 @@ fn a_reset_of_the_clock_that_is_written_when_the_ledger_is_opened_again_sets_the
         ledger.fail_nth(1, fault);
         assert_eq!(world.gate.reset_clock(world.now), Err(IO));
         world.gate.reopen(ledger.opened_again(), world.now).unwrap();
-        assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialRevoked));
+        assert_eq!(joined.guard.checked(world.now), Err(Denial::CredentialRevoked));
         desktop.register(&world).unwrap();
         let offered = desktop.mint(&world, &terms()).offer;
         let receipt = world.gate.offer(&desktop.device, &offered, world.now).unwrap();
@@ -488,11 +488,11 @@ fn a_gate_keeps_so_many_unwritten_revocations_and_shuts_with_the_next() {
         assert_eq!(world.gate.revoke_ticket(&unknown(number), world.now), Err(IO));
     }
     assert_eq!((world.gate.failure(), world.gate.is_poisoned()), (None, false));
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     ledger.fail_nth(1, Fault::NotDone);
     assert_eq!(world.gate.revoke_ticket(&unknown(1_024), world.now), Err(IO));
     assert_eq!(world.gate.failure(), Some(LedgerFailure::Unwritten));
-    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err());
+    assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err());
     assert!(world.gate.list(None, world.now).is_err());
 }
 
@@ -547,7 +547,7 @@ fn a_contest_that_cannot_be_written_still_cuts() {
             break;
         }
         assert_eq!(denial, IO);
-        let cut = joined.guard.permit(Op::SendInput, world.now, || ()).unwrap_err();
+        let cut = joined.guard.ask(Op::SendInput, world.now, || ()).unwrap_err();
         // Once it was seen to be a contest, that is the reason.
         assert!([Denial::Stale, Denial::TicketContested].contains(&cut), "call {nth}: {cut}");
         contested += u32::from(cut == Denial::TicketContested);
@@ -707,9 +707,9 @@ fn an_operation_that_only_the_record_names_is_not_permitted() {
 /// Admission and first frame, without the encryption around them.
 fn live(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Result<Guard, Denial> {
     match world.admit(phone, payload) {
-        Admission::Admitted(admitted) => admitted.guard.activate(world.now),
-        Admission::Refused(refused) => Err(refused.denial),
-        Admission::PassThrough => panic!("taken for a device"),
+        PeerAdmission::Admitted(admitted) => admitted.guard.activate_after_first_frame(world.now),
+        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }
 

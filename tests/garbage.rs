@@ -261,7 +261,7 @@ fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
     world.gate.list(None, world.now).unwrap();
     assert_eq!(desktop.register(&world), Ok(()), "whichever call comes first");
     for joined in &mut joined {
-        assert_eq!(joined.guard.permit(Op::SendInput, behind, || ()), Err(Denial::CredentialExpired));
+        assert_eq!(joined.guard.ask(Op::SendInput, behind, || ()), Err(Denial::CredentialExpired));
     }
     let ended = |world: &World| {
         let told =

@@ -150,7 +150,7 @@ fn a_cut_waits_for_no_ledger() {
         ledger.hold.wait_for_somebody();
         let revoking = thread::spawn(move || verb(&gate, &pairing, &desktop, now));
         assert_eq!(wait_for(joined.guard.cut()), reason, "{name}");
-        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(reason), "{name}");
+        assert_eq!(joined.guard.ask(Op::SendInput, now, || ()), Err(reason), "{name}");
         assert!(!world.gate.is_poisoned() && world.gate.failure().is_none(), "nor does health wait");
         assert!(!revoking.is_finished(), "it is not on record yet");
         ledger.hold.release();
@@ -168,7 +168,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
         let (pairing, open) = (Arc::new(desktop.share(&world, &named())), desktop.share(&world, &named()));
         let joined = world.join(&pairing.link, &phone(2)).unwrap();
         let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-        let Admission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+        let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
         // Neither has a name in common with it but the device, or the label.
         world.start_session("other");
         let (neighbour, hall) = (world.desktop(8), terms().with_label(text("hall")));
@@ -185,18 +185,18 @@ fn nobody_joins_between_the_cut_and_its_record() {
         let waker = on_wake({
             let (world, pairing, outcome) = (Arc::clone(&world), Arc::clone(&pairing), Arc::clone(&outcome));
             move || {
-                let activated = admitted.guard.activate(world.now).map(drop);
+                let activated = admitted.guard.activate_after_first_frame(world.now).map(drop);
                 let attached = match world.admit(&phone(2), &payload) {
-                    Admission::Admitted(_) => Ok(()),
-                    Admission::Refused(refused) => Err(refused.denial),
-                    Admission::PassThrough => panic!("taken for a device"),
+                    PeerAdmission::Admitted(_) => Ok(()),
+                    PeerAdmission::Refused(refused) => Err(refused.denial),
+                    PeerAdmission::PassThrough => panic!("taken for a device"),
                 };
                 let again = world.join(&pairing.link, &phone(2)).map(drop).map_err(|refusal| refusal.denial);
                 let redeemed = world.join(&open.link, &phone(3)).map(drop).map_err(|refusal| refusal.denial);
                 let told = world.events().len();
                 let others = bystanders.map(|(key, joined)| {
                     let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-                    matches!(world.admit(&key, &payload), Admission::Admitted(_))
+                    matches!(world.admit(&key, &payload), PeerAdmission::Admitted(_))
                 });
                 *outcome.lock().unwrap() = Some(([activated, attached, again], redeemed, told, others));
             }
@@ -304,11 +304,11 @@ fn a_cut_waits_for_no_audit_sink() {
         assert!(world.list().iter().any(|listing| listing.credential == second.credential));
         let later = now.plus(time::Duration::seconds(60));
         world.gate.settle(later).unwrap();
-        assert_eq!(goes_on.guard.permit(Op::SendInput, later, || 1), Ok(1), "{name}: streams go on");
+        assert_eq!(goes_on.guard.ask(Op::SendInput, later, || 1), Ok(1), "{name}: streams go on");
         let gate = world.gate.clone();
         let revoking = thread::spawn(move || verb(&gate, &pairing, &desktop, later));
         assert_eq!(wait_for(joined.guard.cut()), reason, "{name}");
-        assert_eq!(joined.guard.permit(Op::SendInput, later, || ()), Err(reason), "{name}");
+        assert_eq!(joined.guard.ask(Op::SendInput, later, || ()), Err(reason), "{name}");
         sink.hold.release();
         assert_eq!(hanging.join().unwrap(), Ok(()));
         assert_eq!(revoking.join().unwrap(), Ok(()), "{name}");
@@ -361,15 +361,15 @@ fn a_cut_waits_for_no_context() {
         let attaching = {
             let world = Arc::clone(&world);
             thread::spawn(move || match world.admit(&phone(2), &payload) {
-                Admission::Admitted(admitted) => admitted.guard.activate(now).map(drop),
-                Admission::Refused(refused) => Err(refused.denial),
-                Admission::PassThrough => panic!("taken for a device"),
+                PeerAdmission::Admitted(admitted) => admitted.guard.activate_after_first_frame(now).map(drop),
+                PeerAdmission::Refused(refused) => Err(refused.denial),
+                PeerAdmission::PassThrough => panic!("taken for a device"),
             })
         };
         context.hold.wait_for_somebody();
         // Not only the cut: the whole revocation.
         assert_eq!(verb(&world.gate, &pairing, &desktop, now), Ok(()), "{name}");
-        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(reason), "{name}");
+        assert_eq!(joined.guard.ask(Op::SendInput, now, || ()), Err(reason), "{name}");
         context.hold.release();
         assert!(attaching.join().unwrap().is_err(), "{name}");
         let _ = settling.join().unwrap();
@@ -407,7 +407,7 @@ fn a_cut_waits_for_no_other_credentials_waker() {
     let revoking = thread::spawn(move || gate.revoke_session(&session(SESSION), now));
     hold.wait_for_somebody();
     for joined in &mut joined {
-        assert_eq!(joined.guard.permit(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
+        assert_eq!(joined.guard.ask(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
     }
     hold.release();
     assert_eq!(revoking.join().unwrap(), Ok(()));
@@ -429,7 +429,7 @@ fn a_frame_waits_for_no_ledger() {
     let gate = world.gate.clone();
     let settling = thread::spawn(move || gate.settle(later));
     ledger.hold.wait_for_somebody();
-    assert_eq!(joined.guard.permit(Op::SendInput, later, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, later, || 1), Ok(1));
     assert_eq!(world.gate.list(None, later).map(|listed| listed.len()), Ok(1), "nor does a listing");
     ledger.hold.release();
     settling.join().unwrap().unwrap();

@@ -66,7 +66,7 @@ impl Besieged {
     /// The honest flow still works, for the phone that is in and for the one that comes.
     fn honest_flow_succeeds(mut self) {
         let world = &self.world;
-        assert_eq!(self.joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+        assert_eq!(self.joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
         assert!(world.attach(&phone(2), &self.joined.credential, OpSet::EMPTY).is_ok());
         assert!(world.join(&self.open.link, &phone(3)).is_ok());
         let pairing = self.desktop.share(world, &terms());
@@ -74,9 +74,9 @@ impl Besieged {
     }
 }
 
-fn silent(admission: Admission) -> Denial {
+fn silent(admission: PeerAdmission) -> Denial {
     match admission {
-        Admission::Refused(Refused { reply: None, denial }) => denial,
+        PeerAdmission::Refused(RefusedPeer { reply: None, denial }) => denial,
         other => panic!("{other:?}"),
     }
 }
@@ -109,7 +109,7 @@ fn a_spoiled_redemption_under_proper_encryption_is_refused_in_silence() {
             continue;
         }
         match siege.world.admit(&phone(3), &payload) {
-            Admission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
+            PeerAdmission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
             admission => {
                 let denial = silent(admission);
                 assert!(
@@ -133,13 +133,13 @@ fn a_spoiled_attach_under_proper_encryption_is_refused_in_silence() {
     let good = attach_payload(OpSet::EMPTY, siege.joined.credential.as_bytes());
     for payload in spoiled(&good, limits::MAX_PAYLOAD_LEN + 1) {
         match siege.world.admit(&phone(2), &payload) {
-            Admission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
+            PeerAdmission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
             // The operations asked for are the phone's to choose.
-            Admission::Admitted(_) => {
+            PeerAdmission::Admitted(_) => {
                 let map = cbor::decode_payload(&payload).unwrap();
                 assert_eq!(cbor::bytes_of(&map, 5), siege.joined.credential.as_bytes());
             }
-            Admission::Refused(refused) if refused.reply.is_some() => {
+            PeerAdmission::Refused(refused) if refused.reply.is_some() => {
                 let map = cbor::decode_payload(&payload).unwrap();
                 assert_eq!(cbor::bytes_of(&map, 5), siege.joined.credential.as_bytes());
                 assert_eq!(refused.denial.status(), Some(Status::OperationDenied));
@@ -293,7 +293,7 @@ fn a_phone_refuses_whatever_is_not_exactly_an_answer() {
     let siege = Besieged::new();
     let world = &siege.world;
     let redemption = world.open(&world.ask(&siege.open.link, &phone(3)).message).unwrap().payload;
-    let Admission::Admitted(admitted) = world.admit(&phone(3), &redemption) else { panic!() };
+    let PeerAdmission::Admitted(admitted) = world.admit(&phone(3), &redemption) else { panic!() };
     let good = admitted.reply;
     let map = cbor::decode_payload(&good).unwrap();
     assert_eq!(cbor::payload(&map), good, "both writers agree");

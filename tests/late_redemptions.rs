@@ -168,11 +168,11 @@ fn another_phone_contests_within_the_lifetime_and_is_told_claimed_later() {
         let contested = Refusal::told(Denial::TicketContested, Status::Revoked);
         assert_eq!(told(&world, &early, 5), contested);
         assert_eq!(told(&world, &early, 2), contested);
-        assert_eq!(joined.guard.check(world.now), Err(Denial::TicketContested));
+        assert_eq!(joined.guard.checked(world.now), Err(Denial::TicketContested));
         assert_eq!(told(&world, &run_out, 5), contested);
         assert_eq!(told(&world, &run_out, 4), Refusal::told(Denial::CredentialExpired, Status::Expired));
         world.pass(1);
         assert_eq!(told(&world, &late, 5), Refusal::told(Denial::TicketClaimed, Status::Claimed));
-        assert_eq!(other.guard.check(world.now), Ok(()), "nothing was revoked");
+        assert_eq!(other.guard.checked(world.now), Ok(()), "nothing was revoked");
     });
 }

@@ -16,7 +16,7 @@ use sessioncap::*;
 use time::Duration;
 
 fn permit(guard: &mut Guard, now: Now) -> Result<u8, Denial> {
-    guard.permit(Op::SendInput, now, || 1)
+    guard.ask(Op::SendInput, now, || 1)
 }
 
 fn is_ready<F: Future>(future: core::pin::Pin<&mut F>) -> bool {
@@ -35,9 +35,9 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
     assert_eq!(permit(guard, almost), Ok(1));
     world.pass_unsettled(1);
     assert_eq!(permit(guard, world.now), Err(Denial::Stale));
-    assert_eq!(guard.check(world.now), Err(Denial::Stale));
-    assert_eq!(guard.permit_action(Action::Session(Op::SendInput), world.now, || 1), Err(Denial::Stale));
-    assert_eq!(guard.fork().check(world.now), Err(Denial::Stale));
+    assert_eq!(guard.checked(world.now), Err(Denial::Stale));
+    assert_eq!(guard.ask_action(Action::Session(Op::SendInput), world.now, || 1), Err(Denial::Stale));
+    assert_eq!(guard.fork().checked(world.now), Err(Denial::Stale));
     // Neither a call that decides something else, nor a settling that fails, nor one of long ago.
     world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
     assert_eq!(permit(guard, world.now), Err(Denial::Stale));
@@ -184,7 +184,7 @@ fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
     let asks: [Ask; 4] = [
         |world, _, _, credential| world.attach(&phone(2), credential, OpSet::EMPTY).unwrap_err().denial,
         |world, open, _, _| world.join(&open.link, &phone(3)).unwrap_err().denial,
-        |world, _, pending, _| pending.activate(world.now).unwrap_err(),
+        |world, _, pending, _| pending.activate_after_first_frame(world.now).unwrap_err(),
         |world, open, _, _| world.join(&open.link, &phone(2)).unwrap_err().denial,
     ];
     for ask in asks {
@@ -194,7 +194,7 @@ fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
             let (pairing, open) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
             let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
             let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-            let Admission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+            let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
             if device_gone {
                 world.strike_off(&desktop.device)
             } else {
@@ -305,7 +305,7 @@ fn what_the_context_does_not_know_admits_nobody_and_pauses_after_thirty_seconds(
         for second in 1..=40 {
             world.pass(1);
             let expected = if second < 30 { Ok(1) } else { Err(Denial::Stale) };
-            assert_eq!(joined.guard.check(world.now), expected.clone().map(drop), "second {second}");
+            assert_eq!(joined.guard.checked(world.now), expected.clone().map(drop), "second {second}");
             assert_eq!(permit(&mut joined.guard, world.now), expected, "second {second}");
             assert_eq!(permit(&mut stays.guard, world.now), Ok(1), "second {second}");
         }
@@ -357,8 +357,8 @@ fn a_paused_stream_whose_credential_has_run_out_is_over_and_not_paused() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.context.0.lock().unwrap().unknown.insert(session(SESSION));
     (0..40).for_each(|_| world.pass(1));
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::Stale));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::Stale));
     world.pass_unsettled(20);
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialExpired));
-    assert_eq!(joined.guard.check(world.now), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.checked(world.now), Err(Denial::CredentialExpired));
 }

@@ -75,7 +75,7 @@ fn a_new_phone_key_for_a_retry_loses_the_pairing_instead_of_doubling_it() {
     let first = world.join(&pairing.link, &HolderSecretKey::generate(&mut OsRng)).unwrap();
     let again = world.join(&pairing.link, &HolderSecretKey::generate(&mut OsRng)).unwrap_err();
     assert_eq!(again.denial, Denial::TicketContested);
-    assert!(first.guard.fork().check(world.now).is_err());
+    assert!(first.guard.fork().checked(world.now).is_err());
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn a_guard_used_after_its_end_is_refused_for_good() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let early = world.now;
     world.pass(60);
-    assert_eq!(joined.guard.permit(Op::Detach, world.now, || ()), Err(Denial::CredentialExpired));
-    assert_eq!(joined.guard.permit(Op::Detach, early, || ()), Err(Denial::CredentialExpired), "an old time");
+    assert_eq!(joined.guard.ask(Op::Detach, world.now, || ()), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.ask(Op::Detach, early, || ()), Err(Denial::CredentialExpired), "an old time");
 }
 
 #[test]
@@ -165,8 +165,7 @@ fn a_permit_inside_a_permit_works_and_ends_with_it() {
     let pairing = world.desktop(9).share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let mut other = joined.guard.fork();
-    let inside =
-        joined.guard.permit(Op::SendInput, world.now, || other.permit(Op::StreamOutput, world.now, || 1));
+    let inside = joined.guard.ask(Op::SendInput, world.now, || other.ask(Op::StreamOutput, world.now, || 1));
     assert_eq!(inside, Ok(Ok(1)));
     world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
 }
@@ -177,17 +176,17 @@ fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
     let pairing = world.desktop(9).share(&world, &terms());
     let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload;
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
-    let inside = joined.guard.permit(Op::SendInput, world.now, || world.admit(&phone(3), &payload));
-    let Ok(Admission::Refused(refused)) = inside else { panic!("{inside:?}") };
+    let inside = joined.guard.ask(Op::SendInput, world.now, || world.admit(&phone(3), &payload));
+    let Ok(PeerAdmission::Refused(refused)) = inside else { panic!("{inside:?}") };
     assert_eq!(refused.denial, Denial::ApiMisuse(Misuse::InsidePermit));
-    assert_eq!(joined.guard.check(world.now), Ok(()), "nothing happened");
+    assert_eq!(joined.guard.checked(world.now), Ok(()), "nothing happened");
 }
 
 #[test]
 fn a_session_that_a_request_names_has_to_be_the_connections_own_byte_for_byte() {
     let world = World::new();
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
-    assert_eq!(joined.guard.check_session(SESSION), Ok(()));
+    assert_eq!(joined.guard.check_named(SESSION), Ok(()));
     let other = [
         String::new(),
         String::from("other"),
@@ -198,6 +197,6 @@ fn a_session_that_a_request_names_has_to_be_the_connections_own_byte_for_byte() 
         SESSION[..SESSION.len() - 1].to_owned(),
     ];
     for named in other {
-        assert_eq!(joined.guard.check_session(&named), Err(Denial::OtherSession), "{named:?}");
+        assert_eq!(joined.guard.check_named(&named), Err(Denial::OtherSession), "{named:?}");
     }
 }

@@ -33,21 +33,21 @@ fn ten_in_the_evening_ends_the_input_of_a_stream_that_began_before() {
         let now = at(BEFORE_TEN + second, 1_000 + second);
         world.gate.settle(now).unwrap();
         assert!(guard.time_left(now) <= Duration::seconds(60));
-        match guard.permit(Op::SendInput, now, || ()) {
+        match guard.ask(Op::SendInput, now, || ()) {
             Ok(()) => assert_eq!(refused_since, None, "it does not come back by itself"),
             Err(denial) => {
                 assert_eq!(denial, Denial::OperationNotGranted { op: Op::SendInput });
                 refused_since = refused_since.or(Some(second));
             }
         }
-        assert_eq!(guard.permit(Op::StreamOutput, now, || ()), Ok(()), "the output goes on");
+        assert_eq!(guard.ask(Op::StreamOutput, now, || ()), Ok(()), "the output goes on");
     }
     let after_ten = refused_since.unwrap() - 120;
     assert!((0..=60).contains(&after_ten), "{after_ten} s after ten");
     assert_eq!(guard.ops(), OpSet::COMPANION.without(Op::SendInput));
     // At midnight the rule is over.
     world.pass(2 * 3_600 + 120);
-    assert_eq!(guard.permit(Op::SendInput, world.now, || ()), Ok(()));
+    assert_eq!(guard.ask(Op::SendInput, world.now, || ()), Ok(()));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() 
     for _ in 0..4 {
         now = now.plus(guard.time_left(now));
         world.gate.settle(now).unwrap();
-        guard.check(now).unwrap();
+        guard.checked(now).unwrap();
     }
     assert!(now.timestamp().seconds() >= (BEFORE_TEN + 180) as u64);
     assert!(!guard.ops().contains(Op::SendInput));
@@ -96,7 +96,7 @@ fn a_redemption_at_night_names_what_is_allowed_at_that_hour() {
     let Response::Admitted(message, _, guard) = world.respond(&asking.message) else { panic!() };
     let Redeemed::Attached { attached, .. } = asking.next.finish(&message).unwrap() else { panic!() };
     assert_eq!(attached.ops, OpSet::COMPANION.without(Op::SendInput));
-    assert_eq!(guard.activate(world.now).unwrap().ops(), attached.ops);
+    assert_eq!(guard.activate_after_first_frame(world.now).unwrap().ops(), attached.ops);
 }
 
 /// The first redemption claims the ticket. One that is forbidden whole at this hour must not.
@@ -165,8 +165,8 @@ fn a_rule_against_everything_ends_the_stream_with_its_number() {
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     let mut guard = joined.guard;
     world.pass(180);
-    assert_eq!(guard.check(world.now), Err(Denial::OperatorRule { rule: 1 }));
-    assert_eq!(guard.permit(Op::Detach, world.now, || ()), Err(Denial::OperatorRule { rule: 1 }));
+    assert_eq!(guard.checked(world.now), Err(Denial::OperatorRule { rule: 1 }));
+    assert_eq!(guard.ask(Op::Detach, world.now, || ()), Err(Denial::OperatorRule { rule: 1 }));
     let refusal = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
     assert_eq!(refusal, Refusal::told(Denial::OperatorRule { rule: 1 }, Status::OperationDenied));
 }
@@ -178,7 +178,7 @@ fn a_review_ends_with_the_guard_when_it_was_revoked() {
     let mut guard = world.join(&pairing.link, &phone(2)).unwrap().guard;
     world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
     world.pass(120);
-    assert_eq!(guard.check(world.now), Err(Denial::CredentialRevoked));
+    assert_eq!(guard.checked(world.now), Err(Denial::CredentialRevoked));
 }
 
 #[test]

@@ -27,13 +27,13 @@ fn a_phone_redeems_and_may_do_what_the_desktop_named() {
     assert_eq!(joined.guard.session(), &session(SESSION));
     assert_eq!(joined.guard.credential(), pairing.credential);
     assert_eq!(joined.guard.holder(), phone(2).public());
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 5), Ok(5));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 5), Ok(5));
     assert_eq!(
-        joined.guard.permit(Op::Resize, world.now, || 5),
+        joined.guard.ask(Op::Resize, world.now, || 5),
         Err(Denial::OperationNotGranted { op: Op::Resize })
     );
     let mut guard = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
-    assert_eq!(guard.permit(Op::StreamOutput, world.now, || 6), Ok(6));
+    assert_eq!(guard.ask(Op::StreamOutput, world.now, || 6), Ok(6));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn retries_work_until_ten_minutes_after_the_ticket_ended() {
     let refusal = world.join(&pairing.link, &phone(2)).unwrap_err();
     assert_eq!(refusal, Refusal::silent(Denial::TicketUnknown));
     let mut guard = world.attach(&phone(2), &first.credential, OpSet::EMPTY).unwrap();
-    assert_eq!(guard.permit(Op::Detach, world.now, || ()), Ok(()), "the credential goes on");
+    assert_eq!(guard.ask(Op::Detach, world.now, || ()), Ok(()), "the credential goes on");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_second_phone_within_the_lifetime_puts_both_out() {
     world.pass(TICKET_LIFE - 1);
     let contested = Refusal::told(Denial::TicketContested, Status::Revoked);
     assert_eq!(world.join(&pairing.link, &phone(3)).unwrap_err(), contested);
-    assert_eq!(first.guard.permit(Op::StreamOutput, world.now, || ()), Err(Denial::TicketContested));
+    assert_eq!(first.guard.ask(Op::StreamOutput, world.now, || ()), Err(Denial::TicketContested));
     assert_eq!(world.attach(&phone(2), &first.credential, OpSet::EMPTY).unwrap_err(), contested);
     assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err(), contested);
     assert_eq!(world.only_listing().state, ListingState::Revoked { why: RevocationReason::Contest });
@@ -228,7 +228,7 @@ fn a_second_phone_after_the_lifetime_is_refused_and_harms_nobody() {
     world.pass(TICKET_LIFE);
     let refusal = world.join(&pairing.link, &phone(3)).unwrap_err();
     assert_eq!(refusal, Refusal::told(Denial::TicketClaimed, Status::Claimed));
-    assert_eq!(first.guard.permit(Op::StreamOutput, world.now, || 1), Ok(1));
+    assert_eq!(first.guard.ask(Op::StreamOutput, world.now, || 1), Ok(1));
     assert_eq!(world.only_listing().state, ListingState::Active);
 }
 
@@ -242,13 +242,13 @@ fn a_contest_needs_the_secret_not_just_the_ticket_id() {
         (2, cbor::bytes(&[7; 64])),
         (3, cbor::Value::Text("x".into())),
     ];
-    let Admission::Refused(refused) = world.admit(&phone(3), &cbor::payload(&map)) else { panic!() };
+    let PeerAdmission::Refused(refused) = world.admit(&phone(3), &cbor::payload(&map)) else { panic!() };
     assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
     // Nor can the first phone's own proof be shown by somebody else.
     let received = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap();
-    let Admission::Refused(refused) = world.admit(&phone(3), &received.payload) else { panic!() };
+    let PeerAdmission::Refused(refused) = world.admit(&phone(3), &received.payload) else { panic!() };
     assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
-    assert_eq!(first.guard.permit(Op::StreamOutput, world.now, || 1), Ok(1));
+    assert_eq!(first.guard.ask(Op::StreamOutput, world.now, || 1), Ok(1));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_proof_made_for_another_agent_is_worth_nothing_here() {
     let link = Link::new(url, rogue.public(), pairing.link.ticket().clone());
     let message = redeem(&link, &phone(2), text("phone"), &mut OsRng).unwrap().message;
     let seen_by_rogue = noise::Responder::read(&rogue, &message, &mut OsRng).unwrap();
-    let Admission::Refused(refused) = world.admit(&phone(2), &seen_by_rogue.payload) else { panic!() };
+    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &seen_by_rogue.payload) else { panic!() };
     assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
     assert!(world.join(&pairing.link, &phone(2)).is_ok());
 }
@@ -299,7 +299,7 @@ proptest! {
             }
             let mut alive: Vec<u8> = Vec::new();
             for (seed, guard) in &mut guards {
-                if guard.permit(Op::StreamOutput, world.now, || ()).is_ok() {
+                if guard.ask(Op::StreamOutput, world.now, || ()).is_ok() {
                     alive.push(*seed);
                 }
             }
@@ -326,7 +326,7 @@ fn phones_that_redeem_at_the_same_moment_are_all_put_out() {
         });
         assert!(joined.len() <= 1);
         for one in &mut joined {
-            assert_eq!(one.guard.check(world.now), Err(Denial::TicketContested));
+            assert_eq!(one.guard.checked(world.now), Err(Denial::TicketContested));
         }
         assert_eq!(world.only_listing().state, ListingState::Revoked { why: RevocationReason::Contest });
     }
@@ -360,7 +360,7 @@ fn a_phone_that_must_be_confirmed_waits_with_the_same_digits_on_both_screens() {
     assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err().code, Some(code), "the digits stay");
     world.gate.confirm(&desktop.device, &pairing.ticket, &phone(2).public(), world.now).unwrap();
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     world.gate.confirm(&desktop.device, &pairing.ticket, &phone(2).public(), world.now).unwrap();
     let confirmed =
         world.events().into_iter().filter(|e| matches!(e, AuditEvent::CredentialConfirmed { .. }));
@@ -374,14 +374,14 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     let pairing = world.desktop(9).share(&world, &confirmed_terms());
     let message = world.ask(&pairing.link, &phone(2)).message;
     let received = world.open(&message).unwrap();
-    let Admission::Refused(refused) = world.admit(&phone(2), &received.payload) else { panic!() };
+    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &received.payload) else { panic!() };
     let reply = refused.reply.unwrap();
     assert_eq!(reply.len(), 160, "the smallest size");
     let keys: Vec<u64> = cbor::decode_payload(&reply).unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [6, 7, 8, 13], "status, time, seconds left, nonce");
     // Even with the credential out of the agent's own ledger, the phone is not let in.
     let credential = stored_credential(&ledger);
-    let Admission::Refused(refused) = world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
+    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
     else {
         panic!()
     };
@@ -448,7 +448,7 @@ fn a_confirmed_phone_stays_when_the_ticket_ends() {
     world.gate.confirm(&desktop.device, &pairing.ticket, &phone(2).public(), world.now).unwrap();
     world.pass(TICKET_LIFE + RETRY - 1);
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
 #[test]
@@ -534,10 +534,10 @@ fn an_admission_must_be_followed_by_a_frame_within_five_seconds() {
     let (in_time, late) = (pending(), pending());
     assert_eq!(in_time.time_left(world.now), Duration::seconds(5));
     let events = world.events();
-    let late = late.activate(world.now.plus(Duration::seconds(5)));
+    let late = late.activate_after_first_frame(world.now.plus(Duration::seconds(5)));
     assert_eq!(late.err(), Some(Denial::ActivationTimeout));
     assert_eq!(world.events(), events);
-    assert!(in_time.activate(world.now.plus(Duration::milliseconds(4_999))).is_ok());
+    assert!(in_time.activate_after_first_frame(world.now.plus(Duration::milliseconds(4_999))).is_ok());
 }
 
 #[test]
@@ -547,7 +547,10 @@ fn a_wall_clock_set_back_does_not_stretch_the_five_seconds() {
     let Response::Admitted(_, _, guard) = world.respond(&world.ask(&pairing.link, &phone(2)).message) else {
         panic!()
     };
-    assert_eq!(guard.activate(at(START - 3_600, 1_005)).err(), Some(Denial::ActivationTimeout));
+    assert_eq!(
+        guard.activate_after_first_frame(at(START - 3_600, 1_005)).err(),
+        Some(Denial::ActivationTimeout)
+    );
 }
 
 #[test]
@@ -589,7 +592,7 @@ fn what_happens_between_admission_and_first_frame_counts() {
         let message = world.ask(&pairing.link, &phone(2)).message;
         let Response::Admitted(_, _, guard) = world.respond(&message) else { panic!() };
         verb(&world, &pairing, &desktop);
-        assert_eq!(guard.activate(world.now).err(), Some(denial));
+        assert_eq!(guard.activate_after_first_frame(world.now).err(), Some(denial));
     }
 }
 
@@ -623,7 +626,8 @@ fn the_cap_holds_for_admissions_that_become_live_later() {
             _ => panic!(),
         })
         .collect();
-    let outcomes: Vec<_> = pending.into_iter().map(|guard| guard.activate(world.now)).collect();
+    let outcomes: Vec<_> =
+        pending.into_iter().map(|guard| guard.activate_after_first_frame(world.now)).collect();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4);
     assert_eq!(outcomes[5].as_ref().err(), Some(&Denial::TooManyConnections { max: 4 }));
 }
@@ -638,27 +642,27 @@ fn of_admissions_that_wait_for_their_first_frame_the_oldest_gives_way() {
     let wait = |world: &World, seed: u8, credential: &CredentialBytes| match world
         .admit(&phone(seed), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
     {
-        Admission::Admitted(admitted) => admitted.guard,
+        PeerAdmission::Admitted(admitted) => admitted.guard,
         other => panic!("{other:?}"),
     };
     let theirs = wait(&world, 3, &bystander.credential);
     let mut waiting: Vec<_> =
         (0..limits::MAX_PENDING + 2).map(|_| wait(&world, 2, &joined.credential)).collect();
     for _ in 0..2 {
-        assert_eq!(waiting.remove(0).activate(world.now).unwrap_err(), Denial::Displaced);
+        assert_eq!(waiting.remove(0).activate_after_first_frame(world.now).unwrap_err(), Denial::Displaced);
     }
-    assert!(waiting.remove(0).activate(world.now).is_ok(), "sixteen may wait");
-    assert!(theirs.activate(world.now).is_ok(), "another credential's are not touched");
+    assert!(waiting.remove(0).activate_after_first_frame(world.now).is_ok(), "sixteen may wait");
+    assert!(theirs.activate_after_first_frame(world.now).is_ok(), "another credential's are not touched");
     // What was given up, or has waited for too long, takes no place.
     drop(waiting);
     let first = wait(&world, 2, &joined.credential);
     let _given_up: Vec<_> = (0..10).map(|_| drop(wait(&world, 2, &joined.credential))).collect();
     let _waiting: Vec<_> = (1..limits::MAX_PENDING).map(|_| wait(&world, 2, &joined.credential)).collect();
-    assert!(first.activate(world.now).is_ok());
+    assert!(first.activate_after_first_frame(world.now).is_ok());
     world.pass(limits::ACTIVATION_TIMEOUT as i64);
     let fresh = wait(&world, 2, &joined.credential);
     let _more: Vec<_> = (1..limits::MAX_PENDING).map(|_| wait(&world, 2, &joined.credential)).collect();
-    assert!(fresh.activate(world.now).is_ok());
+    assert!(fresh.activate_after_first_frame(world.now).is_ok());
 }
 
 #[test]
@@ -668,7 +672,7 @@ fn forks_of_a_connection_do_not_count() {
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     let mut fork = joined.guard.fork();
     assert_eq!(world.only_listing().connections, 1);
-    assert_eq!(fork.permit(Op::SendInput, world.now, || 3), Ok(3));
+    assert_eq!(fork.ask(Op::SendInput, world.now, || 3), Ok(3));
     assert_eq!(fork.session(), joined.guard.session());
 }
 
@@ -679,9 +683,9 @@ fn a_payload_without_the_magic_is_a_device_whoever_sends_it() {
     let world = World::new();
     let desktop = world.desktop(9);
     for payload in [b"".as_slice(), b"SCP", b"scp1", b"SCP2", b"{\"method\":\"session.list\"}", &[0; 5_000]] {
-        assert!(matches!(world.admit(&phone(2), payload), Admission::PassThrough));
+        assert!(matches!(world.admit(&phone(2), payload), PeerAdmission::PassThrough));
         let admission = world.admit_key(desktop.device.as_bytes(), payload);
-        assert!(matches!(admission, Admission::PassThrough));
+        assert!(matches!(admission, PeerAdmission::PassThrough));
     }
     assert!(!is_scoped(b"") && is_scoped(&MAGIC));
 }
@@ -691,14 +695,14 @@ fn a_payload_with_the_magic_is_scoped_even_from_an_enrolled_key() {
     let world = World::new();
     let desktop = world.desktop(9);
     let admission = world.admit_key(desktop.device.as_bytes(), b"SCP1");
-    let Admission::Refused(refused) = admission else { panic!("an enrolled key got past the magic") };
+    let PeerAdmission::Refused(refused) = admission else { panic!("an enrolled key got past the magic") };
     assert_eq!((refused.reply, refused.denial), (None, Denial::PayloadMalformed));
     // The desktop's own key redeems like any phone and gets no more than the ticket gives.
     let pairing = desktop.share(&world, &terms().with_ops(OpSet::only(Op::ReadMetadata)).unwrap());
     let mut joined = world.join(&pairing.link, &phone(9)).unwrap();
     assert_eq!(phone(9).public().as_bytes(), desktop.device.as_bytes());
     assert_eq!(joined.guard.ops(), OpSet::only(Op::ReadMetadata));
-    assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err());
+    assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err());
 }
 
 #[test]
@@ -709,7 +713,7 @@ fn a_key_that_is_not_canonical_or_of_low_order_is_not_even_answered() {
     let mut second_spelling = *phone(2).public().as_bytes();
     second_spelling[31] |= 0x80;
     for key in [[0; 32], [0xff; 32], second_spelling] {
-        let Admission::Refused(refused) = world.admit_key(&key, &payload) else { panic!() };
+        let PeerAdmission::Refused(refused) = world.admit_key(&key, &payload) else { panic!() };
         assert_eq!((refused.reply, refused.denial), (None, Denial::HolderMismatch));
     }
 }
@@ -732,12 +736,12 @@ proptest! {
         match world.attach(&phone(2), &joined.credential, asked) {
             Ok(mut guard) => {
                 let permitted: OpSet =
-                    Op::ALL.into_iter().filter(|op| guard.permit(*op, world.now, || ()).is_ok()).collect();
+                    Op::ALL.into_iter().filter(|op| guard.ask(*op, world.now, || ()).is_ok()).collect();
                 prop_assert_eq!(permitted, expected);
                 let action = |op| Action::Session(op);
                 let by_action: OpSet = Op::ALL
                     .into_iter()
-                    .filter(|op| guard.permit_action(action(*op), world.now, || ()).is_ok())
+                    .filter(|op| guard.ask_action(action(*op), world.now, || ()).is_ok())
                     .collect();
                 prop_assert_eq!(by_action, expected);
             }
@@ -758,7 +762,7 @@ fn no_guard_permits_a_privilege_and_no_closure_runs() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     for privilege in Privilege::ALL {
         let action = Action::Privileged(privilege);
-        let outcome = joined.guard.permit_action(action, world.now, || panic!("ran"));
+        let outcome = joined.guard.ask_action(action, world.now, || panic!("ran"));
         assert_eq!(outcome, Err::<(), _>(Denial::PrivilegeDenied { privilege }));
         let explained = world.gate.explain(&phone(2).public(), &joined.credential, action, world.now);
         assert_eq!(explained, Err(Denial::PrivilegeDenied { privilege }));

@@ -81,7 +81,13 @@ fn vector() -> Vec<(&'static str, String)> {
     let received = Responder::read(&agent, &asking.message, &mut Drawn::new([(0x0a, 32)])).unwrap();
     // the agent: its ephemeral key above, then the nonce and the key for the next block
     let mut rng = Drawn::new([(0x0b, 16), (0x0c, 32)]);
-    let Admission::Admitted(admitted) = gate.admit(&received, now, &mut rng) else { panic!("refused") };
+    let PeerAdmission::Admitted(admitted) = gate.admit_peer(
+        Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+        now,
+        &mut rng,
+    ) else {
+        panic!("refused")
+    };
     let replied = received.next.reply(&admitted.reply).unwrap();
     let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap()
     else {

@@ -48,9 +48,9 @@ fn file(path: &std::path::Path) -> impl Ledger + 'static {
 
 fn admit(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Option<PendingGuard> {
     match world.admit(phone, payload) {
-        Admission::Admitted(admitted) => Some(admitted.guard),
-        Admission::Refused(_) => None,
-        Admission::PassThrough => panic!("taken for a device"),
+        PeerAdmission::Admitted(admitted) => Some(admitted.guard),
+        PeerAdmission::Refused(_) => None,
+        PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }
 
@@ -75,7 +75,10 @@ fn of_many_phones_that_redeem_at_once_at_most_one_is_ever_active_and_none_stays(
             racing.into_iter().filter_map(|phone| phone.join().unwrap()).collect()
         });
         assert!(admitted.len() <= 1, "{} holders of one ticket", admitted.len());
-        assert!(admitted.into_iter().all(|guard| guard.activate(world.now).is_err()), "the code has leaked");
+        assert!(
+            admitted.into_iter().all(|guard| guard.activate_after_first_frame(world.now).is_err()),
+            "the code has leaked"
+        );
         assert!(matches!(world.only_listing().state, ListingState::Revoked { .. }));
     });
 }
@@ -107,7 +110,7 @@ fn when_any_verb_returns_no_permit_is_granted_and_none_is_in_use() {
                     let (returned, frames, now) = (&returned, &frames, world.now);
                     scope.spawn(move || {
                         let mut permit = || {
-                            guard.permit(Op::StreamOutput, now, || {
+                            guard.ask(Op::StreamOutput, now, || {
                                 assert!(!returned.load(Ordering::SeqCst), "{name}: in use after it returned");
                                 frames.fetch_add(1, Ordering::SeqCst);
                                 assert!(!returned.load(Ordering::SeqCst), "{name}: in use when it returned");
@@ -138,14 +141,14 @@ fn when_a_narrowing_returns_what_it_took_is_neither_granted_nor_in_use() {
             let (returned, frames, now) = (&returned, &frames, world.now);
             scope.spawn(move || {
                 let mut typed = || {
-                    guard.permit(Op::SendInput, now, || {
+                    guard.ask(Op::SendInput, now, || {
                         assert!(!returned.load(Ordering::SeqCst), "typed after it was taken away");
                         frames.fetch_add(1, Ordering::SeqCst);
                     })
                 };
                 while typed().is_ok() {}
                 assert_eq!(typed(), Err(Denial::OperationNotGranted { op: Op::SendInput }));
-                assert_eq!(guard.permit(Op::StreamOutput, now, || ()), Ok(()), "the stream goes on");
+                assert_eq!(guard.ask(Op::StreamOutput, now, || ()), Ok(()), "the stream goes on");
             });
             while frames.load(Ordering::SeqCst) < 50 {
                 thread::yield_now();
@@ -168,14 +171,14 @@ fn whoever_becomes_live_around_a_revocation_is_cut_by_it() {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        admit(&world, &phone(2), &payload)?.activate(world.now).ok()
+                        admit(&world, &phone(2), &payload)?.activate_after_first_frame(world.now).ok()
                     })
                 })
                 .collect();
             start.wait();
             world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
             for mut guard in arriving.into_iter().filter_map(|phone| phone.join().unwrap()) {
-                assert_eq!(guard.check(world.now), Err(Denial::CredentialRevoked));
+                assert_eq!(guard.checked(world.now), Err(Denial::CredentialRevoked));
             }
         });
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());

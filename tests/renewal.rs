@@ -66,7 +66,7 @@ impl Scene {
     fn attach_and_lose_the_answer(&self, credential: &CredentialBytes) {
         let admission =
             self.world.admit(&self.phone.key, &attach_payload(OpSet::EMPTY, credential.as_bytes()));
-        assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
+        assert!(matches!(admission, PeerAdmission::Admitted(_)), "{admission:?}");
     }
 
     fn listed(&self) -> Listing {
@@ -84,17 +84,17 @@ fn retired() -> Refusal {
 fn fewer_operations_hold_at_once_on_a_live_stream_that_goes_on() {
     let Scene { world, desktop, pairing, phone: Phone { mut guard, .. } } = scene();
     let mut other_task = guard.fork();
-    assert_eq!(guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     let receipt = desktop.renew(&world, &pairing, read_only(), HOUR).unwrap();
     assert!(!receipt.waiting, "nothing to fetch");
     for guard in [&mut guard, &mut other_task] {
-        let denied = guard.permit(Op::SendInput, world.now, || panic!("not called"));
+        let denied = guard.ask(Op::SendInput, world.now, || panic!("not called"));
         assert_eq!(denied, Err(Denial::OperationNotGranted { op: Op::SendInput }));
-        assert_eq!(guard.permit(Op::StreamOutput, world.now, || 2), Ok(2));
+        assert_eq!(guard.ask(Op::StreamOutput, world.now, || 2), Ok(2));
         assert_eq!(guard.ops(), read_only());
     }
     let mut later = guard.fork();
-    assert!(later.permit(Op::SendInput, world.now, || ()).is_err(), "a fork from afterwards");
+    assert!(later.ask(Op::SendInput, world.now, || ()).is_err(), "a fork from afterwards");
     assert_eq!(world.list()[0].ops, read_only());
 }
 
@@ -104,11 +104,11 @@ fn a_fork_of_a_guard_that_has_not_noticed_a_narrowing_is_narrow() {
     desktop.renew(&world, &pairing, read_only(), HOUR).unwrap();
     // The guard has not been asked since.
     let mut fork = guard.fork();
-    let denied = fork.permit(Op::SendInput, world.now, || panic!("not called"));
+    let denied = fork.ask(Op::SendInput, world.now, || panic!("not called"));
     assert_eq!(denied, Err(Denial::OperationNotGranted { op: Op::SendInput }));
     assert_eq!(fork.ops(), read_only());
     let mut of_the_fork = fork.fork();
-    assert!(of_the_fork.permit(Op::SendInput, world.now, || ()).is_err());
+    assert!(of_the_fork.ask(Op::SendInput, world.now, || ()).is_err());
 }
 
 #[test]
@@ -141,19 +141,19 @@ fn a_shorter_time_holds_at_once_by_either_clock_and_ends_the_stream() {
         assert_eq!(guard.expires_at(), world.now.timestamp().plus(60));
         assert_eq!(guard.time_left(world.now).whole_seconds(), 60);
         world.pass(59);
-        assert_eq!(guard.permit(Op::StreamOutput, world.now, || ()), Ok(()));
+        assert_eq!(guard.ask(Op::StreamOutput, world.now, || ()), Ok(()));
         world.pass(1);
         match end {
             "settle" => {
                 world.gate.settle(world.now).unwrap();
                 let earlier = Now::new(world.now.wall - time::Duration::minutes(1), world.now.monotonic);
-                assert_eq!(guard.check(earlier), Err(Denial::CredentialExpired), "cut by the gate");
+                assert_eq!(guard.checked(earlier), Err(Denial::CredentialExpired), "cut by the gate");
             }
             "monotonic" => {
                 let back = Now::new(world.now.wall - time::Duration::days(1), world.now.monotonic);
-                assert_eq!(guard.check(back), Err(Denial::CredentialExpired));
+                assert_eq!(guard.checked(back), Err(Denial::CredentialExpired));
             }
-            _ => assert_eq!(guard.permit(Op::StreamOutput, world.now, || ()), Err(Denial::CredentialExpired)),
+            _ => assert_eq!(guard.ask(Op::StreamOutput, world.now, || ()), Err(Denial::CredentialExpired)),
         }
         let expired = Refusal::told(Denial::CredentialExpired, Status::Expired);
         assert_eq!(scene.attach(&scene.phone.credential).unwrap_err(), expired, "{end}");
@@ -164,9 +164,9 @@ fn a_shorter_time_holds_at_once_by_either_clock_and_ends_the_stream() {
 fn a_connection_that_was_admitted_before_the_narrowing_and_activated_after_it_has_what_is_left() {
     let scene = scene();
     let payload = attach_payload(OpSet::EMPTY, scene.phone.credential.as_bytes());
-    let Admission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
+    let PeerAdmission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
     scene.renew(read_only(), 60).unwrap();
-    let guard = admitted.guard.activate(scene.world.now).unwrap();
+    let guard = admitted.guard.activate_after_first_frame(scene.world.now).unwrap();
     assert_eq!(guard.ops(), read_only());
     assert_eq!(guard.expires_at(), scene.world.now.timestamp().plus(60));
 }
@@ -175,9 +175,9 @@ fn a_connection_that_was_admitted_before_the_narrowing_and_activated_after_it_ha
 fn a_connection_of_which_nothing_is_left_is_not_activated() {
     let scene = scene();
     let payload = attach_payload(ops([Op::SendInput]), scene.phone.credential.as_bytes());
-    let Admission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
+    let PeerAdmission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
     scene.renew(read_only(), HOUR).unwrap();
-    let denial = admitted.guard.activate(scene.world.now).unwrap_err();
+    let denial = admitted.guard.activate_after_first_frame(scene.world.now).unwrap_err();
     assert_eq!(denial, Denial::OperationNotGranted { op: Op::SendInput });
 }
 
@@ -227,8 +227,8 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
         scene_on(World::with(MemoryLedger::new(), |config| config.with_policy(policy)));
     desktop.renew(&world, &pairing, read_only(), HOUR).unwrap();
     world.pass(61);
-    assert!(guard.permit(Op::SendInput, world.now, || ()).is_err());
-    assert!(guard.permit(Op::StreamOutput, world.now, || ()).is_ok());
+    assert!(guard.ask(Op::SendInput, world.now, || ()).is_err());
+    assert!(guard.ask(Op::StreamOutput, world.now, || ()).is_ok());
 }
 
 /// The gate judges without its lock. Another stream runs out at the first look, and its waker renews before
@@ -263,10 +263,13 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
         assert!(matches!(outcome.lock().unwrap().take(), Some(Ok(_))), "it was renewed meanwhile");
         match (renewed_before, admission) {
             // The bytes that would be given are not the latest.
-            (true, Admission::Refused(refused)) => assert_eq!(refused.denial, Denial::Interrupted),
+            (true, PeerAdmission::Refused(refused)) => assert_eq!(refused.denial, Denial::Interrupted),
             // The credential that was shown still stands, and no other is given this time.
-            (false, Admission::Admitted(admitted)) => {
-                assert_eq!(admitted.guard.activate(world.now).unwrap().ops(), OpSet::COMPANION);
+            (false, PeerAdmission::Admitted(admitted)) => {
+                assert_eq!(
+                    admitted.guard.activate_after_first_frame(world.now).unwrap().ops(),
+                    OpSet::COMPANION
+                );
             }
             (_, admission) => panic!("{admission:?}"),
         }
@@ -283,7 +286,7 @@ fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is
     let receipt = scene.renew(wider, 10 * HOUR).unwrap();
     assert!(receipt.waiting);
     assert_eq!(receipt.expires_at, scene.world.now.timestamp().plus(10 * HOUR));
-    let before = scene.phone.guard.permit(Op::Resize, scene.world.now, || ());
+    let before = scene.phone.guard.ask(Op::Resize, scene.world.now, || ());
     assert_eq!(before, Err(Denial::OperationNotGranted { op: Op::Resize }), "not on a stream from before");
     let waiting = scene.listed().renewal.unwrap();
     assert_eq!((waiting.ops, scene.listed().ops), (wider, OpSet::COMPANION));
@@ -301,7 +304,7 @@ fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is
     let listed = scene.listed();
     assert_eq!((listed.renewal, listed.ops, listed.expires_at), (None, wider, receipt.expires_at));
     assert_eq!(scene.attach(&old).unwrap_err(), retired());
-    let mut on_the_old_one = |now| scene.phone.guard.permit(Op::StreamOutput, now, || ());
+    let mut on_the_old_one = |now| scene.phone.guard.ask(Op::StreamOutput, now, || ());
     assert_eq!(on_the_old_one(scene.world.now), Ok(()), "a stream goes on");
     scene.world.pass(5 * HOUR as i64);
     assert_eq!(on_the_old_one(scene.world.now), Err(Denial::CredentialExpired), "to its own end");
@@ -329,7 +332,7 @@ fn no_number_of_lost_answers_locks_a_phone_out_even_past_the_first_end() {
         scene.world.gate.settle(scene.world.now).unwrap();
     }
     let (mut guard, new) = scene.attach(&old).unwrap();
-    assert_eq!(guard.permit(Op::StreamOutput, scene.world.now, || ()), Ok(()));
+    assert_eq!(guard.ask(Op::StreamOutput, scene.world.now, || ()), Ok(()));
     assert!(scene.attach(&new.unwrap()).is_ok());
 }
 
@@ -403,7 +406,7 @@ fn taking_operations_away_is_never_refused_even_if_the_end_has_to_stay() {
     assert_eq!((receipt.waiting, receipt.expires_at), (true, end), "it says what has become of it");
     let guard = &mut scene.phone.guard;
     let denied = Err(Denial::OperationNotGranted { op: Op::SendInput });
-    assert_eq!(guard.permit(Op::SendInput, scene.world.now, || ()), denied);
+    assert_eq!(guard.ask(Op::SendInput, scene.world.now, || ()), denied);
     assert_eq!(scene.attach(&scene.phone.credential).unwrap().0.ops(), read_only());
     // But more of anything is.
     let full = Denial::RenewalsUnused { max: limits::MAX_EDITIONS };
@@ -482,7 +485,7 @@ fn a_revocation_takes_every_edition() {
     let (mut guard, new) = scene.attach(&scene.phone.credential).unwrap();
     scene.world.gate.revoke_credential(&scene.pairing.credential, scene.world.now).unwrap();
     for guard in [&mut guard, &mut scene.phone.guard] {
-        assert_eq!(guard.check(scene.world.now), Err(Denial::CredentialRevoked));
+        assert_eq!(guard.checked(scene.world.now), Err(Denial::CredentialRevoked));
     }
     let told = Refusal::told(Denial::CredentialRevoked, Status::Revoked);
     for credential in [&scene.phone.credential, &new.unwrap()] {
@@ -646,9 +649,9 @@ fn a_session_that_may_not_be_shared_any_more_is_not_renewed() {
 fn renewing_inside_a_permit_is_an_error_and_changes_nothing() {
     let Scene { world, desktop, pairing, phone: Phone { mut guard, .. } } = scene();
     let inside =
-        guard.permit(Op::StreamOutput, world.now, || desktop.renew(&world, &pairing, read_only(), HOUR));
+        guard.ask(Op::StreamOutput, world.now, || desktop.renew(&world, &pairing, read_only(), HOUR));
     assert_eq!(inside.unwrap(), Err(Denial::ApiMisuse(Misuse::InsidePermit)));
-    assert!(guard.permit(Op::SendInput, world.now, || ()).is_ok());
+    assert!(guard.ask(Op::SendInput, world.now, || ()).is_ok());
 }
 
 #[test]
@@ -666,6 +669,6 @@ fn a_renewal_that_cannot_be_written_leaves_streams_narrow_and_waiting() {
         assert_eq!(outcome, Err(Denial::Ledger(LedgerFailure::Io)), "{nth}");
         assert!(scene.world.gate.is_poisoned());
         assert!(scene.attach(&scene.phone.credential).is_err());
-        let _ = scene.phone.guard.permit(Op::StreamOutput, scene.world.now, || ());
+        let _ = scene.phone.guard.ask(Op::StreamOutput, scene.world.now, || ());
     }
 }

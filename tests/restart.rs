@@ -136,7 +136,7 @@ fn a_suspended_machine_wakes_to_what_has_run_out() {
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     // both clocks count the sleep
     world.pass(8 * 3_600);
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialExpired));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialExpired));
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
 }
 
@@ -152,7 +152,7 @@ fn a_clock_from_the_future_expires_everything_and_only_a_reset_goes_back() {
     world.now = Now::new(today.wall + Duration::days(3_650), today.monotonic);
     world.gate.settle(world.now).unwrap();
     world.now = today;
-    assert_eq!(joined.guard.check(today), Err(Denial::CredentialExpired), "and the stream is cut");
+    assert_eq!(joined.guard.checked(today), Err(Denial::CredentialExpired), "and the stream is cut");
     let minted = desktop.mint(&world, &terms());
     assert!(matches!(desktop.lodge(&world, &minted), Err(Denial::ClockSkew { .. })));
     let again = restarted(&ledger, today, &desktop);
@@ -176,12 +176,12 @@ fn a_reset_cuts_every_stream_and_leaves_no_record_behind() {
     let open = desktop.share_session(&world, "other", &terms());
     let mut joined = [world.join(&one.link, &phone(2)).unwrap(), world.join(&two.link, &phone(3)).unwrap()];
     let payload = attach_payload(OpSet::EMPTY, joined[0].credential.as_bytes());
-    let Admission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+    let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
     world.now = Now::new(world.now.wall - Duration::days(1), world.now.monotonic);
     world.gate.reset_clock(world.now).unwrap();
-    assert_eq!(admitted.guard.activate(world.now).unwrap_err(), Denial::CredentialUnknown);
+    assert_eq!(admitted.guard.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialUnknown);
     for joined in &mut joined {
-        let cut = joined.guard.permit(Op::SendInput, world.now, || panic!("not called"));
+        let cut = joined.guard.ask(Op::SendInput, world.now, || panic!("not called"));
         assert_eq!(cut, Err(Denial::CredentialRevoked));
     }
     assert!(world.list().is_empty());

@@ -76,12 +76,12 @@ fn every_verb_after_redemption_cuts_the_stream_and_shuts_the_door() {
         let mut second = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
         (way.verb)(&world, &pairing, &desktop).unwrap();
         for guard in [&mut joined.guard, &mut fork, &mut second] {
-            let cut = guard.permit(Op::StreamOutput, world.now, || panic!("ran"));
+            let cut = guard.ask(Op::StreamOutput, world.now, || panic!("ran"));
             assert_eq!(cut, Err::<(), _>(way.stream.clone()), "{}", way.name);
-            assert_eq!(guard.check(world.now), Err(way.stream.clone()), "{}", way.name);
+            assert_eq!(guard.checked(world.now), Err(way.stream.clone()), "{}", way.name);
         }
         let mut late = joined.guard.fork();
-        assert_eq!(late.check(world.now), Err(way.stream.clone()), "a fork of a cut guard is cut");
+        assert_eq!(late.checked(world.now), Err(way.stream.clone()), "a fork of a cut guard is cut");
         let shut = Refusal::told(way.record.clone(), way.status);
         let attached = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
         assert_eq!(attached.unwrap_err(), shut, "{}", way.name);
@@ -137,7 +137,7 @@ fn revoking_one_harms_no_other() {
     world.gate.sync_devices(&[second.device], world.now).unwrap();
     world.gate.revoke_session(&session("other"), world.now).unwrap();
     world.gate.end_session(&session("other"), world.now).unwrap();
-    assert_eq!(other.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(other.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     assert!(world.attach(&phone(3), &other.credential, OpSet::EMPTY).is_ok());
 }
 
@@ -151,7 +151,7 @@ fn a_ticket_can_be_revoked_as_long_as_its_credential_lives() {
     world.gate.settle(world.now).unwrap();
     assert_eq!(world.list().last().unwrap().ticket, pairing.ticket);
     world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap();
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
     let attached = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
     assert!(attached.is_err(), "attached after the ticket was revoked");
     assert_eq!(attached.unwrap_err(), Refusal::told(Denial::CredentialRevoked, Status::Revoked));
@@ -166,7 +166,7 @@ fn an_unknown_id_cuts_nobody() {
     world.gate.revoke_credential(&CredentialId::from_bytes([1; 16]), world.now).unwrap();
     world.gate.revoke_session(&session("unknown"), world.now).unwrap();
     world.gate.sync_devices(&[desktop.device], world.now).unwrap();
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
 // --- nothing comes back ---
@@ -186,7 +186,7 @@ fn registering_a_revoked_issuer_again_revives_nothing() {
     for verb in revoke {
         verb(&world, &desktop).unwrap();
         desktop.register(&world).unwrap();
-        assert!(joined.guard.permit(Op::SendInput, world.now, || ()).is_err());
+        assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err());
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
         for pairing in [&open, &redeemed] {
             assert!(world.join(&pairing.link, &phone(2)).is_err());
@@ -206,7 +206,7 @@ fn a_session_that_ends_and_begins_again_under_its_id_revives_nothing() {
     world.gate.end_session(&session(SESSION), world.now).unwrap();
     world.start_session(SESSION);
     let fresh = desktop.share(&world, &terms());
-    assert_eq!(joined.guard.permit(Op::SendInput, world.now, || ()), Err(Denial::SessionGone));
+    assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::SessionGone));
     let gone = Refusal::told(Denial::SessionGone, Status::SessionGone);
     assert_eq!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err(), gone);
     assert_eq!(world.join(&open.link, &phone(2)).unwrap_err(), gone);
@@ -348,7 +348,7 @@ fn debug_output_of_no_type_holds_a_credential_or_a_ticket() {
     let received = world.open(&asking.message).unwrap();
     let admission = world.admit(&phone(2), &received.payload);
     shown.push(("Admission", format!("{admission:?}")));
-    let Admission::Admitted(admitted) = admission else { panic!() };
+    let PeerAdmission::Admitted(admitted) = admission else { panic!() };
     let reply = admitted.reply.clone();
     shown.push(("Admitted", format!("{admitted:?}")));
     let replied = received.next.reply(&reply).unwrap();
@@ -588,10 +588,10 @@ fn revoking_inside_a_permit_is_an_error_and_no_deadlock() {
             let pairing = desktop.share(&world, &terms());
             let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
             let verb = || (way.verb)(&world, &pairing, &desktop);
-            let inside = joined.guard.permit(Op::SendInput, world.now, verb);
+            let inside = joined.guard.ask(Op::SendInput, world.now, verb);
             let misuse = Denial::ApiMisuse(Misuse::InsidePermit);
             assert_eq!(inside, Ok(Err(misuse)), "{}", way.name);
-            assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1), "nothing happened");
+            assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1), "nothing happened");
             (way.verb)(&world, &pairing, &desktop).unwrap();
         }
     });
@@ -604,8 +604,8 @@ fn revoking_inside_a_permit_after_a_permit_inside_it_is_an_error_too() {
         let pairing = world.desktop(9).share(&world, &terms());
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         let mut fork = joined.guard.fork();
-        let inside = joined.guard.permit(Op::SendInput, world.now, || {
-            fork.permit(Op::StreamOutput, world.now, || ()).unwrap();
+        let inside = joined.guard.ask(Op::SendInput, world.now, || {
+            fork.ask(Op::StreamOutput, world.now, || ()).unwrap();
             world.gate.revoke_credential(&pairing.credential, world.now)
         });
         assert_eq!(inside, Ok(Err(Denial::ApiMisuse(Misuse::InsidePermit))));
@@ -621,7 +621,7 @@ fn a_contest_inside_a_permit_does_not_deadlock() {
         let message = world.ask(&pairing.link, &phone(3)).message;
         let inside = joined
             .guard
-            .permit(Op::SendInput, world.now, || !matches!(world.respond(&message), Response::Admitted(..)));
+            .ask(Op::SendInput, world.now, || !matches!(world.respond(&message), Response::Admitted(..)));
         assert_eq!(inside, Ok(true));
     });
 }
@@ -633,7 +633,7 @@ fn a_closure_that_panics_leaves_no_permit_in_use() {
         let pairing = world.desktop(9).share(&world, &terms());
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            joined.guard.permit(Op::SendInput, world.now, || panic!("on purpose"))
+            joined.guard.ask(Op::SendInput, world.now, || panic!("on purpose"))
         }));
         assert!(panicked.is_err());
         world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
@@ -659,7 +659,7 @@ fn when_a_revoker_returns_no_permit_is_granted_and_none_is_in_use() {
                 let (now, revoked, begun, permits, late) = (world.now, &revoked, &begun, &permits, &late);
                 scope.spawn(move || {
                     loop {
-                        let outcome = guard.permit(Op::StreamOutput, now, || {
+                        let outcome = guard.ask(Op::StreamOutput, now, || {
                             begun.fetch_add(1, Ordering::SeqCst);
                             std::hint::black_box(one_frame());
                             if revoked.load(Ordering::SeqCst) {
@@ -711,7 +711,7 @@ fn a_revoker_and_arriving_phones_agree() {
                         Ok(mut guard) => {
                             assert!(!after, "admitted after the revoker returned");
                             let late =
-                                guard.permit(Op::StreamOutput, world.now, || revoked.load(Ordering::SeqCst));
+                                guard.ask(Op::StreamOutput, world.now, || revoked.load(Ordering::SeqCst));
                             assert_ne!(late, Ok(true));
                         }
                         Err(refusal) => {

@@ -368,9 +368,9 @@ fn check_request(fields: &mut Fields) {
 /// What an agent without records says to a request.
 fn judged(payload: &[u8]) -> &'static str {
     match World::new().admit(&phone(2), payload) {
-        Admission::Refused(refused) => refused.denial.code(),
-        Admission::PassThrough => "device",
-        Admission::Admitted(_) => panic!("admitted without a record"),
+        PeerAdmission::Refused(refused) => refused.denial.code(),
+        PeerAdmission::PassThrough => "device",
+        PeerAdmission::Admitted(_) => panic!("admitted without a record"),
     }
 }
 
@@ -566,7 +566,7 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let payload = attach_payload(OpSet::EMPTY, &fields.bytes("input"));
             let who = HolderSecretKey::from_bytes(fields.array("holder_secret"));
             match stage.world.admit(&who, &payload) {
-                Admission::Refused(Refused { reply, denial }) => {
+                PeerAdmission::Refused(RefusedPeer { reply, denial }) => {
                     assert_eq!(reply.is_some(), denial.status().is_some(), "told only what it may know");
                     denial.code().to_owned()
                 }

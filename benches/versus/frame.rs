@@ -181,5 +181,5 @@ const REQUESTS: [&str; 13] = [
 
 /// A guard that a fresh phone holds.
 pub fn guard(world: &World) -> Guard {
-    world.redeem_one().activate(world.now).unwrap()
+    world.redeem_one().activate_after_first_frame(world.now).unwrap()
 }

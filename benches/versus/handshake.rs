@@ -43,7 +43,8 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     let admit = consume(|| read(world.fresh_redemption()), |received| world.admit(&received));
     let compared = compare(rounds, admit, handshake());
     report.compared("admit alone / the same", compared, Budget::Information);
-    let activate = consume(|| world.redeem_one(), |guard| guard.activate(world.now).unwrap());
+    let activate =
+        consume(|| world.redeem_one(), |guard| guard.activate_after_first_frame(world.now).unwrap());
     let compared = compare(rounds, activate, handshake());
     report.compared("activation, at the first frame / the same", compared, Budget::Information);
 }

@@ -38,7 +38,7 @@ fn admissions(world: &World) -> Side<'_> {
 }
 
 fn to_guard(world: &World, message: &[u8]) -> Guard {
-    world.respond(message).1.activate(world.now).unwrap()
+    world.respond(message).1.activate_after_first_frame(world.now).unwrap()
 }
 
 /// Heap bytes for each credential, as requested from the allocator, beside the credential's own
@@ -63,8 +63,9 @@ pub fn memory(report: &mut Report) {
     let world = World::new();
     let pending: Vec<_> = (0..COUNT).map(|_| world.redeem_one()).collect();
     let mut guards = Vec::with_capacity(COUNT);
-    let connected =
-        counting::net(|| guards.extend(pending.into_iter().map(|guard| guard.activate(world.now).unwrap())));
+    let connected = counting::net(|| {
+        guards.extend(pending.into_iter().map(|guard| guard.activate_after_first_frame(world.now).unwrap()))
+    });
     let inline = size_of::<Guard>() as f64;
     report.figure("a guard: its own size", inline, Budget::Information);
     report.figure("what becoming live frees (-) or takes", each(connected.requested), Budget::Information);

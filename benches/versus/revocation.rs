@@ -80,7 +80,7 @@ pub fn of_one(report: &mut Report, rounds: usize, many: &World, connected: usize
 
 fn one(world: &World) -> Side<'_> {
     consume(
-        || world.redeem_one().activate(world.now).unwrap(),
+        || world.redeem_one().activate_after_first_frame(world.now).unwrap(),
         |guard: Guard| {
             world.gate.revoke_credential(&guard.credential(), world.now).unwrap();
             guard

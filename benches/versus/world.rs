@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 use sessioncap::agent::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, Guard, Peer, PendingGuard, Presence, Quotas,
+    AdmittedPeer, AgentContext, Gate, GateConfig, Guard, Peer, PeerAdmission, PendingGuard, Presence, Quotas,
 };
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms};
-use sessioncap::noise::{Replied, Responder};
+use sessioncap::noise::{Received, Replied, Responder};
 use sessioncap::phone::Redeemed;
 use sessioncap::{
     AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey, HolderSecretKey,
@@ -113,9 +113,10 @@ impl World {
         (received.next.reply(&admitted.reply).unwrap(), admitted.guard)
     }
 
-    pub fn admit<'a>(&self, peer: impl Into<Peer<'a>>) -> Admitted {
-        match self.gate.admit(peer, self.now, &mut OsRng) {
-            Admission::Admitted(admitted) => admitted,
+    pub fn admit(&self, received: &Received) -> AdmittedPeer {
+        let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
+        match self.gate.admit_peer(peer, self.now, &mut OsRng) {
+            PeerAdmission::Admitted(admitted) => admitted,
             other => panic!("{other:?}"),
         }
     }
@@ -127,7 +128,7 @@ impl World {
         let key = HolderSecretKey::generate(&mut OsRng);
         let asking = sessioncap::phone::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap();
         let (replied, guard) = self.respond(&asking.message);
-        guard.activate(self.now).unwrap();
+        guard.activate_after_first_frame(self.now).unwrap();
         match asking.next.finish(&replied.message).unwrap() {
             Redeemed::Attached { credential, .. } => Phone { key, session, credential },
             Redeemed::Waiting { .. } => panic!("no confirmation was asked for"),
@@ -150,7 +151,7 @@ impl World {
 
     /// As [`World::populate`], with every phone connected.
     pub fn populate_connected(&self, count: usize) -> Vec<Guard> {
-        self.in_two_threads(count, || self.redeem_one().activate(self.now).unwrap())
+        self.in_two_threads(count, || self.redeem_one().activate_after_first_frame(self.now).unwrap())
     }
 
     pub fn redeem_one(&self) -> PendingGuard {

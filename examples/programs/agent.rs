@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
 use sessioncap::agent::{
-    Admission, AgentContext, Gate, GateConfig, ListingState, PendingGuard, Policy, Presence,
+    Admission, Admitted, AgentContext, Gate, GateConfig, ListingState, PendingChannel, Policy, Presence,
 };
 use sessioncap::noise::{Channel, Received, Replying, Responder};
 use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
@@ -254,7 +254,7 @@ impl AgentContext for Context {
 /// A peer whose handshake is done.
 enum Peer {
     Device { socket: Socket, channel: Channel, device: DevicePublicKey, handshake_hash: [u8; 32] },
-    Phone { socket: Socket, channel: Channel, pending: PendingGuard },
+    Phone { socket: Socket, pending: PendingChannel },
 }
 
 impl Agent {
@@ -370,8 +370,8 @@ impl Agent {
             Ok(Some(Peer::Device { socket, channel, device, handshake_hash })) => {
                 device::serve(&self, socket, channel, device, handshake_hash).await;
             }
-            Ok(Some(Peer::Phone { socket, channel, pending })) => {
-                phone::serve(&self, socket, channel, pending).await;
+            Ok(Some(Peer::Phone { socket, pending })) => {
+                phone::serve(&self, socket, pending).await;
             }
             Ok(None) | Err(_) => {}
         }
@@ -398,14 +398,12 @@ impl Agent {
                 let handshake_hash = replied.handshake_hash;
                 Some(Peer::Device { socket, channel: replied.channel, device, handshake_hash })
             }
-            Some(Decided::Admitted { reply, pending, next }) => {
-                let replied = next.reply(&reply).ok()?;
-                transport::send(&mut socket, replied.message).await.ok()?;
-                Some(Peer::Phone { socket, channel: replied.channel, pending })
+            Some(Decided::Admitted(Admitted { message, pending })) => {
+                transport::send(&mut socket, message).await.ok()?;
+                Some(Peer::Phone { socket, pending })
             }
-            Some(Decided::Refused { reply, next }) => {
-                let replied = next.reply(&reply).ok()?;
-                transport::send_last(socket, [replied.message], CloseCode::Normal).await;
+            Some(Decided::Refused(message)) => {
+                transport::send_last(socket, [message], CloseCode::Normal).await;
                 None
             }
             // Nobody can be told apart, so whoever is no device may try again.
@@ -422,20 +420,17 @@ impl Agent {
     /// What message 1 amounts to; `None` means nothing at all.
     fn decide(&self, message: &[u8]) -> Option<Decided> {
         let received = Responder::read(&self.key, message, &mut OsRng).ok()?;
-        let admission = self.gate.admit(&received, self.now(), &mut OsRng);
-        let Received { peer, next, .. } = received;
+        let admission = self.gate.admit(received, self.now(), &mut OsRng);
         self.look_at_ledger();
         match admission {
-            Admission::PassThrough => {
+            Admission::PassThrough(Received { peer, next, .. }) => {
                 let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
                 self.devices.contains(&device).then_some(Decided::Device { device, next })
             }
-            Admission::Admitted(admitted) => {
-                Some(Decided::Admitted { reply: admitted.reply, pending: admitted.guard, next })
-            }
+            Admission::Admitted(admitted) => Some(Decided::Admitted(admitted)),
             Admission::Refused(refused) => {
                 self.log(format!("turned a phone away: {}", refused.denial));
-                refused.reply.map(|reply| Decided::Refused { reply, next })
+                refused.message.map(Decided::Refused)
             }
         }
     }
@@ -499,8 +494,8 @@ impl Agent {
 
 enum Decided {
     Device { device: DevicePublicKey, next: Replying },
-    Admitted { reply: Vec<u8>, pending: PendingGuard, next: Replying },
-    Refused { reply: Vec<u8>, next: Replying },
+    Admitted(Admitted),
+    Refused(Vec<u8>),
 }
 
 async fn turn_away(socket: Socket) -> Option<Peer> {

@@ -11,7 +11,10 @@ use std::time::Duration;
 use rand::rngs::OsRng;
 use serde_json::Value;
 use sessioncap::phone::{Attached, Redeemed};
-use sessioncap::{CredentialBytes, Error, Label, Link, OpSet, PairCode, SessionId, TicketId, Timestamp};
+use sessioncap::{
+    CredentialBytes, EndCode, Error, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId,
+    Timestamp,
+};
 
 use super::agent::RAW;
 use super::problem::{Outcome, Problem};
@@ -127,17 +130,12 @@ pub struct Live {
 pub enum FromAgent {
     /// Terminal output.
     Output(Vec<u8>),
-    /// The answer to the oldest request without one, or the refusal of input.
+    /// The answer to the oldest request without one.
     Answer(Vec<u8>),
-    /// Why the agent ends the connection.
-    Notice {
-        /// A stable name.
-        code: String,
-        /// A sentence.
-        detail: String,
-    },
+    /// The refusal of the oldest request without an answer, or of input.
+    Refusal(Notice),
     /// The agent has ended its side.
-    End,
+    End(EndCode),
 }
 
 impl Live {
@@ -162,31 +160,45 @@ impl Live {
     }
 
     async fn receive(&mut self) -> Outcome<FromAgent> {
-        let Some(frame) = self.stream.receive().await? else {
-            return Ok(FromAgent::End);
-        };
-        match frame.split_first() {
-            Some((&RAW, output)) => Ok(FromAgent::Output(output.to_vec())),
-            Some((b'{', _)) => Ok(read_notice(&frame).unwrap_or(FromAgent::Answer(frame))),
-            _ => Err(Problem::said("the agent sent something that this client does not know; update it")),
+        loop {
+            let unknown =
+                || Problem::said("the agent sent something that this client does not know; update it");
+            let plaintext = self.stream.receive().await?.ok_or_else(unknown)?;
+            match Frame::from_bytes(&plaintext)? {
+                Frame::Data(data) => match data.split_first() {
+                    Some((&RAW, output)) => return Ok(FromAgent::Output(output.to_vec())),
+                    Some((b'{', _)) => return Ok(FromAgent::Answer(data)),
+                    _ => return Err(unknown()),
+                },
+                Frame::Notice(notice) => return Ok(FromAgent::Refusal(notice)),
+                Frame::End(code) => return Ok(FromAgent::End(code)),
+                Frame::Ping { answer: false, number } => {
+                    self.send(&Frame::Ping { answer: true, number }).await?;
+                }
+                _ => {}
+            }
         }
+    }
+
+    async fn send(&mut self, frame: &Frame) -> Outcome<()> {
+        self.stream.send(&frame.to_bytes()).await
     }
 
     /// Types bytes into the session.
     pub async fn type_in(&mut self, bytes: &[u8]) -> Outcome<()> {
-        self.stream.send(&[&[RAW], bytes].concat()).await
+        self.send(&Frame::Data([&[RAW], bytes].concat())).await
     }
 
     /// One request and its answer. Output that comes first is kept for [`Live::next`].
     pub async fn call(&mut self, request: &Value) -> Outcome<Value> {
-        self.stream.send(request.to_string().as_bytes()).await?;
+        self.send(&Frame::Data(request.to_string().into_bytes())).await?;
         let answer = async {
             loop {
                 match self.receive().await? {
                     FromAgent::Output(output) => self.early.push_back(output),
                     FromAgent::Answer(answer) => return read_answer(&answer),
-                    FromAgent::Notice { code, detail } => return Err(Problem::Ended { code, detail }),
-                    FromAgent::End => return Err(Problem::BrokenOff),
+                    FromAgent::Refusal(notice) => return Err(refused(notice)),
+                    FromAgent::End(code) => return Err(ended(code)),
                 }
             }
         };
@@ -197,7 +209,7 @@ impl Live {
 
     /// One request, whose answer comes from [`Live::next`].
     pub async fn ask(&mut self, request: &Value) -> Outcome<()> {
-        self.stream.send(request.to_string().as_bytes()).await
+        self.send(&Frame::Data(request.to_string().into_bytes())).await
     }
 
     /// Starts the output, with the recent screen first.
@@ -209,20 +221,37 @@ impl Live {
 
     /// Ends this side only: what the agent still has to say can be read.
     pub async fn finish(&mut self) -> Outcome<()> {
-        self.stream.send(b"").await
+        self.send(&Frame::End(EndCode::LEFT)).await
     }
 
     /// Leaves. The session goes on.
     pub async fn leave(self) {
-        self.stream.end().await;
+        self.stream.end_with(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
     }
 }
 
-fn read_notice(frame: &[u8]) -> Option<FromAgent> {
-    let notice: Value = serde_json::from_slice(frame).ok()?;
-    notice.get("notice")?;
-    let text = |key: &str| notice.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(FromAgent::Notice { code: text("code"), detail: text("detail") })
+/// A refusal as the client's own problem.
+pub fn refused(notice: Notice) -> Problem {
+    let code = match notice.code {
+        Notice::NOT_GRANTED => "operation_not_granted",
+        Notice::NEVER_ALLOWED => "privilege_denied",
+        Notice::OTHER_SESSION => "other_session",
+        Notice::UNREADABLE => "method_rejected",
+        _ => "notice",
+    };
+    Problem::Refused { code: code.to_owned(), detail: notice.to_string(), agent_time: None }
+}
+
+/// Why the agent has ended its side.
+pub fn ended(code: EndCode) -> Problem {
+    let (code, detail) = match (code, code.status()) {
+        (_, Some(status)) => (status.code(), status.to_string()),
+        (EndCode::LEFT, _) => ("left", "it has nothing more to send".to_owned()),
+        (EndCode::TOO_SLOW, _) => ("too_slow", "this phone reads too slowly; attach again".to_owned()),
+        (EndCode::PROTOCOL, _) => ("protocol", "it could not read this client; update it".to_owned()),
+        _ => ("closed", "attach again".to_owned()),
+    };
+    Problem::Ended { code: code.to_owned(), detail }
 }
 
 /// Whether coming back later cannot help.

@@ -200,7 +200,7 @@ async fn two_phones_show_one_code(stage: &Stage, link: &Link, mut first: Live) -
     stage::refused_with(Status::Revoked, second)?;
     stage.say("It is refused. Nobody can tell which of the two is the owner's, so");
     let (code, detail) = see_end(&mut first, "").await?;
-    check(code == "ticket_contested", "the first phone is told of the contest")?;
+    check(code == "revoked", "the first phone is told of the contest")?;
     stage.say(&format!("the first is cut off too: {detail}"));
     Ok(())
 }
@@ -227,7 +227,7 @@ async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcom
     terminal.send(b"after the revocation\r").await?;
     stage::see_raw(&mut terminal, "you said: after the revocation").await?;
     let (code, detail) = see_end(&mut phone, "after the revocation").await?;
-    check(code == "credential_revoked", "the phone is told that it was revoked")?;
+    check(code == "revoked", "the phone is told that it was revoked")?;
     stage.say(&format!("{detail}; nothing that the session printed since has reached it"));
     terminal.end().await;
     let back = companion::attach(&Pairing::open(&file)?, OpSet::EMPTY).await;

@@ -161,8 +161,13 @@ impl Secure {
     }
 
     /// Ends this side and closes.
-    pub async fn end(mut self) {
-        if let Ok(frame) = self.channel.seal(b"") {
+    pub async fn end(self) {
+        self.end_with(b"").await;
+    }
+
+    /// Sends a last frame and closes.
+    pub async fn end_with(mut self, plaintext: &[u8]) {
+        if let Ok(frame) = self.channel.seal(plaintext) {
             send_last(self.socket, [frame], CloseCode::Normal).await;
         }
     }

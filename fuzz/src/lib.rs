@@ -159,10 +159,10 @@ impl Base {
             let payload = redeem_payload(&pairing.link, &phone(seed));
             let holder = phone(seed).public();
             let peer = Peer::new(holder.as_bytes(), &payload, [seed; 32]);
-            match gate.admit(peer, now, &mut CounterRng::new(seed.into())) {
-                Admission::Admitted(admitted) => admitted.reply,
-                Admission::Refused(refused) => refused.reply.unwrap(),
-                Admission::PassThrough => panic!("taken for a device"),
+            match gate.admit_peer(peer, now, &mut CounterRng::new(seed.into())) {
+                PeerAdmission::Admitted(admitted) => admitted.reply,
+                PeerAdmission::Refused(refused) => refused.reply.unwrap(),
+                PeerAdmission::PassThrough => panic!("taken for a device"),
             }
         };
         let credential_in = |reply: &[u8]| {
@@ -193,10 +193,10 @@ impl Base {
         }
     }
 
-    fn admit(&self, seed: u8, payload: &[u8]) -> Admission {
+    fn admit(&self, seed: u8, payload: &[u8]) -> PeerAdmission {
         let holder = phone(seed).public();
         let peer = Peer::new(holder.as_bytes(), payload, [7; 32]);
-        self.gate.admit(peer, self.now, &mut CounterRng::new(7))
+        self.gate.admit_peer(peer, self.now, &mut CounterRng::new(7))
     }
 }
 
@@ -245,7 +245,11 @@ pub fn message_1(data: &[u8]) {
     with_base(|base| match how % 4 {
         0 => {
             let Ok(received) = Responder::read(&agent(), rest, &mut CounterRng::new(8)) else { return };
-            let admission = base.gate.admit(&received, base.now, &mut CounterRng::new(9));
+            let admission = base.gate.admit_peer(
+                Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+                base.now,
+                &mut CounterRng::new(9),
+            );
             judge_admission(base, &received.peer, &received.payload, admission);
         }
         1 => judge_payload(base, who, rest),
@@ -264,10 +268,10 @@ fn judge_payload(base: &Base, who: u8, payload: &[u8]) {
 }
 
 /// What holds for every admission at the base.
-fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admission: Admission) {
+fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admission: PeerAdmission) {
     match admission {
-        Admission::PassThrough => assert!(!is_scoped(payload)),
-        Admission::Refused(refused) => {
+        PeerAdmission::PassThrough => assert!(!is_scoped(payload)),
+        PeerAdmission::Refused(refused) => {
             assert!(is_scoped(payload));
             if refused.reply.is_none() {
                 assert_eq!(base.ledger.rows(), base.rows, "a silent refusal changes nothing");
@@ -280,8 +284,8 @@ fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admissio
                 "{payload:x?}"
             );
         }
-        Admission::Admitted(admitted) => {
-            let guard = admitted.guard.activate(base.now).unwrap();
+        PeerAdmission::Admitted(admitted) => {
+            let guard = admitted.guard.activate_after_first_frame(base.now).unwrap();
             assert_eq!(guard.holder(), *peer);
             assert!(guard.ops().is_subset_of(OpSet::COMPANION) && !guard.ops().is_empty());
             let id = guard.credential();
@@ -355,15 +359,15 @@ pub fn credential(data: &[u8]) {
         judge_credential(&credential);
     }
     with_base(|base| {
-        if let Admission::Admitted(admitted) = base.admit(2, &attach_payload(OpSet::EMPTY, data)) {
-            let guard = admitted.guard.activate(base.now).unwrap();
+        if let PeerAdmission::Admitted(admitted) = base.admit(2, &attach_payload(OpSet::EMPTY, data)) {
+            let guard = admitted.guard.activate_after_first_frame(base.now).unwrap();
             let (scope, whole) = (Credential::parse(&bytes).unwrap().scope(), base.credential.scope());
             assert!(scope.is_within(&whole));
             assert!(guard.ops().is_subset_of(whole.ops()));
             assert!(Some(guard.expires_at()) <= whole.expires_at());
         }
         let stolen = base.admit(3, &attach_payload(OpSet::EMPTY, data));
-        assert!(matches!(stolen, Admission::Refused(Refused { reply: None, .. })));
+        assert!(matches!(stolen, PeerAdmission::Refused(RefusedPeer { reply: None, .. })));
         let offer = cbor::decode(&base.offer).unwrap();
         let offer = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(data)));
         if base.gate.offer(&device(), &offer, base.now).is_ok() {

@@ -145,14 +145,14 @@ impl Run {
         }
     }
 
-    fn admit(&mut self, who: u8, payload: &[u8]) -> Admission {
+    fn admit(&mut self, who: u8, payload: &[u8]) -> PeerAdmission {
         let holder = phone(who).public();
         // Each message is another.
         self.messages += 1;
         let mut message = [0; 32];
         message[..8].copy_from_slice(&self.messages.to_le_bytes());
         let peer = Peer::new(holder.as_bytes(), payload, message);
-        self.gate.admit(peer, self.now, &mut CounterRng::new(self.seed))
+        self.gate.admit_peer(peer, self.now, &mut CounterRng::new(self.seed))
     }
 
     fn redeem(&mut self, index: usize, with: u8) {
@@ -161,8 +161,8 @@ impl Run {
         let (dead, holder) = (one.dead, one.holder);
         let payload = redeem_payload(&one.pairing.link, &phone(who));
         match self.admit(who, &payload) {
-            Admission::PassThrough => panic!("taken for a device"),
-            Admission::Admitted(admitted) => {
+            PeerAdmission::PassThrough => panic!("taken for a device"),
+            PeerAdmission::Admitted(admitted) => {
                 assert!(!dead, "redeemed after it was taken back");
                 assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
                 let map = cbor::decode_payload(&admitted.reply).unwrap();
@@ -177,7 +177,7 @@ impl Run {
                     self.activate(index, admitted.guard);
                 }
             }
-            Admission::Refused(refused) => match refused.denial {
+            PeerAdmission::Refused(refused) => match refused.denial {
                 Denial::ConfirmationPending => {
                     assert!(!dead, "waiting after it was taken back");
                     assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
@@ -201,7 +201,7 @@ impl Run {
         let ops = OpSet::from_bits(u64::from(with >> 3)).unwrap();
         let payload = attach_payload(ops, credential.as_bytes());
         match self.admit(who, &payload) {
-            Admission::Admitted(admitted) => {
+            PeerAdmission::Admitted(admitted) => {
                 assert!(!dead, "attached after it was taken back");
                 assert_eq!(holder, Some(who), "attached with another phone's credential");
                 let map = cbor::decode_payload(&admitted.reply).unwrap();
@@ -212,15 +212,15 @@ impl Run {
                 }
                 self.activate(index, admitted.guard);
             }
-            Admission::Refused(refused) => {
+            PeerAdmission::Refused(refused) => {
                 assert!(holder == Some(who) || refused.reply.is_none(), "a thief is told nothing");
             }
-            Admission::PassThrough => panic!("taken for a device"),
+            PeerAdmission::PassThrough => panic!("taken for a device"),
         }
     }
 
     fn activate(&mut self, index: usize, pending: PendingGuard) {
-        if let Ok(guard) = pending.activate(self.now) {
+        if let Ok(guard) = pending.activate_after_first_frame(self.now) {
             let left = guard.expires_at().since(self.now.timestamp());
             let end = self.now.monotonic + Duration::seconds(i64::try_from(left).unwrap());
             let one = &mut self.shared[index];

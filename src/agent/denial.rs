@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::credential::caveat::Caveat;
 use crate::error::{CredentialProblem, Error, Misuse};
 use crate::op::{Op, Privilege};
+use crate::protocol::frame::{EndCode, Notice};
 use crate::status::Status;
 
 /// A refusal with its reason.
@@ -121,6 +122,19 @@ pub enum Denial {
     /// after the next settling.
     #[error("the gate's view is stale; keep the frame and ask again after the next settling")]
     Stale,
+
+    /// The frame does not decrypt, or is not of the protocol.
+    #[error("the frame could not be read; close the connection")]
+    FrameUnreadable,
+    /// More data than one frame holds.
+    #[error("a frame holds at most {max} bytes of data; split it")]
+    FrameTooLong {
+        /// The most bytes.
+        max: usize,
+    },
+    /// A data frame still waits to be received.
+    #[error("a frame still waits; receive or discard it first")]
+    FrameWaiting,
 
     /// The device is not in the agent's trust set.
     #[error("the device is not enrolled")]
@@ -333,6 +347,9 @@ impl Denial {
             Self::Displaced => "displaced",
             Self::ContextUnknown => "context_unknown",
             Self::Stale => "stale",
+            Self::FrameUnreadable => "frame_unreadable",
+            Self::FrameTooLong { .. } => "frame_too_long",
+            Self::FrameWaiting => "frame_waiting",
             Self::DeviceNotEnrolled => "device_not_enrolled",
             Self::IssuerOfAnotherDevice => "issuer_of_another_device",
             Self::IssuerUnknown => "issuer_unknown",
@@ -401,6 +418,9 @@ impl Denial {
             | Self::ActivationTimeout
             | Self::Repeated
             | Self::Displaced
+            | Self::FrameUnreadable
+            | Self::FrameTooLong { .. }
+            | Self::FrameWaiting
             | Self::DeviceNotEnrolled
             | Self::IssuerOfAnotherDevice
             | Self::IssuerUnknown
@@ -416,6 +436,32 @@ impl Denial {
             | Self::RenewalsUnused { .. }
             | Self::NothingToConfirm
             | Self::ApiMisuse(_) => None,
+        }
+    }
+
+    /// The code of the end frame that tells the phone why its connection is over (section 6.5).
+    #[must_use]
+    pub fn end_code(&self) -> EndCode {
+        match self {
+            Self::FrameUnreadable => EndCode::PROTOCOL,
+            denial => denial.status().map_or(EndCode::CLOSED, EndCode::from),
+        }
+    }
+
+    /// Code and detail of the notice that tells the phone why a data frame was refused (section 6.5).
+    pub(crate) fn notice(&self) -> (u16, u16) {
+        let place =
+            |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX);
+        match self {
+            Self::OperationNotGranted { op } => {
+                (Notice::NOT_GRANTED, place(Op::ALL.iter().position(|other| other == op)))
+            }
+            Self::PrivilegeDenied { privilege } => {
+                (Notice::NEVER_ALLOWED, place(Privilege::ALL.iter().position(|other| other == privilege)))
+            }
+            Self::OtherSession => (Notice::OTHER_SESSION, 0),
+            Self::FrameUnreadable => (Notice::UNREADABLE, 0),
+            _ => (Notice::NOT_GRANTED, u16::MAX),
         }
     }
 }

@@ -24,8 +24,8 @@ mod revoke;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use activate::PendingGuard;
-pub use admit::{Admission, Admitted, Peer, Refused};
+pub use activate::{NotActivated, PendingChannel, PendingGuard};
+pub use admit::{Admission, Admitted, AdmittedPeer, Peer, PeerAdmission, Refused, RefusedPeer};
 pub use list::{Listing, ListingState, WaitingRenewal};
 
 use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};

@@ -30,9 +30,15 @@ use crate::sync::{
     AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
 
+mod channel;
+mod drive;
 mod lease;
+mod permit_error;
 
+pub(crate) use channel::FirstFrame;
+pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender};
 pub(crate) use lease::Lease;
+pub use permit_error::PermitError;
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
@@ -338,18 +344,35 @@ impl Guard {
     /// has rules, one permit a minute also asks the policy, under the gate's lock.
     ///
     /// # Errors
-    /// [`Denial`] with the reason; `use_it` was not called. After [`Denial::OperationNotGranted`] the
-    /// connection may go on, after any other it is over.
+    /// [`PermitError`], which says whether the connection goes on; `use_it` was not called.
     #[inline]
-    pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+    pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         self.check(now)?;
         if !self.allowed.contains(op) {
-            return Err(Denial::OperationNotGranted { op });
+            return Err(PermitError::Refused(Denial::OperationNotGranted { op }));
         }
+        self.enter(op, now, use_it)
+    }
+
+    /// A permit for what needs no operation: a frame that holds nothing of the session.
+    fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
+        self.check(now)?;
+        let in_use = InUse::enter(&self.slot.in_use);
+        if let Some(denial) = self.live.denial() {
+            return Err(denial.into());
+        }
+        let result = use_it();
+        drop(in_use);
+        Ok(result)
+    }
+
+    /// The flag, the mark, and the closure, after the checks.
+    #[inline]
+    fn enter<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         let in_use = InUse::enter(&self.slot.in_use);
         // Read after the flag is up: see the module's contract.
         if let Some(denial) = self.live.denial() {
-            return Err(denial);
+            return Err(denial.into());
         }
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             drop(in_use);
@@ -362,7 +385,7 @@ impl Guard {
 
     /// A permit whose terms were narrowed between its check and its flag.
     #[cold]
-    fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+    fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         // Each pass has seen one more narrowing, and terms can be narrowed only so often.
         self.permit(op, now, use_it)
     }
@@ -371,18 +394,18 @@ impl Guard {
     /// code, whatever the credential says; a connection that is over is told that instead.
     ///
     /// # Errors
-    /// As [`Guard::permit`], and [`Denial::PrivilegeDenied`], after which the connection may go on.
+    /// As [`Guard::permit`]; a privilege is [`PermitError::Refused`] with [`Denial::PrivilegeDenied`].
     pub fn permit_action<T>(
         &mut self,
         action: Action,
         now: Now,
         use_it: impl FnOnce() -> T,
-    ) -> Result<T, Denial> {
+    ) -> Result<T, PermitError> {
         match action {
             Action::Session(op) => self.permit(op, now, use_it),
             Action::Privileged(privilege) => {
                 self.check(now)?;
-                Err(Denial::PrivilegeDenied { privilege })
+                Err(PermitError::Refused(Denial::PrivilegeDenied { privilege }))
             }
         }
     }
@@ -391,17 +414,20 @@ impl Guard {
     /// [`Guard::session`] on, not what was named.
     ///
     /// # Errors
-    /// [`Denial::OtherSession`], after which the connection may go on.
-    pub fn check_session(&self, named: &str) -> Result<(), Denial> {
-        if named == self.grant.session.as_str() { Ok(()) } else { Err(Denial::OtherSession) }
+    /// [`PermitError::Refused`] with [`Denial::OtherSession`].
+    pub fn check_session(&self, named: &str) -> Result<(), PermitError> {
+        match named == self.grant.session.as_str() {
+            true => Ok(()),
+            false => Err(PermitError::Refused(Denial::OtherSession)),
+        }
     }
 
     /// Whether the connection may go on at all. Ask when [`Guard::time_left`] has run out.
     ///
     /// # Errors
-    /// [`Denial`] with why it is over.
+    /// [`PermitError::Over`] with why it is over, or [`PermitError::Stale`].
     #[inline]
-    pub fn check(&mut self, now: Now) -> Result<(), Denial> {
+    pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
         if self.live.cut.load(Ordering::Acquire) != 0 {
             self.check_cut(now)?;
         }
@@ -413,7 +439,7 @@ impl Guard {
             || now.wall >= self.expires_at
         {
             self.connection.ended.store(true, Ordering::Relaxed);
-            return Err(Denial::CredentialExpired);
+            return Err(PermitError::Over(Denial::CredentialExpired));
         }
         // The end of the credential comes first: it is final, and this is not.
         if self.live.lease.is_stale(now.monotonic) {
@@ -427,19 +453,19 @@ impl Guard {
 
     /// A credential that was cut, or is paused. One that has run out meanwhile is told so.
     #[cold]
-    fn check_cut(&mut self, now: Now) -> Result<(), Denial> {
+    fn check_cut(&mut self, now: Now) -> Result<(), PermitError> {
         self.settlings = self.live.lease.settlings();
         match self.live.denial() {
             Some(Denial::Stale) if !self.has_ended(now) => Err(self.stale(now)),
             Some(Denial::Stale) | None => Ok(()),
-            Some(denial) => Err(denial),
+            Some(denial) => Err(denial.into()),
         }
     }
 
     /// A lease that was seen to be over, unless another settling has come since. The count first, so that
     /// no settling falls between it and the verdict.
     #[cold]
-    fn check_stale(&mut self, now: Now) -> Result<(), Denial> {
+    fn check_stale(&mut self, now: Now) -> Result<(), PermitError> {
         self.settlings = self.live.lease.settlings();
         if self.live.lease.is_stale(now.monotonic) { Err(self.stale(now)) } else { Ok(()) }
     }
@@ -453,11 +479,11 @@ impl Guard {
     }
 
     /// Not permitted now; or over, where the ledger has failed for too long.
-    fn stale(&self, now: Now) -> Denial {
+    fn stale(&self, now: Now) -> PermitError {
         if self.live.lease.is_over(now.monotonic) {
             self.live.cut(Cut::LedgerFailed);
         }
-        self.live.denial().unwrap_or(Denial::Stale)
+        self.live.denial().unwrap_or(Denial::Stale).into()
     }
 
     /// Looks at the slot's terms again.
@@ -471,9 +497,9 @@ impl Guard {
     }
 
     #[cold]
-    fn review(&mut self, now: Now) -> Result<(), Denial> {
+    fn review(&mut self, now: Now) -> Result<(), PermitError> {
         if let Some(review) = &self.grant.review {
-            self.reviewed = review.review(self.grant.terms.ops, now)?;
+            self.reviewed = review.review(self.grant.terms.ops, now).map_err(PermitError::Over)?;
             self.allowed = self.reviewed.intersection(self.terms.ops);
             self.next_review = now.monotonic.saturating_add(review_interval());
         }
@@ -507,7 +533,7 @@ impl Guard {
     }
 
     /// Resolves with the next settling of the gate, or when the credential is cut. Wait for it after
-    /// [`Denial::Stale`], with the frame in hand, and then ask for a permit again: whether the frame may go
+    /// [`PermitError::Stale`], with the frame in hand, and then ask for a permit again: whether the frame may go
     /// is decided then. Works on any executor.
     pub fn settled(&self) -> Settled {
         let waker = Arc::new(Mutex::new(None));

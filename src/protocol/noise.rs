@@ -6,12 +6,14 @@
 //! Initiator::start    -- message 1 -->    Responder::read
 //! AwaitingReply       <-- message 2 --    Received::reply
 //! Channel             <== transport ==>   Channel
+//! Sealer, Opener      (its two halves)    Sealer, Opener
 //! ```
 //!
 //! Each step consumes the state before it, so no state can be used twice or out of order, and a
 //! failed step leaves nothing behind. This file is the only owner of snow.
 
 use core::fmt;
+use std::sync::Arc;
 
 use rand_core::{CryptoRng, RngCore};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
@@ -236,66 +238,145 @@ fn read_handshake(state: &mut snow::HandshakeState, message: &[u8]) -> Result<Ve
 
 fn split(state: Box<snow::HandshakeState>) -> Result<(HandshakeHash, Channel), Error> {
     let hash = state.get_handshake_hash().try_into().map_err(|_| Error::Noise)?;
-    let state = state.into_transport_mode().map_err(|_| Error::Noise)?;
-    Ok((hash, Channel { state: Box::new(state) }))
+    let keys = Arc::new(state.into_stateless_transport_mode().map_err(|_| Error::Noise)?);
+    let sealer = Sealer { keys: Arc::clone(&keys), counter: Counter(Some(0)) };
+    Ok((hash, Channel { sealer, opener: Opener { keys, counter: Counter(Some(0)) } }))
+}
+
+/// The counter of one direction (Noise revision 34, section 5.1). It only counts up, and has ended for good
+/// after a failure or with the last value but one, which Noise reserves.
+struct Counter(Option<u64>);
+
+impl Counter {
+    /// The next value, which nobody gets again.
+    fn next(&mut self) -> Result<u64, Error> {
+        let value = self.0.take().filter(|value| *value < u64::MAX).ok_or(Error::Noise)?;
+        self.0 = value.checked_add(1);
+        Ok(value)
+    }
+
+    fn end(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// An encrypted, ordered channel. One binary WebSocket message is one frame.
 ///
-/// An empty plaintext means that the sender has ended its side: without it, a cut connection cannot
-/// be told from an end (`docs/PROTOCOL.md` section 6.5).
+/// It carries any bytes. What a phone and its agent put into them is a [`Frame`](crate::Frame)
+/// (`docs/PROTOCOL.md` section 6.5).
 pub struct Channel {
-    state: Box<snow::TransportState>,
+    sealer: Sealer,
+    opener: Opener,
 }
 
 impl Channel {
     /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes.
     ///
     /// # Errors
-    /// [`Error::FrameTooLong`], and [`Error::Noise`] after 2^64 - 1 frames.
+    /// As [`Sealer::seal`].
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        self.sealer.seal(plaintext)
+    }
+
+    /// As [`Channel::seal`], into a buffer that can be used again. Its old content is overwritten.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_into(&mut self, plaintext: &[u8], frame: &mut Vec<u8>) -> Result<(), Error> {
+        self.sealer.seal_into(plaintext, frame)
+    }
+
+    /// Decrypts the next frame.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
+        self.opener.open(frame)
+    }
+
+    /// As [`Channel::open`], into a buffer that can be used again. Its old content is overwritten.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open_into(&mut self, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+        self.opener.open_into(frame, plaintext)
+    }
+
+    /// The two directions, for two tasks.
+    #[must_use]
+    pub fn split(self) -> (Sealer, Opener) {
+        (self.sealer, self.opener)
+    }
+}
+
+/// The sending half of a [`Channel`]. It owns its counter: no frame is encrypted under a counter that was used
+/// before.
+pub struct Sealer {
+    keys: Arc<snow::StatelessTransportState>,
+    counter: Counter,
+}
+
+impl Sealer {
+    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes. Its length grows by [`FRAME_OVERHEAD`].
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLong`], after which the next frame can be sent. [`Error::Noise`] after 2^64 - 1 frames;
+    /// nothing can be sent any more then.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut frame = Vec::new();
         self.seal_into(plaintext, &mut frame)?;
         Ok(frame)
     }
 
-    /// As [`Channel::seal`], into a buffer that can be used again. Its old content is overwritten.
+    /// As [`Sealer::seal`], into a buffer that can be used again. Its old content is overwritten.
     ///
     /// # Errors
-    /// As [`Channel::seal`].
+    /// As [`Sealer::seal`].
     pub fn seal_into(&mut self, plaintext: &[u8], frame: &mut Vec<u8>) -> Result<(), Error> {
         if plaintext.len() > MAX_FRAME_LEN {
             return Err(Error::FrameTooLong { max: MAX_FRAME_LEN });
         }
         frame.resize(plaintext.len() + FRAME_OVERHEAD, 0);
-        let len = self.state.write_message(plaintext, frame).map_err(|_| Error::Noise)?;
-        frame.truncate(len);
-        Ok(())
+        let written = self
+            .counter
+            .next()
+            .and_then(|counter| self.keys.write_message(counter, plaintext, frame).map_err(|_| Error::Noise));
+        frame.truncate(*written.as_ref().unwrap_or(&0));
+        written.map(drop).inspect_err(|_| self.counter.end())
     }
+}
 
+/// The receiving half of a [`Channel`]. It owns its counter.
+pub struct Opener {
+    keys: Arc<snow::StatelessTransportState>,
+    counter: Counter,
+}
+
+impl Opener {
     /// Decrypts the next frame.
     ///
     /// # Errors
-    /// [`Error::Noise`] if it was changed, repeated, left out or put in another order. The
-    /// connection is over then.
+    /// [`Error::Noise`] if it was changed, repeated, left out or put in another order. The connection is over
+    /// then: no later frame is decrypted.
     pub fn open(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
         let mut plaintext = Vec::new();
         self.open_into(frame, &mut plaintext)?;
         Ok(plaintext)
     }
 
-    /// As [`Channel::open`], into a buffer that can be used again. Its old content is overwritten.
+    /// As [`Opener::open`], into a buffer that can be used again. Its old content is overwritten.
     ///
     /// # Errors
-    /// As [`Channel::open`].
+    /// As [`Opener::open`].
     pub fn open_into(&mut self, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
-        if frame.len() < FRAME_OVERHEAD || frame.len() > MAX_FRAME_LEN + FRAME_OVERHEAD {
-            return Err(Error::Noise);
-        }
+        let fits = (FRAME_OVERHEAD..=MAX_FRAME_LEN + FRAME_OVERHEAD).contains(&frame.len());
         plaintext.resize(frame.len(), 0);
-        let read = self.state.read_message(frame, plaintext);
+        let read = self.counter.next().and_then(|counter| match fits {
+            true => self.keys.read_message(counter, frame, plaintext).map_err(|_| Error::Noise),
+            false => Err(Error::Noise),
+        });
         plaintext.truncate(*read.as_ref().unwrap_or(&0));
-        read.map(|_| ()).map_err(|_| Error::Noise)
+        read.map(drop).inspect_err(|_| self.counter.end())
     }
 }
 
@@ -309,7 +390,7 @@ macro_rules! redacted {
     };
 }
 
-redacted!(AwaitingReply, Replying, Channel, Finished);
+redacted!(AwaitingReply, Replying, Channel, Sealer, Opener, Finished);
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -548,11 +629,62 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_cannot_be_repeated_or_left_out() {
+    fn a_frame_that_is_repeated_or_left_out_ends_the_channel() {
+        for wrong in [0, 2] {
+            let (mut phone, mut agent, _) = connect(b"", b"");
+            let frames: Vec<_> = (0..3_u8).map(|n| phone.channel.seal(&[n]).unwrap()).collect();
+            assert_eq!(agent.channel.open(&frames[0]).unwrap(), [0]);
+            assert_eq!(agent.channel.open(&frames[wrong]), Err(Error::Noise));
+            assert_eq!(
+                agent.channel.open(&frames[1]),
+                Err(Error::Noise),
+                "the one that was due comes too late"
+            );
+            let frame = agent.channel.seal(b"still there").unwrap();
+            assert_eq!(phone.channel.open(&frame).unwrap(), b"still there", "the other direction goes on");
+        }
+    }
+
+    #[test]
+    fn no_counter_is_used_twice_whatever_fails() {
         let (mut phone, mut agent, _) = connect(b"", b"");
-        let frames: Vec<_> = (0..3_u8).map(|n| phone.channel.seal(&[n]).unwrap()).collect();
-        assert_eq!(agent.channel.open(&frames[0]).unwrap(), [0]);
-        assert_eq!(agent.channel.open(&frames[0]), Err(Error::Noise));
-        assert_eq!(agent.channel.open(&frames[2]), Err(Error::Noise));
+        let first = phone.channel.seal(b"same").unwrap();
+        assert!(phone.channel.seal(&[0; MAX_FRAME_LEN + 1]).is_err());
+        let second = phone.channel.seal(b"same").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(agent.channel.open(&first).unwrap(), b"same");
+        assert_eq!(
+            agent.channel.open(&second).unwrap(),
+            b"same",
+            "a frame that was too long took no counter"
+        );
+
+        let mut counter = Counter(Some(u64::MAX - 1));
+        assert_eq!(counter.next(), Ok(u64::MAX - 1));
+        assert_eq!(counter.next(), Err(Error::Noise), "the last value is reserved");
+        assert_eq!(counter.next(), Err(Error::Noise), "and it stays over");
+        let (mut sealer, _) = phone.channel.split();
+        sealer.counter = Counter(Some(u64::MAX));
+        assert_eq!(sealer.seal(b"x"), Err(Error::Noise));
+        assert_eq!(sealer.seal(b"x"), Err(Error::Noise));
+    }
+
+    #[test]
+    fn the_halves_work_on_two_threads() {
+        let (phone, agent, _) = connect(b"", b"");
+        let ((mut to_agent, mut from_agent), (mut to_phone, mut from_phone)) =
+            (phone.channel.split(), agent.channel.split());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for n in 0..100_u8 {
+                    assert_eq!(from_phone.open(&to_agent.seal(&[n]).unwrap()).unwrap(), [n]);
+                }
+            });
+            scope.spawn(move || {
+                for n in 0..100_u8 {
+                    assert_eq!(from_agent.open(&to_phone.seal(&[n]).unwrap()).unwrap(), [n]);
+                }
+            });
+        });
     }
 }

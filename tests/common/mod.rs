@@ -18,14 +18,15 @@ use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 use sessioncap::agent::{
     Admission, AgentContext, AuditEvent, AuditRecord, Denial, Gate, GateConfig, Guard, LedgerFailure,
-    Listing, Peer, PendingGuard, Presence,
+    Listing, Peer, PeerAdmission, PendingGuard, Presence,
 };
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::noise::{Channel, Received, Responder};
 use sessioncap::phone::{Asking, Attached, Redeemed, Redeeming};
 use sessioncap::{
-    AgentPublicKey, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey, Error,
-    HolderSecretKey, IssuerSecretKey, Label, Link, Now, Op, OpSet, RenewalReceipt, SessionId, Timestamp,
+    Action, AgentPublicKey, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey,
+    Error, HolderSecretKey, IssuerSecretKey, Label, Link, Now, Op, OpSet, RenewalReceipt, SessionId,
+    Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -81,6 +82,29 @@ pub fn at(wall: i64, monotonic: i64) -> Now {
     Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
 }
 
+/// What a guard says, with the reason alone where a permit is not granted.
+pub trait Asks {
+    fn ask<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial>;
+    fn ask_action<T>(&mut self, action: Action, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial>;
+    fn checked(&mut self, now: Now) -> Result<(), Denial>;
+    fn check_named(&self, session: &str) -> Result<(), Denial>;
+}
+
+impl Asks for Guard {
+    fn ask<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+        self.permit(op, now, use_it).map_err(Denial::from)
+    }
+    fn ask_action<T>(&mut self, action: Action, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial> {
+        self.permit_action(action, now, use_it).map_err(Denial::from)
+    }
+    fn checked(&mut self, now: Now) -> Result<(), Denial> {
+        self.check(now).map_err(Denial::from)
+    }
+    fn check_named(&self, session: &str) -> Result<(), Denial> {
+        self.check_session(session).map_err(Denial::from)
+    }
+}
+
 /// A permit that a test holds in use for as long as it likes.
 #[derive(Default)]
 pub struct HeldPermit {
@@ -91,7 +115,7 @@ pub struct HeldPermit {
 impl HeldPermit {
     /// Uses a permit until [`Self::release`]. Call it in a thread of its own.
     pub fn hold(&self, guard: &mut Guard, now: Now) -> Result<(), Denial> {
-        guard.permit(Op::SendInput, now, || {
+        guard.ask(Op::SendInput, now, || {
             self.in_use.store(true, Ordering::SeqCst);
             while !self.released.load(Ordering::SeqCst) {
                 std::thread::yield_now();
@@ -219,15 +243,15 @@ impl World {
     }
 
     /// What the gate says to a payload from a phone's key.
-    pub fn admit(&self, phone: &HolderSecretKey, payload: &[u8]) -> Admission {
+    pub fn admit(&self, phone: &HolderSecretKey, payload: &[u8]) -> PeerAdmission {
         self.admit_key(phone.public().as_bytes(), payload)
     }
 
     /// The same, for any bytes in the key's place. Each message is another.
-    pub fn admit_key(&self, key: &[u8; 32], payload: &[u8]) -> Admission {
+    pub fn admit_key(&self, key: &[u8; 32], payload: &[u8]) -> PeerAdmission {
         let mut message = [0; 32];
         OsRng.fill_bytes(&mut message);
-        self.gate.admit(Peer::new(key, payload, message), self.now, &mut OsRng)
+        self.gate.admit_peer(Peer::new(key, payload, message), self.now, &mut OsRng)
     }
 
     /// What the agent does with message 1, up to message 2.
@@ -236,16 +260,14 @@ impl World {
             Ok(received) => received,
             Err(_) => return Response::Closed(None),
         };
-        match self.gate.admit(&received, self.now, &mut OsRng) {
-            Admission::PassThrough => Response::Device,
+        match self.gate.admit(received, self.now, &mut OsRng) {
+            Admission::PassThrough(_) => Response::Device,
             Admission::Admitted(admitted) => {
-                let replied = received.next.reply(&admitted.reply).unwrap();
-                Response::Admitted(replied.message, replied.channel, admitted.guard)
+                let (guard, channel) = admitted.pending.into_raw();
+                Response::Admitted(admitted.message, channel, guard)
             }
-            Admission::Refused(refused) => match refused.reply {
-                Some(reply) => {
-                    Response::Refused(received.next.reply(&reply).unwrap().message, refused.denial)
-                }
+            Admission::Refused(refused) => match refused.message {
+                Some(message) => Response::Refused(message, refused.denial),
                 None => Response::Closed(Some(refused.denial)),
             },
         }
@@ -331,7 +353,11 @@ impl World {
     ) -> Result<Guard, Refusal> {
         let frame = attached.channel.seal(b"hello").unwrap();
         assert_eq!(channel.open(&frame).unwrap(), b"hello");
-        guard.activate(self.now).map_err(|denial| Refusal { denial, told: None, code: None })
+        guard.activate_after_first_frame(self.now).map_err(|denial| Refusal {
+            denial,
+            told: None,
+            code: None,
+        })
     }
 
     /// What has happened since the gate was opened.

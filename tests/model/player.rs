@@ -13,7 +13,7 @@ use sessioncap::phone::*;
 use sessioncap::*;
 
 use crate::common::log::Story;
-use crate::common::{CHANNEL, Response, URL, World, at, phone, session};
+use crate::common::{Asks, CHANNEL, Response, URL, World, at, phone, session};
 use crate::moves::*;
 use crate::rules::{self, Fate, Prediction, Rules, State, Told, Why};
 
@@ -288,7 +288,7 @@ impl<'a> Player<'a> {
             }
             Move::Activate { waiting } => {
                 let waiting = self.waiting.remove(waiting);
-                match waiting.activate(now) {
+                match waiting.activate_after_first_frame(now) {
                     Ok(guard) => {
                         self.guards.push(guard);
                         Came::fine()
@@ -562,7 +562,7 @@ impl<'a> Player<'a> {
             for op in Op::ALL {
                 let has = ops(of.ops).contains(op);
                 let mut ran = false;
-                let permitted = guard.permit(op, now, || ran = true);
+                let permitted = guard.ask(op, now, || ran = true);
                 ensure!(ran == permitted.is_ok(), "{who}: {op} ran: {ran}, and {permitted:?}");
                 match permitted {
                     Ok(()) => ensure!(has && !refuses, "{who}: permits {op}, and must say {codes:?}"),
@@ -573,7 +573,7 @@ impl<'a> Player<'a> {
                     }
                 }
             }
-            let checked = guard.check(now).err().map(|denial| denial.code());
+            let checked = guard.checked(now).err().map(|denial| denial.code());
             ensure!(checked.is_none_or(|code| codes.contains(code)), "{who}: is over with {checked:?}");
             ensure!(checked.is_some() || !refuses, "{who}: goes on, and must say {codes:?}");
             let stale = checked == Some("stale");

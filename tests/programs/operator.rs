@@ -72,7 +72,7 @@ async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
     stream.until("got:nothing has changed").await;
 
     world.dd_ok(&["agent", "reset-clock", "--yes"]).await;
-    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"));
+    assert_eq!(stream.until_end().await.1, Some("revoked"));
     let back = attach(&world, &phone(1), &joined.credential).await.err();
     assert!(matches!(back, Some(Told::Nothing(_))), "{back:?}");
     let back = redeem(&world, &unused.link, &phone(2)).await.err();
@@ -312,12 +312,12 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     desktop.revoke("session", session.as_str()).await.unwrap();
     let code = within("the idle phone's end", async {
         loop {
-            if let FromAgent::Notice { code, .. } = idle.next().await.unwrap() {
+            if let FromAgent::End(code) = idle.next().await.unwrap() {
                 return code;
             }
         }
     });
-    assert_eq!(code.await, "credential_revoked");
+    assert_eq!(code.await.status(), Some(Status::Revoked));
     let let_go = || {
         let log = agent.log.lock().unwrap();
         log.iter().filter(|line| line.contains("is off session") && line.contains("was revoked")).count()

@@ -135,7 +135,7 @@ async fn several_phones_of_one_session_are_listed_and_taken_back_one_by_one() {
 
     let (first, mut cut) = phones.remove(0);
     world.dd_ok(&["session", "revoke", &first.ticket]).await;
-    assert_eq!(cut.until_end().await.1.as_deref(), Some("credential_revoked"));
+    assert_eq!(cut.until_end().await.1, Some("revoked"));
     go_on(&world, session.as_str(), "for two").await;
     for (pairing, stream) in &mut phones {
         stream.until("got:for two").await;

@@ -60,7 +60,7 @@ async fn a_revoked_phone_sees_and_types_nothing_more() {
         go_on(&world, session.as_str(), &format!("secret of {how}")).await;
         let (seen, code) = stream.until_end().await;
         assert!(!seen.contains("secret") && !seen.contains("after"), "{how}: {seen}");
-        assert_eq!(code.as_deref(), Some("credential_revoked"), "{how}");
+        assert_eq!(code, Some("revoked"), "{how}");
         let back = attach(&world, &phone(1), &joined.credential).await.err();
         assert_eq!(back, Some(Told::Status(Status::Revoked)), "{how}");
     }
@@ -79,7 +79,7 @@ async fn a_code_that_two_phones_show_is_worth_nothing_to_either() {
     let mut stream = follow(first.stream).await;
     let second = redeem(&world, &pairing.link, &phone(2)).await.err();
     assert_eq!(second, Some(Told::Status(Status::Revoked)));
-    assert_eq!(stream.until_end().await.1.as_deref(), Some("ticket_contested"));
+    assert_eq!(stream.until_end().await.1, Some("revoked"));
     let back = attach(&world, &phone(1), &first.credential).await.err();
     assert_eq!(back, Some(Told::Status(Status::Revoked)));
     eventually("the contest in the audit", || async { world.audit().contains("ticket_contested") }).await;
@@ -108,7 +108,7 @@ async fn a_credential_runs_out_in_the_middle_of_a_stream() {
     go_on(&world, session.as_str(), "too late").await;
     let (seen, code) = stream.until_end().await;
     assert!(!seen.contains("too late"), "{seen}");
-    assert_eq!(code.as_deref(), Some("credential_expired"));
+    assert_eq!(code, Some("expired"));
     let back = attach(&world, &phone(1), &joined.credential).await.err();
     assert_eq!(back, Some(Told::Status(Status::Expired)));
 }
@@ -134,7 +134,7 @@ async fn a_session_that_ends_takes_its_phones_along_after_their_last_output() {
     stream.type_in("words\r").await;
     let (seen, code) = stream.until_end().await;
     assert!(seen.contains("last:words"), "{seen}");
-    assert_eq!(code.as_deref(), Some("session_gone"));
+    assert_eq!(code, Some("session_gone"));
     let back = attach(&world, &phone(1), &joined.credential).await.err();
     assert_eq!(back, Some(Told::Status(Status::SessionGone)));
     eventually("the session's end in the audit", || async { world.audit().contains("session_closed") }).await;
@@ -158,7 +158,7 @@ async fn a_device_that_leaves_the_list_takes_what_it_shared() {
     std::fs::write(&file, list.to_string()).unwrap();
     world.agent.signal(rustix::process::Signal::HUP);
 
-    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"));
+    assert_eq!(stream.until_end().await.1, Some("revoked"));
     while within("the end of the device's stream", device.next()).await.is_some() {}
     assert!(connect_device(&world, &world.device_key()).await.is_err());
 }
@@ -268,7 +268,7 @@ async fn an_idle_phone_notices_that_its_time_was_shortened() {
     world.dd_ok(&["session", "renew", session.as_str(), &pairing.ticket, "--valid-for", "1m"]).await;
     set_clock_ahead(&ahead, 61);
     // Nothing is typed or printed.
-    assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_expired"));
+    assert_eq!(stream.until_end().await.1, Some("expired"));
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn idle_phones_are_told_one_by_one_and_the_others_go_on() {
         let mut stream = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
         let id = world.grant(&pairing.ticket).await[how].as_str().unwrap().to_owned();
         world.dd_ok(&["session", "revoke", &id]).await;
-        assert_eq!(stream.until_end().await.1.as_deref(), Some("credential_revoked"), "{how}");
+        assert_eq!(stream.until_end().await.1, Some("revoked"), "{how}");
         staying.type_in(&format!("after {how}\r")).await;
         staying.until(&format!("got:after {how}")).await;
     }

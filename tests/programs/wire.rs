@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use rand::rngs::OsRng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sessioncap::noise::{Channel, Initiator};
 use sessioncap::phone::{Asking, Attached, Redeemed};
-use sessioncap::{CredentialBytes, DeviceSecretKey, Error, HolderSecretKey, Label, Link, OpSet, Status};
+use sessioncap::{
+    CredentialBytes, DeviceSecretKey, EndCode, Error, Frame, HolderSecretKey, Label, Link, OpSet, Status,
+};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -15,6 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::world::{World, within};
+use crate::programs::companion::refused;
+use crate::programs::problem::Problem;
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -57,19 +61,64 @@ pub async fn knock(world: &World, message: Message) -> (Answer, bool) {
 pub struct Stream {
     pub socket: Socket,
     channel: Channel,
+    kind: Kind,
+    /// The code of a phone's agent that has ended its side.
+    ended: Option<EndCode>,
+}
+
+/// What the frames carry.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Plain bytes, and nothing as the end mark.
+    Device,
+    /// Frames with a head.
+    Phone,
 }
 
 impl Stream {
-    pub async fn send(&mut self, plaintext: &[u8]) {
-        let frame = self.channel.seal(plaintext).unwrap();
-        within("sending", self.socket.send(Message::binary(frame))).await.unwrap();
+    fn new(socket: Socket, channel: Channel, kind: Kind) -> Self {
+        Self { socket, channel, kind, ended: None }
     }
 
-    /// The next plaintext; `None` when the connection is over without an end mark.
+    fn seal(&mut self, data: &[u8]) -> Message {
+        let plaintext = match self.kind {
+            Kind::Device => data.to_vec(),
+            // The end, where a device sends nothing.
+            Kind::Phone if data.is_empty() => Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes(),
+            Kind::Phone => Frame::Data(data).to_bytes(),
+        };
+        Message::binary(self.channel.seal(&plaintext).unwrap())
+    }
+
+    pub async fn send(&mut self, data: &[u8]) {
+        let frame = self.seal(data);
+        within("sending", self.socket.send(frame)).await.unwrap();
+    }
+
+    /// The next data, a refusal as if it were an answer, or nothing as the end mark; `None` when the connection
+    /// is over without one.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        match answer(&mut self.socket).await {
-            Answer::Message(frame) => Some(self.channel.open(&frame).unwrap()),
-            Answer::Closed(_) => None,
+        loop {
+            let Answer::Message(frame) = answer(&mut self.socket).await else { return None };
+            let plaintext = self.channel.open(&frame).unwrap();
+            if self.kind == Kind::Device {
+                return Some(plaintext);
+            }
+            match Frame::from_bytes(&plaintext).unwrap() {
+                Frame::Data(data) => return Some(data),
+                Frame::Notice(notice) => {
+                    let Problem::Refused { code, detail, .. } = refused(notice) else { panic!("{notice:?}") };
+                    let error = if code == "method_rejected" { code.as_str() } else { "denied" };
+                    return Some(
+                        json!({ "error": error, "code": code, "detail": detail }).to_string().into(),
+                    );
+                }
+                Frame::End(code) => {
+                    self.ended = Some(code);
+                    return Some(Vec::new());
+                }
+                _ => {}
+            }
         }
     }
 
@@ -110,26 +159,25 @@ impl Stream {
 
     /// As [`Stream::type_in`], where the agent may have closed already.
     pub async fn type_in_if_open(&mut self, text: &str) {
-        let frame = self.channel.seal(&[&[0], text.as_bytes()].concat()).unwrap();
-        let _ = self.socket.send(Message::binary(frame)).await;
+        let frame = self.seal(&[&[0], text.as_bytes()].concat());
+        let _ = self.socket.send(frame).await;
     }
 
     pub async fn type_in(&mut self, text: &str) {
         self.send(&[&[0], text.as_bytes()].concat()).await;
     }
 
-    /// Everything until the end mark: the output, and the code of the notice if there was one.
-    pub async fn until_end(&mut self) -> (String, Option<String>) {
+    /// Everything until the end mark: the output, and the status that it tells if it tells one.
+    pub async fn until_end(&mut self) -> (String, Option<&'static str>) {
         let mut output = Vec::new();
-        let mut code = None;
         while let Some(frame) = self.next().await {
             match frame.split_first() {
-                None => return (String::from_utf8_lossy(&output).into_owned(), code),
-                Some((0, bytes)) => output.extend(bytes),
-                Some(_) => {
-                    let notice: Value = serde_json::from_slice(&frame).unwrap();
-                    code = notice["code"].as_str().map(str::to_owned);
+                None => {
+                    let status = self.ended.and_then(EndCode::status);
+                    return (String::from_utf8_lossy(&output).into_owned(), status.map(Status::code));
                 }
+                Some((0, bytes)) => output.extend(bytes),
+                Some(_) => panic!("{}", String::from_utf8_lossy(&frame)),
             }
         }
         panic!("the connection broke off without an end mark");
@@ -146,7 +194,7 @@ pub async fn connect_device(world: &World, key: &DeviceSecretKey) -> Result<Stre
         Answer::Message(message) => {
             let finished = started.next.finish(&message).unwrap();
             assert!(finished.payload.is_empty(), "old clients expect nothing here");
-            Ok(Stream { socket, channel: finished.channel })
+            Ok(Stream::new(socket, finished.channel, Kind::Device))
         }
         closed => Err(closed),
     }
@@ -181,7 +229,7 @@ pub async fn redeem(world: &World, link: &Link, key: &HolderSecretKey) -> Result
     match asking.next.finish(&message) {
         Ok(Redeemed::Attached { credential, attached }) => {
             let ops = attached.ops;
-            Ok(Joined { stream: Stream { socket, channel: attached.channel }, credential, ops })
+            Ok(Joined { stream: Stream::new(socket, attached.channel, Kind::Phone), credential, ops })
         }
         Ok(Redeemed::Waiting { code, .. }) => Err(Told::Wait(code.to_string())),
         Err(Error::Refused(status)) => Err(Told::Status(status)),
@@ -203,7 +251,7 @@ pub async fn attach(
     };
     match asking.next.finish(&message) {
         Ok(Attached { channel, ops, seconds_left, .. }) => {
-            Ok((Stream { socket, channel }, Terms { ops, seconds_left }))
+            Ok((Stream::new(socket, channel, Kind::Phone), Terms { ops, seconds_left }))
         }
         Err(Error::Refused(status)) => Err(Told::Status(status)),
         Err(error) => panic!("{error}"),

@@ -32,9 +32,13 @@ impl Stage {
         let receipt = world.gate.offer(&desktop.device, &pairing.offer, world.now).unwrap();
         let asking = redeem(&pairing.link, &phone(2), text("phone"), &mut CounterRng::new(2)).unwrap();
         let received = world.open(&asking.message).unwrap();
-        let admission = world.gate.admit(&received, world.now, &mut CounterRng::new(3));
+        let admission = world.gate.admit_peer(
+            Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+            world.now,
+            &mut CounterRng::new(3),
+        );
         let request = received.payload;
-        let Admission::Admitted(Admitted { reply, .. }) = admission else { panic!("{admission:?}") };
+        let PeerAdmission::Admitted(AdmittedPeer { reply, .. }) = admission else { panic!("{admission:?}") };
         let map = cbor::decode_payload(&reply).unwrap();
         let bytes = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
         let credential = Credential::parse(&bytes).unwrap();
@@ -59,7 +63,7 @@ impl Stage {
         let mut rng = CounterRng::new(5);
         let receipt = self.world.gate.renew(&self.desktop.device, message, self.world.now, &mut rng)?;
         let attach = attach_payload(OpSet::EMPTY, self.bound());
-        let Admission::Admitted(admitted) = self.world.admit(&phone(2), &attach) else { panic!() };
+        let PeerAdmission::Admitted(admitted) = self.world.admit(&phone(2), &attach) else { panic!() };
         let edition = cbor::bytes_of(&cbor::decode_payload(&admitted.reply).unwrap(), 12);
         Ok((receipt.to_bytes(), edition))
     }

@@ -1,19 +1,17 @@
 //! One connection of a phone, held to its credential.
 //!
-//! Frames after the handshake, in both directions, by the first byte of the plaintext:
+//! The data of a frame, in both directions, by its first byte:
 //!
 //! ```text
 //! 0x00 bytes   terminal output, or typed input: nothing but these bytes
-//! { … }        a request, its reply, or a notice {"notice":"ended",…}, in JSON
-//! (empty)      this side has ended
+//! { … }        a request or its reply, in JSON
 //! ```
 //!
 //! The deployed protocol turns a channel into raw bytes for good after an attach. A phone's channel
 //! marks them instead, so that it can still be told why it was refused. Replies keep the order of
-//! their requests.
+//! their requests; a refusal is a notice in the reply's place.
 //!
-//! Every frame with something of the session in it is encrypted, and every typed byte handed to the
-//! program, inside `Guard::permit`. What is sent outside a permit says only what was refused.
+//! Nothing of the session passes but through the guarded channel, under its operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,9 +20,10 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sessioncap::agent::{Denial, Guard, PendingGuard};
-use sessioncap::noise::Channel;
-use sessioncap::{Action, Error, Op, SessionId};
+use sessioncap::agent::{
+    Denial, Guard, GuardedChannel, GuardedReceiver, GuardedSender, NotActivated, PendingChannel, PermitError,
+};
+use sessioncap::{Action, EndCode, Frame, Notice, Op, SessionId, Status};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -33,17 +32,19 @@ use super::{Agent, device};
 use crate::programs::classify::classify;
 use crate::programs::problem::Problem;
 use crate::programs::pty::{Hub, HubError, Output, OutputEvent, Replay};
-use crate::programs::request::{BadRequest, Request, denied, error};
+use crate::programs::request::{BadRequest, Request, error};
 use crate::programs::transport::{self, Socket};
 
-/// The first byte of a frame of terminal bytes.
+/// The first byte of terminal bytes.
 pub const RAW: u8 = 0;
 
 struct Connection<'a> {
     agent: &'a Arc<Agent>,
     socket: Socket,
-    channel: Channel,
-    guard: Guard,
+    sender: GuardedSender,
+    receiver: GuardedReceiver,
+    /// For input that the program had no room for when it was received.
+    input: Guard,
     /// The guard's. No other id is ever passed on.
     session: SessionId,
     output: Option<Output>,
@@ -60,7 +61,9 @@ enum End {
     /// The session has ended, and the phone has had all of its output.
     SessionEnded,
     /// The credential does not stand any more, or the phone may not go on for another reason.
-    Over { code: &'static str, detail: String },
+    Over(Denial),
+    /// The phone reads too slowly to follow the output.
+    Lagged,
     /// The phone is gone, does not read, or breaks the protocol. There is nobody to tell.
     Gone,
     /// Over in the middle of a frame that the phone does not take: no later one would decrypt, so
@@ -73,88 +76,32 @@ impl fmt::Display for End {
         match self {
             Self::Left => f.write_str("it has left"),
             Self::SessionEnded => f.write_str("the session has ended"),
-            Self::Over { detail, .. } => f.write_str(detail),
+            Self::Over(denial) => denial.fmt(f),
+            Self::Lagged => f.write_str("it reads too slowly"),
             Self::Gone => f.write_str("its connection broke off, or it does not read"),
             Self::Mute(denial) => write!(f, "{denial}, while it did not read"),
         }
     }
 }
 
-impl From<Denial> for End {
-    fn from(denial: Denial) -> Self {
-        Self::Over { code: denial.code(), detail: denial.to_string() }
-    }
-}
-
-impl From<Error> for End {
-    fn from(_: Error) -> Self {
-        Self::Gone
+impl From<PermitError> for End {
+    fn from(error: PermitError) -> Self {
+        Self::Over(error.into())
     }
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
-pub(super) async fn serve(
-    agent: &Arc<Agent>,
-    mut socket: Socket,
-    mut channel: Channel,
-    pending: PendingGuard,
-) {
+pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel) {
     let patience = Duration::try_from(pending.time_left(agent.now())).unwrap_or_default();
-    let Ok(Ok(frame)) = timeout(patience, transport::receive(&mut socket)).await else {
+    let Ok(Ok(first)) = timeout(patience, transport::receive(&mut socket)).await else {
         return;
     };
-    let Ok(first) = channel.open(&frame) else {
-        return;
-    };
-    let activated = agent.ask(move |_, now| pending.activate(now)).await;
-    let end = match activated {
-        Ok(Ok(guard)) => {
-            let session = guard.session().clone();
-            agent.log(format!(
-                "a phone is attached to session {session} with credential {}",
-                guard.credential()
-            ));
-            let mut connection = Connection {
-                agent,
-                socket,
-                channel,
-                guard,
-                session,
-                output: None,
-                waiting: None,
-                slow: false,
-            };
-            let end = connection.run(first).await;
-            let (session, credential) = (&connection.session, connection.guard.credential());
-            agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
-            (socket, channel) = (connection.socket, connection.channel);
-            end
+    match agent.ask(move |_, now| pending.activate(&first, now)).await {
+        Ok(Ok(channel)) => Connection::new(agent, socket, channel).run().await,
+        Ok(Err(NotActivated { end: Some(end), .. })) => {
+            transport::send_last(socket, [end], CloseCode::Normal).await;
         }
-        Ok(Err(denial)) => End::from(denial),
-        Err(_) => End::Gone,
-    };
-    farewell(socket, channel, end).await;
-}
-
-/// Says why, ends the agent's side, and closes. Outside any permit: nothing of the session is in it.
-async fn farewell(socket: Socket, mut channel: Channel, end: End) {
-    let notice = match end {
-        End::Left => None,
-        End::SessionEnded => Some(json!({
-            "notice": "ended", "code": "session_gone", "detail": "the session has ended",
-        })),
-        End::Over { code, detail } => Some(json!({ "notice": "ended", "code": code, "detail": detail })),
-        End::Gone | End::Mute(_) => {
-            // Whatever it has not taken yet goes as well.
-            let _ = socket.get_ref().set_zero_linger();
-            return;
-        }
-    };
-    let notice = notice.map(|notice| notice.to_string().into_bytes());
-    let frames = notice.iter().map(Vec::as_slice).chain([b"".as_slice()]);
-    let sealed: Result<Vec<_>, _> = frames.map(|frame| channel.seal(frame)).collect();
-    if let Ok(sealed) = sealed {
-        transport::send_last(socket, sealed, CloseCode::Normal).await;
+        Ok(Err(NotActivated { end: None, .. })) | Err(_) => {}
     }
 }
 
@@ -167,46 +114,91 @@ enum Event {
     Output(OutputEvent),
 }
 
-impl Connection<'_> {
-    async fn run(&mut self, first: Vec<u8>) -> End {
-        match self.serve_frames(first).await {
+/// What a data frame holds.
+enum Asked {
+    Input(Vec<u8>),
+    Request(Action, Request),
+}
+
+/// What comes of a data frame that was let out.
+enum Taken {
+    Typed(Result<(), HubError>, Vec<u8>),
+    Request(Action, Request),
+}
+
+impl<'a> Connection<'a> {
+    fn new(agent: &'a Arc<Agent>, socket: Socket, channel: GuardedChannel) -> Self {
+        let (sender, receiver) = channel.split();
+        let (input, session) = (receiver.guard().fork(), receiver.guard().session().clone());
+        Self { agent, socket, sender, receiver, input, session, output: None, waiting: None, slow: false }
+    }
+
+    async fn run(mut self) {
+        let (session, credential) = (self.session.clone(), self.receiver.guard().credential());
+        self.agent.log(format!("a phone is attached to session {session} with credential {credential}"));
+        let end = match self.serve_frames().await {
             Ok(never) => match never {},
             Err(end) => end,
+        };
+        self.agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
+        self.say_goodbye(end).await;
+    }
+
+    /// Says why, ends the agent's side, and closes.
+    async fn say_goodbye(self, end: End) {
+        let code = match end {
+            End::Left => EndCode::LEFT,
+            End::SessionEnded => EndCode::from(Status::SessionGone),
+            End::Over(denial) => denial.end_code(),
+            End::Lagged => EndCode::TOO_SLOW,
+            End::Gone | End::Mute(_) => {
+                // Whatever it has not taken yet goes as well.
+                let _ = self.socket.get_ref().set_zero_linger();
+                return;
+            }
+        };
+        if let Some(frame) = self.sender.end(code) {
+            transport::send_last(self.socket, [frame], CloseCode::Normal).await;
         }
     }
 
-    async fn serve_frames(&mut self, first: Vec<u8>) -> Result<std::convert::Infallible, End> {
-        self.take_frame(first).await?;
+    async fn serve_frames(&mut self) -> Result<std::convert::Infallible, End> {
+        if let Some(first) = self.receiver.first() {
+            self.take_frame(first).await?;
+        }
         loop {
             match self.next_event().await {
-                Event::Cut(denial) => return Err(denial.into()),
-                Event::Look => match self.guard.check(self.agent.now()) {
+                Event::Cut(denial) => return Err(End::Over(denial)),
+                Event::Look => match self.receiver.check(self.agent.now()) {
                     // Nothing is to be sent now; whoever sends waits.
-                    Ok(()) | Err(Denial::Stale) => {}
-                    Err(denial) => return Err(denial.into()),
+                    Ok(()) | Err(PermitError::Stale) => {}
+                    Err(over) => return Err(over.into()),
                 },
                 Event::Frame(Ok(frame)) => {
-                    let plaintext = self.channel.open(&frame)?;
-                    self.take_frame(plaintext).await?;
+                    let opened = self.receiver.open(&frame, self.agent.now()).map_err(|error| {
+                        match Denial::from(error) {
+                            // From outside, this is a connection that is gone.
+                            Denial::FrameUnreadable => End::Gone,
+                            denial => End::Over(denial),
+                        }
+                    });
+                    self.take_frame(opened?).await?;
                 }
                 Event::Frame(Err(_)) => return Err(End::Gone),
                 Event::Room => {
                     let bytes = self.waiting.take().unwrap_or_default();
-                    self.type_in(bytes).await?;
+                    self.type_again(bytes).await?;
                 }
                 Event::Output(OutputEvent::Data(chunk)) => self.show(&chunk).await?,
                 Event::Output(OutputEvent::Ended) => return Err(End::SessionEnded),
-                Event::Output(OutputEvent::Lagged) => {
-                    let detail = "this phone reads too slowly; attach again".to_owned();
-                    return Err(End::Over { code: "lagged", detail });
-                }
+                Event::Output(OutputEvent::Lagged) => return Err(End::Lagged),
             }
         }
     }
 
     async fn next_event(&mut self) -> Event {
         let agent = self.agent;
-        let time_left = Duration::try_from(self.guard.time_left(agent.now())).unwrap_or_default();
+        let time_left = Duration::try_from(self.receiver.time_left(agent.now())).unwrap_or_default();
         let output = async {
             match &mut self.output {
                 Some(output) => output.next().await,
@@ -216,7 +208,7 @@ impl Connection<'_> {
         tokio::select! {
             // A cut goes before everything, and a flood of output hides no Ctrl-C.
             biased;
-            denial = self.guard.cut() => Event::Cut(denial),
+            denial = self.receiver.cut() => Event::Cut(denial),
             () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
             frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
             () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
@@ -224,123 +216,148 @@ impl Connection<'_> {
         }
     }
 
-    async fn take_frame(&mut self, plaintext: Vec<u8>) -> Result<(), End> {
-        match plaintext.split_first() {
-            None => Err(End::Left),
-            Some((&RAW, bytes)) => self.type_in(bytes.to_vec()).await,
-            Some((b'{', _)) => match Request::parse(&plaintext) {
-                Ok(request) => self.answer(&request).await,
-                Err(BadRequest) => self.refuse(&bad_request()).await,
-            },
-            Some(_) => Err(End::Gone),
+    async fn take_frame(&mut self, frame: Frame<()>) -> Result<(), End> {
+        match frame {
+            Frame::Data(()) => self.take_data().await,
+            Frame::Ping { answer: false, number } => {
+                let sealed = loop {
+                    match self.sender.try_ping(true, number, self.agent.now()) {
+                        Err(PermitError::Stale) => self.wait_while_stale().await?,
+                        sealed => break sealed,
+                    }
+                };
+                self.send(sealed?).await
+            }
+            Frame::End(_) => Err(End::Left),
+            _ => Ok(()),
         }
     }
 
-    /// Hands typed bytes to the program, if they are allowed at this moment.
-    async fn type_in(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let typed = loop {
-            let (hub, session) = (&self.agent.hub, &self.session);
-            let typed =
-                self.guard.permit(Op::SendInput, self.agent.now(), || hub.input(session.as_str(), &bytes));
-            match typed {
-                Err(Denial::Stale) => self.wait_while_stale().await?,
-                typed => break typed,
-            }
-        };
+    /// Types what was typed, or answers what was asked, if it is allowed at this moment.
+    async fn take_data(&mut self) -> Result<(), End> {
+        let (hub, own) = (&self.agent.hub, &self.session);
+        let taken = self.receiver.receive_as(
+            |data| read(data, own),
+            || self.agent.now(),
+            // Inside the permit: nothing here waits.
+            |asked| match asked {
+                Asked::Input(bytes) => Taken::Typed(hub.input(own.as_str(), &bytes), bytes),
+                Asked::Request(action, request) => Taken::Request(action, request),
+            },
+        );
+        match taken.await {
+            Ok(None) => Ok(()),
+            Ok(Some(Taken::Typed(typed, bytes))) => self.typed(typed, bytes).await,
+            Ok(Some(Taken::Request(action, request))) => self.answer(action, &request).await,
+            Err(error) => self.refuse_or_end(error).await,
+        }
+    }
+
+    /// What could not be typed waits for room.
+    async fn typed(&mut self, typed: Result<(), HubError>, bytes: Vec<u8>) -> Result<(), End> {
         match typed {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(HubError::InputFull)) => {
+            Ok(()) => Ok(()),
+            Err(HubError::InputFull) => {
                 self.waiting = Some(bytes);
                 Ok(())
             }
-            Ok(Err(failure)) => self.refuse(&error("shell_failed", failure)).await,
-            Err(denial) => self.refuse_or_end(denial).await,
+            Err(failure) => {
+                let reply = error("shell_failed", failure).to_string();
+                self.reply(Action::Session(Op::SendInput), |plaintext| plaintext.extend(reply.bytes())).await
+            }
+        }
+    }
+
+    /// Types bytes that had no room before, if they are still allowed.
+    async fn type_again(&mut self, bytes: Vec<u8>) -> Result<(), End> {
+        let (hub, session) = (&self.agent.hub, &self.session);
+        let typed = self.input.drive(
+            Op::SendInput,
+            || self.agent.now(),
+            std::future::poll_fn(|_| std::task::Poll::Ready(hub.input(session.as_str(), &bytes))),
+        );
+        match typed.await {
+            Ok(typed) => self.typed(typed, bytes).await,
+            Err(error) => self.refuse_or_end(error).await,
         }
     }
 
     /// Sends output, if the phone may see it at this moment.
     async fn show(&mut self, chunk: &[u8]) -> Result<(), End> {
         let marked = [&[RAW], chunk].concat();
-        let sealed = loop {
-            let channel = &mut self.channel;
-            match self.guard.permit(Op::StreamOutput, self.agent.now(), || channel.seal(&marked)) {
-                Err(Denial::Stale) => self.wait_while_stale().await?,
-                sealed => break sealed,
-            }
-        };
-        match sealed {
-            Ok(frame) => self.send(frame?).await,
+        match self.sender.send(Op::StreamOutput, &marked, || self.agent.now()).await {
+            Ok(frame) => self.send(frame).await,
             // An operator's rule has begun to forbid it: the output stops, and the phone is told.
-            Err(denial) => {
+            Err(error) => {
                 self.output = None;
-                self.refuse_or_end(denial).await
+                self.refuse_or_end(error).await
             }
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> Result<(), End> {
-        let action = classify(request);
-        if let (Action::Session(_), Some(named)) = (action, request.named_session())
-            && named.as_str() != Some(self.session.as_str())
-        {
-            return self.refuse(&other_session()).await;
+    async fn answer(&mut self, action: Action, request: &Request) -> Result<(), End> {
+        let (hub, session) = (self.agent.hub.clone(), self.session.clone());
+        let mut attached = None;
+        self.reply(action, |plaintext| {
+            let reply = match serve_request(&hub, &session, request) {
+                Ok(served) => {
+                    attached = served.attached;
+                    served.reply
+                }
+                Err(refusal) => refusal,
+            };
+            plaintext.extend(reply.to_string().bytes());
+        })
+        .await?;
+        if let Some((replay, output)) = attached {
+            self.output = Some(output);
+            for chunk in replay.chunks(transport::CHUNK) {
+                self.show(chunk).await?;
+            }
         }
-        let permitted = loop {
-            let (hub, session, channel) = (&self.agent.hub, &self.session, &mut self.channel);
-            // Inside the permit: nothing here waits.
-            let permitted = self.guard.permit_action(action, self.agent.now(), || {
-                let served = serve_request(hub, session, request);
-                let reply = match &served {
-                    Ok(served) => &served.reply,
-                    Err(refusal) => refusal,
-                };
-                let sealed = channel.seal(reply.to_string().as_bytes());
-                (sealed, served.ok().and_then(|served| served.attached))
-            });
-            match permitted {
-                Err(Denial::Stale) => self.wait_while_stale().await?,
-                permitted => break permitted,
+        Ok(())
+    }
+
+    /// Sends what `write` makes inside the permit.
+    async fn reply(&mut self, action: Action, mut write: impl FnMut(&mut Vec<u8>)) -> Result<(), End> {
+        let sealed = loop {
+            match self.sender.try_send_with(action, self.agent.now(), &mut write) {
+                Err(PermitError::Stale) => self.wait_while_stale().await?,
+                sealed => break sealed,
             }
         };
-        match permitted {
-            Ok((sealed, attached)) => {
-                self.send(sealed?).await?;
-                if let Some((replay, output)) = attached {
-                    self.output = Some(output);
-                    for chunk in replay.chunks(transport::CHUNK) {
-                        self.show(chunk).await?;
-                    }
-                }
-                Ok(())
-            }
-            Err(denial) => self.refuse_or_end(denial).await,
+        match sealed {
+            Ok((frame, ())) => self.send(frame).await,
+            Err(error) => self.refuse_or_end(error).await,
         }
     }
 
     /// Waits, frame in hand, while the gate's view is stale. Whether the frame may go is asked afterwards.
     async fn wait_while_stale(&mut self) -> Result<(), End> {
         loop {
-            match self.guard.check(self.agent.now()) {
-                Err(Denial::Stale) => self.guard.settled().await,
+            match self.sender.check(self.agent.now()) {
+                Err(PermitError::Stale) => self.sender.settled().await,
                 checked => return checked.map_err(End::from),
             }
         }
     }
 
-    /// One operation less is not the end; anything else is.
-    async fn refuse_or_end(&mut self, denial: Denial) -> Result<(), End> {
-        match denial {
-            Denial::OperationNotGranted { .. } | Denial::PrivilegeDenied { .. } => {
-                self.refuse(&denied(&denial)).await
-            }
+    /// One frame less is not the end.
+    async fn refuse_or_end(&mut self, error: PermitError) -> Result<(), End> {
+        match error {
+            PermitError::Refused(denial) => self.notify(self.receiver.notice(&denial)).await,
             over => Err(over.into()),
         }
     }
 
-    /// Tells of a refusal. Holds nothing of the session.
-    async fn refuse(&mut self, refusal: &Value) -> Result<(), End> {
-        let frame = self.channel.seal(refusal.to_string().as_bytes())?;
-        self.send(frame).await
+    async fn notify(&mut self, notice: Notice) -> Result<(), End> {
+        let sealed = loop {
+            match self.sender.try_notice(notice, self.agent.now()) {
+                Err(PermitError::Stale) => self.wait_while_stale().await?,
+                sealed => break sealed,
+            }
+        };
+        self.send(sealed?).await
     }
 
     /// Sends one encrypted frame. No permit is held meanwhile, so a phone that does not read delays
@@ -351,7 +368,7 @@ impl Connection<'_> {
         loop {
             tokio::select! {
                 biased;
-                denial = self.guard.cut() => return Err(End::Mute(denial)),
+                denial = self.receiver.cut() => return Err(End::Mute(denial)),
                 sent = &mut sending => match sent {
                     Ok(Ok(())) => return Ok(()),
                     Ok(Err(_)) | Err(_) => return Err(End::Gone),
@@ -361,12 +378,30 @@ impl Connection<'_> {
                     self.slow = true;
                     self.agent.log(format!("a phone on session {} does not read: a frame waits", self.session));
                 }
-                () = tokio::time::sleep(self.agent.look) => match self.guard.check(self.agent.now()) {
-                    Ok(()) | Err(Denial::Stale) => {}
-                    Err(denial) => return Err(End::Mute(denial)),
+                () = tokio::time::sleep(self.agent.look) => match self.receiver.check(self.agent.now()) {
+                    Ok(()) | Err(PermitError::Stale) => {}
+                    Err(over) => return Err(End::Mute(over.into())),
                 },
             }
         }
+    }
+}
+
+/// Reads a data frame: what it asks for, and what that needs.
+fn read(data: &[u8], own: &SessionId) -> Result<(Action, Asked), Denial> {
+    match data.split_first() {
+        Some((&RAW, bytes)) => Ok((Action::Session(Op::SendInput), Asked::Input(bytes.to_vec()))),
+        Some((b'{', _)) => {
+            let request = Request::parse(data).map_err(|BadRequest| Denial::FrameUnreadable)?;
+            let action = classify(&request);
+            if let (Action::Session(_), Some(named)) = (action, request.named_session())
+                && named.as_str() != Some(own.as_str())
+            {
+                return Err(Denial::OtherSession);
+            }
+            Ok((action, Asked::Request(action, request)))
+        }
+        _ => Err(Denial::FrameUnreadable),
     }
 }
 
@@ -413,10 +448,6 @@ fn serve_request(hub: &Hub, session: &SessionId, request: &Request) -> Result<Se
 
 fn parameters<T: serde::de::DeserializeOwned>(request: &Request) -> Result<T, Value> {
     request.parameters().map_err(|BadRequest| bad_request())
-}
-
-fn other_session() -> Value {
-    json!({ "error": "denied", "code": "other_session", "detail": "the credential is for another session" })
 }
 
 fn bad_request() -> Value {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rand::rngs::OsRng;
-use sessioncap::{Credential, Label, Link, Op, OpSet};
+use sessioncap::{Credential, EndCode, Label, Link, Op, OpSet};
 
 use super::state::Pairing;
-use super::{FromAgent, come_back, follow, join};
+use super::{FromAgent, come_back, ended, follow, join, refused};
 use crate::programs::clock::Clock;
-use crate::programs::problem::{Outcome, Problem};
+use crate::programs::problem::Outcome;
 use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
 
 /// A phone: joins one session by a link, and comes back to it.
@@ -108,9 +108,10 @@ async fn send(file: &Path, text: &str) -> Outcome<()> {
     loop {
         match live.next().await? {
             FromAgent::Answer(refusal) => super::read_answer(&refusal).map(drop)?,
-            FromAgent::Notice { code, detail } => return Err(Problem::Ended { code, detail }),
+            FromAgent::Refusal(notice) => return Err(refused(notice)),
             FromAgent::Output(_) => {}
-            FromAgent::End => return Ok(()),
+            FromAgent::End(EndCode::LEFT) => return Ok(()),
+            FromAgent::End(code) => return Err(ended(code)),
         }
     }
 }

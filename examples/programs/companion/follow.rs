@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sessioncap::{Error, OpSet, Status};
+use sessioncap::{EndCode, Error, OpSet, Status};
 use tokio::sync::mpsc;
 
-use super::{FromAgent, Live, come_back, is_final};
+use super::{FromAgent, Live, come_back, ended, is_final, refused};
 use crate::programs::problem::{Outcome, Problem};
 use crate::programs::terminal::{note, print_raw, read_stdin};
 
@@ -80,7 +80,6 @@ fn over(why: &str, code: ExitCode) -> Outcome<ExitCode> {
 /// One connection's life.
 async fn follow(live: &mut Live, typed: &mut Typed) -> Outcome<()> {
     live.start_output().await?;
-    let mut ended = None;
     loop {
         tokio::select! {
             next = live.next() => match next? {
@@ -90,11 +89,11 @@ async fn follow(live: &mut Live, typed: &mut Typed) -> Outcome<()> {
                         note(&format!("companion: {problem}"));
                     }
                 }
-                FromAgent::Notice { code, detail } => ended = Some(Problem::Ended { code, detail }),
-                FromAgent::End => match ended {
-                    Some(Problem::Ended { code, .. }) if code == "session_gone" => return Ok(()),
-                    Some(why) => return Err(why),
-                    None => return Ok(()),
+                FromAgent::Refusal(notice) => note(&format!("companion: {}", refused(notice))),
+                FromAgent::End(code) => match code.status() {
+                    Some(Status::SessionGone) => return Ok(()),
+                    None if code == EndCode::LEFT => return Ok(()),
+                    _ => return Err(ended(code)),
                 },
             },
             bytes = typed.next() => live.type_in(&bytes).await?,

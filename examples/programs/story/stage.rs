@@ -15,11 +15,10 @@ use uuid::Uuid;
 use super::timed;
 use crate::programs::agent::{self, Running};
 use crate::programs::clock::Clock;
-use crate::programs::companion::{FromAgent, Live};
+use crate::programs::companion::{self, FromAgent, Live};
 use crate::programs::desktop::profile::Profile;
 use crate::programs::desktop::{Desktop, Identity, State};
 use crate::programs::problem::{Outcome, Problem};
-use crate::programs::request::read_answer;
 use crate::programs::terminal::{harmless, is_terminal, tell};
 use crate::programs::transport::Secure;
 
@@ -198,18 +197,17 @@ pub async fn see_raw(terminal: &mut Secure, text: &str) -> Outcome<()> {
 /// Reads until the agent ends a phone's stream, and returns why. No output may hold `forbidden`.
 pub async fn see_end(phone: &mut Live, forbidden: &str) -> Outcome<(String, String)> {
     let seeing = async {
-        let mut why = None;
         loop {
             match phone.next().await? {
                 FromAgent::Output(bytes) => {
                     let leaked = !forbidden.is_empty() && String::from_utf8_lossy(&bytes).contains(forbidden);
                     check(!leaked, "a phone that was cut off sees nothing more")?;
                 }
-                FromAgent::Notice { code, detail } => why = Some((code, detail)),
-                FromAgent::End => {
-                    return why.ok_or_else(|| Problem::said("the agent did not say why it ended"));
-                }
-                other @ FromAgent::Answer(_) => return Err(unlike("the stream ends", &other)),
+                FromAgent::End(code) => match companion::ended(code) {
+                    Problem::Ended { code, detail } => return Ok((code, detail)),
+                    other => return Err(other),
+                },
+                other => return Err(unlike("the stream ends", &other)),
             }
         }
     };
@@ -222,8 +220,8 @@ pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
         loop {
             match phone.next().await? {
                 FromAgent::Output(_) => {}
-                FromAgent::Answer(answer) => match read_answer(&answer) {
-                    Err(Problem::Refused { code, detail, .. }) if code == expected => return Ok(detail),
+                FromAgent::Refusal(notice) => match companion::refused(notice) {
+                    Problem::Refused { code, detail, .. } if code == expected => return Ok(detail),
                     other => return Err(unlike(&format!("typing is refused with {expected}"), &other)),
                 },
                 other => return Err(unlike("typing is refused", &other)),

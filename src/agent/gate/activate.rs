@@ -7,7 +7,7 @@ use time::Duration;
 use super::{Inner, Shared};
 use crate::agent::core::PendingMark;
 use crate::agent::denial::Denial;
-use crate::agent::guard::{Grant, Guard, Live, Review, Terms};
+use crate::agent::guard::{FirstFrame, Grant, Guard, GuardedChannel, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
 use crate::clock::{Now, Timestamp};
@@ -15,8 +15,12 @@ use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::id::CredentialId;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
+use crate::protocol::frame::Frame;
+use crate::protocol::noise::Channel;
 
 /// An admission that has not taken effect yet.
+///
+/// For an agent with a Noise of its own; [`PendingChannel`] is the same with a channel.
 ///
 /// Message 1 can be replayed by anyone who saw it; a transport frame that decrypts cannot. Until
 /// then the connection is not counted and the phone's visit is not noted; the redemption itself is on
@@ -31,7 +35,7 @@ use crate::op::OpSet;
 /// ```
 /// ```compile_fail
 /// fn twice(pending: sessioncap::agent::PendingGuard, now: sessioncap::Now) {
-///     let _ = (pending.activate(now), pending.activate(now));
+///     let _ = (pending.activate_after_first_frame(now), pending.activate_after_first_frame(now));
 /// }
 /// ```
 #[must_use = "activate it with the first transport frame that decrypts"]
@@ -68,14 +72,15 @@ pub(super) enum Judged {
 }
 
 impl PendingGuard {
-    /// Makes the guard live. Call it once the peer's first transport frame has decrypted, and then
-    /// permit that frame.
+    /// Makes the guard live. The caller asserts that the peer's first transport frame of this very handshake has
+    /// decrypted: message 1 can be replayed, that frame cannot. Ask for a permit for that frame next. Waits for
+    /// the ledger; costs at most one durable write.
     ///
     /// # Errors
     /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds, [`Denial::Displaced`] if
     /// [`MAX_PENDING`](crate::limits::MAX_PENDING) newer admissions of the credential wait,
     /// [`Denial::TooManyConnections`], or why the credential no longer stands. Close the connection.
-    pub fn activate(self, now: Now) -> Result<Guard, Denial> {
+    pub fn activate_after_first_frame(self, now: Now) -> Result<Guard, Denial> {
         if now.monotonic >= self.activate_before {
             return Err(Denial::ActivationTimeout);
         }
@@ -133,7 +138,7 @@ impl PendingGuard {
         Ok(guard)
     }
 
-    /// Until when [`PendingGuard::activate`] works, from `now`.
+    /// Until when [`PendingGuard::activate_after_first_frame`] works, from `now`.
     #[must_use]
     pub fn time_left(&self, now: Now) -> Duration {
         self.activate_before.saturating_sub(now.monotonic).max(Duration::ZERO)
@@ -147,6 +152,76 @@ impl core::fmt::Debug for PendingGuard {
             .field("ops", &self.ops)
             .finish_non_exhaustive()
     }
+}
+
+/// An admitted connection that waits for the peer's first transport frame.
+///
+/// It can be made live once, and by that frame only:
+///
+/// ```compile_fail
+/// fn twice(pending: sessioncap::agent::PendingChannel, frame: &[u8], now: sessioncap::Now) {
+///     let _ = (pending.activate(frame, now), pending.activate(frame, now));
+/// }
+/// ```
+#[must_use = "activate it with the peer's first transport frame"]
+pub struct PendingChannel {
+    guard: PendingGuard,
+    channel: Channel,
+}
+
+impl PendingChannel {
+    pub(super) fn new(guard: PendingGuard, channel: Channel) -> Self {
+        Self { guard, channel }
+    }
+
+    /// Decrypts the peer's first transport frame, which proves that it is there, and makes the connection live.
+    /// The frame waits in the receiver. Waits for the ledger; costs at most one durable write.
+    ///
+    /// # Errors
+    /// [`NotActivated`], with the end frame to send before the connection is closed.
+    pub fn activate(self, first_frame: &[u8], now: Now) -> Result<GuardedChannel, NotActivated> {
+        let Self { guard, mut channel } = self;
+        let unreadable = NotActivated { end: None, denial: Denial::FrameUnreadable };
+        let Ok(first) = channel.open(first_frame) else { return Err(unreadable) };
+        let activated = match FirstFrame::read(first) {
+            Ok(first) => guard.activate_after_first_frame(now).map(|guard| (guard, first)),
+            Err(_) => Err(Denial::FrameUnreadable),
+        };
+        match activated {
+            Ok((guard, first)) => Ok(GuardedChannel::new(guard, channel, first, now)),
+            Err(denial) => {
+                let end = Frame::<Vec<u8>>::End(denial.end_code()).to_bytes();
+                Err(NotActivated { end: channel.seal(&end).ok(), denial })
+            }
+        }
+    }
+
+    /// Until when [`PendingChannel::activate`] works, from `now`.
+    #[must_use]
+    pub fn time_left(&self, now: Now) -> Duration {
+        self.guard.time_left(now)
+    }
+
+    /// The pending guard and the raw channel, for an agent that asks the guard before every frame itself.
+    pub fn into_raw(self) -> (PendingGuard, Channel) {
+        (self.guard, self.channel)
+    }
+}
+
+impl core::fmt::Debug for PendingChannel {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PendingChannel").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// Why an admitted connection did not become live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotActivated {
+    /// The end frame, to be sent before the connection is closed. None if the peer has proven nothing: close as
+    /// for a stranger.
+    pub end: Option<Vec<u8>>,
+    /// Why.
+    pub denial: Denial,
 }
 
 impl Judged {

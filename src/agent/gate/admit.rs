@@ -6,7 +6,7 @@
 
 use rand_core::{CryptoRng, RngCore};
 
-use super::activate::PendingGuard;
+use super::activate::{PendingChannel, PendingGuard};
 use super::judge::Basis;
 use super::prove::{Proven, Refusal};
 use super::{Gate, Presence};
@@ -17,28 +17,78 @@ use crate::credential::bytes::CredentialBytes;
 use crate::key::HolderPublicKey;
 use crate::op::{Action, OpSet};
 use crate::protocol::handshake::is_scoped;
-use crate::protocol::noise::Received;
+use crate::protocol::noise::{Received, Replied};
 
-/// What to do with a peer, from its first handshake payload.
+/// What to do with a peer whose message 1 was read by [`Responder::read`](crate::noise::Responder::read).
 #[derive(Debug)]
 #[must_use = "a peer that is not admitted must be closed"]
 pub enum Admission {
     /// The payload is not of this protocol, and nothing was checked: the peer is an enrolled device, or a
     /// stranger. Authenticate it as before this crate was linked.
-    PassThrough,
-    /// Send the reply as message 2, then wait for the peer's first transport frame.
+    PassThrough(Received),
+    /// Send the message, then wait for the peer's first transport frame.
     Admitted(Admitted),
-    /// Send the reply as message 2 if there is one, then close; without one, close as for any
-    /// stranger.
+    /// Send the message if there is one, then close; without one, close as for any stranger.
     Refused(Refused),
+}
+
+/// A peer that may go on.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Message 2, to be sent as one binary WebSocket message.
+    pub message: Vec<u8>,
+    /// Becomes a live channel with the peer's first transport frame.
+    pub pending: PendingChannel,
+}
+
+/// A peer that may not.
+#[derive(Debug)]
+pub struct Refused {
+    /// Message 2, if the peer has proven enough to be told something.
+    pub message: Option<Vec<u8>>,
+    /// Why, for the operator.
+    pub denial: Denial,
+}
+
+/// As [`Admission`], for an agent with a Noise of its own: what it sends as message 2 is a payload.
+#[derive(Debug)]
+#[must_use = "a peer that is not admitted must be closed"]
+pub enum PeerAdmission {
+    /// As [`Admission::PassThrough`].
+    PassThrough,
+    /// Send the reply as the payload of message 2, then wait for the peer's first transport frame.
+    Admitted(AdmittedPeer),
+    /// Send the reply as the payload of message 2 if there is one, then close.
+    Refused(RefusedPeer),
+}
+
+/// A peer that may go on, of an agent with a Noise of its own.
+pub struct AdmittedPeer {
+    /// The payload of message 2. It can hold a credential.
+    pub reply: Vec<u8>,
+    /// Becomes live with the peer's first transport frame.
+    pub guard: PendingGuard,
+}
+
+impl core::fmt::Debug for AdmittedPeer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("AdmittedPeer").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// A peer that may not, of an agent with a Noise of its own.
+#[derive(Debug)]
+pub struct RefusedPeer {
+    /// The payload of message 2, if the peer has proven enough to be told something.
+    pub reply: Option<Vec<u8>>,
+    /// Why, for the operator.
+    pub denial: Denial,
 }
 
 /// A peer whose message 1 has decrypted.
 ///
-/// Made from what [`Responder::read`](crate::protocol::noise::Responder::read) gives, or with [`Peer::new`] by an agent
-/// that runs Noise itself. The three belong to one connection; one made of two connections' parts would admit
-/// the wrong peer.
-#[derive(Clone, Copy)]
+/// For an agent that runs Noise itself; [`Gate::admit`] makes its own. The three belong to one connection: one made
+/// of two connections' parts would admit the wrong peer. It can be used once.
 pub struct Peer<'a> {
     key: &'a [u8; 32],
     payload: &'a [u8],
@@ -54,60 +104,46 @@ impl<'a> Peer<'a> {
     }
 }
 
-impl<'a> From<&'a Received> for Peer<'a> {
-    fn from(received: &'a Received) -> Self {
-        Self::new(received.peer.as_bytes(), &received.payload, received.handshake_hash)
-    }
-}
-
 impl core::fmt::Debug for Peer<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Peer").field("payload", &self.payload.len()).finish_non_exhaustive()
     }
 }
 
-/// A peer that may go on.
-pub struct Admitted {
-    /// The payload of message 2. It can hold a credential.
-    pub reply: Vec<u8>,
-    /// Becomes live with the peer's first transport frame.
-    pub guard: PendingGuard,
-}
-
-impl core::fmt::Debug for Admitted {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Admitted").field("guard", &self.guard).finish_non_exhaustive()
-    }
-}
-
-/// A peer that may not.
-#[derive(Debug)]
-pub struct Refused {
-    /// The payload of message 2, if the peer has proven enough to be told something.
-    pub reply: Option<Vec<u8>>,
-    /// Why, for the operator.
-    pub denial: Denial,
-}
-
 impl Gate {
-    /// Decides on a peer from its message 1, after that message decrypted.
+    /// Decides on a peer from its message 1, and writes message 2.
     ///
     /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
     /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
     /// each block of the credential and one run of the policy. A message 1 that is repeated while an
-    /// admission by it waits is refused before any of that.
-    pub fn admit<'a, R: RngCore + CryptoRng>(
-        &self,
-        peer: impl Into<Peer<'a>>,
-        now: Now,
-        rng: &mut R,
-    ) -> Admission {
-        let Peer { key, payload, message } = peer.into();
+    /// admission by it waits is refused before any of that. Message 2 costs three scalar multiplications. Waits
+    /// for the ledger.
+    pub fn admit<R: RngCore + CryptoRng>(&self, received: Received, now: Now, rng: &mut R) -> Admission {
+        let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
+        match self.admit_peer(peer, now, rng) {
+            PeerAdmission::PassThrough => Admission::PassThrough(received),
+            PeerAdmission::Refused(RefusedPeer { reply, denial }) => {
+                let replied = reply.and_then(|reply| received.next.reply(&reply).ok());
+                Admission::Refused(Refused { message: replied.map(|replied| replied.message), denial })
+            }
+            PeerAdmission::Admitted(AdmittedPeer { reply, guard }) => match received.next.reply(&reply) {
+                Ok(Replied { message, channel, .. }) => {
+                    Admission::Admitted(Admitted { message, pending: PendingChannel::new(guard, channel) })
+                }
+                Err(_) => Admission::Refused(Refused { message: None, denial: Denial::Internal }),
+            },
+        }
+    }
+
+    /// As [`Gate::admit`], for an agent with a Noise of its own. Its guard is live once the agent says that the
+    /// peer's first frame has decrypted, and nothing but the agent's own care has every frame pass it.
+    pub fn admit_peer<R: RngCore + CryptoRng>(&self, peer: Peer<'_>, now: Now, rng: &mut R) -> PeerAdmission {
+        let Peer { key, payload, message } = peer;
         if !is_scoped(payload) {
-            return Admission::PassThrough;
+            return PeerAdmission::PassThrough;
         }
         let inner = &self.inner;
-        let silent = |denial| Admission::Refused(Refused { reply: None, denial });
+        let silent = |denial| PeerAdmission::Refused(RefusedPeer { reply: None, denial });
         if let Err(denial) = inner.core.registry().waiting().check(&message, now.monotonic) {
             return silent(denial);
         }
@@ -122,15 +158,15 @@ impl Gate {
             Ok((_, Proven::Credential(credential))) => inner.attach(*credential, message, now),
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
-            Ok(reply) => Ok(Admitted { reply, guard }),
+            Ok(reply) => Ok(AdmittedPeer { reply, guard }),
             Err(_) => Err(Refusal::from(Denial::Internal)),
         });
         match sent {
-            Ok(admitted) => Admission::Admitted(admitted),
+            Ok(admitted) => PeerAdmission::Admitted(admitted),
             Err(refusal) => {
                 let agent_time = inner.core.time(now);
                 let reply = refusal.answer(agent_time).and_then(|answer| answer.to_payload().ok());
-                Admission::Refused(Refused { reply, denial: refusal.denial })
+                PeerAdmission::Refused(RefusedPeer { reply, denial: refusal.denial })
             }
         }
     }

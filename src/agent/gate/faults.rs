@@ -11,7 +11,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig, Listing, ListingState, Peer};
+use super::{Gate, GateConfig, Listing, ListingState, Peer, PeerAdmission};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::RedbLedger;
@@ -84,16 +84,16 @@ impl Cast {
         let payload = request.to_payload().unwrap();
         let (key, mut message) = (phone.public(), [0; 32]);
         rng.fill_bytes(&mut message);
-        match gate.admit(Peer::new(key.as_bytes(), &payload, message), self.now, &mut rng) {
-            Admission::Admitted(admitted) => {
-                admitted.guard.activate(self.now)?;
+        match gate.admit_peer(Peer::new(key.as_bytes(), &payload, message), self.now, &mut rng) {
+            PeerAdmission::Admitted(admitted) => {
+                admitted.guard.activate_after_first_frame(self.now)?;
                 match Answer::from_payload(&admitted.reply).unwrap() {
                     Answer::Admitted(answer) => Ok(answer.credential),
                     other => panic!("{other:?}"),
                 }
             }
-            Admission::Refused(refused) => Err(refused.denial),
-            Admission::PassThrough => panic!("taken for a device"),
+            PeerAdmission::Refused(refused) => Err(refused.denial),
+            PeerAdmission::PassThrough => panic!("taken for a device"),
         }
     }
 }

@@ -12,7 +12,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig, ListingState, Peer, PendingGuard};
+use super::{Gate, GateConfig, ListingState, Peer, PeerAdmission, PendingGuard};
 use crate::agent::denial::Denial;
 use crate::agent::guard::Guard;
 use crate::agent::ledger::MemoryLedger;
@@ -95,22 +95,22 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     static MESSAGES: AtomicUsize = AtomicUsize::new(0);
     let mut message = [0; 32];
     message[..8].copy_from_slice(&MESSAGES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    match gate.admit(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
-        Admission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
-        Admission::Refused(refused) => Err(refused.denial),
-        Admission::PassThrough => panic!("taken for a device"),
+    match gate.admit_peer(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
+        PeerAdmission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
+        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }
 
 /// Redeems and becomes live.
 fn join(gate: &Gate, phone: usize) -> Result<Guard, Denial> {
-    admit(gate, phone, &cast().redemptions[phone])?.0.activate(cast().now)
+    admit(gate, phone, &cast().redemptions[phone])?.0.activate_after_first_frame(cast().now)
 }
 
 fn joined(gate: &Gate, phone: usize) -> (Guard, CredentialBytes) {
     let (pending, reply) = admit(gate, phone, &cast().redemptions[phone]).unwrap();
     let Answer::Admitted(answer) = Answer::from_payload(&reply).unwrap() else { panic!() };
-    (pending.activate(cast().now).unwrap(), answer.credential.unwrap())
+    (pending.activate_after_first_frame(cast().now).unwrap(), answer.credential.unwrap())
 }
 
 fn attachment(credential: CredentialBytes) -> Vec<u8> {
@@ -205,7 +205,7 @@ fn an_activation_and_a_revocation() {
     explore(|| {
         let gate = gate();
         let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate(cast().now));
+        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
         gate.revoke_credential(&cast().pairing.credential, cast().now).unwrap();
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
@@ -218,7 +218,7 @@ fn an_activation_and_a_renewal_that_narrows() {
     explore(|| {
         let gate = gate();
         let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate(cast().now));
+        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
         let mut rng = StdRng::seed_from_u64(9);
         gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
         if let Ok(mut guard) = activating.join().unwrap() {
@@ -236,7 +236,8 @@ fn once_a_cut_is_seen_nobody_attaches_though_it_may_not_be_on_record() {
         let payload = attachment(credential);
         let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
-            let attached = admit(&gate, 0, &payload).and_then(|(pending, _)| pending.activate(cast().now));
+            let attached = admit(&gate, 0, &payload)
+                .and_then(|(pending, _)| pending.activate_after_first_frame(cast().now));
             assert_eq!(attached.map(drop), Err(Denial::CredentialRevoked));
         }
         revoking.join().unwrap().unwrap();
@@ -252,7 +253,10 @@ fn once_a_cut_is_seen_no_admission_becomes_live_though_it_may_not_be_on_record()
         let (pending, _) = admit(&gate, 0, &payload).unwrap();
         let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
-            assert_eq!(pending.activate(cast().now).map(drop), Err(Denial::CredentialRevoked));
+            assert_eq!(
+                pending.activate_after_first_frame(cast().now).map(drop),
+                Err(Denial::CredentialRevoked)
+            );
         }
         revoking.join().unwrap().unwrap();
     });
@@ -278,7 +282,7 @@ fn an_attach_and_a_renewal_that_narrows() {
         drop(first);
         let payload = attachment(credential);
         let other = gate.clone();
-        let attaching = spawn(move || admit(&other, 0, &payload)?.0.activate(cast().now));
+        let attaching = spawn(move || admit(&other, 0, &payload)?.0.activate_after_first_frame(cast().now));
         let mut rng = StdRng::seed_from_u64(9);
         gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
         if let Ok(mut guard) = attaching.join().unwrap() {
@@ -342,7 +346,7 @@ fn the_end_of_a_gate_and_an_activation() {
     explore(|| {
         let gate = gate();
         let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate(cast().now));
+        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
         drop(gate);
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after its gate has ended");

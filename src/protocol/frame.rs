@@ -1,0 +1,256 @@
+//! What the frames between a phone and its agent carry: a head of one byte, then data or a code and a number
+//! (`docs/PROTOCOL.md` section 6.5).
+
+use core::fmt;
+
+use crate::error::Error;
+use crate::limits::MAX_DATA_LEN;
+use crate::op::{Op, Privilege};
+use crate::status::Status;
+
+const DATA: u8 = 0;
+const NOTICE: u8 = 1;
+const PING: u8 = 2;
+const END: u8 = 3;
+
+/// Length of a frame that is not data: the head, a code and a detail of 2 bytes each and a number of 8, all
+/// big-endian.
+const CONTROL_LEN: usize = 13;
+
+/// One frame, decrypted. `D` is what stands for the data: the bytes, or `()` where they wait in a
+/// [`GuardedReceiver`](crate::agent::GuardedReceiver).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Frame<D = Vec<u8>> {
+    /// Something of the session: the agent's own protocol says what. At most [`Frame::MAX_DATA_LEN`] bytes.
+    Data(D),
+    /// A code and a number, with nothing of the session.
+    Notice(Notice),
+    /// A question whether the other side is there, or the answer to one with the same number.
+    Ping {
+        /// Whether this is the answer.
+        answer: bool,
+        /// Any number.
+        number: u64,
+    },
+    /// The sender has ended its side. A connection that closes without it was lost.
+    End(EndCode),
+}
+
+/// A code and a number that concern the connection and not the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about: one of the constants, or a code from 64 on that the agent's own protocol defines.
+    pub code: u16,
+    /// As the code says; otherwise 0.
+    pub detail: u16,
+    /// As the code says; otherwise 0.
+    pub number: u64,
+}
+
+impl Notice {
+    /// A data frame was refused because its operation was not granted. The detail is the operation's bit in an
+    /// [`OpSet`](crate::OpSet), counted from 0. The number counts the data frames of the side that gets the
+    /// notice from 0, as in all codes of a refusal.
+    pub const NOT_GRANTED: u16 = 1;
+    /// A data frame asked for what no credential allows. The detail is the privilege's place in
+    /// [`Privilege::ALL`], counted from 0.
+    pub const NEVER_ALLOWED: u16 = 2;
+    /// A data frame named another session.
+    pub const OTHER_SESSION: u16 = 3;
+    /// A data frame could not be read.
+    pub const UNREADABLE: u16 = 4;
+}
+
+/// What the codes of a refusal say, for a person.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = usize::from(self.detail);
+        match (self.code, Op::ALL.get(place), Privilege::ALL.get(place)) {
+            (Self::NOT_GRANTED, Some(op), _) => write!(f, "`{op}` was not granted to this connection"),
+            (Self::NOT_GRANTED, None, _) => f.write_str("this was not granted to this connection"),
+            (Self::NEVER_ALLOWED, _, Some(privilege)) => {
+                write!(f, "`{privilege}` is never allowed by a credential")
+            }
+            (Self::NEVER_ALLOWED, _, None) => f.write_str("this is never allowed by a credential"),
+            (Self::OTHER_SESSION, ..) => f.write_str("the credential is for another session"),
+            (Self::UNREADABLE, ..) => f.write_str("the agent could not read the request"),
+            (code, ..) => write!(f, "notice {code}"),
+        }
+    }
+}
+
+/// Why a side ends.
+///
+/// 0 means that it leaves, 1 to 31 are the statuses of message 2, 32 to 63 are the constants, and from 64 on the
+/// agent's own protocol defines them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EndCode(u16);
+
+impl EndCode {
+    /// The sender leaves; nothing is wrong.
+    pub const LEFT: Self = Self(0);
+    /// The other side broke this protocol.
+    pub const PROTOCOL: Self = Self(32);
+    /// The other side reads too slowly; attach again.
+    pub const TOO_SLOW: Self = Self(33);
+    /// The connection is over for a reason of the agent's; attach again.
+    pub const CLOSED: Self = Self(34);
+
+    /// A code of the agent's own protocol, from 64 on; lower ones are read as they stand.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The status that it tells, if it tells one.
+    #[must_use]
+    pub fn status(self) -> Option<Status> {
+        Status::from_number(self.0.into()).filter(|status| *status != Status::Ok)
+    }
+}
+
+impl From<Status> for EndCode {
+    fn from(status: Status) -> Self {
+        Self(status.number().into())
+    }
+}
+
+impl Frame<Vec<u8>> {
+    /// Most bytes of data in one frame.
+    pub const MAX_DATA_LEN: usize = MAX_DATA_LEN;
+
+    /// Reads the plaintext of a frame.
+    ///
+    /// # Errors
+    /// [`Error::MessageMalformed`] for anything but one of the four kinds in its one form.
+    pub fn from_bytes(plaintext: &[u8]) -> Result<Self, Error> {
+        match read(plaintext)? {
+            Frame::Data(data) => Ok(Self::Data(data.to_vec())),
+            Frame::Notice(notice) => Ok(Self::Notice(notice)),
+            Frame::Ping { answer, number } => Ok(Self::Ping { answer, number }),
+            Frame::End(code) => Ok(Self::End(code)),
+        }
+    }
+}
+
+impl<D: AsRef<[u8]>> Frame<D> {
+    /// The plaintext of the frame, to be encrypted by a [`Channel`](crate::noise::Channel).
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Data(data) => [&[DATA], data.as_ref()].concat(),
+            Self::Notice(Notice { code, detail, number }) => control(NOTICE, *code, *detail, *number),
+            Self::Ping { answer, number } => control(PING, u16::from(*answer), 0, *number),
+            Self::End(EndCode(code)) => control(END, *code, 0, 0),
+        }
+    }
+}
+
+impl Frame<()> {
+    /// The plaintext of a frame that is not data.
+    #[cfg(feature = "agent")]
+    pub(crate) fn control_bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Data(()) => None,
+            Self::Notice(Notice { code, detail, number }) => Some(control(NOTICE, *code, *detail, *number)),
+            Self::Ping { answer, number } => Some(control(PING, u16::from(*answer), 0, *number)),
+            Self::End(EndCode(code)) => Some(control(END, *code, 0, 0)),
+        }
+    }
+}
+
+/// Begins the plaintext of a data frame.
+#[cfg(feature = "agent")]
+pub(crate) fn begin_data(plaintext: &mut Vec<u8>) {
+    plaintext.clear();
+    plaintext.push(DATA);
+}
+
+fn control(head: u8, code: u16, detail: u16, number: u64) -> Vec<u8> {
+    let mut plaintext = Vec::with_capacity(CONTROL_LEN);
+    plaintext.push(head);
+    plaintext.extend_from_slice(&code.to_be_bytes());
+    plaintext.extend_from_slice(&detail.to_be_bytes());
+    plaintext.extend_from_slice(&number.to_be_bytes());
+    plaintext
+}
+
+/// Reads a frame without copying its data.
+pub(crate) fn read(plaintext: &[u8]) -> Result<Frame<&[u8]>, Error> {
+    let (head, rest) = plaintext.split_first().ok_or(Error::MessageMalformed)?;
+    if *head == DATA {
+        return Ok(Frame::Data(rest));
+    }
+    let (code, rest) = rest.split_first_chunk().ok_or(Error::MessageMalformed)?;
+    let (detail, number) = rest.split_first_chunk().ok_or(Error::MessageMalformed)?;
+    let number = number.try_into().map_err(|_| Error::MessageMalformed)?;
+    match (*head, u16::from_be_bytes(*code), u16::from_be_bytes(*detail), u64::from_be_bytes(number)) {
+        (NOTICE, code, detail, number) => Ok(Frame::Notice(Notice { code, detail, number })),
+        (PING, code @ (0 | 1), 0, number) => Ok(Frame::Ping { answer: code == 1, number }),
+        (END, code, 0, 0) => Ok(Frame::End(EndCode(code))),
+        _ => Err(Error::MessageMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_plaintext_is_one_frame_or_none(plaintext in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(frame) = Frame::from_bytes(&plaintext) {
+                prop_assert_eq!(frame.to_bytes(), plaintext);
+            }
+        }
+
+        #[test]
+        fn frames_read_back(head in 0..4_u8, code: u16, detail: u16, number: u64, data: Vec<u8>) {
+            let frame = match head {
+                0 => Frame::Data(data),
+                1 => Frame::Notice(Notice { code, detail, number }),
+                2 => Frame::Ping { answer: code % 2 == 1, number },
+                _ => Frame::End(EndCode::new(code)),
+            };
+            prop_assert_eq!(Frame::from_bytes(&frame.to_bytes()), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        let ended = Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes();
+        for plaintext in [
+            b"".as_slice(),
+            b"{\"method\":1}",
+            &[4; 13],
+            &ended[..12],
+            &[ended.as_slice(), &[0]].concat(),
+            &[2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(Frame::from_bytes(plaintext), Err(Error::MessageMalformed), "{plaintext:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_tells_a_status_or_none() {
+        for status in Status::ALL {
+            let told = EndCode::from(status).status();
+            assert_eq!(told, (status != Status::Ok).then_some(status));
+        }
+        for code in [EndCode::LEFT, EndCode::PROTOCOL, EndCode::TOO_SLOW, EndCode::CLOSED, EndCode::new(64)] {
+            assert_eq!(code.status(), None);
+        }
+    }
+}
