@@ -3,7 +3,7 @@
 //!
 //! A desktop that is enrolled at an agent mints a one-time ticket and a capability token for one
 //! session. A phone redeems the ticket in one Noise IK round trip and gets the token, bound to its
-//! own key. From then on the agent asks a guard before every frame. Whatever was handed out can be
+//! own key. From then on every frame passes through a guarded channel, under an operation. Whatever was handed out can be
 //! taken back at once, live streams included.
 //!
 //! The crate opens no socket, reads no clock and draws no randomness of its own: messages are byte
@@ -17,7 +17,7 @@
 //! |---|---|
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
-//! | the agent | [`agent::Gate`], [`agent::Gate::admit`], [`agent::Guard`]; [`noise::Responder`] if it has no Noise of its own |
+//! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and its kin, [`agent::Gate::explain`], [`agent::Policy`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
@@ -27,7 +27,9 @@
 //! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use rand::rngs::OsRng;
-//! use sessioncap::agent::{Admission, AgentContext, Denial, Gate, GateConfig, Presence, ledger::MemoryLedger};
+//! use sessioncap::agent::{
+//!     Admission, AgentContext, Denial, Gate, GateConfig, PermitError, Presence, ledger::MemoryLedger,
+//! };
 //! use sessioncap::desktop::{Issuer, PairingTerms};
 //! use sessioncap::phone::{Redeemed, redeem};
 //! use sessioncap::{noise::Responder, *};
@@ -61,27 +63,26 @@
 //!
 //! // The agent: decide, answer with message 2.
 //! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
-//! let Admission::Admitted(admitted) = gate.admit(&received, now, &mut OsRng)
+//! let Admission::Admitted(admitted) = gate.admit(received, now, &mut OsRng)
 //! else { return Err("refused".into()) };
-//! let mut replied = received.next.reply(&admitted.reply)?;
 //!
 //! // The phone is in.
-//! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message)?
+//! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&admitted.message)?
 //! else { return Err("waiting for the desktop".into()) };
-//! let frame = attached.channel.seal(b"ls -l\n")?;
+//! let frame = attached.channel.seal(&Frame::Data(b"ls -l\n").to_bytes())?;
 //!
-//! // The agent: the first frame that decrypts makes the guard live; every frame asks it.
-//! let typed = replied.channel.open(&frame)?;
-//! let mut guard = admitted.guard.activate(now)?;
-//! guard.permit(Op::SendInput, now, || { /* hand `typed` to the session */ })?;
+//! // The agent: the first frame makes the channel live, and waits in it. Data passes under an operation.
+//! let (mut sender, mut receiver) = admitted.pending.activate(&frame, now)?.split();
+//! receiver.try_receive(Op::SendInput, now, |typed| { /* hand it to the session */ })?;
+//! let frame = sender.try_send(Op::StreamOutput, b"total 0\n", now)?;
 //! // About once a second: without it, streams wait after five.
 //! gate.settle(now)?;
-//! assert!(guard.permit(Op::Resize, now, || ()).is_err());
+//! assert!(sender.try_send(Op::ReadHistory, b"", now).is_err());
 //!
 //! // Taken back: the stream is cut before this returns.
 //! gate.revoke_credential(&pairing.credential, now)?;
-//! assert_eq!(guard.permit(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
-//! # let _ = (typed, credential);
+//! assert_eq!(sender.try_send(Op::StreamOutput, b"", now), Err(PermitError::Over(Denial::CredentialRevoked)));
+//! # let _ = (frame, credential);
 //! # Ok(())
 //! # }
 //! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent")))]

@@ -20,13 +20,14 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 7] = [
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
     ("credential", targets::credential),
     ("operations", targets::operations),
     ("rules", targets::rules),
+    ("frames", targets::frames),
 ];
 
 const MOST_FILES: usize = 40;
@@ -99,7 +100,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 5] {
+fn seeds() -> [(&'static str, Seeds); 6] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -243,7 +244,50 @@ fn seeds() -> [(&'static str, Seeds); 5] {
         ("message_2", message_2),
         ("credential", credential),
         ("operations", operations()),
+        ("frames", frames()),
     ]
+}
+
+/// What a phone sends; see the target for the bytes before each plaintext.
+fn frames() -> Seeds {
+    const SETTLE: u8 = 1;
+    const PASS: u8 = 2;
+    const REVOKE: u8 = 3;
+    let data = |text: &str| Frame::Data(text).to_bytes();
+    let control = |frame: Frame| frame.to_bytes();
+    let story = |frames: &[(u8, Vec<u8>)]| -> Vec<u8> {
+        let length = |frame: &[u8]| u8::try_from(frame.len()).unwrap();
+        frames
+            .iter()
+            .flat_map(|(how, frame)| [&[how << 6 | length(frame)], frame.as_slice()].concat())
+            .collect()
+    };
+    let ping = || control(Frame::Ping { answer: false, number: 7 });
+    let end = || control(Frame::End(EndCode::LEFT));
+    let notice = || control(Frame::Notice(Notice { code: 64, detail: 1, number: 2 }));
+    [
+        ("data", story(&[(0, data("a")), (0, data("b")), (0, data("c"))])),
+        ("controls", story(&[(0, ping()), (0, notice()), (0, end()), (0, data("after its end"))])),
+        ("cut-while-waiting", story(&[(0, data("a")), (REVOKE, data("b")), (0, ping()), (0, end())])),
+        ("cut", story(&[(0, ping()), (0, data("b")), (0, data("c")), (REVOKE, data("d")), (0, end())])),
+        (
+            "stale",
+            story(&[
+                (0, data("a")),
+                (0, data("b")),
+                (PASS, data("c")),
+                (PASS, data("d")),
+                (0, data("e")),
+                (SETTLE, data("f")),
+                (0, data("g")),
+            ]),
+        ),
+        ("unreadable-first", story(&[(0, vec![9])])),
+        ("unreadable-later", story(&[(0, data("a")), (0, b"{}".to_vec()), (0, data("b"))])),
+        ("empty-later", story(&[(0, data("a")), (0, Vec::new()), (0, data("b"))])),
+    ]
+    .map(|(name, story)| (name.to_owned(), story))
+    .into()
 }
 
 /// Stories for the target `operations`; see there for the numbers.

@@ -448,21 +448,34 @@ fn a_spoiled_receipt_is_refused_or_another_receipt() {
 
 // --- the transport ---
 
-#[test]
-fn a_spoiled_frame_is_refused_and_the_next_good_one_is_read() {
+/// A phone's channel and its agent's, from fixed keys, so that many of the same kind can be spoiled.
+fn connected() -> (noise::Channel, noise::Channel) {
     let agent = AgentSecretKey::from_bytes([1; 32]);
     let started = Initiator::start(&phone(2), &agent.public(), b"", &mut OsRng).unwrap();
     let received = Responder::read(&agent, &started.message, &mut OsRng).unwrap();
-    let mut replied = received.next.reply(b"").unwrap();
-    let mut phone = started.next.finish(&replied.message).unwrap();
-    let good = phone.channel.seal(b"twenty bytes of text").unwrap();
-    for frame in spoiled(&good, limits::MAX_FRAME_LEN + 17) {
-        assert_eq!(replied.channel.open(&frame), Err(Error::Noise));
+    let replied = received.next.reply(b"").unwrap();
+    (started.next.finish(&replied.message).unwrap().channel, replied.channel)
+}
+
+#[test]
+fn a_spoiled_frame_is_refused_and_ends_its_direction() {
+    // Each end of a channel is ended once, so the frame is spoiled anew for each.
+    for index in 0..spoiled(&[0; 36], limits::MAX_FRAME_LEN + 17).len() {
+        let (mut phone, mut agent) = connected();
+        let good = phone.seal(b"twenty bytes of text").unwrap();
+        let frame = spoiled(&good, limits::MAX_FRAME_LEN + 17).swap_remove(index);
+        assert_eq!(agent.open(&frame), Err(Error::Noise));
+        assert_eq!(agent.open(&good), Err(Error::Noise), "nothing is read after it");
+        let own = agent.seal(b"x").unwrap();
+        assert_eq!(phone.open(&own).unwrap(), b"x", "the other direction goes on");
     }
-    assert_eq!(replied.channel.open(&good).unwrap(), b"twenty bytes of text");
-    assert_eq!(replied.channel.open(&good), Err(Error::Noise), "and not twice");
-    let own = replied.channel.seal(b"x").unwrap();
-    assert_eq!(replied.channel.open(&own), Err(Error::Noise), "nor one's own");
+    let (mut phone, mut agent) = connected();
+    let good = phone.seal(b"twenty bytes of text").unwrap();
+    assert_eq!(agent.open(&good).unwrap(), b"twenty bytes of text");
+    assert_eq!(agent.open(&good), Err(Error::Noise), "not twice");
+    let (_, mut agent) = connected();
+    let own = agent.seal(b"x").unwrap();
+    assert_eq!(agent.open(&own), Err(Error::Noise), "nor one's own");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const ROWS: [&[&str]; 11] = [
     &["limits", "secret", "status", "sync"],
     &["error"],
     &["agent_url", "clock", "codec", "label", "op"],
-    &["credential/bytes", "id", "key"],
+    &["credential/bytes", "id", "key", "protocol/frame"],
     &["agent/audit", "credential/caveat", "protocol/noise", "protocol/ticket"],
     &["agent/denial", "credential/block", "protocol/handshake", "protocol/link", "protocol/message"],
     &["agent/guard", "credential/shape", "phone", "qr"],
@@ -69,7 +69,17 @@ const OWNERS: [(&str, &[&str]); 17] = [
     ("subtle", &["credential/bytes", "secret"]),
     (
         "thiserror",
-        &["agent/audit", "agent/denial", "agent/ledger", "agent/policy", "error", "protocol/link", "status"],
+        &[
+            "agent/audit",
+            "agent/denial",
+            "agent/gate",
+            "agent/guard",
+            "agent/ledger",
+            "agent/policy",
+            "error",
+            "protocol/link",
+            "status",
+        ],
     ),
     ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
 ];

@@ -180,6 +180,7 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "offer") => check_offer(&mut fields),
         ("valid", "receipt") => check_receipt(&mut fields),
         ("valid", "renewal") => check_renewal(&mut fields),
+        ("valid", "frame") => check_frame(&mut fields),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
         ("invalid", _) => check_invalid(&mut fields, &kind),
         _ => panic!("{name}: unknown kind `{kind}`"),
@@ -530,6 +531,25 @@ fn check_renewal_receipt(fields: &mut Fields) {
     assert_eq!(receipt.to_bytes(), message);
 }
 
+fn check_frame(fields: &mut Fields) {
+    let plaintext = fields.bytes("plaintext");
+    let frame = Frame::from_bytes(&plaintext).unwrap();
+    assert_eq!(frame.to_bytes(), plaintext);
+    let kind = fields.text("frame");
+    if let Frame::Data(data) = frame {
+        assert_eq!((kind.as_str(), data), ("data", fields.bytes("data")));
+        return;
+    }
+    let (code, detail, number) = (fields.number("code"), fields.number("detail"), fields.number("number"));
+    let seen = match frame {
+        Frame::Notice(notice) => ("notice", notice.code.into(), notice.detail.into(), notice.number),
+        Frame::Ping { answer, number } => ("ping", u64::from(answer), 0, number),
+        Frame::End(code) => ("end", code.number().into(), 0, 0),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(seen, (kind.as_str(), code, detail, number));
+}
+
 fn check_invalid(fields: &mut Fields, kind: &str) {
     let error = fields.text("error");
     let found = match kind {
@@ -552,6 +572,7 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let payload = fields.bytes("input");
             show(answered(&fields.text("to"), &payload))
         }
+        "frame" => show(Frame::from_bytes(&fields.bytes("input"))),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),
         "offer" => {
             let world = World::new();

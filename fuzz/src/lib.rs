@@ -424,3 +424,104 @@ pub fn rules(data: &[u8]) {
         }
     }
 }
+
+/// What a phone sends after message 2: plaintexts, each with one byte before it for its length. The first makes
+/// the connection live. Two bits of the length say what happens before the frame arrives.
+pub fn frames(data: &[u8]) {
+    let mut rest = data;
+    let mut plaintexts = Vec::new();
+    while let Some((how, after)) = rest.split_first() {
+        let (plaintext, after) = after.split_at(usize::from(how & 0x3f).min(after.len()));
+        plaintexts.push((how >> 6, plaintext));
+        rest = after;
+    }
+    let Some(((_, first), later)) = plaintexts.split_first() else { return };
+    with_base(|base| {
+        let asking = redeem(&base.redeemed, &phone(2), Label::default(), &mut CounterRng::new(3)).unwrap();
+        let received = Responder::read(&agent(), &asking.message, &mut CounterRng::new(4)).unwrap();
+        let Admission::Admitted(admitted) = base.gate.admit(received, base.now, &mut CounterRng::new(5))
+        else {
+            panic!("refused")
+        };
+        let Redeemed::Attached { attached, .. } = asking.next.finish(&admitted.message).unwrap() else {
+            panic!()
+        };
+        let mut phone = attached.channel;
+        let mut now = base.now;
+        let is_frame = |plaintext: &[u8]| match Frame::from_bytes(plaintext) {
+            Ok(frame) => {
+                assert_eq!(frame.to_bytes(), plaintext, "one spelling");
+                Some(frame)
+            }
+            Err(_) => None,
+        };
+        let channel = match admitted.pending.activate(&phone.seal(first).unwrap(), now) {
+            Ok(channel) => channel,
+            Err(refused) => {
+                assert_eq!((is_frame(first), refused.denial), (None, Denial::FrameUnreadable));
+                return;
+            }
+        };
+        assert!(is_frame(first).is_some());
+        let (mut sender, mut receiver) = channel.split();
+        let (mut sent, mut cut, mut settled) = (0_u64, false, now);
+        let mut waiting = match (receiver.first(), is_frame(first)) {
+            (Some(Frame::Data(())), Some(Frame::Data(data))) => Some(data),
+            (Some(_), Some(_)) => None,
+            other => panic!("{other:?}"),
+        };
+        for (how, plaintext) in later {
+            match how {
+                1 => {
+                    base.gate.settle(now).unwrap();
+                    settled = now;
+                }
+                2 => now = now.plus(Duration::seconds(3)),
+                3 => {
+                    base.gate.revoke_credential(&base.credential.id(), now).unwrap();
+                    cut = true;
+                }
+                _ => {}
+            }
+            let stale = now.monotonic - settled.monotonic >= Duration::seconds(5);
+            match receiver.try_receive(Op::SendInput, now, <[u8]>::to_vec) {
+                Ok(out) => {
+                    assert!(out.is_none() || !cut && !stale);
+                    assert_eq!(out, waiting.take());
+                }
+                Err(PermitError::Stale) => assert!(stale && !cut && waiting.is_some()),
+                Err(PermitError::Over(_)) => {
+                    assert!(cut);
+                    waiting = None;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            match sender.try_send(Op::StreamOutput, plaintext, now) {
+                Ok(frame) => {
+                    assert!(!cut && !stale);
+                    assert_eq!(phone.open(&frame).unwrap(), Frame::Data(plaintext).to_bytes());
+                    sent += 1;
+                }
+                Err(error) => assert_eq!(error.is_over(), cut, "{sent}"),
+            }
+            if waiting.is_some() {
+                let held = receiver.open(&[0; 32], now);
+                assert_eq!(held, Err(PermitError::Refused(Denial::FrameWaiting)));
+                continue;
+            }
+            match (receiver.open(&phone.seal(plaintext).unwrap(), now), is_frame(plaintext)) {
+                (Ok(Frame::Data(())), Some(Frame::Data(data))) => {
+                    assert!(!cut);
+                    waiting = Some(data);
+                }
+                (Ok(Frame::End(code)), Some(frame)) => assert_eq!(frame, Frame::End(code)),
+                (Ok(_), Some(_)) => assert!(!cut),
+                (Err(PermitError::Over(_)), Some(frame)) => assert!(cut && !matches!(frame, Frame::End(_))),
+                (Err(PermitError::Over(Denial::FrameUnreadable)), None) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let end = phone.open(&sender.end(EndCode::LEFT).unwrap()).unwrap();
+        assert_eq!(Frame::from_bytes(&end), Ok(Frame::End(EndCode::LEFT)));
+    });
+}

@@ -516,3 +516,28 @@ pub fn on_wake(act: impl FnOnce() + Send + 'static) -> Waker {
 
     Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(act))))))
 }
+
+/// A waker that counts.
+pub struct Woken(Arc<std::sync::atomic::AtomicUsize>, Waker);
+
+impl Woken {
+    pub fn new() -> Self {
+        struct Counter(Arc<std::sync::atomic::AtomicUsize>);
+        impl Wake for Counter {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let waker = Waker::from(Arc::new(Counter(Arc::clone(&count))));
+        Self(count, waker)
+    }
+
+    pub fn waker(&self) -> &Waker {
+        &self.1
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}

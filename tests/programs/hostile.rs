@@ -93,7 +93,7 @@ async fn bytes_without_a_meaning_close_their_own_connection_and_nothing_else() {
     stream.socket.send(Message::binary(vec![0; 40])).await.unwrap();
     assert_eq!(stream.next().await, None);
     let mut stream = redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream;
-    stream.send(&[9, 9, 9]).await;
+    stream.send_plaintext(&[9, 9, 9]).await;
     assert_eq!(stream.next().await, None);
 
     device.send(b"undisturbed\r").await;

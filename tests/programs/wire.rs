@@ -90,6 +90,12 @@ impl Stream {
         Message::binary(self.channel.seal(&plaintext).unwrap())
     }
 
+    /// Sends a plaintext as it is.
+    pub async fn send_plaintext(&mut self, plaintext: &[u8]) {
+        let frame = self.channel.seal(plaintext).unwrap();
+        within("sending", self.socket.send(Message::binary(frame))).await.unwrap();
+    }
+
     pub async fn send(&mut self, data: &[u8]) {
         let frame = self.seal(data);
         within("sending", self.socket.send(frame)).await.unwrap();

@@ -159,6 +159,7 @@ pub fn generate() -> Files {
     valid_handshakes(&stage, &mut files);
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
+    frames(&mut files);
     links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);
@@ -798,6 +799,54 @@ fn invalid_keys(files: &mut Files) {
     ] {
         let value = json!({ "kind": "ed25519_key", "input": hex(&key), "error": error });
         invalid(files, &format!("ed25519-{name}"), value);
+    }
+}
+
+fn frames(files: &mut Files) {
+    let control = |head: u8, code: u16, detail: u16, number: u64| {
+        [&[head], code.to_be_bytes().as_slice(), &detail.to_be_bytes(), &number.to_be_bytes()].concat()
+    };
+    for (name, head, code, detail, number) in [
+        ("notice-not-granted", "notice", 1, 5, 3),
+        ("notice-never-allowed", "notice", 2, 1, 0),
+        ("notice-of-the-agent", "notice", 64, 9, 1_u64 << 40),
+        ("ping", "ping", 0, 0, 7),
+        ("ping-answer", "ping", 1, 0, 7),
+        ("end-left", "end", 0, 0, 0),
+        ("end-revoked", "end", 4, 0, 0),
+        ("end-too-slow", "end", 33, 0, 0),
+        ("end-of-the-agent", "end", 64, 0, 0),
+    ] {
+        let first = match head {
+            "notice" => 1,
+            "ping" => 2,
+            _ => 3,
+        };
+        let plaintext = hex(&control(first, code, detail, number));
+        let value = json!({
+            "kind": "frame", "frame": head, "code": code, "detail": detail, "number": number,
+            "plaintext": plaintext,
+        });
+        valid(files, &format!("frame-{name}"), value);
+    }
+    for (name, data) in [("empty", b"".as_slice()), ("bytes", b"ls -l\n"), ("like-a-notice", &[1; 13])] {
+        let plaintext = hex(&[&[0], data].concat());
+        let value = json!({ "kind": "frame", "frame": "data", "data": hex(data), "plaintext": plaintext });
+        valid(files, &format!("frame-data-{name}"), value);
+    }
+    for (name, plaintext) in [
+        ("empty", Vec::new()),
+        ("no-head", b"{}".to_vec()),
+        ("unknown-kind", control(4, 0, 0, 0)),
+        ("notice-short", control(1, 1, 0, 0)[..12].to_vec()),
+        ("notice-long", [control(1, 1, 0, 0), vec![0]].concat()),
+        ("ping-unknown-code", control(2, 2, 0, 0)),
+        ("ping-with-detail", control(2, 0, 1, 0)),
+        ("end-with-detail", control(3, 0, 1, 0)),
+        ("end-with-number", control(3, 0, 0, 1)),
+    ] {
+        let value = json!({ "kind": "frame", "input": hex(&plaintext), "error": "MessageMalformed" });
+        invalid(files, &format!("frame-{name}"), value);
     }
 }
 

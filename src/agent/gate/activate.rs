@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thiserror::Error;
 use time::Duration;
 
 use super::{Inner, Shared};
@@ -215,7 +216,8 @@ impl core::fmt::Debug for PendingChannel {
 }
 
 /// Why an admitted connection did not become live.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the connection did not become live: {denial}")]
 pub struct NotActivated {
     /// The end frame, to be sent before the connection is closed. None if the peer has proven nothing: close as
     /// for a stranger.

@@ -343,6 +343,25 @@ impl GuardedReceiver {
         outcome.map(Some)
     }
 
+    /// As [`GuardedReceiver::try_receive`]; a frame that is refused as stale waits for the next settling and is
+    /// asked about again. Works on any executor; dropped while it waits, the frame goes on waiting.
+    ///
+    /// # Errors
+    /// [`PermitError::Refused`] or [`PermitError::Over`].
+    pub async fn receive<T>(
+        &mut self,
+        op: Op,
+        mut clock: impl FnMut() -> Now,
+        mut use_it: impl FnMut(&[u8]) -> T,
+    ) -> Result<Option<T>, PermitError> {
+        loop {
+            match self.try_receive(op, clock(), &mut use_it) {
+                Err(PermitError::Stale) => self.guard.settled().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// As [`GuardedReceiver::try_receive_as`]; a frame that is refused as stale waits for the next settling and is
     /// asked about again. Works on any executor; dropped while it waits, the frame goes on waiting.
     ///

@@ -92,7 +92,10 @@ fn a_permit_and_a_revocation() {
             });
             revoke(&live, why, &witness);
             let mut guard = streaming.join().unwrap();
-            assert_eq!(guard.permit(Op::SendInput, now(), || ()), Err(Cut::denial(why as u8).unwrap()));
+            assert_eq!(
+                guard.permit(Op::SendInput, now(), || ()),
+                Err(Cut::denial(why as u8).unwrap().into())
+            );
         });
     }
 }
@@ -173,7 +176,7 @@ fn a_permit_and_a_narrowing() {
         live.wait_for_permits();
         witness.returned();
         let mut guard = streaming.join().unwrap();
-        let gone = Err(Denial::OperationNotGranted { op: Op::SendInput });
+        let gone = Err(PermitError::Refused(Denial::OperationNotGranted { op: Op::SendInput }));
         assert_eq!(guard.permit(Op::SendInput, now(), || ()), gone);
     });
 }
@@ -252,4 +255,47 @@ fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
+}
+
+/// Both halves of a channel in tasks of their own, and a revoker: what the phone decrypts was sealed before the
+/// revocation returned, each frame once and in order, and the end decrypts after whatever came before it.
+#[test]
+fn the_halves_of_a_guarded_channel_and_a_revocation() {
+    use crate::protocol::frame::{EndCode, Frame};
+    use crate::protocol::noise::{Channel, Initiator, Responder};
+
+    fn connected() -> (Channel, Channel) {
+        let agent = crate::key::AgentSecretKey::from_bytes([1; 32]);
+        let phone = crate::key::HolderSecretKey::from_bytes([2; 32]);
+        let mut rng = rand::rngs::OsRng;
+        let started = Initiator::start(&phone, &agent.public(), b"", &mut rng).unwrap();
+        let received = Responder::read(&agent, &started.message, &mut rng).unwrap();
+        let replied = received.next.reply(b"").unwrap();
+        (started.next.finish(&replied.message).unwrap().channel, replied.channel)
+    }
+
+    bounded(2, || {
+        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (mut phone, agent) = connected();
+        let first = FirstFrame::read(Frame::Data(b"typed").to_bytes()).unwrap();
+        let (mut sender, mut receiver) = GuardedChannel::new(guard(&live), agent, first, now()).split();
+        let seen = Arc::clone(&witness);
+        let receiving = thread::spawn(move || {
+            let received = receiver.try_receive(Op::SendInput, now(), |_| seen.use_it());
+            assert!(matches!(received, Ok(Some(())) | Err(PermitError::Over(_))));
+        });
+        let sending = thread::spawn(move || {
+            let action = Action::Session(Op::StreamOutput);
+            let sealed = sender.try_send_with(action, now(), |plaintext| plaintext.push(1));
+            (sealed.map(|(frame, ())| frame), sender.end(EndCode::LEFT).unwrap())
+        });
+        revoke(&live, Cut::Revoked, &witness);
+        receiving.join().unwrap();
+        let (sealed, end) = sending.join().unwrap();
+        match sealed {
+            Ok(frame) => assert_eq!(phone.open(&frame).unwrap(), Frame::Data([1]).to_bytes()),
+            Err(error) => assert_eq!(error, PermitError::Over(Denial::CredentialRevoked)),
+        }
+        assert_eq!(phone.open(&end).unwrap(), Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes());
+    });
 }

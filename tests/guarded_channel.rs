@@ -1,0 +1,442 @@
+//! The guarded channel: what passes, under what, and what passes after a cut.
+#![cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use common::*;
+use proptest::prelude::*;
+use rand::rngs::OsRng;
+use sessioncap::agent::*;
+use sessioncap::limits::MAX_DATA_LEN;
+use sessioncap::noise::{Channel, Responder};
+use sessioncap::phone::*;
+use sessioncap::*;
+
+struct Scene {
+    world: World,
+    pairing: desktop::Pairing,
+    channel: GuardedChannel,
+    phone: Channel,
+}
+
+/// A phone whose first frame is `first`, before and after its activation.
+fn admitted(world: &World, link: &Link) -> (PendingChannel, Channel) {
+    let asking = world.ask(link, &phone(2));
+    let received = Responder::read(&world.agent, &asking.message, &mut OsRng).unwrap();
+    let Admission::Admitted(Admitted { message, pending }) =
+        world.gate.admit(received, world.now, &mut OsRng)
+    else {
+        panic!("refused")
+    };
+    let Redeemed::Attached { attached, .. } = asking.next.finish(&message).unwrap() else { panic!() };
+    (pending, attached.channel)
+}
+
+fn scene_with(first: &Frame) -> Scene {
+    let world = World::new();
+    let pairing = world.desktop(1).share(&world, &terms());
+    let (pending, mut phone) = admitted(&world, &pairing.link);
+    let channel = pending.activate(&phone.seal(&first.to_bytes()).unwrap(), world.now).unwrap();
+    Scene { world, pairing, channel, phone }
+}
+
+fn scene() -> Scene {
+    scene_with(&data(b"first"))
+}
+
+fn data(bytes: &[u8]) -> Frame {
+    Frame::Data(bytes.to_vec())
+}
+
+impl Scene {
+    fn from_phone(&mut self, frame: &Frame) -> Vec<u8> {
+        self.phone.seal(&frame.to_bytes()).unwrap()
+    }
+
+    /// What the phone reads of a frame.
+    fn read(&mut self, frame: &[u8]) -> Frame {
+        Frame::from_bytes(&self.phone.open(frame).unwrap()).unwrap()
+    }
+
+    fn receive(&mut self, op: Op) -> Result<Option<Vec<u8>>, PermitError> {
+        self.channel.receiver.try_receive(op, self.world.now, <[u8]>::to_vec)
+    }
+
+    /// Takes the first frame.
+    fn started(mut self) -> Self {
+        assert_eq!(self.receive(Op::SendInput), Ok(Some(b"first".to_vec())));
+        self
+    }
+
+    fn revoke(&self) {
+        self.world.gate.revoke_credential(&self.pairing.credential, self.world.now).unwrap();
+    }
+}
+
+#[test]
+fn the_first_frame_waits_to_be_received_under_its_operation() {
+    let mut scene = scene();
+    assert_eq!(scene.channel.receiver.first(), Some(Frame::Data(())));
+    let refused = PermitError::Refused(Denial::OperationNotGranted { op: Op::Resize });
+    assert_eq!(scene.receive(Op::Resize), Err(refused));
+    assert_eq!(scene.receive(Op::SendInput), Ok(None), "a refused frame is gone");
+    assert_eq!(scene.channel.receiver.first(), None);
+    let mut scene = self::scene().started();
+    assert_eq!(scene.receive(Op::SendInput), Ok(None));
+}
+
+#[test]
+fn a_first_frame_that_is_no_data_is_told_and_one_that_is_no_frame_is_refused_with_an_end() {
+    let ping = Frame::Ping { answer: false, number: 7 };
+    let mut scene = scene_with(&ping);
+    assert_eq!(scene.channel.receiver.first(), Some(Frame::Ping { answer: false, number: 7 }));
+    assert_eq!(scene.channel.receiver.first(), None);
+
+    let world = World::new();
+    let pairing = world.desktop(1).share(&world, &terms());
+    let (pending, mut phone) = admitted(&world, &pairing.link);
+    let refused = pending.activate(&phone.seal(b"").unwrap(), world.now).unwrap_err();
+    assert_eq!(refused.denial, Denial::FrameUnreadable);
+    let end = phone.open(&refused.end.unwrap()).unwrap();
+    assert_eq!(Frame::from_bytes(&end), Ok(Frame::End(EndCode::PROTOCOL)));
+    assert_eq!(world.only_listing().connections, 0);
+}
+
+#[test]
+fn a_first_frame_that_does_not_decrypt_activates_nothing_and_is_told_nothing() {
+    let world = World::new();
+    let pairing = world.desktop(1).share(&world, &terms());
+    let (pending, _) = admitted(&world, &pairing.link);
+    let refused = pending.activate(&[7; 40], world.now).unwrap_err();
+    assert_eq!(refused, NotActivated { end: None, denial: Denial::FrameUnreadable });
+    assert_eq!(world.only_listing().last_seen, None);
+}
+
+#[test]
+fn a_phone_that_was_revoked_before_its_first_frame_is_told_by_an_end() {
+    let world = World::new();
+    let pairing = world.desktop(1).share(&world, &terms());
+    let (pending, mut phone) = admitted(&world, &pairing.link);
+    world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
+    let refused = pending.activate(&phone.seal(&data(b"x").to_bytes()).unwrap(), world.now).unwrap_err();
+    assert_eq!(refused.denial, Denial::CredentialRevoked);
+    let end = phone.open(&refused.end.unwrap()).unwrap();
+    assert_eq!(Frame::from_bytes(&end), Ok(Frame::End(EndCode::from(Status::Revoked))));
+}
+
+#[test]
+fn data_passes_in_both_directions_under_its_operation_and_not_otherwise() {
+    let mut scene = scene().started();
+    let now = scene.world.now;
+    let frame = scene.channel.sender.try_send(Op::StreamOutput, b"output", now).unwrap();
+    assert_eq!(scene.read(&frame), data(b"output"));
+    let refused = scene.channel.sender.try_send(Op::ReadHistory, b"history", now);
+    assert_eq!(refused, Err(PermitError::Refused(Denial::OperationNotGranted { op: Op::ReadHistory })));
+    let action = Action::Privileged(Privilege::Administer);
+    let written = Cell::new(false);
+    let refused = scene.channel.sender.try_send_with(action, now, |_| written.set(true));
+    let denial = Denial::PrivilegeDenied { privilege: Privilege::Administer };
+    assert_eq!(refused.map(|_| ()), Err(PermitError::Refused(denial)));
+    assert!(!written.get(), "nothing was made for it");
+    // No counter was taken by what was refused.
+    let frame = scene.channel.sender.try_send(Op::StreamOutput, b"more", now).unwrap();
+    assert_eq!(scene.read(&frame), data(b"more"));
+
+    let typed = scene.from_phone(&data(b"typed"));
+    assert_eq!(scene.channel.receiver.open(&typed, now), Ok(Frame::Data(())));
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"typed".to_vec())));
+}
+
+#[test]
+fn one_frame_waits_and_the_next_is_not_opened_before_it_was_taken() {
+    let mut scene = scene();
+    let now = scene.world.now;
+    let second = scene.from_phone(&data(b"second"));
+    let waiting = Err(PermitError::Refused(Denial::FrameWaiting));
+    assert_eq!(scene.channel.receiver.open(&second, now), waiting);
+    let mut scene = scene.started();
+    assert_eq!(scene.channel.receiver.open(&second, now), Ok(Frame::Data(())), "it was not looked at");
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"second".to_vec())));
+}
+
+#[test]
+fn what_reads_a_frame_says_its_operation_or_refuses_it() {
+    let mut scene = scene();
+    let now = scene.world.now;
+    let read = |data: &[u8]| match data {
+        b"first" => Ok((Action::Session(Op::SendInput), data.len())),
+        b"rule" => Ok((Action::Privileged(Privilege::Administer), 0)),
+        b"other" => Err(Denial::OtherSession),
+        _ => Err(Denial::FrameUnreadable),
+    };
+    assert_eq!(scene.channel.receiver.try_receive_as(read, now, |len| len), Ok(Some(5)));
+    for (number, bytes, code, detail) in
+        [(1, b"rule".as_slice(), 2, 2), (2, b"other", 3, 0), (3, b"noise", 4, 0), (4, b"", 4, 0)]
+    {
+        let frame = scene.from_phone(&data(bytes));
+        scene.channel.receiver.open(&frame, now).unwrap();
+        let error = scene.channel.receiver.try_receive_as(read, now, |len| len).unwrap_err();
+        let PermitError::Refused(denial) = error else { panic!("{error}") };
+        let notice = scene.channel.receiver.notice(&denial);
+        assert_eq!(notice, Notice { code, detail, number }, "{denial}");
+        let frame = scene.channel.sender.try_notice(notice, now).unwrap();
+        assert_eq!(scene.read(&frame), Frame::Notice(notice));
+    }
+    let frame = scene.from_phone(&data(b"resize"));
+    scene.channel.receiver.open(&frame, now).unwrap();
+    let Err(PermitError::Refused(denial)) = scene.receive(Op::Resize) else { panic!() };
+    let bit = u16::try_from(OpSet::only(Op::Resize).bits().trailing_zeros()).unwrap();
+    assert_eq!(
+        scene.channel.receiver.notice(&denial),
+        Notice { code: Notice::NOT_GRANTED, detail: bit, number: 5 }
+    );
+}
+
+#[test]
+fn after_a_cut_only_the_end_passes() {
+    let mut scene = scene();
+    let now = scene.world.now;
+    scene.revoke();
+    let over = PermitError::Over(Denial::CredentialRevoked);
+    assert_eq!(scene.receive(Op::SendInput), Err(over.clone()), "what waited does not come out");
+    assert_eq!(scene.receive(Op::SendInput), Ok(None));
+    for frame in [data(b"x"), Frame::Ping { answer: false, number: 1 }] {
+        let frame = scene.from_phone(&frame);
+        assert_eq!(scene.channel.receiver.open(&frame, now), Err(over.clone()));
+    }
+    assert_eq!(scene.receive(Op::SendInput), Ok(None), "nor what came after the cut");
+    let end = scene.from_phone(&Frame::End(EndCode::LEFT));
+    assert_eq!(scene.channel.receiver.open(&end, now), Ok(Frame::End(EndCode::LEFT)));
+    let sender = &mut scene.channel.sender;
+    assert_eq!(sender.try_send(Op::StreamOutput, b"x", now), Err(over.clone()));
+    assert_eq!(sender.try_notice(Notice { code: 64, detail: 0, number: 0 }, now), Err(over.clone()));
+    assert_eq!(sender.try_ping(false, 1, now), Err(over));
+    let frame = scene.channel.sender.end(Denial::CredentialRevoked.end_code()).unwrap();
+    let read = Frame::from_bytes(&scene.phone.open(&frame).unwrap());
+    assert_eq!(read, Ok(Frame::End(EndCode::from(Status::Revoked))));
+}
+
+#[test]
+fn a_stale_frame_is_kept_in_both_directions_until_the_gate_is_settled() {
+    let mut scene = scene();
+    scene.world.pass_unsettled(6);
+    assert_eq!(scene.receive(Op::SendInput), Err(PermitError::Stale));
+    let now = scene.world.now;
+    assert_eq!(scene.channel.sender.try_send(Op::StreamOutput, b"x", now), Err(PermitError::Stale));
+    assert_eq!(scene.channel.sender.try_ping(false, 1, now), Err(PermitError::Stale));
+    let waiting = Err(PermitError::Refused(Denial::FrameWaiting));
+    let second = scene.from_phone(&data(b"second"));
+    assert_eq!(scene.channel.receiver.open(&second, now), waiting, "one frame is kept, not more");
+    scene.world.gate.settle(now).unwrap();
+    let mut scene = scene.started();
+    let frame = scene.channel.sender.try_send(Op::StreamOutput, b"x", now).unwrap();
+    assert_eq!(scene.read(&frame), data(b"x"), "no counter was taken");
+}
+
+#[test]
+fn waiting_calls_ask_again_with_the_settling_and_end_with_the_cut() {
+    for cut in [false, true] {
+        let mut scene = scene();
+        scene.world.pass_unsettled(6);
+        let now = scene.world.now;
+        let GuardedChannel { mut sender, mut receiver } = scene.channel;
+        let woken = Woken::new();
+        let mut context = Context::from_waker(woken.waker());
+        let mut sending = pin!(sender.send(Op::StreamOutput, b"x", || now));
+        let read = |data: &[u8]| Ok((Action::Session(Op::SendInput), data.to_vec()));
+        let mut receiving = pin!(receiver.receive_as(read, || now, |data| data));
+        assert!(sending.as_mut().poll(&mut context).is_pending());
+        assert!(receiving.as_mut().poll(&mut context).is_pending());
+        assert_eq!(woken.count(), 0);
+        let over = PermitError::Over(Denial::CredentialRevoked);
+        if cut {
+            scene.world.gate.revoke_credential(&scene.pairing.credential, now).unwrap();
+            assert!(woken.count() >= 2, "both are woken");
+            assert_eq!(sending.poll(&mut context), Poll::Ready(Err(over.clone())));
+            assert_eq!(receiving.poll(&mut context), Poll::Ready(Err(over)));
+        } else {
+            scene.world.gate.settle(now).unwrap();
+            assert!(woken.count() >= 2, "both are woken");
+            let Poll::Ready(Ok(frame)) = sending.poll(&mut context) else { panic!() };
+            assert_eq!(scene.phone.open(&frame).unwrap(), data(b"x").to_bytes());
+            assert_eq!(receiving.poll(&mut context), Poll::Ready(Ok(Some(b"first".to_vec()))));
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_does_not_decrypt_is_the_end_of_receiving() {
+    let mut scene = scene().started();
+    let now = scene.world.now;
+    let unreadable = Err(PermitError::Over(Denial::FrameUnreadable));
+    let good = scene.from_phone(&data(b"good"));
+    assert_eq!(scene.channel.receiver.open(&[1; 60], now), unreadable);
+    assert_eq!(scene.channel.receiver.open(&good, now), unreadable, "over is over");
+    let mut scene = self::scene().started();
+    let empty = scene.phone.seal(b"").unwrap();
+    assert_eq!(scene.channel.receiver.open(&empty, now), unreadable, "an empty plaintext is no frame");
+}
+
+#[test]
+fn data_of_the_greatest_length_passes_and_more_is_refused_without_harm() {
+    let mut scene = scene().started();
+    let now = scene.world.now;
+    let sender = &mut scene.channel.sender;
+    let too_long = PermitError::Refused(Denial::FrameTooLong { max: MAX_DATA_LEN });
+    assert_eq!(sender.try_send(Op::StreamOutput, &vec![1; MAX_DATA_LEN + 1], now), Err(too_long));
+    let frame = sender.try_send(Op::StreamOutput, &vec![1; MAX_DATA_LEN], now).unwrap();
+    assert_eq!(scene.read(&frame), data(&vec![1; MAX_DATA_LEN]));
+}
+
+/// Whoever writes the data cannot make another kind of frame of it.
+#[test]
+fn what_writes_the_data_cannot_take_the_heads_place() {
+    let mut scene = scene().started();
+    let now = scene.world.now;
+    for forged in [Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes(), Vec::new()] {
+        let action = Action::Session(Op::StreamOutput);
+        let sent = scene.channel.sender.try_send_with(action, now, |plaintext| *plaintext = forged.clone());
+        assert_eq!(sent.map(|_| ()), Err(PermitError::Refused(Denial::Internal)));
+    }
+    let frame = scene.channel.sender.try_send(Op::StreamOutput, b"x", now).unwrap();
+    assert_eq!(scene.read(&frame), data(b"x"));
+}
+
+#[test]
+fn the_receiver_notes_when_the_phone_was_heard() {
+    let mut scene = scene().started();
+    let before = scene.world.now;
+    assert_eq!(scene.channel.receiver.last_opened(), before);
+    scene.world.pass(3);
+    let now = scene.world.now;
+    assert_eq!(scene.channel.receiver.last_opened(), before);
+    let ping = scene.from_phone(&Frame::Ping { answer: true, number: 3 });
+    assert_eq!(scene.channel.receiver.open(&ping, now), Ok(Frame::Ping { answer: true, number: 3 }));
+    assert_eq!(scene.channel.receiver.last_opened(), now);
+}
+
+/// A future that is driven: polled under a permit only, until it is done or cut.
+#[test]
+fn a_driven_future_is_polled_under_permits_and_ends_with_the_cut() {
+    let scene = scene();
+    let (world, now) = (&scene.world, scene.world.now);
+    let mut guard = scene.channel.receiver.guard().fork();
+    let woken = Woken::new();
+    let mut context = Context::from_waker(woken.waker());
+
+    let polls = Cell::new(0);
+    let three = poll_fn(|_| {
+        polls.set(polls.get() + 1);
+        // A revoker would wait for itself.
+        let inside = world.gate.revoke_credential(&scene.pairing.credential, now);
+        assert!(matches!(inside, Err(Denial::ApiMisuse(Misuse::InsidePermit))), "{inside:?}");
+        if polls.get() < 3 { Poll::Pending } else { Poll::Ready("done") }
+    });
+    {
+        let mut driven = pin!(guard.drive(Op::SendInput, || now, three));
+        assert!(driven.as_mut().poll(&mut context).is_pending());
+        assert!(driven.as_mut().poll(&mut context).is_pending());
+        assert_eq!(driven.poll(&mut context), Poll::Ready(Ok("done")));
+    }
+    assert_eq!(polls.get(), 3);
+
+    let never = poll_fn(|_| -> Poll<()> { panic!("polled without a permit") });
+    let refused = pin!(guard.drive(Op::Resize, || now, never)).poll(&mut context);
+    let denial = Denial::OperationNotGranted { op: Op::Resize };
+    assert_eq!(refused, Poll::Ready(Err(PermitError::Refused(denial))));
+
+    let hangs = poll_fn(|_| -> Poll<()> { Poll::Pending });
+    let mut driven = pin!(guard.drive(Op::SendInput, || now, hangs));
+    assert!(driven.as_mut().poll(&mut context).is_pending());
+    let before = woken.count();
+    world.gate.revoke_credential(&scene.pairing.credential, now).unwrap();
+    assert!(woken.count() > before, "the cut wakes it");
+    let over = PermitError::Over(Denial::CredentialRevoked);
+    assert_eq!(driven.poll(&mut context), Poll::Ready(Err(over)));
+}
+
+#[test]
+fn a_driven_future_waits_while_the_gate_is_stale() {
+    let mut scene = scene();
+    let mut guard = scene.channel.receiver.guard().fork();
+    scene.world.pass_unsettled(6);
+    let now = scene.world.now;
+    let polled = Cell::new(false);
+    let once = poll_fn(|_| {
+        polled.set(true);
+        Poll::Ready(1)
+    });
+    let mut driven = pin!(guard.drive(Op::SendInput, || now, once));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(driven.as_mut().poll(&mut context).is_pending() && !polled.get());
+    scene.world.gate.settle(now).unwrap();
+    assert_eq!(driven.poll(&mut context), Poll::Ready(Ok(1)));
+}
+
+#[test]
+fn errors_say_whether_the_connection_goes_on() {
+    let mut scene = scene();
+    let now = scene.world.now;
+    let mut guard = scene.channel.receiver.guard().fork();
+    let refused = guard.permit(Op::Resize, now, || ()).unwrap_err();
+    assert!(!refused.is_over() && refused.code() == "operation_not_granted");
+    let other = guard.check_session("other").unwrap_err();
+    assert!(!other.is_over() && other.code() == "other_session");
+    let privilege = guard.permit_action(Action::Privileged(Privilege::Enroll), now, || ()).unwrap_err();
+    assert!(!privilege.is_over() && privilege.code() == "privilege_denied");
+    scene.world.pass_unsettled(6);
+    let stale = guard.check(scene.world.now).unwrap_err();
+    assert!(!stale.is_over() && stale == PermitError::Stale && stale.code() == "stale");
+    scene.revoke();
+    let over = guard.permit(Op::SendInput, scene.world.now, || ()).unwrap_err();
+    assert!(over.is_over() && over.code() == "credential_revoked");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever is done, what the phone decrypts is what was sent, in order, and nothing of it after a cut.
+    #[test]
+    fn frames_arrive_in_order_whatever_is_refused_in_between(
+        moves in proptest::collection::vec((0..6_u8, 0..3_u8), 0..40), cut_at in 0..60_usize,
+    ) {
+        let mut scene = scene().started();
+        let mut sent = 0_u8;
+        for (index, (what, op)) in moves.into_iter().enumerate() {
+            if index == cut_at {
+                scene.revoke();
+            }
+            let cut = index >= cut_at;
+            let now = scene.world.now;
+            let op = [Op::StreamOutput, Op::ReadHistory, Op::Resize][usize::from(op)];
+            let sender = &mut scene.channel.sender;
+            let frame = match what {
+                0 => sender.try_send(op, &vec![0; MAX_DATA_LEN + 1], now),
+                1 => sender.try_ping(false, sent.into(), now),
+                _ => sender.try_send(op, &[sent], now),
+            };
+            match frame {
+                Ok(frame) => {
+                    prop_assert!(!cut && (op == Op::StreamOutput || what == 1));
+                    let expected = if what == 1 {
+                        Frame::Ping { answer: false, number: sent.into() }
+                    } else {
+                        data(&[sent])
+                    };
+                    prop_assert_eq!(scene.read(&frame), expected);
+                    sent += 1;
+                }
+                Err(error) => prop_assert_eq!(error.is_over(), cut),
+            }
+        }
+        let frame = scene.channel.sender.end(EndCode::LEFT).unwrap();
+        let read = Frame::from_bytes(&scene.phone.open(&frame).unwrap());
+        prop_assert_eq!(read, Ok(Frame::End(EndCode::LEFT)));
+    }
+}
