@@ -162,7 +162,7 @@ pub use credential::bytes::CredentialBytes;
 pub use credential::caveat::{Caveat, Scope};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
-pub use error::{CredentialProblem, Error, LabelProblem, Misuse, UrlProblem};
+pub use error::{CredentialProblem, Error, LabelProblem, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,

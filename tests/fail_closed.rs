@@ -12,6 +12,7 @@ use rand::rngs::OsRng;
 use sessioncap::agent::ledger::Table;
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
+use sessioncap::phone::PhoneError;
 use sessioncap::*;
 
 const IO: Denial = Denial::Ledger(LedgerFailure::Io);
@@ -19,7 +20,7 @@ const POISONED: Denial = Denial::Ledger(LedgerFailure::Poisoned);
 
 fn refusal(refusal: Refusal) -> Denial {
     // To a phone that has proven itself: try later. To any other: nothing.
-    assert!(matches!(refusal.told, None | Some(Error::Refused(Status::Unavailable))), "{refusal:?}");
+    assert!(matches!(refusal.told, None | Some(PhoneError::Refused(Status::Unavailable))), "{refusal:?}");
     refusal.denial
 }
 
@@ -306,14 +307,15 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
     let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
-    assert_eq!(world.gate.reopen(TestLedger::default(), world.now), Err(LedgerFailure::InUse));
+    let refused = world.gate.reopen(TestLedger::default(), world.now).map_err(|error| error.cause());
+    assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(joined.guard.permit(Op::SendInput, world.now, || 1), Ok(1));
     ledger.fail_nth(1, Fault::Broken);
     assert_eq!(world.gate.list(None, world.now), Err(IO));
     for nth in 1.. {
         let again = ledger.opened_again();
         again.fail_nth(nth, Fault::Broken);
-        let opened = world.gate.reopen(again.clone(), world.now);
+        let opened = world.gate.reopen(again.clone(), world.now).map_err(|error| error.cause());
         if again.calls() < nth {
             assert!(opened.is_ok() && nth > 3, "{nth}");
             break;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rand::rngs::OsRng;
 use serde_json::Value;
-use sessioncap::phone::{Attached, Redeemed};
-use sessioncap::{CredentialBytes, Error, Label, Link, OpSet, PairCode, SessionId, TicketId, Timestamp};
+use sessioncap::phone::{Attached, NextStep, Redeemed};
+use sessioncap::{CredentialBytes, Label, Link, OpSet, PairCode, SessionId, TicketId, Timestamp};
 
 use super::agent::RAW;
 use super::problem::{Outcome, Problem};
@@ -225,12 +225,13 @@ fn read_notice(frame: &[u8]) -> Option<FromAgent> {
     Some(FromAgent::Notice { code: text("code"), detail: text("detail") })
 }
 
-/// Whether coming back later cannot help.
+/// Whether attaching again later cannot help.
 pub fn is_final(problem: &Problem) -> bool {
-    use sessioncap::Status::{Busy, Unavailable};
     match problem {
-        Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
+        Problem::Phone(error) => error.after_attach() != NextStep::AskLater,
         Problem::Library(_)
+        | Problem::Desktop(_)
+        | Problem::Agent(_)
         | Problem::Link(_)
         | Problem::Rule(_)
         | Problem::TurnedAway

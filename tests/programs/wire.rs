@@ -6,8 +6,8 @@ use futures_util::{SinkExt, StreamExt};
 use rand::rngs::OsRng;
 use serde_json::Value;
 use sessioncap::noise::{Channel, Initiator};
-use sessioncap::phone::{Asking, Attached, Redeemed};
-use sessioncap::{CredentialBytes, DeviceSecretKey, Error, HolderSecretKey, Label, Link, OpSet, Status};
+use sessioncap::phone::{Asking, Attached, PhoneError, Redeemed};
+use sessioncap::{CredentialBytes, DeviceSecretKey, HolderSecretKey, Label, Link, OpSet, Status};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -184,7 +184,7 @@ pub async fn redeem(world: &World, link: &Link, key: &HolderSecretKey) -> Result
             Ok(Joined { stream: Stream { socket, channel: attached.channel }, credential, ops })
         }
         Ok(Redeemed::Waiting { code, .. }) => Err(Told::Wait(code.to_string())),
-        Err(Error::Refused(status)) => Err(Told::Status(status)),
+        Err(PhoneError::Refused(status)) => Err(Told::Status(status)),
         Err(error) => panic!("{error}"),
     }
 }
@@ -205,7 +205,7 @@ pub async fn attach(
         Ok(Attached { channel, ops, seconds_left, .. }) => {
             Ok((Stream { socket, channel }, Terms { ops, seconds_left }))
         }
-        Err(Error::Refused(status)) => Err(Told::Status(status)),
+        Err(PhoneError::Refused(status)) => Err(Told::Status(status)),
         Err(error) => panic!("{error}"),
     }
 }
