@@ -196,6 +196,48 @@ fn each_kind_of_failure_has_its_name_and_shuts_the_ledger() {
     }
 }
 
+fn cause_of(error: &LedgerError) -> Option<io::ErrorKind> {
+    let cause = std::error::Error::source(error)?;
+    cause.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+#[test]
+fn what_the_system_said_stands_behind_every_failure() {
+    let kind = io::ErrorKind::HostUnreachable;
+    let (mut writes, mut unknown, mut reads) = (0, 0, 0);
+    for nth in 1..60 {
+        let disk = Disk::default();
+        let ledger = RedbLedger::on_backend(disk.clone()).unwrap();
+        put(&ledger, 1, 10).unwrap();
+        disk.fault_at(nth, Fault::Fail(kind));
+        let written = ledger.transact(&mut |snapshot| {
+            let mut overlay = Overlay::new(snapshot);
+            apply(&[Change::Put(Table::Tickets, 2, 100_000)], &mut overlay);
+            overlay.into_changes()
+        });
+        let Err(error) = written else { continue };
+        assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(kind)), "{nth}");
+        writes += 1;
+        unknown += u32::from(error.outcome() == Outcome::Unknown);
+    }
+    for nth in 1..60 {
+        let disk = Disk::default();
+        drop(RedbLedger::on_backend(disk.clone()).unwrap());
+        disk.fault_at(nth, Fault::Fail(kind));
+        let Err(error) = RedbLedger::on_backend(disk) else { continue };
+        assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(kind)), "{nth}");
+        reads += 1;
+    }
+    assert!(writes > unknown && unknown > 0 && reads > 0, "{writes}, {unknown}, {reads}");
+}
+
+#[test]
+fn a_failure_that_a_transition_made_itself_has_no_cause() {
+    let ledger = RedbLedger::on_backend(Disk::default()).unwrap();
+    let error = ledger.transact(&mut |_| Err(LedgerFailure::Io)).unwrap_err();
+    assert!(error.is_usable() && std::error::Error::source(&error).is_none());
+}
+
 #[test]
 fn a_transition_that_changes_nothing_writes_nothing() {
     let disk = Disk::default();
@@ -518,7 +560,8 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
 #[test]
 fn a_place_that_is_not_there_is_an_error_of_its_own() {
     let place = Place::new("nowhere");
-    assert_eq!(refusal(RedbLedger::open(place.0.join("no/such/file"))), Some(LedgerFailure::Io));
+    let error = RedbLedger::open(place.0.join("no/such/file")).unwrap_err();
+    assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(io::ErrorKind::NotFound)));
 }
 
 #[test]
