@@ -116,9 +116,12 @@ fn codes_are_unique_within_their_type_and_in_snake_case() {
         }
     }
     // An error that passes on what a part of it says has no second meaning for a name.
-    let parts = ["Error", "UrlProblem", "LabelProblem", "CredentialProblem"];
-    let all: Vec<&String> = parts.iter().flat_map(|name| &codes[*name].0).collect();
-    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+    for parts in
+        [&["Error", "UrlProblem", "LabelProblem", "CredentialProblem"][..], &["PhoneError", "Status"]]
+    {
+        let all: Vec<&String> = parts.iter().flat_map(|name| &codes[*name].0).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+    }
 }
 
 #[test]

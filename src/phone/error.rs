@@ -54,7 +54,7 @@ pub enum NextStep {
 }
 
 impl PhoneError {
-    /// A stable name for programs and logs.
+    /// A stable name for programs and logs. A refusal has its status's name.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl PhoneError {
             Self::AnswerUnreadable => "answer_unreadable",
             Self::Internal(_) => "internal",
             Self::NoAnswer => "no_answer",
-            Self::Refused(_) => "refused",
+            Self::Refused(status) => status.code(),
         }
     }
 

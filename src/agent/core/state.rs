@@ -176,50 +176,60 @@ impl Core {
     /// any goes on.
     pub(crate) fn reopen(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
         let mut ended = Vec::new();
-        {
-            let mut books = lock(&self.books);
-            match &*lock(&self.condition) {
-                Condition::Broken => {}
-                Condition::Usable { .. } => return Err(LedgerError::not_done(LedgerFailure::InUse)),
-                Condition::Shut(failure) => return Err(LedgerError::not_done(*failure).unusable()),
-            }
-            let at = lock(&self.clock).advance(now);
-            let (connected, to_write) = {
-                let registry = lock(&self.registry);
-                let to_write: Vec<_> =
-                    registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
-                (registry.connected(), to_write)
-            };
-            let mut found = match self.find(&*ledger, at, now.timestamp(), &to_write, &connected) {
-                Ok(found) => found,
-                Err(error) => {
-                    self.failed(&error, now, &mut ended);
-                    return Err(error);
-                }
-            };
-            if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
-                lock(&self.clock).set(found.progress.mark, now.monotonic);
-            }
-            self.outbox.resume(core::mem::take(&mut found.kept));
-            let fallen = core::mem::take(&mut found.fallen);
-            self.take_up_in(&mut books, ledger, found, now);
-            let mut registry = lock(&self.registry);
-            to_write.iter().for_each(|(number, _)| registry.written(*number));
-            for (id, denial) in fallen {
-                let why = match denial {
-                    Denial::CredentialExpired => Cut::Expired,
-                    Denial::SessionGone => Cut::SessionGone,
-                    Denial::TicketContested => Cut::Contested,
-                    _ => Cut::Revoked,
-                };
-                ended.extend(registry.cut_one(id, why));
-            }
-            drop(registry);
-            self.lease.resume(now.monotonic);
-        }
+        let outcome = self.reopen_for(ledger, now, &mut ended);
         ended.iter().for_each(|live| live.wake());
+        outcome?;
         self.lease.wake();
         self.outbox.tell();
+        Ok(())
+    }
+
+    /// Under the ledger's lock. What was cut is added to `ended`, for the caller to wake without it.
+    fn reopen_for(
+        &self,
+        ledger: Arc<dyn Ledger>,
+        now: Now,
+        ended: &mut Vec<Arc<Live>>,
+    ) -> Result<(), LedgerError> {
+        let mut books = lock(&self.books);
+        match &*lock(&self.condition) {
+            Condition::Broken => {}
+            Condition::Usable { .. } => return Err(LedgerError::not_done(LedgerFailure::InUse)),
+            Condition::Shut(failure) => return Err(LedgerError::not_done(*failure).unusable()),
+        }
+        let at = lock(&self.clock).advance(now);
+        let (connected, to_write) = {
+            let registry = lock(&self.registry);
+            let to_write: Vec<_> =
+                registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
+            (registry.connected(), to_write)
+        };
+        let mut found = match self.find(&*ledger, at, now.timestamp(), &to_write, &connected) {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(&error, now, ended);
+                return Err(error);
+            }
+        };
+        if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
+            lock(&self.clock).set(found.progress.mark, now.monotonic);
+        }
+        self.outbox.resume(core::mem::take(&mut found.kept));
+        let fallen = core::mem::take(&mut found.fallen);
+        self.take_up_in(&mut books, ledger, found, now);
+        let mut registry = lock(&self.registry);
+        to_write.iter().for_each(|(number, _)| registry.written(*number));
+        for (id, denial) in fallen {
+            let why = match denial {
+                Denial::CredentialExpired => Cut::Expired,
+                Denial::SessionGone => Cut::SessionGone,
+                Denial::TicketContested => Cut::Contested,
+                _ => Cut::Revoked,
+            };
+            ended.extend(registry.cut_one(id, why));
+        }
+        drop(registry);
+        self.lease.resume(now.monotonic);
         Ok(())
     }
 
