@@ -9,6 +9,7 @@ pub(crate) mod guard;
 pub mod ledger;
 pub(crate) mod policy;
 
+pub use crate::error::Misuse;
 pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};

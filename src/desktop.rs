@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::codec;
 use crate::credential::block::Authority;
 use crate::credential::mint::UnboundCredential;
-use crate::error::Error;
+use crate::error::Error as Malformed;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey, IssuerSecretKey};
 use crate::label::Label;
@@ -59,14 +59,14 @@ impl Issuer {
     /// signatures and two scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Credential`] if the session id or address make it too long.
+    /// [`DesktopError::Internal`], which would be a defect of this crate.
     pub fn pair<R: RngCore + CryptoRng>(
         &self,
         session: SessionId,
         terms: &PairingTerms,
         now: Timestamp,
         rng: &mut R,
-    ) -> Result<Pairing, Error> {
+    ) -> Result<Pairing, DesktopError> {
         let ticket = TicketSecret::generate(rng);
         let ticket_key = ticket.public_key();
         let mut credential_id = [0; 16];
@@ -80,7 +80,8 @@ impl Issuer {
             ops: terms.ops,
             expires_at: now.plus(terms.valid_for),
         };
-        let credential = UnboundCredential::mint(authority, &self.key, rng)?;
+        let credential =
+            UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
         let offer = codec::encode(&OfferFields {
             issuer: self.public(),
             ticket: ticket_key,
@@ -103,16 +104,17 @@ impl Issuer {
     /// Costs about two Ed25519 signatures.
     ///
     /// # Errors
-    /// [`Error::OpsEmpty`], [`Error::Lifetime`], and [`Error::Credential`] if it becomes too long.
+    /// [`DesktopError::OpsEmpty`], [`DesktopError::Lifetime`], and [`DesktopError::Internal`], which would be a
+    /// defect of this crate.
     pub fn renew<R: RngCore + CryptoRng>(
         &self,
         renewal: Renewal,
         now: Timestamp,
         rng: &mut R,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Vec<u8>, DesktopError> {
         let Renewal { credential, ticket, session, ops, valid_for } = renewal;
         if ops.is_empty() {
-            return Err(Error::OpsEmpty);
+            return Err(DesktopError::OpsEmpty);
         }
         check_lifetime(valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let authority = Authority {
@@ -124,7 +126,9 @@ impl Issuer {
             ops,
             expires_at: now.plus(valid_for),
         };
-        let credential = UnboundCredential::mint(authority, &self.key, rng)?.bytes().clone();
+        let credential =
+            UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
+        let credential = credential.bytes().clone();
         Ok(codec::encode(&RenewalFields { issuer: self.public(), valid_for, credential }))
     }
 }
@@ -205,10 +209,10 @@ impl PairingTerms {
     /// Other operations than the companion's.
     ///
     /// # Errors
-    /// [`Error::OpsEmpty`].
-    pub fn with_ops(mut self, ops: OpSet) -> Result<Self, Error> {
+    /// [`DesktopError::OpsEmpty`].
+    pub fn with_ops(mut self, ops: OpSet) -> Result<Self, DesktopError> {
         if ops.is_empty() {
-            return Err(Error::OpsEmpty);
+            return Err(DesktopError::OpsEmpty);
         }
         self.ops = ops;
         Ok(self)
@@ -217,8 +221,8 @@ impl PairingTerms {
     /// How long the ticket can be redeemed, seconds.
     ///
     /// # Errors
-    /// [`Error::Lifetime`] outside 30 seconds to 15 minutes.
-    pub fn with_ticket_lifetime(mut self, seconds: u64) -> Result<Self, Error> {
+    /// [`DesktopError::Lifetime`] outside 30 seconds to 15 minutes.
+    pub fn with_ticket_lifetime(mut self, seconds: u64) -> Result<Self, DesktopError> {
         self.ticket_lifetime = check_lifetime(seconds, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
         Ok(self)
     }
@@ -226,8 +230,8 @@ impl PairingTerms {
     /// How long the credential is valid, seconds.
     ///
     /// # Errors
-    /// [`Error::Lifetime`] outside 30 seconds to 72 hours.
-    pub fn valid_for(mut self, seconds: u64) -> Result<Self, Error> {
+    /// [`DesktopError::Lifetime`] outside 30 seconds to 72 hours.
+    pub fn valid_for(mut self, seconds: u64) -> Result<Self, DesktopError> {
         self.valid_for = check_lifetime(seconds, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         Ok(self)
     }
@@ -247,6 +251,38 @@ impl PairingTerms {
     }
 }
 
-fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<u64, Error> {
-    if (min..=max).contains(&seconds) { Ok(seconds) } else { Err(Error::Lifetime { min, max }) }
+fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<u64, DesktopError> {
+    if (min..=max).contains(&seconds) { Ok(seconds) } else { Err(DesktopError::Lifetime { min, max }) }
+}
+
+/// Why a desktop's pairing or renewal could not be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DesktopError {
+    /// The credential could not be minted: a defect, to be reported. The cause says more.
+    #[error("the credential could not be minted; please report this")]
+    Internal(#[source] Malformed),
+    /// A lifetime outside the protocol's bounds.
+    #[error("the lifetime must be {min} to {max} seconds")]
+    Lifetime {
+        /// The shortest, seconds.
+        min: u64,
+        /// The longest, seconds.
+        max: u64,
+    },
+    /// No operation was named.
+    #[error("name at least one operation")]
+    OpsEmpty,
+}
+
+impl DesktopError {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Internal(_) => "internal",
+            Self::Lifetime { .. } => "lifetime_out_of_bounds",
+            Self::OpsEmpty => "ops_empty",
+        }
+    }
 }

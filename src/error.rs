@@ -1,24 +1,19 @@
-//! Errors of building, parsing and calling. What an agent refuses, and why, is
-//! `Denial`; what is wrong with a pairing link is `LinkError`, with an operator's rules `RuleError`.
+//! Errors of the vocabulary that the roles share: keys, ids, labels, addresses, operations, times,
+//! credentials, frames. Each role has its own beside them: `PhoneError`, `DesktopError`, and the agent's
+//! `Denial`. What is wrong with a pairing link is `LinkError`, with an operator's rules `RuleError`.
 
 use thiserror::Error;
 
-/// Why something could not be built, read or called.
+/// Why a value that the roles share could not be built or read.
 ///
 /// Texts are lower case, name no secret and say what the caller can do. `PartialEq` is for tests
-/// and for matching.
+/// and for matching. What goes wrong in one role only is that role's own error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An agent address that has no canonical form.
     #[error("not an agent address: {0}")]
     AgentUrl(UrlProblem),
-    /// The agent's answer does not belong to what this phone asked for.
-    #[error("the agent's answer does not match the request; do not use it")]
-    AnswerMismatch,
-    /// A call that the state does not allow.
-    #[error("misuse: {0}")]
-    ApiMisuse(Misuse),
     /// An attenuation without a single caveat.
     #[error("an attenuation must name operations or an expiry")]
     AttenuationEmpty,
@@ -49,34 +44,23 @@ pub enum Error {
     /// A label that people could not read as what it is.
     #[error("not a label: {0}")]
     Label(LabelProblem),
-    /// A lifetime outside the protocol's bounds.
-    #[error("the lifetime must be {min} to {max} seconds")]
-    Lifetime {
-        /// The shortest, seconds.
-        min: u64,
-        /// The longest, seconds.
-        max: u64,
-    },
     /// A payload, offer or record that is not in its one canonical form.
-    #[error("the message is malformed")]
+    #[error("the message is not in its one canonical form; both sides must speak the same version")]
     MessageMalformed,
     /// A Noise message that does not decrypt, or arrived out of order.
     #[error("the noise message could not be read; close the connection")]
     Noise,
     /// An operation name or number that the protocol does not have.
-    #[error("unknown operation")]
+    #[error("there is no such operation; see `Op::ALL` for their names")]
     OpUnknown,
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
-    /// The agent refused and said why.
-    #[error("the agent refused: {0}")]
-    Refused(crate::status::Status),
     /// A session id with a character that could change the meaning of a path or a line.
     #[error("a session id is 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`")]
     SessionId,
     /// A time that a credential cannot express.
-    #[error("the time is outside 1970 to 9999")]
+    #[error("a time must be within the years 1970 to 9999")]
     Time,
     /// The credential already has as many blocks as an agent accepts.
     #[error("the credential was narrowed {max} times already; narrow an earlier copy")]
@@ -84,6 +68,32 @@ pub enum Error {
         /// The most attenuation blocks.
         max: usize,
     },
+}
+
+impl Error {
+    /// A stable name for programs and logs. One that says what is wrong in more detail has that detail's name.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::AgentUrl(problem) => problem.code(),
+            Self::AttenuationEmpty => "attenuation_empty",
+            Self::CredentialSealed => "credential_sealed",
+            Self::Credential(problem) => problem.code(),
+            Self::FrameTooLong { .. } => "frame_too_long",
+            Self::IdMalformed => "id_malformed",
+            Self::KeyLowOrder => "key_low_order",
+            Self::KeyNotCanonical => "key_not_canonical",
+            Self::KeyText => "key_malformed",
+            Self::Label(problem) => problem.code(),
+            Self::MessageMalformed => "message_malformed",
+            Self::Noise => "noise_unreadable",
+            Self::OpUnknown => "op_unknown",
+            Self::OpsEmpty => "ops_empty",
+            Self::SessionId => "session_id_malformed",
+            Self::Time => "time_out_of_range",
+            Self::TooManyAttenuations { .. } => "too_many_attenuations",
+        }
+    }
 }
 
 /// What is wrong with an agent address.
@@ -105,6 +115,20 @@ pub enum UrlProblem {
     /// A user name, query or fragment.
     #[error("it must have no user name, query or fragment")]
     Extra,
+}
+
+impl UrlProblem {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Scheme => "agent_url_scheme",
+            Self::Host => "agent_url_host",
+            Self::Port => "agent_url_port",
+            Self::Path => "agent_url_path",
+            Self::Extra => "agent_url_extra",
+        }
+    }
 }
 
 /// What is wrong with a label.
@@ -152,6 +176,22 @@ pub enum LabelProblem {
     },
 }
 
+impl LabelProblem {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Blank => "label_blank",
+            Self::Control { .. } => "label_control",
+            Self::Invisible { .. } => "label_invisible",
+            Self::PrivateUse { .. } => "label_private_use",
+            Self::Separator { .. } => "label_separator",
+            Self::TooLong { .. } => "label_too_long",
+            Self::Unassigned { .. } => "label_unassigned",
+        }
+    }
+}
+
 /// What is wrong with the bytes of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -188,7 +228,24 @@ pub enum CredentialProblem {
     Signature,
 }
 
-/// A call in the wrong place.
+impl CredentialProblem {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooLong => "credential_too_long",
+            Self::TooManyBlocks => "credential_too_many_blocks",
+            Self::Text => "credential_text",
+            Self::Encoding => "credential_encoding",
+            Self::Cryptography { .. } => "credential_cryptography",
+            Self::Content { .. } => "credential_content",
+            Self::Binding => "credential_binding",
+            Self::Signature => "credential_signature",
+        }
+    }
+}
+
+/// A call in the wrong place, or a configuration that makes no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Misuse {
@@ -201,4 +258,16 @@ pub enum Misuse {
     /// A phone without a name cannot be told from others.
     #[error("name the phone; pairings without a name are revoked one by one")]
     NoPhoneName,
+}
+
+impl Misuse {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InsidePermit => "inside_permit",
+            Self::NoAgentUrl => "no_agent_url",
+            Self::NoPhoneName => "no_phone_name",
+        }
+    }
 }

@@ -89,6 +89,19 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Errors
+//!
+//! | error | of | what helps |
+//! |---|---|---|
+//! | [`Error`], [`LinkError`] | values that the roles share, a pairing link | its text says what is allowed |
+//! | [`phone::PhoneError`] | a redemption or an attach | [`phone::PhoneError::after_redeem`], [`phone::PhoneError::after_attach`] |
+//! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what is allowed |
+//! | [`agent::Denial`] | whatever a gate refuses | [`agent::Denial::status`] is what the peer may be told |
+//! | [`agent::ledger::LedgerError`] | the agent's ledger | its source is what the operating system said |
+//! | [`agent::RuleError`] | an operator's rules | its line, column and source |
+//!
+//! Each has a `code()`, a name that stays the same from version to version.
+//!
 //! # Features
 //!
 //! | feature | for | costs |
@@ -163,7 +176,7 @@ pub use credential::bytes::CredentialBytes;
 pub use credential::caveat::{Caveat, Scope};
 #[cfg(feature = "_credential")]
 pub use credential::{Credential, UnboundCredential};
-pub use error::{CredentialProblem, Error, LabelProblem, Misuse, UrlProblem};
+pub use error::{CredentialProblem, Error, LabelProblem, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 pub use key::{
     AgentPublicKey, AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey,

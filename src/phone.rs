@@ -2,20 +2,24 @@
 //! (`docs/PROTOCOL.md` section 6).
 //!
 //! Store the [`HolderSecretKey`] before the first message is sent. If the answer gets lost, redeem
-//! again with the same key: the agent gives the same credential.
+//! again with the same key: the agent gives the same credential. What to do after any other failure says
+//! [`PhoneError::after_redeem`] or [`PhoneError::after_attach`].
+
+mod error;
+
+pub use error::{NextStep, PhoneError};
 
 use rand_core::{CryptoRng, RngCore};
 
 use crate::clock::Timestamp;
 use crate::credential::bytes::CredentialBytes;
-use crate::error::Error;
 use crate::id::{CredentialId, SessionId};
 use crate::key::{AgentPublicKey, HolderSecretKey};
 use crate::label::Label;
 use crate::op::OpSet;
 use crate::protocol::handshake::{Answer, Request};
 use crate::protocol::link::Link;
-use crate::protocol::noise::{AwaitingReply, Channel, Initiator};
+use crate::protocol::noise::{AwaitingReply, Channel, Initiator, Started};
 use crate::protocol::ticket::PairCode;
 
 /// Begins a redemption: the first message, and what reads its answer. Costs one Ed25519 signature
@@ -24,17 +28,17 @@ use crate::protocol::ticket::PairCode;
 /// `label` is this phone's name for itself, shown on the desktop.
 ///
 /// # Errors
-/// [`Error::Noise`], which does not happen with the keys of this crate.
+/// [`PhoneError::Internal`], which would be a defect of this crate.
 pub fn redeem<R: RngCore + CryptoRng>(
     link: &Link,
     holder: &HolderSecretKey,
     label: Label,
     rng: &mut R,
-) -> Result<Asking<Redeeming>, Error> {
+) -> Result<Asking<Redeeming>, PhoneError> {
     let proof = link.ticket().prove(link.agent(), &holder.public());
     let ticket = proof.id;
-    let payload = Request::Redeem { proof, label }.to_payload()?;
-    let started = Initiator::start(holder, link.agent(), &payload, rng)?;
+    let request = Request::Redeem { proof, label };
+    let started = start(&request, holder, link.agent(), rng)?;
     let next = Redeeming { noise: started.next, holder: holder.clone(), agent: *link.agent(), ticket };
     Ok(Asking { message: started.message, next })
 }
@@ -43,17 +47,35 @@ pub fn redeem<R: RngCore + CryptoRng>(
 /// scalar multiplications.
 ///
 /// # Errors
-/// [`Error::Noise`], which does not happen with the keys of this crate.
+/// [`PhoneError::Internal`], which would be a defect of this crate.
 pub fn attach<R: RngCore + CryptoRng>(
     agent: &AgentPublicKey,
     holder: &HolderSecretKey,
     credential: &CredentialBytes,
     ops: OpSet,
     rng: &mut R,
-) -> Result<Asking<Attaching>, Error> {
-    let payload = Request::Attach { ops, credential: credential.clone() }.to_payload()?;
-    let started = Initiator::start(holder, agent, &payload, rng)?;
+) -> Result<Asking<Attaching>, PhoneError> {
+    let request = Request::Attach { ops, credential: credential.clone() };
+    let started = start(&request, holder, agent, rng)?;
     Ok(Asking { message: started.message, next: Attaching { noise: started.next } })
+}
+
+/// Every request fits, and every key of this crate is one that Noise takes.
+fn start<R: RngCore + CryptoRng>(
+    request: &Request,
+    holder: &HolderSecretKey,
+    agent: &AgentPublicKey,
+    rng: &mut R,
+) -> Result<Started, PhoneError> {
+    let payload = request.to_payload().map_err(PhoneError::Internal)?;
+    Initiator::start(holder, agent, &payload, rng).map_err(PhoneError::Internal)
+}
+
+/// Reads message 2, whatever it answers.
+fn read(noise: AwaitingReply, message: &[u8]) -> Result<(Answer, Channel), PhoneError> {
+    let finished = noise.finish(message).map_err(|_| PhoneError::AnswerUnreadable)?;
+    let answer = Answer::from_payload(&finished.payload).map_err(PhoneError::AnswerMalformed)?;
+    Ok((answer, finished.channel))
 }
 
 /// A message for the agent, and the state that reads the answer to it.
@@ -126,16 +148,18 @@ impl Redeeming {
     /// Reads the answer. Costs two scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Noise`] if it is not from the agent of the link, [`Error::Refused`] if the agent says
-    /// no, [`Error::AnswerMismatch`] if an admission brings no credential.
-    pub fn finish(self, message: &[u8]) -> Result<Redeemed, Error> {
-        let finished = self.noise.finish(message)?;
-        match Answer::from_payload(&finished.payload)? {
+    /// [`PhoneError::AnswerUnreadable`] if it is not from the agent of the link,
+    /// [`PhoneError::AnswerMalformed`] if it is no answer, [`PhoneError::AnswerMismatch`] if an admission
+    /// brings no credential, [`PhoneError::Refused`] if the agent says no. What to do about it says
+    /// [`PhoneError::after_redeem`].
+    pub fn finish(self, message: &[u8]) -> Result<Redeemed, PhoneError> {
+        let (answer, channel) = read(self.noise, message)?;
+        match answer {
             Answer::Admitted(admitted) => {
-                let credential = admitted.credential.clone().ok_or(Error::AnswerMismatch)?;
+                let credential = admitted.credential.clone().ok_or(PhoneError::AnswerMismatch)?;
                 let attached = Attached::new(
                     crate::protocol::handshake::Admitted { credential: None, ..admitted },
-                    finished.channel,
+                    channel,
                 );
                 Ok(Redeemed::Attached { credential, attached })
             }
@@ -143,7 +167,7 @@ impl Redeeming {
                 let code = PairCode::new(&self.ticket, &self.agent, &self.holder.public(), &nonce);
                 Ok(Redeemed::Waiting { code, seconds_left })
             }
-            Answer::Refused { status, .. } => Err(Error::Refused(status)),
+            Answer::Refused { status, .. } => Err(PhoneError::Refused(status)),
         }
     }
 }
@@ -152,14 +176,15 @@ impl Attaching {
     /// Reads the answer. Costs two scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Noise`] if it is not from the agent, [`Error::Refused`] if the agent says no,
-    /// [`Error::AnswerMismatch`] for an answer that belongs to a redemption.
-    pub fn finish(self, message: &[u8]) -> Result<Attached, Error> {
-        let finished = self.noise.finish(message)?;
-        match Answer::from_payload(&finished.payload)? {
-            Answer::Admitted(admitted) => Ok(Attached::new(admitted, finished.channel)),
-            Answer::Pending { .. } => Err(Error::AnswerMismatch),
-            Answer::Refused { status, .. } => Err(Error::Refused(status)),
+    /// [`PhoneError::AnswerUnreadable`] if it is not from the agent, [`PhoneError::AnswerMalformed`] if it is
+    /// no answer, [`PhoneError::AnswerMismatch`] for one that belongs to a redemption,
+    /// [`PhoneError::Refused`] if the agent says no. What to do about it says [`PhoneError::after_attach`].
+    pub fn finish(self, message: &[u8]) -> Result<Attached, PhoneError> {
+        let (answer, channel) = read(self.noise, message)?;
+        match answer {
+            Answer::Admitted(admitted) => Ok(Attached::new(admitted, channel)),
+            Answer::Pending { .. } => Err(PhoneError::AnswerMismatch),
+            Answer::Refused { status, .. } => Err(PhoneError::Refused(status)),
         }
     }
 }

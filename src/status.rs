@@ -1,19 +1,14 @@
-//! What the agent may tell a peer that has proven a ticket or a credential.
+//! What the agent may tell a peer that has proven a ticket or a credential, and refuses nevertheless.
 
 use thiserror::Error;
 
-/// The agent's answer in message 2 (`docs/PROTOCOL.md` section 6.3).
+/// Why the agent refuses, as it says in message 2 (`docs/PROTOCOL.md` section 13).
 ///
-/// A peer that has proven nothing gets no status at all, only the close that any stranger gets.
+/// A peer that has proven nothing gets no status at all, only the close that any stranger gets. The wire
+/// numbers 0 and 1 are no refusals: they admit, and ask to wait for the desktop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum Status {
-    /// The peer is admitted.
-    #[error("admitted")]
-    Ok,
-    /// The desktop has to confirm first; ask again with the same key.
-    #[error("the desktop has to confirm this phone first")]
-    Pending,
     /// The ticket or the credential has ended.
     #[error("it has expired; ask the desktop for a new code")]
     Expired,
@@ -21,13 +16,13 @@ pub enum Status {
     #[error("another phone has used this code; ask the desktop for a new one")]
     Claimed,
     /// The owner took it back.
-    #[error("it was revoked by the owner")]
+    #[error("it was revoked by the owner; ask for a new code")]
     Revoked,
     /// The session has ended.
-    #[error("the session has ended")]
+    #[error("the session has ended; ask its owner to share another")]
     SessionGone,
     /// None of the operations asked for is allowed.
-    #[error("none of these operations is allowed")]
+    #[error("none of these operations is allowed; ask for others, or later")]
     OperationDenied,
     /// The credential has as many connections as it may have.
     #[error("too many connections with this credential; close one")]
@@ -39,9 +34,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of their wire numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Ok,
-        Self::Pending,
+    pub const ALL: [Self; 7] = [
         Self::Expired,
         Self::Claimed,
         Self::Revoked,
@@ -55,8 +48,6 @@ impl Status {
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
-            Self::Ok => 0,
-            Self::Pending => 1,
             Self::Expired => 2,
             Self::Claimed => 3,
             Self::Revoked => 4,
@@ -67,19 +58,16 @@ impl Status {
         }
     }
 
-    /// The status of a wire number, if there is one.
+    /// The refusal of a wire number, if it is one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
-        let number = usize::try_from(number).ok()?;
-        Self::ALL.get(number).copied()
+        Self::ALL.into_iter().find(|status| u64::from(status.number()) == number)
     }
 
     /// A stable name for programs and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::Pending => "pending",
             Self::Expired => "expired",
             Self::Claimed => "claimed",
             Self::Revoked => "revoked",
@@ -96,12 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wire_numbers_count_up_from_zero_and_come_back() {
-        for (index, status) in Status::ALL.into_iter().enumerate() {
-            assert_eq!(usize::from(status.number()), index);
-            assert_eq!(Status::from_number(index as u64), Some(status));
+    fn wire_numbers_count_up_from_two_and_come_back() {
+        for (number, status) in (2_u8..).zip(Status::ALL) {
+            assert_eq!(status.number(), number);
+            assert_eq!(Status::from_number(number.into()), Some(status));
         }
-        assert_eq!(Status::from_number(Status::ALL.len() as u64), None);
-        assert_eq!(Status::from_number(u64::MAX), None);
+        for number in [0, 1, 9, 256 + 2, u64::MAX] {
+            assert_eq!(Status::from_number(number), None, "{number}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use common::*;
 use proptest::prelude::*;
 use rand::rngs::OsRng;
 use sessioncap::agent::*;
+use sessioncap::phone::PhoneError;
 use sessioncap::*;
 
 fn narrow(credential: &CredentialBytes, ops: Option<OpSet>, end: Option<Timestamp>) -> CredentialBytes {
@@ -47,7 +48,7 @@ fn a_wider_block_has_no_effect() {
     let narrowed_then_widened =
         narrow(&narrow(&child, Some(only(Op::SendInput)), None), Some(OpSet::ALL), None);
     let refusal = world.attach(&phone(2), &narrowed_then_widened, OpSet::EMPTY).unwrap_err();
-    assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+    assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
     world.pass(3_600);
     assert!(world.attach(&phone(2), &child, OpSet::EMPTY).is_err());
 }
@@ -148,7 +149,7 @@ fn an_attach_gets_what_is_both_held_and_asked_for() {
     let asked = only(Op::SendInput).with(Op::Resize).with(Op::Interrupt);
     assert_eq!(world.attach(&phone(2), &child, asked).unwrap().ops(), only(Op::SendInput));
     let refusal = world.attach(&phone(2), &child, only(Op::Interrupt)).unwrap_err();
-    assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+    assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
     assert!(matches!(refusal.denial, Denial::CaveatFailed { block: 0, .. }), "{refusal:?}");
     let refusal = world.attach(&phone(2), &child, only(Op::Detach)).unwrap_err();
     assert!(matches!(refusal.denial, Denial::CaveatFailed { block: 2, .. }), "{refusal:?}");
@@ -162,7 +163,7 @@ fn a_child_with_nothing_left_is_refused_with_a_caveat() {
         narrow(&narrow(&joined.credential, Some(only(Op::Detach)), None), Some(only(Op::SendInput)), None);
     for asked in [OpSet::EMPTY, OpSet::ALL, only(Op::Detach)] {
         let refusal = world.attach(&phone(2), &nothing, asked).unwrap_err();
-        assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+        assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
         assert!(matches!(refusal.denial, Denial::CaveatFailed { .. }), "{refusal:?}");
     }
 }
@@ -198,7 +199,7 @@ proptest! {
             Ok(guard) => prop_assert_eq!((guard.ops(), guard.expires_at()), (expected, end)),
             Err(refusal) => {
                 prop_assert!(expected.is_empty());
-                prop_assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+                prop_assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
             }
         }
     }

@@ -377,7 +377,10 @@ fn the_ledger_in_a_file_passes() {
     struct File(std::path::PathBuf);
     impl Backend for File {
         fn open(&self, _: NodeId) -> Result<Box<dyn Ledger>, LedgerFailure> {
-            RedbLedger::open(self.0.join("ledger.redb")).map(|ledger| Box::new(ledger) as Box<dyn Ledger>)
+            match RedbLedger::open(self.0.join("ledger.redb")) {
+                Ok(ledger) => Ok(Box::new(ledger)),
+                Err(error) => Err(error.cause()),
+            }
         }
         /// What a kill leaves: the file as it is. `src/agent/ledger/embedded/tests.rs` cuts the power too.
         fn crash(&self) -> bool {

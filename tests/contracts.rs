@@ -12,6 +12,7 @@ use common::ledger::TestLedger;
 use common::*;
 use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::agent::*;
+use sessioncap::phone::PhoneError;
 use sessioncap::*;
 use time::{Duration, UtcOffset};
 
@@ -117,7 +118,7 @@ fn a_ticket_is_not_used_up_while_the_operator_forbids_everything() {
     // 2026-05-28 is a Thursday
     let refusal = world.join(&pairing.link, &phone(2)).unwrap_err();
     assert_eq!(refusal.denial, Denial::OperatorRule { rule: 1 });
-    assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+    assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
     assert_eq!(world.only_listing().state, ListingState::Open);
 }
 
@@ -282,7 +283,7 @@ fn a_file_can_be_opened_again_once_its_gate_is_dropped_or_has_failed() {
     let open = || sessioncap::agent::ledger::RedbLedger::open(&path);
     let world = World::on(open().unwrap());
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
-    assert_eq!(open().err(), Some(LedgerFailure::InUse));
+    assert_eq!(open().err().map(|error| error.cause()), Some(LedgerFailure::InUse));
     drop(world.gate);
     drop(World::on(open().unwrap()));
     drop(joined);

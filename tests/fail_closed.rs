@@ -5,6 +5,9 @@
 mod common;
 
 use core::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::ledger::{Fault, TestLedger};
 use common::*;
@@ -12,6 +15,7 @@ use rand::rngs::OsRng;
 use sessioncap::agent::ledger::Table;
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
+use sessioncap::phone::PhoneError;
 use sessioncap::*;
 
 const IO: Denial = Denial::Ledger(LedgerFailure::Io);
@@ -19,7 +23,7 @@ const POISONED: Denial = Denial::Ledger(LedgerFailure::Poisoned);
 
 fn refusal(refusal: Refusal) -> Denial {
     // To a phone that has proven itself: try later. To any other: nothing.
-    assert!(matches!(refusal.told, None | Some(Error::Refused(Status::Unavailable))), "{refusal:?}");
+    assert!(matches!(refusal.told, None | Some(PhoneError::Refused(Status::Unavailable))), "{refusal:?}");
     refusal.denial
 }
 
@@ -306,14 +310,15 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
     let mut joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
-    assert_eq!(world.gate.reopen(TestLedger::default(), world.now), Err(LedgerFailure::InUse));
+    let refused = world.gate.reopen(TestLedger::default(), world.now).map_err(|error| error.cause());
+    assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     ledger.fail_nth(1, Fault::Broken);
     assert_eq!(world.gate.list(None, world.now), Err(IO));
     for nth in 1.. {
         let again = ledger.opened_again();
         again.fail_nth(nth, Fault::Broken);
-        let opened = world.gate.reopen(again.clone(), world.now);
+        let opened = world.gate.reopen(again.clone(), world.now).map_err(|error| error.cause());
         if again.calls() < nth {
             assert!(opened.is_ok() && nth > 3, "{nth}");
             break;
@@ -322,6 +327,32 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
         assert_eq!(joined.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::Stale), "{nth}");
     }
     assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
+}
+
+#[test]
+fn a_gate_that_is_shut_for_good_by_a_reopening_wakes_the_streams_that_it_cut() {
+    let ledger = TestLedger::default();
+    let (world, desktop) = world_on(&ledger);
+    desktop.register(&world).unwrap();
+    let joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
+    ledger.fail_nth(1, Fault::Broken);
+    assert_eq!(world.gate.list(None, world.now), Err(IO));
+    let woken = Arc::new(AtomicBool::new(false));
+    let waker = on_wake({
+        let woken = Arc::clone(&woken);
+        move || woken.store(true, Ordering::SeqCst)
+    });
+    let mut cut = pin!(joined.guard.cut());
+    let mut context = core::task::Context::from_waker(&waker);
+    assert!(cut.as_mut().poll(&mut context).is_pending());
+    let again = ledger.opened_again();
+    let mut rows = again.rows();
+    rows.iter_mut().filter(|((table, _), _)| *table == Table::Meta).for_each(|(_, value)| value.push(0));
+    again.set_rows(rows);
+    let error = world.gate.reopen(again, world.now).unwrap_err();
+    assert_eq!(error.cause(), LedgerFailure::Corrupt);
+    assert!(woken.load(Ordering::SeqCst));
+    assert!(cut.as_mut().poll(&mut context).is_ready());
 }
 
 /// What a revocation names, while it is not on record.

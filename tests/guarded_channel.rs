@@ -55,7 +55,7 @@ fn data(bytes: &[u8]) -> Frame {
 }
 
 impl Scene {
-    fn from_phone(&mut self, frame: &Frame) -> Vec<u8> {
+    fn sealed(&mut self, frame: &Frame) -> Vec<u8> {
         self.phone.seal(&frame.to_bytes()).unwrap()
     }
 
@@ -148,7 +148,7 @@ fn data_passes_in_both_directions_under_its_operation_and_not_otherwise() {
     let frame = scene.channel.sender.try_send(Op::StreamOutput, b"more", now).unwrap();
     assert_eq!(scene.read(&frame), data(b"more"));
 
-    let typed = scene.from_phone(&data(b"typed"));
+    let typed = scene.sealed(&data(b"typed"));
     assert_eq!(scene.channel.receiver.open(&typed, now), Ok(Frame::Data(())));
     assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"typed".to_vec())));
 }
@@ -157,7 +157,7 @@ fn data_passes_in_both_directions_under_its_operation_and_not_otherwise() {
 fn one_frame_waits_and_the_next_is_not_opened_before_it_was_taken() {
     let mut scene = scene();
     let now = scene.world.now;
-    let second = scene.from_phone(&data(b"second"));
+    let second = scene.sealed(&data(b"second"));
     let waiting = Err(PermitError::Refused(Denial::FrameWaiting));
     assert_eq!(scene.channel.receiver.open(&second, now), waiting);
     let mut scene = scene.started();
@@ -179,7 +179,7 @@ fn what_reads_a_frame_says_its_operation_or_refuses_it() {
     for (number, bytes, code, detail) in
         [(1, b"rule".as_slice(), 2, 2), (2, b"other", 3, 0), (3, b"noise", 4, 0), (4, b"", 4, 0)]
     {
-        let frame = scene.from_phone(&data(bytes));
+        let frame = scene.sealed(&data(bytes));
         scene.channel.receiver.open(&frame, now).unwrap();
         let error = scene.channel.receiver.try_receive_as(read, now, |len| len).unwrap_err();
         let PermitError::Refused(denial) = error else { panic!("{error}") };
@@ -188,7 +188,7 @@ fn what_reads_a_frame_says_its_operation_or_refuses_it() {
         let frame = scene.channel.sender.try_notice(notice, now).unwrap();
         assert_eq!(scene.read(&frame), Frame::Notice(notice));
     }
-    let frame = scene.from_phone(&data(b"resize"));
+    let frame = scene.sealed(&data(b"resize"));
     scene.channel.receiver.open(&frame, now).unwrap();
     let Err(PermitError::Refused(denial)) = scene.receive(Op::Resize) else { panic!() };
     let bit = u16::try_from(OpSet::only(Op::Resize).bits().trailing_zeros()).unwrap();
@@ -207,11 +207,11 @@ fn after_a_cut_only_the_end_passes() {
     assert_eq!(scene.receive(Op::SendInput), Err(over.clone()), "what waited does not come out");
     assert_eq!(scene.receive(Op::SendInput), Ok(None));
     for frame in [data(b"x"), Frame::Ping { answer: false, number: 1 }] {
-        let frame = scene.from_phone(&frame);
+        let frame = scene.sealed(&frame);
         assert_eq!(scene.channel.receiver.open(&frame, now), Err(over.clone()));
     }
     assert_eq!(scene.receive(Op::SendInput), Ok(None), "nor what came after the cut");
-    let end = scene.from_phone(&Frame::End(EndCode::LEFT));
+    let end = scene.sealed(&Frame::End(EndCode::LEFT));
     assert_eq!(scene.channel.receiver.open(&end, now), Ok(Frame::End(EndCode::LEFT)));
     let sender = &mut scene.channel.sender;
     assert_eq!(sender.try_send(Op::StreamOutput, b"x", now), Err(over.clone()));
@@ -231,7 +231,7 @@ fn a_stale_frame_is_kept_in_both_directions_until_the_gate_is_settled() {
     assert_eq!(scene.channel.sender.try_send(Op::StreamOutput, b"x", now), Err(PermitError::Stale));
     assert_eq!(scene.channel.sender.try_ping(false, 1, now), Err(PermitError::Stale));
     let waiting = Err(PermitError::Refused(Denial::FrameWaiting));
-    let second = scene.from_phone(&data(b"second"));
+    let second = scene.sealed(&data(b"second"));
     assert_eq!(scene.channel.receiver.open(&second, now), waiting, "one frame is kept, not more");
     scene.world.gate.settle(now).unwrap();
     let mut scene = scene.started();
@@ -275,7 +275,7 @@ fn a_frame_that_does_not_decrypt_is_the_end_of_receiving() {
     let mut scene = scene().started();
     let now = scene.world.now;
     let unreadable = Err(PermitError::Over(Denial::FrameUnreadable));
-    let good = scene.from_phone(&data(b"good"));
+    let good = scene.sealed(&data(b"good"));
     assert_eq!(scene.channel.receiver.open(&[1; 60], now), unreadable);
     assert_eq!(scene.channel.receiver.open(&good, now), unreadable, "over is over");
     let mut scene = self::scene().started();
@@ -316,7 +316,7 @@ fn the_receiver_notes_when_the_phone_was_heard() {
     scene.world.pass(3);
     let now = scene.world.now;
     assert_eq!(scene.channel.receiver.last_opened(), before);
-    let ping = scene.from_phone(&Frame::Ping { answer: true, number: 3 });
+    let ping = scene.sealed(&Frame::Ping { answer: true, number: 3 });
     assert_eq!(scene.channel.receiver.open(&ping, now), Ok(Frame::Ping { answer: true, number: 3 }));
     assert_eq!(scene.channel.receiver.last_opened(), now);
 }

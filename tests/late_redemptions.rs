@@ -8,6 +8,7 @@ use common::*;
 use sessioncap::agent::ledger::MemoryLedger;
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
+use sessioncap::phone::PhoneError;
 use sessioncap::*;
 
 const LIFE: i64 = limits::DEFAULT_TICKET_LIFETIME as i64;
@@ -60,7 +61,7 @@ fn ten_minutes_after_its_end_a_ticket_is_unknown_whatever_became_of_it() {
         assert_eq!(told(&world, &redeemed, 3), Refusal::told(Denial::TicketClaimed, Status::Claimed));
         assert_eq!(told(&world, &open, 2), Refusal::told(Denial::TicketExpired, Status::Expired));
         assert_eq!(told(&world, &revoked, 2), Refusal::told(Denial::TicketRevoked, Status::Revoked));
-        assert_eq!(told(&world, &waiting, 4).told, Some(Error::Refused(Status::Expired)));
+        assert_eq!(told(&world, &waiting, 4).told, Some(PhoneError::Refused(Status::Expired)));
         world.pass(1);
         for (pairing, who) in [(&redeemed, 2), (&redeemed, 3), (&open, 2), (&revoked, 2), (&waiting, 4)] {
             assert_eq!(told(&world, pairing, who), Refusal::silent(Denial::TicketUnknown));
@@ -106,13 +107,13 @@ fn what_was_taken_back_comes_before_the_end() {
         for wait in [0, LIFE, RETRY - 1] {
             world.pass(wait);
             for who in [2, 3] {
-                assert_eq!(told(&world, &ticket, who).told, Some(Error::Refused(Status::Revoked)));
-                assert_eq!(told(&world, &credential, who).told, Some(Error::Refused(Status::Revoked)));
+                assert_eq!(told(&world, &ticket, who).told, Some(PhoneError::Refused(Status::Revoked)));
+                assert_eq!(told(&world, &credential, who).told, Some(PhoneError::Refused(Status::Revoked)));
             }
         }
         world.stop_session(SESSION);
         assert_eq!(told(&world, &gone, 2), Refusal::told(Denial::SessionGone, Status::SessionGone));
-        assert_eq!(told(&world, &ticket, 2).told, Some(Error::Refused(Status::Revoked)), "first");
+        assert_eq!(told(&world, &ticket, 2).told, Some(PhoneError::Refused(Status::Revoked)), "first");
     });
 }
 
@@ -145,8 +146,8 @@ fn the_phone_that_redeemed_gets_the_same_by_the_precedence_expired_pending_ok() 
         assert_eq!(told(&world, &pending, 4).code, code);
         assert_eq!(world.join(&ok.link, &phone(2)).unwrap().credential, first.credential);
         world.pass(1);
-        assert_eq!(told(&world, &pending, 4).told, Some(Error::Refused(Status::Expired)));
-        assert_eq!(told(&world, &short, 5).told, Some(Error::Refused(Status::Expired)));
+        assert_eq!(told(&world, &pending, 4).told, Some(PhoneError::Refused(Status::Expired)));
+        assert_eq!(told(&world, &short, 5).told, Some(PhoneError::Refused(Status::Expired)));
         assert_eq!(world.join(&ok.link, &phone(2)).unwrap().credential, first.credential);
     });
 }

@@ -109,7 +109,8 @@ fn a_node_that_is_opened_again_closes_the_gate_that_had_it() {
     assert_eq!(permit(&mut joined.guard, first.now), Err(fenced.clone()));
     assert_eq!(first.gate.settle(first.now), Err(fenced.clone()));
     assert_eq!(first.gate.failure(), Some(LedgerFailure::Fenced));
-    assert_eq!(first.gate.reopen(ledger.clone(), first.now), Err(LedgerFailure::Fenced), "for good");
+    let refused = first.gate.reopen(ledger.clone(), first.now).map_err(|error| error.cause());
+    assert_eq!(refused, Err(LedgerFailure::Fenced), "for good");
     // Every call says so, also as the first that finds it.
     let third = World::on(ledger.clone());
     let _fourth = World::on(ledger);

@@ -97,7 +97,7 @@ fn an_answer_meant_for_another_question_is_refused() {
     let first = world.ask(&one.link, &phone(2));
     let second = world.ask(&two.link, &phone(2));
     let Response::Admitted(answer, ..) = world.respond(&second.message) else { panic!() };
-    assert_eq!(first.next.finish(&answer).err(), Some(Error::Noise));
+    assert_eq!(first.next.finish(&answer).err(), Some(PhoneError::AnswerUnreadable));
     assert!(second.next.finish(&answer).is_ok());
 }
 

@@ -196,7 +196,7 @@ fn every_address_of_the_agent_counts_as_its_own() {
     assert_eq!(desktop.lodge(&world, &pairing), Ok(()));
     assert!(world.join(&pairing.link, &phone(2)).is_ok());
     let none = GateConfig::new(world.agent.public(), []);
-    assert_eq!(none.err(), Some(Error::ApiMisuse(Misuse::NoAgentUrl)));
+    assert_eq!(none.err(), Some(Misuse::NoAgentUrl));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn lifetimes_outside_the_bounds_are_refused_on_both_sides() {
     }
     for (min, max) in [ticket, credential] {
         for bad in [0, min - 1, max + 1, u64::MAX] {
-            let refused = Some(Error::Lifetime { min, max });
+            let refused = Some(DesktopError::Lifetime { min, max });
             if (min, max) == ticket {
                 assert_eq!(terms().with_ticket_lifetime(bad).err(), refused);
             } else {
@@ -392,7 +392,7 @@ fn an_offer_does_not_outlive_a_session_that_ended_meanwhile() {
 
 #[test]
 fn no_terms_offer_nothing() {
-    assert_eq!(terms().with_ops(OpSet::EMPTY).err(), Some(Error::OpsEmpty));
+    assert_eq!(terms().with_ops(OpSet::EMPTY).err(), Some(DesktopError::OpsEmpty));
 }
 
 #[test]

@@ -436,7 +436,7 @@ fn a_phone_that_nobody_confirms_is_out_when_the_ticket_ends() {
     let confirmed = world.gate.confirm(&desktop.device, &pairing.ticket, &phone(2).public(), world.now);
     assert!(matches!(confirmed, Err(Denial::TicketExpired | Denial::CredentialExpired)), "{confirmed:?}");
     let refusal = world.join(&pairing.link, &phone(2)).unwrap_err();
-    assert_eq!(refusal.told, Some(Error::Refused(Status::Expired)));
+    assert_eq!(refusal.told, Some(PhoneError::Refused(Status::Expired)));
 }
 
 #[test]
@@ -515,7 +515,7 @@ fn expired_comes_before_pending() {
     assert_eq!(world.join(&pairing.link, &phone(2)).unwrap_err().denial, Denial::ConfirmationPending);
     world.pass(30);
     let refusal = world.join(&pairing.link, &phone(2)).unwrap_err();
-    assert_eq!(refusal.told, Some(Error::Refused(Status::Expired)));
+    assert_eq!(refusal.told, Some(PhoneError::Refused(Status::Expired)));
 }
 
 // --- the first frame ---
@@ -747,7 +747,7 @@ proptest! {
             }
             Err(refusal) => {
                 prop_assert!(expected.is_empty());
-                prop_assert_eq!(refusal.told, Some(Error::Refused(Status::OperationDenied)));
+                prop_assert_eq!(refusal.told, Some(PhoneError::Refused(Status::OperationDenied)));
                 let named = matches!(refusal.denial, Denial::CaveatFailed { block: 0, ref caveat } if caveat.name() == "ops");
                 prop_assert!(named, "{:?}", refusal.denial);
             }
@@ -780,5 +780,5 @@ fn the_agent_that_answers_must_be_the_one_in_the_link() {
     let theirs = Initiator::start(&phone(2), &other.public(), b"", &mut OsRng).unwrap();
     let received = noise::Responder::read(&other, &theirs.message, &mut OsRng).unwrap();
     let answer = received.next.reply(b"").unwrap().message;
-    assert_eq!(asking.next.finish(&answer).err(), Some(Error::Noise));
+    assert_eq!(asking.next.finish(&answer).err(), Some(PhoneError::AnswerUnreadable));
 }

@@ -153,3 +153,55 @@ fn the_worked_vector_is_what_this_build_does() {
 fn the_policy_in_the_document_is_the_one_that_runs() {
     assert!(include_str!("../docs/PROTOCOL.md").contains(POLICY));
 }
+
+/// The cells of the rows of a table in section 6.4 or 13, without its head. `head` is the head's beginning.
+fn table(head: &str) -> Vec<Vec<String>> {
+    let document = std::fs::read_to_string("docs/PROTOCOL.md").unwrap();
+    let rows = document.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    rows.take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+#[test]
+fn what_a_phone_does_after_each_error_is_what_the_document_says() {
+    let mut errors = vec![
+        ("no message 2: the connection was closed".to_owned(), PhoneError::NoAnswer),
+        ("a message 2 that does not decrypt".to_owned(), PhoneError::AnswerUnreadable),
+        (
+            "a message 2 that is malformed".to_owned(),
+            PhoneError::AnswerMalformed(sessioncap::Error::MessageMalformed),
+        ),
+        ("a message 2 that does not fit the request".to_owned(), PhoneError::AnswerMismatch),
+    ];
+    for status in Status::ALL {
+        let came = format!("status {}, {}", status.number(), status.code());
+        errors.push((came, PhoneError::Refused(status)));
+    }
+    let code = |step: NextStep| format!("`{}`", step.code());
+    let found: Vec<Vec<String>> = errors
+        .into_iter()
+        .map(|(came, error)| vec![came, code(error.after_redeem()), code(error.after_attach())])
+        .collect();
+    assert_eq!(table("| what came |"), found);
+}
+
+#[test]
+fn what_each_step_keeps_and_repeats_is_what_the_document_says() {
+    let yes = |yes: bool| if yes { "yes".to_owned() } else { "no".to_owned() };
+    let found: Vec<Vec<String>> = NextStep::ALL
+        .iter()
+        .map(|step| vec![format!("`{}`", step.code()), yes(step.keeps_key()), yes(step.is_retryable())])
+        .collect();
+    let written: Vec<Vec<String>> =
+        table("| step |").into_iter().map(|mut row| row.drain(..3).collect()).collect();
+    assert_eq!(written, found);
+}
+
+#[test]
+fn the_statuses_are_those_of_the_document() {
+    let written: Vec<(String, String)> =
+        table("| number | name |").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let mut found = vec![("0".to_owned(), "ok".to_owned()), ("1".to_owned(), "pending".to_owned())];
+    found.extend(Status::ALL.map(|status| (status.number().to_string(), status.code().to_owned())));
+    assert_eq!(written, found);
+}

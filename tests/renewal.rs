@@ -566,10 +566,10 @@ fn a_renewal_fits_its_credential_or_is_refused() {
     assert_eq!(send(desktop, good(), now.plus(61)), Err(Denial::ClockSkew { agent_time: now }));
     assert!(send(desktop, good(), now.plus(60)).is_ok());
     let refused = desktop.issuer.renew(Renewal { ops: OpSet::EMPTY, ..good() }, now, &mut OsRng);
-    assert_eq!(refused, Err(Error::OpsEmpty));
+    assert_eq!(refused, Err(DesktopError::OpsEmpty));
     for valid_for in [0, 29, 72 * HOUR + 1] {
         let refused = desktop.issuer.renew(Renewal { valid_for, ..good() }, now, &mut OsRng);
-        assert!(matches!(refused, Err(Error::Lifetime { .. })), "{valid_for}");
+        assert!(matches!(refused, Err(DesktopError::Lifetime { .. })), "{valid_for}");
     }
     for junk in [&b""[..], &pairing.offer, &[0xa4; 9]] {
         let refused = world.gate.renew(&desktop.device, junk, world.now, &mut OsRng);

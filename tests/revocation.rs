@@ -60,7 +60,7 @@ fn every_verb_before_redemption_leaves_nothing_to_redeem() {
         (way.verb)(&world, &pairing, &desktop).unwrap();
         let refusal = world.join(&pairing.link, &phone(2));
         assert!(refusal.is_err(), "{}: redeemed after it was revoked", way.name);
-        assert_eq!(refusal.unwrap_err().told, Some(Error::Refused(way.status)), "{}", way.name);
+        assert_eq!(refusal.unwrap_err().told, Some(PhoneError::Refused(way.status)), "{}", way.name);
         assert!(matches!(world.only_listing().state, ListingState::Revoked { .. }), "{}", way.name);
     }
 }
@@ -751,7 +751,7 @@ fn what_had_run_out_is_told_of_an_issuer_or_a_session_that_ended_later() {
             }
             end(&world, &desktop).unwrap();
             let told = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
-            assert_eq!(told.told, Some(Error::Refused(status)), "settled: {settled}, {told:?}");
+            assert_eq!(told.told, Some(PhoneError::Refused(status)), "settled: {settled}, {told:?}");
         }
     }
 }

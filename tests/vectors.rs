@@ -380,13 +380,21 @@ fn check_answer(fields: &mut Fields) {
     assert_eq!(cbor::payload(&map), payload);
     let outcome = match answered(&fields.text("to"), &payload) {
         Ok(outcome) => outcome,
-        Err(error) => format!("{error:?}"),
+        Err(error) => shown(&error),
     };
     assert_eq!(outcome, fields.text("outcome"));
 }
 
+/// What is wrong with an answer, or that it refuses.
+fn shown(error: &PhoneError) -> String {
+    match error {
+        PhoneError::AnswerMalformed(cause) => format!("{cause:?}"),
+        error => format!("{error:?}"),
+    }
+}
+
 /// What a phone that asked makes of an answer.
-fn answered(question: &str, payload: &[u8]) -> Result<String, Error> {
+fn answered(question: &str, payload: &[u8]) -> Result<String, PhoneError> {
     let agent = AgentSecretKey::from_bytes([1; 32]);
     let reply = |message: &[u8]| {
         let received = Responder::read(&agent, message, &mut CounterRng::new(4)).unwrap();
@@ -570,7 +578,7 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         "request" => judged(&fields.bytes("input")).to_owned(),
         "answer" => {
             let payload = fields.bytes("input");
-            show(answered(&fields.text("to"), &payload))
+            shown(&answered(&fields.text("to"), &payload).expect_err("it is invalid"))
         }
         "frame" => show(Frame::from_bytes(&fields.bytes("input"))),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),

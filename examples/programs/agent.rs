@@ -33,7 +33,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::clock::Clock;
 use super::files;
-use super::problem::{Outcome, Problem, While};
+use super::problem::{Outcome, Problem, While, with_causes};
 use super::pty::Hub;
 use super::transport::{self, STRANGER, Socket};
 use devices::Devices;
@@ -151,7 +151,8 @@ pub async fn start(config: Config) -> Outcome<Running> {
 
 /// The one place that opens the ledger's file.
 fn open_ledger(path: &Path) -> Outcome<RedbLedger> {
-    RedbLedger::open(path).during(format_args!("the ledger {}", path.display()))
+    let opened = RedbLedger::open(path).map_err(|error| with_causes(&error));
+    opened.during(format_args!("the ledger {}", path.display()))
 }
 
 /// As [`start`], over a ledger of the caller's, who is told where its file would be. It is opened again
@@ -188,7 +189,9 @@ pub async fn start_over<L: Ledger + 'static>(
     let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
     let agent = Arc::new(Agent {
         key,
-        gate: Gate::open(gate, ledger, context, config.clock.now()).during("the ledger")?,
+        gate: Gate::open(gate, ledger, context, config.clock.now())
+            .map_err(|error| with_causes(&error))
+            .during("the ledger")?,
         hub: hub.clone(),
         devices,
         journal,
@@ -303,7 +306,9 @@ impl Agent {
             if self.gate.is_poisoned() && skip == 0 {
                 let again = Arc::clone(&open);
                 let opened = self.ask(move |gate, now| {
-                    again().and_then(|ledger| gate.reopen(ledger, now).during("the ledger"))
+                    again().and_then(|ledger| {
+                        gate.reopen(ledger, now).map_err(|error| with_causes(&error)).during("the ledger")
+                    })
                 });
                 match opened.await.and_then(|opened| opened) {
                     Ok(()) => {
@@ -398,7 +403,8 @@ impl Agent {
                 let handshake_hash = replied.handshake_hash;
                 Some(Peer::Device { socket, channel: replied.channel, device, handshake_hash })
             }
-            Some(Decided::Admitted(Admitted { message, pending })) => {
+            Some(Decided::Admitted(admitted)) => {
+                let Admitted { message, pending } = *admitted;
                 transport::send(&mut socket, message).await.ok()?;
                 Some(Peer::Phone { socket, pending })
             }
@@ -427,7 +433,7 @@ impl Agent {
                 let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
                 self.devices.contains(&device).then_some(Decided::Device { device, next })
             }
-            Admission::Admitted(admitted) => Some(Decided::Admitted(admitted)),
+            Admission::Admitted(admitted) => Some(Decided::Admitted(Box::new(admitted))),
             Admission::Refused(refused) => {
                 self.log(format!("turned a phone away: {}", refused.denial));
                 refused.message.map(Decided::Refused)
@@ -494,7 +500,7 @@ impl Agent {
 
 enum Decided {
     Device { device: DevicePublicKey, next: Replying },
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
     Refused(Vec<u8>),
 }
 

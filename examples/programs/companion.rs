@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use rand::rngs::OsRng;
 use serde_json::Value;
-use sessioncap::phone::{Attached, Redeemed};
+use sessioncap::phone::{Attached, NextStep, Redeemed};
 use sessioncap::{
-    CredentialBytes, EndCode, Error, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId,
-    Timestamp,
+    CredentialBytes, EndCode, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId, Timestamp,
 };
 
 use super::agent::RAW;
@@ -254,12 +253,13 @@ pub fn ended(code: EndCode) -> Problem {
     Problem::Ended { code: code.to_owned(), detail }
 }
 
-/// Whether coming back later cannot help.
+/// Whether attaching again later cannot help.
 pub fn is_final(problem: &Problem) -> bool {
-    use sessioncap::Status::{Busy, Unavailable};
     match problem {
-        Problem::Library(Error::Refused(status)) => !matches!(status, Busy | Unavailable),
+        Problem::Phone(error) => error.after_attach() != NextStep::AskLater,
         Problem::Library(_)
+        | Problem::Desktop(_)
+        | Problem::Agent(_)
         | Problem::Link(_)
         | Problem::Rule(_)
         | Problem::TurnedAway

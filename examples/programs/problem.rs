@@ -1,5 +1,6 @@
 //! What can go wrong in a program, as a sentence that its user can act on.
 
+use std::error::Error;
 use std::fmt::Display;
 
 use thiserror::Error;
@@ -13,6 +14,15 @@ pub enum Problem {
     /// The library refused to build, read or send something.
     #[error(transparent)]
     Library(#[from] sessioncap::Error),
+    /// A phone was not let in.
+    #[error(transparent)]
+    Phone(#[from] sessioncap::phone::PhoneError),
+    /// A desktop's pairing or renewal could not be built.
+    #[error(transparent)]
+    Desktop(#[from] sessioncap::desktop::DesktopError),
+    /// The agent was put together wrongly.
+    #[error(transparent)]
+    Agent(#[from] sessioncap::agent::Misuse),
     /// A pairing link could not be read or written.
     #[error(transparent)]
     Link(#[from] sessioncap::LinkError),
@@ -67,6 +77,12 @@ impl Problem {
     pub fn said(text: impl Into<String>) -> Self {
         Self::Said(text.into())
     }
+}
+
+/// An error and all of its causes: "error: cause: its cause".
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Puts a sentence before the cause of a failure.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sessioncap::desktop::{Confirmation, PairingTerms};
-use sessioncap::{Error, Label, Link, LinkHost, Op, OpSet, SessionId, Status};
+use sessioncap::phone::PhoneError;
+use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
 use super::companion::{self, Joined, Live};
@@ -243,7 +244,7 @@ async fn a_code_runs_out(stage: &Stage, session: &SessionId) -> Outcome<()> {
     let late =
         companion::join(&shared.pairing.link, &Label::new("late")?, &stage.file("late.json"), |_| {}).await;
     stage::refused_with(Status::Expired, late)?;
-    stage.say(&Error::Refused(Status::Expired).to_string());
+    stage.say(&PhoneError::Refused(Status::Expired).to_string());
     desktop.disconnect().await;
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::agent::audit::AuditSink;
 use crate::agent::ledger::transition::QuotaLimits;
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
-use crate::error::{Error, Misuse};
+use crate::error::Misuse;
 use crate::id::{NodeId, SessionId};
 use crate::key::{AgentPublicKey, DevicePublicKey};
 use crate::limits::{
@@ -126,11 +126,11 @@ impl GateConfig {
     /// For an agent with this Noise key, reached at these addresses.
     ///
     /// # Errors
-    /// [`Error::ApiMisuse`] without an address.
-    pub fn new(agent: AgentPublicKey, urls: impl Into<Vec<AgentUrl>>) -> Result<Self, Error> {
+    /// [`Misuse::NoAgentUrl`] without an address.
+    pub fn new(agent: AgentPublicKey, urls: impl Into<Vec<AgentUrl>>) -> Result<Self, Misuse> {
         let urls = urls.into();
         if urls.is_empty() {
-            return Err(Error::ApiMisuse(Misuse::NoAgentUrl));
+            return Err(Misuse::NoAgentUrl);
         }
         let policy = Policy::new();
         let node = NodeId::default();

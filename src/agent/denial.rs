@@ -1,4 +1,8 @@
 //! Why the agent refuses: a reason for the operator, and what the peer may be told.
+//!
+//! What a peer is told is made of [`Denial::status`] and of nothing else, and a [`Status`] can only be a
+//! refusal. Every variant is named there: one that is added does not compile before somebody has decided who
+//! may hear of it.
 
 use thiserror::Error;
 
@@ -12,12 +16,13 @@ use crate::status::Status;
 /// A refusal with its reason.
 ///
 /// `Display` is a sentence for the operator's log, [`Denial::code`] a stable name for programs, and
-/// [`Denial::status`] what the peer may be told. None of them holds a secret.
+/// [`Denial::status`] what the peer may be told. None of them holds a secret. What the operating system said
+/// when a ledger failed is in [`Gate::ledger_error`](crate::agent::Gate::ledger_error).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Denial {
     /// The payload has this protocol's magic and is otherwise not one.
-    #[error("the payload is malformed")]
+    #[error("the payload is malformed; the phone's app may be of another version")]
     PayloadMalformed,
     /// No ticket has this id.
     #[error("no such ticket")]
@@ -259,12 +264,33 @@ pub enum Quota {
 }
 
 impl Quota {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TicketsPerSession => "tickets_per_session",
+            Self::CredentialsPerSession => "credentials_per_session",
+            Self::TicketsPerAgent => "tickets_per_agent",
+            Self::CredentialsPerAgent => "credentials_per_agent",
+            Self::TicketsKept => "tickets_kept",
+            Self::TicketsPerDevice => "tickets_per_device",
+            Self::CredentialsPerDevice => "credentials_per_device",
+            Self::TicketsKeptPerDevice => "tickets_kept_per_device",
+            Self::IssuersPerDevice => "issuers_per_device",
+        }
+    }
+
     /// What makes room.
     fn advice(self) -> &'static str {
         match self {
             Self::TicketsKept | Self::TicketsKeptPerDevice => "wait a few minutes",
             Self::IssuersPerDevice => "revoke an issuer",
-            _ => "revoke one",
+            Self::TicketsPerSession
+            | Self::CredentialsPerSession
+            | Self::TicketsPerAgent
+            | Self::CredentialsPerAgent
+            | Self::TicketsPerDevice
+            | Self::CredentialsPerDevice => "revoke one",
         }
     }
 }
@@ -274,7 +300,7 @@ impl Quota {
 #[non_exhaustive]
 pub enum LedgerFailure {
     /// Reading or writing failed.
-    #[error("reading or writing failed")]
+    #[error("reading or writing failed; check its path and its disk")]
     Io,
     /// There is no room left to write.
     #[error("the disk is full; make room and open it again")]
@@ -313,9 +339,30 @@ pub enum LedgerFailure {
     Unwritten,
 }
 
+impl LedgerFailure {
+    /// A stable name for programs and logs.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Io => "ledger_io",
+            Self::Full => "ledger_full",
+            Self::ReadOnly => "ledger_read_only",
+            Self::InUse => "ledger_in_use",
+            Self::Corrupt => "ledger_corrupt",
+            Self::UnknownFormat { .. } => "ledger_unknown_format",
+            Self::NotAFile => "ledger_not_a_file",
+            Self::Poisoned => "ledger_poisoned",
+            Self::Closed => "ledger_closed",
+            Self::Fenced => "ledger_fenced",
+            Self::Unwritten => "ledger_unwritten",
+        }
+    }
+}
+
 impl Denial {
     /// A stable name for programs and logs.
     #[must_use]
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a new denial needs a name of its own")]
     pub fn code(&self) -> &'static str {
         match self {
             Self::PayloadMalformed => "payload_malformed",
@@ -378,7 +425,11 @@ impl Denial {
 
     /// What a phone may be told, once it has proven its ticket or credential. `None` means nothing:
     /// close the connection as for any stranger.
+    ///
+    /// [`Denial::ConfirmationPending`] has none: a redemption is answered by the digits to compare, and an
+    /// attach before the desktop has confirmed by nothing.
     #[must_use]
+    #[deny(clippy::wildcard_enum_match_arm, reason = "somebody has to decide what a peer may be told")]
     pub fn status(&self) -> Option<Status> {
         match self {
             Self::TicketExpired | Self::CredentialExpired | Self::CredentialRetired => Some(Status::Expired),
@@ -386,12 +437,15 @@ impl Denial {
             Self::TicketContested | Self::TicketRevoked | Self::CredentialRevoked | Self::IssuerRevoked => {
                 Some(Status::Revoked)
             }
-            Self::ConfirmationPending => Some(Status::Pending),
             Self::SessionGone | Self::SessionNotLive => Some(Status::SessionGone),
             Self::CaveatFailed { caveat, .. } => Some(match caveat.as_ref() {
                 Caveat::ExpiresAt(_) => Status::Expired,
                 Caveat::Epoch(_) => Status::SessionGone,
-                _ => Status::OperationDenied,
+                Caveat::Agent { .. }
+                | Caveat::Session(_)
+                | Caveat::Ops(_)
+                | Caveat::Ticket(_)
+                | Caveat::Holder(_) => Status::OperationDenied,
             }),
             Self::OperationNotGranted { .. }
             | Self::OtherSession
@@ -415,6 +469,7 @@ impl Denial {
             | Self::CredentialMalformed(_)
             | Self::CredentialSignatureInvalid
             | Self::HolderMismatch
+            | Self::ConfirmationPending
             | Self::ActivationTimeout
             | Self::Repeated
             | Self::Displaced

@@ -31,9 +31,9 @@ pub use list::{Listing, ListingState, WaitingRenewal};
 use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
 use crate::agent::core::{Begun, Core, Subject};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::ledger::Ledger;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord, TicketState};
 use crate::agent::ledger::transition::{Revocation, Said};
+use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
@@ -151,13 +151,14 @@ impl Gate {
     /// [`Gate::sync_devices`] for devices.
     ///
     /// # Errors
-    /// [`LedgerFailure`]; nothing is admitted by a gate that does not open.
+    /// [`LedgerError`], with what the operating system said as its source; nothing is admitted by a gate that
+    /// does not open.
     pub fn open(
         config: GateConfig,
         ledger: impl Ledger + 'static,
         context: impl AgentContext + 'static,
         now: Now,
-    ) -> Result<Self, LedgerFailure> {
+    ) -> Result<Self, LedgerError> {
         let GateConfig { agent, node, urls, policy, quotas, audit } = config;
         let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
         let inner = Arc::new(Inner { agent, urls, policy, quotas, context: Box::new(context), core });
@@ -317,9 +318,9 @@ impl Gate {
     /// over, and phones attach again once it is open.
     ///
     /// # Errors
-    /// [`LedgerFailure`]; the gate stays as it was, and this can be called again. [`LedgerFailure::InUse`]
+    /// [`LedgerError`]; the gate stays as it was, and this can be called again. [`LedgerFailure::InUse`]
     /// if the ledger has not failed, or why the gate is shut for good.
-    pub fn reopen(&self, ledger: impl Ledger + 'static, now: Now) -> Result<(), LedgerFailure> {
+    pub fn reopen(&self, ledger: impl Ledger + 'static, now: Now) -> Result<(), LedgerError> {
         self.inner.core.reopen(Arc::new(ledger), now)
     }
 
@@ -334,6 +335,13 @@ impl Gate {
     #[must_use]
     pub fn failure(&self) -> Option<LedgerFailure> {
         self.inner.core.failure()
+    }
+
+    /// The latest failure of the ledger, with what the operating system or the database said as its source: what
+    /// stands behind the latest [`Denial::Ledger`]. It stays after a success. Waits for no disk.
+    #[must_use]
+    pub fn ledger_error(&self) -> Option<LedgerError> {
+        self.inner.core.last_error()
     }
 }
 

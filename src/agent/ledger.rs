@@ -25,6 +25,8 @@ pub use embedded::RedbLedger;
 pub use memory::MemoryLedger;
 pub use overlay::{Changes, Overlay};
 
+use core::fmt;
+use std::error::Error;
 use std::sync::Arc;
 
 use crate::agent::denial::LedgerFailure;
@@ -141,12 +143,15 @@ pub enum Outcome {
 }
 
 /// How a ledger failed, and what that leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{cause}")]
+///
+/// [`Error::source`] is what the operating system or the database said, where there is such a thing. Two
+/// of these are equal if they differ in nothing but that.
+#[derive(Debug, Clone)]
 pub struct LedgerError {
     cause: LedgerFailure,
     outcome: Outcome,
     usable: bool,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl LedgerError {
@@ -154,19 +159,31 @@ impl LedgerError {
     /// reset before the commit was sent, a conflict with another transaction. A read that failed.
     #[must_use]
     pub const fn not_done(cause: LedgerFailure) -> Self {
-        Self { cause, outcome: Outcome::NotDone, usable: true }
+        Self { cause, outcome: Outcome::NotDone, usable: true, source: None }
     }
 
     /// The transaction may have been done. When in doubt, this one.
     #[must_use]
     pub const fn unknown(cause: LedgerFailure) -> Self {
-        Self { cause, outcome: Outcome::Unknown, usable: false }
+        Self { cause, outcome: Outcome::Unknown, usable: false, source: None }
     }
 
     /// The same, of a ledger that has to be opened again before anything else succeeds.
     #[must_use]
-    pub const fn unusable(self) -> Self {
+    pub fn unusable(self) -> Self {
         Self { usable: false, ..self }
+    }
+
+    /// The same, with what the operating system or the database said.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..self }
+    }
+
+    /// A stable name for programs and logs: that of what failed.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.cause.code()
     }
 
     /// What failed.
@@ -187,6 +204,26 @@ impl LedgerError {
         self.usable
     }
 }
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl Error for LedgerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+impl PartialEq for LedgerError {
+    fn eq(&self, other: &Self) -> bool {
+        (self.cause, self.outcome, self.usable) == (other.cause, other.outcome, other.usable)
+    }
+}
+
+impl Eq for LedgerError {}
 
 /// A place that keeps records: reads of a consistent state, and one kind of write, an atomic transition.
 ///

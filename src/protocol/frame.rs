@@ -82,7 +82,7 @@ impl fmt::Display for Notice {
 
 /// Why a side ends.
 ///
-/// 0 means that it leaves, 1 to 31 are the statuses of message 2, 32 to 63 are the constants, and from 64 on the
+/// 0 means that it leaves, 2 to 31 are the statuses of message 2, 32 to 63 are the constants, and from 64 on the
 /// agent's own protocol defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndCode(u16);
@@ -112,7 +112,7 @@ impl EndCode {
     /// The status that it tells, if it tells one.
     #[must_use]
     pub fn status(self) -> Option<Status> {
-        Status::from_number(self.0.into()).filter(|status| *status != Status::Ok)
+        Status::from_number(self.0.into())
     }
 }
 
@@ -246,8 +246,7 @@ mod tests {
     #[test]
     fn an_end_tells_a_status_or_none() {
         for status in Status::ALL {
-            let told = EndCode::from(status).status();
-            assert_eq!(told, (status != Status::Ok).then_some(status));
+            assert_eq!(EndCode::from(status).status(), Some(status));
         }
         for code in [EndCode::LEFT, EndCode::PROTOCOL, EndCode::TOO_SLOW, EndCode::CLOSED, EndCode::new(64)] {
             assert_eq!(code.status(), None);

@@ -49,6 +49,12 @@ pub(crate) enum Answer {
     Refused { status: Status, agent_time: Timestamp },
 }
 
+/// The statuses on the wire that are no refusals; those are [`Status`].
+mod status {
+    pub(super) const ADMITTED: u64 = 0;
+    pub(super) const PENDING: u64 = 1;
+}
+
 /// What an admitted phone is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Admitted {
@@ -174,12 +180,12 @@ impl Padded for Answer {
     fn encode_fields(&self, writer: &mut Writer) {
         let (status, agent_time, rest) = match self {
             Self::Admitted(admitted) => {
-                (Status::Ok, admitted.agent_time, 4 + usize::from(admitted.credential.is_some()))
+                (status::ADMITTED, admitted.agent_time, 4 + usize::from(admitted.credential.is_some()))
             }
-            Self::Pending { agent_time, .. } => (Status::Pending, *agent_time, 2),
-            Self::Refused { status, agent_time } => (*status, *agent_time, 0),
+            Self::Pending { agent_time, .. } => (status::PENDING, *agent_time, 2),
+            Self::Refused { status, agent_time } => (status.number().into(), *agent_time, 0),
         };
-        writer.map(3 + rest).uint(key::STATUS).uint(status.number().into());
+        writer.map(3 + rest).uint(key::STATUS).uint(status);
         writer.uint(key::AGENT_TIME).uint(agent_time.seconds());
         match self {
             Self::Admitted(admitted) => {
@@ -200,14 +206,14 @@ impl Padded for Answer {
 
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.map()?;
-        let status = Status::from_number(reader.key(key::STATUS)?.uint()?).ok_or(Error::MessageMalformed)?;
+        let status = reader.key(key::STATUS)?.uint()?;
         let agent_time = Timestamp::from_seconds(reader.key(key::AGENT_TIME)?.uint()?)?;
         match status {
-            Status::Ok => Ok(Self::Admitted(Admitted {
+            status::ADMITTED => Ok(Self::Admitted(Admitted {
                 agent_time,
                 seconds_left: reader.key(key::SECONDS_LEFT)?.uint()?,
                 ops: match OpSet::from_bits(reader.key(key::GRANTED_OPS)?.uint()?)? {
-                    OpSet::EMPTY => return Err(Error::AnswerMismatch),
+                    OpSet::EMPTY => return Err(Error::OpsEmpty),
                     ops => ops,
                 },
                 session: SessionId::new(reader.key(key::SESSION)?.text(MAX_SESSION_ID_LEN)?)?,
@@ -217,12 +223,15 @@ impl Padded for Answer {
                     false => None,
                 },
             })),
-            Status::Pending => Ok(Self::Pending {
+            status::PENDING => Ok(Self::Pending {
                 agent_time,
                 seconds_left: reader.key(key::SECONDS_LEFT)?.uint()?,
                 nonce: reader.key(key::NONCE)?.array_of()?,
             }),
-            status => Ok(Self::Refused { status, agent_time }),
+            number => {
+                let status = Status::from_number(number).ok_or(Error::MessageMalformed)?;
+                Ok(Self::Refused { status, agent_time })
+            }
         }
     }
 }
@@ -276,7 +285,7 @@ mod tests {
             (time.clone(), any::<u64>(), any::<[u8; 16]>()).prop_map(|(agent_time, seconds_left, nonce)| {
                 Answer::Pending { agent_time, seconds_left, nonce }
             }),
-            (time, 2..Status::ALL.len())
+            (time, 0..Status::ALL.len())
                 .prop_map(|(agent_time, status)| Answer::Refused { status: Status::ALL[status], agent_time }),
         ]
     }

@@ -22,7 +22,7 @@ use sessioncap::agent::{
 };
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::noise::{Channel, Received, Responder};
-use sessioncap::phone::{Asking, Attached, Redeemed, Redeeming};
+use sessioncap::phone::{Asking, Attached, PhoneError, Redeemed, Redeeming};
 use sessioncap::{
     Action, AgentPublicKey, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey,
     Error, HolderSecretKey, IssuerSecretKey, Label, Link, Now, Op, OpSet, RenewalReceipt, SessionId,
@@ -198,7 +198,7 @@ impl World {
         let sink = Arc::clone(&audit);
         let config = GateConfig::new(agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
         let config = configure(config.with_audit(move |record| sink.lock().unwrap().push(record)));
-        let gate = Gate::open(config, ledger, context.clone(), now)?;
+        let gate = Gate::open(config, ledger, context.clone(), now).map_err(|error| error.cause())?;
         Ok(Self { agent, gate, context, audit, now })
     }
 
@@ -383,6 +383,7 @@ impl World {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "one at a time, in tests")]
 pub enum Response {
     Device,
     Admitted(Vec<u8>, Channel, PendingGuard),
@@ -401,7 +402,7 @@ pub struct Joined {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     pub denial: Denial,
-    pub told: Option<Error>,
+    pub told: Option<PhoneError>,
     pub code: Option<String>,
 }
 
@@ -412,7 +413,7 @@ impl Refusal {
 
     /// Refused with a word to the phone.
     pub fn told(denial: Denial, status: sessioncap::Status) -> Self {
-        Self { denial, told: Some(Error::Refused(status)), code: None }
+        Self { denial, told: Some(PhoneError::Refused(status)), code: None }
     }
 
     /// Refused without a word.

@@ -400,7 +400,7 @@ impl<'a> Player<'a> {
                     ensure!(*before == code, "the digits changed from {before} to {code}");
                     Ok(Came { code: Some(denial.code()), told: Some(Told::Waiting) })
                 }
-                Err(Error::Refused(status)) => {
+                Err(PhoneError::Refused(status)) => {
                     Ok(Came { code: Some(denial.code()), told: Some(Told::Status(status)) })
                 }
                 other => Err(format!("refused with {}, and told {other:?}", denial.code())),
@@ -444,7 +444,7 @@ impl<'a> Player<'a> {
                 Err(error) => Err(format!("admitted, and told {error}")),
             },
             Response::Refused(message, denial) => match asking.next.finish(&message) {
-                Err(Error::Refused(status)) => {
+                Err(PhoneError::Refused(status)) => {
                     Ok(Came { code: Some(denial.code()), told: Some(Told::Status(status)) })
                 }
                 other => Err(format!("refused with {}, and told {other:?}", denial.code())),

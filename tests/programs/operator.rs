@@ -8,7 +8,8 @@ use std::time::Duration;
 use sessioncap::agent::LedgerFailure;
 use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::desktop::PairingTerms;
-use sessioncap::{AgentUrl, Error, Label, OpSet, SessionId, Status};
+use sessioncap::phone::PhoneError;
+use sessioncap::{AgentUrl, Label, OpSet, SessionId, Status};
 use time::UtcOffset;
 
 use super::phone;
@@ -171,7 +172,7 @@ impl Inside {
 
 fn told(outcome: Result<crate::programs::companion::Live, Problem>) -> Option<Status> {
     match outcome {
-        Err(Problem::Library(Error::Refused(status))) => Some(status),
+        Err(Problem::Phone(PhoneError::Refused(status))) => Some(status),
         Err(problem) => panic!("{problem}"),
         Ok(_) => None,
     }

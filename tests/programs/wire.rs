@@ -6,9 +6,9 @@ use futures_util::{SinkExt, StreamExt};
 use rand::rngs::OsRng;
 use serde_json::{Value, json};
 use sessioncap::noise::{Channel, Initiator};
-use sessioncap::phone::{Asking, Attached, Redeemed};
+use sessioncap::phone::{Asking, Attached, PhoneError, Redeemed};
 use sessioncap::{
-    CredentialBytes, DeviceSecretKey, EndCode, Error, Frame, HolderSecretKey, Label, Link, OpSet, Status,
+    CredentialBytes, DeviceSecretKey, EndCode, Frame, HolderSecretKey, Label, Link, OpSet, Status,
 };
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -238,7 +238,7 @@ pub async fn redeem(world: &World, link: &Link, key: &HolderSecretKey) -> Result
             Ok(Joined { stream: Stream::new(socket, attached.channel, Kind::Phone), credential, ops })
         }
         Ok(Redeemed::Waiting { code, .. }) => Err(Told::Wait(code.to_string())),
-        Err(Error::Refused(status)) => Err(Told::Status(status)),
+        Err(PhoneError::Refused(status)) => Err(Told::Status(status)),
         Err(error) => panic!("{error}"),
     }
 }
@@ -259,7 +259,7 @@ pub async fn attach(
         Ok(Attached { channel, ops, seconds_left, .. }) => {
             Ok((Stream::new(socket, channel, Kind::Phone), Terms { ops, seconds_left }))
         }
-        Err(Error::Refused(status)) => Err(Told::Status(status)),
+        Err(PhoneError::Refused(status)) => Err(Told::Status(status)),
         Err(error) => panic!("{error}"),
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sessioncap::{EndCode, Error, OpSet, Status};
+use sessioncap::phone::PhoneError;
+use sessioncap::{EndCode, OpSet, Status};
 use tokio::sync::mpsc;
 
 use super::{FromAgent, Live, come_back, ended, is_final, refused};
@@ -54,7 +55,7 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
         };
         match outcome {
             Ok(()) => return over("the session has ended", ExitCode::SUCCESS),
-            Err(Problem::Library(Error::Refused(Status::SessionGone))) => {
+            Err(Problem::Phone(PhoneError::Refused(Status::SessionGone))) => {
                 return over("the session has ended", ExitCode::SUCCESS);
             }
             Err(Problem::TurnedAway) => {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sessioncap::{Error, SessionId, Status, TicketId};
+use sessioncap::phone::PhoneError;
+use sessioncap::{SessionId, Status, TicketId};
 use time::UtcOffset;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -234,7 +235,7 @@ pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
 /// Checks that the agent refused, and said so in message 2.
 pub fn refused_with<T>(status: Status, outcome: Outcome<T>) -> Outcome<()> {
     match outcome {
-        Err(Problem::Library(Error::Refused(told))) if told == status => Ok(()),
+        Err(Problem::Phone(PhoneError::Refused(told))) if told == status => Ok(()),
         Err(other) => Err(unlike(&format!("the agent answers `{}`", status.code()), &other)),
         Ok(_) => {
             Err(Problem::Said(format!("the agent should answer `{}`, and let the phone in", status.code())))

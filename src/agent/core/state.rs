@@ -1,7 +1,7 @@
 //! What a gate keeps, each part under a lock of its own.
 //!
-//! Locks are taken in the order *ledger, clock, registry*; the two of the outbox and the condition's are
-//! taken inside any of them, and no other lock inside those. The ledger's lock is held while the disk works;
+//! Locks are taken in the order *ledger, clock, registry*; the two of the outbox, the condition's and the
+//! last error's are taken inside any of them, and no other lock inside those. The ledger's lock is held while the disk works;
 //! all others are held for moments. Foreign code (a sink, a context, a waker) runs under no lock but the
 //! outbox's own.
 
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     /// The ledger's lock.
     pub(super) books: Mutex<Books>,
     condition: Mutex<Condition>,
+    /// The latest failure of the ledger, with what the system said.
+    last_error: Mutex<Option<LedgerError>>,
     pub(super) clock: Mutex<Clock>,
     pub(super) registry: Mutex<Registry>,
     pub(super) outbox: Outbox,
@@ -81,13 +83,14 @@ impl Core {
         ledger: Arc<dyn Ledger>,
         sink: Box<dyn AuditSink>,
         now: Now,
-    ) -> Result<Self, LedgerFailure> {
+    ) -> Result<Self, LedgerError> {
         let lease = Arc::new(Lease::at(now.monotonic));
         let core = Self {
             agent,
             node,
             books: Mutex::new(Books { next: AuditPosition { opening: 0, sequence: 0 } }),
             condition: Mutex::new(Condition::Broken),
+            last_error: Mutex::new(None),
             clock: Mutex::new(Clock::at(now.timestamp(), now.monotonic)),
             registry: Mutex::new(Registry::new(Arc::clone(&lease))),
             outbox: Outbox::new(sink),
@@ -101,9 +104,9 @@ impl Core {
             Ok(kept) => core.outbox.begin(kept),
             // Rows of another format, perhaps: the opening says what it is.
             Err(error) if error.cause() == LedgerFailure::Corrupt => {}
-            Err(error) => return Err(error.cause()),
+            Err(error) => return Err(error),
         }
-        let found = core.find(&*ledger, at, at, &[], &[]).map_err(|error| error.cause())?;
+        let found = core.find(&*ledger, at, at, &[], &[])?;
         core.take_up(ledger, found, now);
         core.outbox.tell();
         Ok(core)
@@ -171,49 +174,62 @@ impl Core {
 
     /// Opens another ledger, or the same one again, after a failure. Every stream is looked up in it before
     /// any goes on.
-    pub(crate) fn reopen(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerFailure> {
+    pub(crate) fn reopen(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
         let mut ended = Vec::new();
-        {
-            let mut books = lock(&self.books);
-            match &*lock(&self.condition) {
-                Condition::Broken => {}
-                Condition::Usable { .. } => return Err(LedgerFailure::InUse),
-                Condition::Shut(failure) => return Err(*failure),
-            }
-            let at = lock(&self.clock).advance(now);
-            let (connected, to_write) = {
-                let registry = lock(&self.registry);
-                let to_write: Vec<_> =
-                    registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
-                (registry.connected(), to_write)
-            };
-            let mut found = match self.find(&*ledger, at, now.timestamp(), &to_write, &connected) {
-                Ok(found) => found,
-                Err(error) => return Err(self.failed(&error, now, &mut ended)),
-            };
-            if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
-                lock(&self.clock).set(found.progress.mark, now.monotonic);
-            }
-            self.outbox.resume(core::mem::take(&mut found.kept));
-            let fallen = core::mem::take(&mut found.fallen);
-            self.take_up_in(&mut books, ledger, found, now);
-            let mut registry = lock(&self.registry);
-            to_write.iter().for_each(|(number, _)| registry.written(*number));
-            for (id, denial) in fallen {
-                let why = match denial {
-                    Denial::CredentialExpired => Cut::Expired,
-                    Denial::SessionGone => Cut::SessionGone,
-                    Denial::TicketContested => Cut::Contested,
-                    _ => Cut::Revoked,
-                };
-                ended.extend(registry.cut_one(id, why));
-            }
-            drop(registry);
-            self.lease.resume(now.monotonic);
-        }
+        let outcome = self.reopen_for(ledger, now, &mut ended);
         ended.iter().for_each(|live| live.wake());
+        outcome?;
         self.lease.wake();
         self.outbox.tell();
+        Ok(())
+    }
+
+    /// Under the ledger's lock. What was cut is added to `ended`, for the caller to wake without it.
+    fn reopen_for(
+        &self,
+        ledger: Arc<dyn Ledger>,
+        now: Now,
+        ended: &mut Vec<Arc<Live>>,
+    ) -> Result<(), LedgerError> {
+        let mut books = lock(&self.books);
+        match &*lock(&self.condition) {
+            Condition::Broken => {}
+            Condition::Usable { .. } => return Err(LedgerError::not_done(LedgerFailure::InUse)),
+            Condition::Shut(failure) => return Err(LedgerError::not_done(*failure).unusable()),
+        }
+        let at = lock(&self.clock).advance(now);
+        let (connected, to_write) = {
+            let registry = lock(&self.registry);
+            let to_write: Vec<_> =
+                registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
+            (registry.connected(), to_write)
+        };
+        let mut found = match self.find(&*ledger, at, now.timestamp(), &to_write, &connected) {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(&error, now, ended);
+                return Err(error);
+            }
+        };
+        if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
+            lock(&self.clock).set(found.progress.mark, now.monotonic);
+        }
+        self.outbox.resume(core::mem::take(&mut found.kept));
+        let fallen = core::mem::take(&mut found.fallen);
+        self.take_up_in(&mut books, ledger, found, now);
+        let mut registry = lock(&self.registry);
+        to_write.iter().for_each(|(number, _)| registry.written(*number));
+        for (id, denial) in fallen {
+            let why = match denial {
+                Denial::CredentialExpired => Cut::Expired,
+                Denial::SessionGone => Cut::SessionGone,
+                Denial::TicketContested => Cut::Contested,
+                _ => Cut::Revoked,
+            };
+            ended.extend(registry.cut_one(id, why));
+        }
+        drop(registry);
+        self.lease.resume(now.monotonic);
         Ok(())
     }
 
@@ -282,6 +298,11 @@ impl Core {
         lock(&self.registry)
     }
 
+    /// The latest failure of the ledger. Waits for no disk.
+    pub(crate) fn last_error(&self) -> Option<LedgerError> {
+        lock(&self.last_error).clone()
+    }
+
     /// Why the ledger cannot be used, if so. Waits for no disk.
     pub(crate) fn failure(&self) -> Option<LedgerFailure> {
         match &*lock(&self.condition) {
@@ -324,6 +345,7 @@ impl Core {
     /// What a failure leaves. What was cut by it is added to `ended`.
     pub(super) fn failed(&self, error: &LedgerError, now: Now, ended: &mut Vec<Arc<Live>>) -> LedgerFailure {
         let cause = error.cause();
+        *lock(&self.last_error) = Some(error.clone());
         match cause {
             // What cannot be read may say "revoked".
             LedgerFailure::Corrupt | LedgerFailure::UnknownFormat { .. } => {

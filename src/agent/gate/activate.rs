@@ -226,6 +226,14 @@ pub struct NotActivated {
     pub denial: Denial,
 }
 
+impl NotActivated {
+    /// A stable name for programs and logs: that of the denial.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.denial.code()
+    }
+}
+
 impl Judged {
     /// Has the policy see the credential if it has not.
     fn settle(

@@ -14,8 +14,8 @@ use super::always::Always;
 use super::{Gate, GateConfig, Listing, ListingState, Peer, PeerAdmission};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::ledger::RedbLedger;
 use crate::agent::ledger::faulty::{Disk, Fault};
+use crate::agent::ledger::{LedgerError, RedbLedger};
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
@@ -51,7 +51,7 @@ impl Cast {
         Self { agent, device: DeviceSecretKey::from_bytes([4; 32]).public(), issuer, pairings, now }
     }
 
-    fn open(&self, disk: &Disk, log: &Log) -> Result<Gate, LedgerFailure> {
+    fn open(&self, disk: &Disk, log: &Log) -> Result<Gate, LedgerError> {
         let url = AgentUrl::parse("wss://agent.example").unwrap();
         let config = GateConfig::new(self.agent.public(), [url]).unwrap().with_audit(log.clone());
         Gate::open(config, RedbLedger::on_backend(disk.clone())?, Always, self.now)
@@ -166,7 +166,7 @@ struct Acknowledged {
 }
 
 fn run(cast: &Cast, disk: &Disk, log: &Log, done: &mut Acknowledged) -> Result<(), Denial> {
-    let gate = cast.open(disk, log).map_err(Denial::Ledger)?;
+    let gate = cast.open(disk, log).map_err(|error| Denial::Ledger(error.cause()))?;
     let outcome = calls(cast, &gate, done);
     if outcome.is_err() {
         assert!(gate.is_poisoned());

@@ -6,8 +6,9 @@
 //! commit from a whole one. Every page is checked when the file is opened: it is a few megabytes at
 //! most, and a page that changed behind the agent's back must not be taken for a record.
 
-use core::cell::{Cell, OnceCell};
+use core::cell::{OnceCell, RefCell};
 use core::ops::Bound;
+use std::error::Error;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ use redb::{
 
 use super::record::Header;
 use super::rows::HEADER as HEADER_KEY;
-use super::{Changes, Ledger, LedgerError, Look, Row, Snapshot, Table, Transition};
+use super::{Changes, Ledger, LedgerError, Look, Outcome, Row, Snapshot, Table, Transition};
 use crate::agent::denial::LedgerFailure;
 use crate::codec;
 
@@ -60,29 +61,33 @@ impl RedbLedger {
     /// a check before the opening, no guarantee against somebody who may write to the directory.
     ///
     /// # Errors
+    /// [`LedgerError`], with what the operating system or the database said as its source, because of
     /// [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
     /// [`LedgerFailure::NotAFile`], [`LedgerFailure::Corrupt`] for a file that was changed or is something else,
     /// [`LedgerFailure::UnknownFormat`] for a database of another version, else
     /// [`LedgerFailure::Io`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerFailure> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerError> {
         let path = path.as_ref();
-        match Self::at(path) {
-            Err(LedgerFailure::Corrupt) if discard_unfinished(path)? => Self::at(path),
+        let opened = match Self::at(path) {
+            Err(error) if error.cause() == LedgerFailure::Corrupt && discard_unfinished(path)? => {
+                Self::at(path)
+            }
             opened => opened,
-        }
+        };
+        opened.map_err(LedgerError::unusable)
     }
 
-    fn at(path: &Path) -> Result<Self, LedgerFailure> {
+    fn at(path: &Path) -> Result<Self, LedgerError> {
         let file = opened(path)?;
         // Beside the file's content its name must survive as well.
-        sync_directory(path).map_err(|error| of_io(&error))?;
+        sync_directory(path).map_err(of_io)?;
         let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
         // Whatever else a wrong path names stays as it is.
-        make_private(path).map_err(|error| of_io(&error))?;
+        make_private(path).map_err(of_io)?;
         Ok(ledger)
     }
 
-    pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerFailure> {
+    pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerError> {
         let database = unharmed(|| {
             Builder::new()
                 .set_cache_size(CACHE)
@@ -104,8 +109,11 @@ impl core::fmt::Debug for RedbLedger {
 impl Ledger for RedbLedger {
     fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
         self.with(|database| {
-            let outcome = unharmed(|| look(&Stored::new(database.begin_read().map_err(of_transaction)?)));
-            outcome.map_err(|cause| LedgerError::not_done(cause).unusable())
+            let outcome = unharmed(|| {
+                let stored = Stored::new(database.begin_read().map_err(of_transaction)?);
+                look(&stored).map_err(|cause| stored.error(cause))
+            });
+            outcome.map_err(LedgerError::unusable)
         })
     }
 
@@ -117,14 +125,14 @@ impl Ledger for RedbLedger {
             let changes = unharmed(|| {
                 let stored = Stored::new(database.begin_read().map_err(of_transaction)?);
                 let changes = transition(&stored);
-                sound = !stored.failed.get();
-                changes
+                sound = stored.failed.borrow().is_none();
+                changes.map_err(|cause| stored.error(cause))
             });
             match changes {
                 Ok(changes) => commit(database, &changes).map_err(LedgerError::unusable),
                 // The transition refused, and every row could be read.
-                Err(cause) if sound => Err(LedgerError::not_done(cause)),
-                Err(cause) => Err(LedgerError::not_done(cause).unusable()),
+                Err(error) if sound => Err(error),
+                Err(error) => Err(error.unusable()),
             }
         })
     }
@@ -135,7 +143,7 @@ impl RedbLedger {
     /// not be what the disk has: the file is let go, so that it can be opened again.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let database = lock(&self.database).clone();
-        let database = database.ok_or(LedgerError::not_done(LedgerFailure::Poisoned).unusable())?;
+        let database = database.ok_or_else(|| LedgerError::not_done(LedgerFailure::Poisoned).unusable())?;
         let outcome = act(&database);
         let failed = outcome.as_ref().is_err_and(|error| !error.is_usable());
         let kept = if failed { lock(&self.database).take() } else { None };
@@ -158,18 +166,23 @@ type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// The last committed state. Each table is opened once.
 struct Stored {
     transaction: ReadTransaction,
-    /// Whether a row could not be read.
-    failed: Cell<bool>,
+    /// Why a row could not be read, the first time that one could not.
+    failed: RefCell<Option<LedgerError>>,
     tables: [OnceCell<Option<Rows>>; Table::ALL.len()],
 }
 
 impl Stored {
     fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction, failed: Cell::new(false), tables: [const { OnceCell::new() }; Table::ALL.len()] }
+        Self {
+            transaction,
+            failed: RefCell::new(None),
+            tables: [const { OnceCell::new() }; Table::ALL.len()],
+        }
     }
 
-    fn table(&self, table: Table) -> Result<Option<&Rows>, LedgerFailure> {
-        let cell = self.tables.get(table as usize).ok_or(LedgerFailure::Corrupt)?;
+    fn table(&self, table: Table) -> Result<Option<&Rows>, LedgerError> {
+        let cell =
+            self.tables.get(table as usize).ok_or_else(|| LedgerError::not_done(LedgerFailure::Corrupt))?;
         if let Some(opened) = cell.get() {
             return Ok(opened.as_ref());
         }
@@ -183,7 +196,20 @@ impl Stored {
 }
 
 impl Stored {
-    fn look_up(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
+    /// What came of a look that ended with `cause`: if a row could not be read because of it, with what the
+    /// database said.
+    fn error(&self, cause: LedgerFailure) -> LedgerError {
+        let failed = self.failed.borrow().clone().filter(|error| error.cause() == cause);
+        failed.unwrap_or_else(|| LedgerError::not_done(cause))
+    }
+
+    fn keep(&self, error: LedgerError) -> LedgerFailure {
+        let cause = error.cause();
+        self.failed.borrow_mut().get_or_insert(error);
+        cause
+    }
+
+    fn look_up(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
         let Some(table) = self.table(table)? else { return Ok(None) };
         Ok(table.get(key).map_err(of_storage)?.map(|value| value.value().to_vec()))
     }
@@ -194,7 +220,7 @@ impl Stored {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Row>, LedgerFailure> {
+    ) -> Result<Vec<Row>, LedgerError> {
         let Some(table) = self.table(table)? else { return Ok(Vec::new()) };
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
@@ -214,7 +240,7 @@ impl Stored {
 
 impl Snapshot for Stored {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        self.look_up(table, key).inspect_err(|_| self.failed.set(true))
+        self.look_up(table, key).map_err(|error| self.keep(error))
     }
 
     fn range(
@@ -224,7 +250,7 @@ impl Snapshot for Stored {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, LedgerFailure> {
-        self.rows(table, prefix, after, limit).inspect_err(|_| self.failed.set(true))
+        self.rows(table, prefix, after, limit).map_err(|error| self.keep(error))
     }
 }
 
@@ -237,24 +263,23 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
     let mut write = None;
     unharmed(|| {
         let mut begun = database.begin_write().map_err(of_transaction)?;
-        begun.set_durability(Durability::Immediate).map_err(|_| LedgerFailure::Io)?;
+        begun.set_durability(Durability::Immediate).map_err(io_because)?;
         begun.set_two_phase_commit(true);
         put(&begun, changes)?;
         write = Some(begun);
         Ok(())
-    })
-    .map_err(LedgerError::not_done)?;
+    })?;
     let Some(write) = write else { return Ok(()) };
     unharmed(|| {
         write.commit().map_err(|error| match error {
             CommitError::Storage(error) => of_storage(error),
-            _ => LedgerFailure::Io,
+            error => io_because(error),
         })
     })
-    .map_err(LedgerError::unknown)
+    .map_err(|error| LedgerError { outcome: Outcome::Unknown, usable: false, ..error })
 }
 
-fn put(write: &WriteTransaction, changes: &Changes) -> Result<(), LedgerFailure> {
+fn put(write: &WriteTransaction, changes: &Changes) -> Result<(), LedgerError> {
     let mut changes = changes.iter().peekable();
     while let Some((table, ..)) = changes.peek().copied() {
         let mut rows = write.open_table(definition(table)).map_err(of_table)?;
@@ -274,13 +299,13 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 }
 
 /// A database that meets what it did not write may panic. Here that is one more way of being corrupt.
-fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerFailure>) -> Result<T, LedgerFailure> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(LedgerFailure::Corrupt))
+fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err(LedgerError::not_done(LedgerFailure::Corrupt)))
 }
 
 /// A database of somebody else has tables of its own. Whoever else names a table `meta` has no header
 /// of ours in it.
-fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
+fn check_ours(database: &Database) -> Result<(), LedgerError> {
     let read = database.begin_read().map_err(of_transaction)?;
     let tables = read.list_tables().map_err(of_storage)?.count();
     let multimaps = read.list_multimap_tables().map_err(of_storage)?.count();
@@ -290,18 +315,19 @@ fn check_ours(database: &Database) -> Result<(), LedgerFailure> {
     // Our first commit writes the header with the first table, so whatever has tables has it. A later
     // format may have other tables; it says so there.
     let stored = Stored::new(read);
-    let header = stored.get(Table::Meta, HEADER_KEY)?.ok_or(LedgerFailure::Corrupt)?;
-    codec::decode::<Header>(&header).map(drop).map_err(|_| LedgerFailure::Corrupt)
+    let foreign = || LedgerError::not_done(LedgerFailure::Corrupt);
+    let header = stored.look_up(Table::Meta, HEADER_KEY)?.ok_or_else(foreign)?;
+    codec::decode::<Header>(&header).map(drop).map_err(|error| foreign().because(error))
 }
 
 /// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
 /// would refuse it for ever.
-fn discard_unfinished(path: &Path) -> Result<bool, LedgerFailure> {
+fn discard_unfinished(path: &Path) -> Result<bool, LedgerError> {
     let file = opened(path)?;
     // Another process may be making it at this moment, under the same lock.
     match file.try_lock() {
-        Ok(()) => discard_if_unfinished(&file).map_err(|error| of_io(&error)),
-        Err(TryLockError::WouldBlock) => Err(LedgerFailure::InUse),
+        Ok(()) => discard_if_unfinished(&file).map_err(of_io),
+        Err(TryLockError::WouldBlock) => Err(LedgerError::not_done(LedgerFailure::InUse)),
         Err(TryLockError::Error(_)) => Ok(false),
     }
 }
@@ -330,15 +356,15 @@ fn is_unfinished(content: &[u8]) -> bool {
 }
 
 /// A file that is made here is its owner's alone from the beginning.
-fn opened(path: &Path) -> Result<File, LedgerFailure> {
+fn opened(path: &Path) -> Result<File, LedgerError> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(LedgerFailure::NotAFile);
+        return Err(LedgerError::not_done(LedgerFailure::NotAFile));
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| of_io(&error))
+    options.open(path).map_err(of_io)
 }
 
 /// By its path: on some systems, to close another handle of a file gives up the locks on it.
@@ -363,8 +389,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn of_io(error: &io::Error) -> LedgerFailure {
-    match error.kind() {
+fn of_io(error: io::Error) -> LedgerError {
+    let failure = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             LedgerFailure::Full
         }
@@ -372,42 +398,49 @@ fn of_io(error: &io::Error) -> LedgerFailure {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LedgerFailure::Corrupt,
         io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => LedgerFailure::InUse,
         _ => LedgerFailure::Io,
-    }
+    };
+    LedgerError::not_done(failure).because(error)
 }
 
-fn of_storage(error: StorageError) -> LedgerFailure {
-    match error {
-        StorageError::Io(error) => of_io(&error),
+fn io_because(error: impl Into<Box<dyn Error + Send + Sync>>) -> LedgerError {
+    LedgerError::not_done(LedgerFailure::Io).because(error)
+}
+
+fn of_storage(error: StorageError) -> LedgerError {
+    let failure = match error {
+        StorageError::Io(error) => return of_io(error),
         StorageError::Corrupted(_) => LedgerFailure::Corrupt,
         StorageError::PreviousIo | StorageError::DatabaseClosed | StorageError::LockPoisoned(_) => {
             LedgerFailure::Poisoned
         }
         _ => LedgerFailure::Io,
-    }
+    };
+    LedgerError::not_done(failure).because(error)
 }
 
-fn of_database(error: DatabaseError) -> LedgerFailure {
-    match error {
+fn of_database(error: DatabaseError) -> LedgerError {
+    let failure = match error {
+        DatabaseError::Storage(error) => return of_storage(error),
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => LedgerFailure::InUse,
         DatabaseError::UpgradeRequired(version) => LedgerFailure::UnknownFormat { version: version.into() },
         DatabaseError::RepairAborted => LedgerFailure::Corrupt,
-        DatabaseError::Storage(error) => of_storage(error),
         _ => LedgerFailure::Io,
-    }
+    };
+    LedgerError::not_done(failure).because(error)
 }
 
-fn of_transaction(error: TransactionError) -> LedgerFailure {
+fn of_transaction(error: TransactionError) -> LedgerError {
     match error {
         TransactionError::Storage(error) => of_storage(error),
-        _ => LedgerFailure::Io,
+        error => io_because(error.to_string()),
     }
 }
 
 /// Our own tables under another type are somebody else's.
-fn of_table(error: TableError) -> LedgerFailure {
+fn of_table(error: TableError) -> LedgerError {
     match error {
         TableError::Storage(error) => of_storage(error),
-        _ => LedgerFailure::Corrupt,
+        error => LedgerError::not_done(LedgerFailure::Corrupt).because(error),
     }
 }
 

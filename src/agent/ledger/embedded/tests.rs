@@ -68,6 +68,10 @@ fn header() -> Vec<u8> {
 }
 
 /// Runs one transition, with the header that a gate writes first.
+fn refusal(opened: Result<RedbLedger, LedgerError>) -> Option<LedgerFailure> {
+    opened.err().map(|error| error.cause())
+}
+
 fn change(ledger: &dyn Ledger, mut act: impl FnMut(&mut Overlay<'_>)) -> Result<(), LedgerFailure> {
     let outcome = ledger.transact(&mut |snapshot| {
         let mut overlay = Overlay::new(snapshot);
@@ -192,6 +196,48 @@ fn each_kind_of_failure_has_its_name_and_shuts_the_ledger() {
     }
 }
 
+fn cause_of(error: &LedgerError) -> Option<io::ErrorKind> {
+    let cause = std::error::Error::source(error)?;
+    cause.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+#[test]
+fn what_the_system_said_stands_behind_every_failure() {
+    let kind = io::ErrorKind::HostUnreachable;
+    let (mut writes, mut unknown, mut reads) = (0, 0, 0);
+    for nth in 1..60 {
+        let disk = Disk::default();
+        let ledger = RedbLedger::on_backend(disk.clone()).unwrap();
+        put(&ledger, 1, 10).unwrap();
+        disk.fault_at(nth, Fault::Fail(kind));
+        let written = ledger.transact(&mut |snapshot| {
+            let mut overlay = Overlay::new(snapshot);
+            apply(&[Change::Put(Table::Tickets, 2, 100_000)], &mut overlay);
+            overlay.into_changes()
+        });
+        let Err(error) = written else { continue };
+        assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(kind)), "{nth}");
+        writes += 1;
+        unknown += u32::from(error.outcome() == Outcome::Unknown);
+    }
+    for nth in 1..60 {
+        let disk = Disk::default();
+        drop(RedbLedger::on_backend(disk.clone()).unwrap());
+        disk.fault_at(nth, Fault::Fail(kind));
+        let Err(error) = RedbLedger::on_backend(disk) else { continue };
+        assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(kind)), "{nth}");
+        reads += 1;
+    }
+    assert!(writes > unknown && unknown > 0 && reads > 0, "{writes}, {unknown}, {reads}");
+}
+
+#[test]
+fn a_failure_that_a_transition_made_itself_has_no_cause() {
+    let ledger = RedbLedger::on_backend(Disk::default()).unwrap();
+    let error = ledger.transact(&mut |_| Err(LedgerFailure::Io)).unwrap_err();
+    assert!(error.is_usable() && std::error::Error::source(&error).is_none());
+}
+
 #[test]
 fn a_transition_that_changes_nothing_writes_nothing() {
     let disk = Disk::default();
@@ -252,7 +298,8 @@ fn a_file_that_was_changed_is_refused_or_says_what_it_said() {
         let empty = changed.is_empty();
         let disk = Disk::holding(changed);
         // An empty file is a new ledger; the gate takes it for nobody's and begins anew.
-        let found = RedbLedger::on_backend(disk).and_then(|ledger| rows(&ledger));
+        let found =
+            RedbLedger::on_backend(disk).map_err(|error| error.cause()).and_then(|ledger| rows(&ledger));
         match found {
             Ok(found) => assert!(found == whole || empty, "{} rows", found.len()),
             Err(failure) => {
@@ -275,7 +322,7 @@ fn what_is_not_a_ledger_is_not_touched() {
         fs::write(place.file(), content).unwrap();
         #[cfg(unix)]
         fs::set_permissions(place.file(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+        assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::Corrupt));
         assert_eq!(fs::read(place.file()).unwrap(), content);
         #[cfg(unix)]
         assert_eq!(mode(&place.file()), 0o644, "its owner's word about it stands");
@@ -291,7 +338,7 @@ fn somebody_elses_database_is_not_touched() {
     write.open_table(theirs).unwrap().insert(b"key".as_slice(), b"value".as_slice()).unwrap();
     write.commit().unwrap();
     drop(database);
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::Corrupt));
     let database = Database::create(place.file()).unwrap();
     let table = database.begin_read().unwrap().open_table(theirs).unwrap();
     assert_eq!(table.get(b"key".as_slice()).unwrap().unwrap().value(), b"value");
@@ -313,7 +360,11 @@ fn somebody_elses_database_is_not_touched() {
             drop(database);
             #[cfg(unix)]
             fs::set_permissions(place.file(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-            assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt), "{name} {row:?}");
+            assert_eq!(
+                refusal(RedbLedger::open(place.file())),
+                Some(LedgerFailure::Corrupt),
+                "{name} {row:?}"
+            );
             #[cfg(unix)]
             assert_eq!(mode(&place.file()), 0o644);
             fs::remove_file(place.file()).unwrap();
@@ -325,7 +376,7 @@ fn somebody_elses_database_is_not_touched() {
     write.open_multimap_table(theirs).unwrap().insert(1, 2).unwrap();
     write.commit().unwrap();
     drop(database);
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::Corrupt));
 }
 
 #[test]
@@ -338,7 +389,7 @@ fn a_version_of_the_database_that_is_not_known_is_named() {
         let mut changed = content.clone();
         changed[64] = version;
         changed[192] = version;
-        RedbLedger::on_backend(Disk::holding(changed)).err()
+        refusal(RedbLedger::on_backend(Disk::holding(changed)))
     };
     assert_eq!(with(1), Some(LedgerFailure::UnknownFormat { version: 1 }));
     assert_eq!(with(2), Some(LedgerFailure::UnknownFormat { version: 2 }));
@@ -375,8 +426,8 @@ fn a_link_in_the_files_place_is_refused() {
     let elsewhere = place.0.join("elsewhere");
     fs::write(&elsewhere, b"").unwrap();
     std::os::unix::fs::symlink(&elsewhere, place.file()).unwrap();
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::NotAFile));
-    assert_eq!(RedbLedger::open(&place.0).err(), Some(LedgerFailure::NotAFile), "a directory");
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::NotAFile));
+    assert_eq!(refusal(RedbLedger::open(&place.0)), Some(LedgerFailure::NotAFile), "a directory");
 }
 
 #[test]
@@ -384,7 +435,7 @@ fn a_second_opening_is_refused_until_the_first_is_gone() {
     let place = Place::new("twice");
     let first = RedbLedger::open(place.file()).unwrap();
     put(&first, 1, 1).unwrap();
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::InUse));
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::InUse));
     put(&first, 2, 1).unwrap();
     drop(first);
     assert_eq!(rows(&RedbLedger::open(place.file()).unwrap()).unwrap().len(), 2);
@@ -395,7 +446,7 @@ fn a_second_opening_is_refused_until_the_first_is_gone() {
 fn another_process_tries_the_file() {
     if let Some(path) = std::env::var_os("SESSIONCAP_HELD_FILE") {
         let free = std::env::var_os("SESSIONCAP_FILE_IS_FREE").is_some();
-        assert_eq!(RedbLedger::open(path).err(), (!free).then_some(LedgerFailure::InUse));
+        assert_eq!(refusal(RedbLedger::open(path)), (!free).then_some(LedgerFailure::InUse));
     }
 }
 
@@ -431,7 +482,7 @@ fn a_panic_below_is_a_corrupt_ledger_that_stays_shut() {
         disk.fault_at(nth, Fault::Panic);
         let opened = RedbLedger::on_backend(disk.clone());
         if nth <= opening {
-            assert_eq!(opened.err(), Some(LedgerFailure::Corrupt), "{nth}");
+            assert_eq!(refusal(opened), Some(LedgerFailure::Corrupt), "{nth}");
             continue;
         }
         let ledger = opened.unwrap();
@@ -493,15 +544,15 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
     // A ledger that had grown and was wiped is no new one.
     let place = Place::new("wiped");
     fs::write(place.file(), vec![0; new + 4_096]).unwrap();
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::Corrupt));
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::Corrupt));
     assert_eq!(fs::read(place.file()).unwrap().len(), new + 4_096);
     // Nor is one that another process is making at this moment.
     fs::write(place.file(), begun(new)).unwrap();
     let other = File::open(place.file()).unwrap();
     other.lock().unwrap();
-    assert_eq!(RedbLedger::open(place.file()).err(), Some(LedgerFailure::InUse));
+    assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::InUse));
     // redb has a lock of its own, which says it first
-    let refused = discard_unfinished(&place.file());
+    let refused = discard_unfinished(&place.file()).map_err(|error| error.cause());
     assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(fs::read(place.file()).unwrap(), begun(new));
 }
@@ -509,7 +560,8 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
 #[test]
 fn a_place_that_is_not_there_is_an_error_of_its_own() {
     let place = Place::new("nowhere");
-    assert_eq!(RedbLedger::open(place.0.join("no/such/file")).err(), Some(LedgerFailure::Io));
+    let error = RedbLedger::open(place.0.join("no/such/file")).unwrap_err();
+    assert_eq!((error.cause(), cause_of(&error)), (LedgerFailure::Io, Some(io::ErrorKind::NotFound)));
 }
 
 #[test]
