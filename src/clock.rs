@@ -1,4 +1,4 @@
-//! Time as a value that the caller passes in. Nothing in this crate reads a clock.
+//! Time as a value that the caller passes in. Nothing here reads a clock.
 
 use core::fmt;
 
@@ -10,7 +10,9 @@ use crate::error::Error;
 ///
 /// `wall` is what gets written into credentials. `monotonic` never goes back and goes on while the
 /// machine sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. With
-/// both, a wall clock that somebody moved is seen.
+/// both, a wall clock that somebody moved is seen. `SystemClock` (feature `system-clock`) reads both; build
+/// one by hand from any other source. Read the clocks anew for each call: from one frozen reading, nothing
+/// ever runs out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The wall clock.

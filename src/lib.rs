@@ -7,9 +7,10 @@
 //! taken back at once, live streams included.
 //!
 //! The crate opens no socket, reads no clock and draws no randomness of its own: messages are byte
-//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes. It
-//! runs beside any async runtime. `docs/PROTOCOL.md` specifies every byte; sections are cited where
-//! the code follows them.
+//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes.
+//! `SystemClock` (feature `system-clock`) reads the operating system's clocks for a caller that has none
+//! of its own; gate and guard never use it. The crate runs beside any async runtime. `docs/PROTOCOL.md`
+//! specifies every byte; sections are cited where the code follows them.
 //!
 //! # Which type for which need
 //!
@@ -24,7 +25,7 @@
 //! # The whole story
 //!
 //! ```
-//! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
+//! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent", feature = "system-clock"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use rand::rngs::OsRng;
 //! use sessioncap::agent::{Admission, AgentContext, Denial, Gate, GateConfig, Presence, ledger::MemoryLedger};
@@ -37,22 +38,24 @@
 //! #     fn session(&self, _: &SessionId) -> Presence { Presence::Present }
 //! #     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool { true }
 //! # }
-//! # let now = Now::new(time::OffsetDateTime::now_utc(), time::Duration::ZERO);
 //! # let device = DeviceSecretKey::generate(&mut OsRng).public();
 //! # let channel_hash = [0; 32];
+//!
+//! // Both clocks, read anew for every call. Any other source will do that builds each `Now` itself.
+//! let clock = SystemClock::new()?;
 //!
 //! // The agent: a gate over a ledger.
 //! let agent_key = AgentSecretKey::generate(&mut OsRng);
 //! let url = AgentUrl::parse("wss://agent.example")?;
 //! let config = GateConfig::new(agent_key.public(), [url.clone()])?;
-//! let gate = Gate::open(config, MemoryLedger::new(), Agent(device), now)?;
+//! let gate = Gate::open(config, MemoryLedger::new(), Agent(device), clock.now())?;
 //!
 //! // The desktop: register once, then share a session. Offer and registration travel over the
 //! // channel that desktop and agent already have.
 //! let issuer = Issuer::new(IssuerSecretKey::generate(&mut OsRng), agent_key.public(), url);
-//! gate.register_issuer(&device, &channel_hash, &issuer.registration(&device, &channel_hash), now)?;
-//! let pairing = issuer.pair(SessionId::new("build-42")?, &PairingTerms::default(), now.timestamp(), &mut OsRng)?;
-//! gate.offer(&device, &pairing.offer, now)?;
+//! gate.register_issuer(&device, &channel_hash, &issuer.registration(&device, &channel_hash), clock.now())?;
+//! let pairing = issuer.pair(SessionId::new("build-42")?, &PairingTerms::default(), clock.now().timestamp(), &mut OsRng)?;
+//! gate.offer(&device, &pairing.offer, clock.now())?;
 //! let link = pairing.link.to_https(&LinkHost::Agent)?;
 //!
 //! // The phone: read the link, make a key, store it, send message 1.
@@ -61,7 +64,7 @@
 //!
 //! // The agent: decide, answer with message 2.
 //! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
-//! let Admission::Admitted(admitted) = gate.admit(&received, now, &mut OsRng)
+//! let Admission::Admitted(admitted) = gate.admit(&received, clock.now(), &mut OsRng)
 //! else { return Err("refused".into()) };
 //! let mut replied = received.next.reply(&admitted.reply)?;
 //!
@@ -72,19 +75,19 @@
 //!
 //! // The agent: the first frame that decrypts makes the guard live; every frame asks it.
 //! let typed = replied.channel.open(&frame)?;
-//! let mut guard = admitted.guard.activate(now)?;
-//! guard.permit(Op::SendInput, now, || { /* hand `typed` to the session */ })?;
+//! let mut guard = admitted.guard.activate(clock.now())?;
+//! guard.permit(Op::SendInput, clock.now(), || { /* hand `typed` to the session */ })?;
 //! // About once a second: without it, streams wait after five.
-//! gate.settle(now)?;
-//! assert!(guard.permit(Op::Resize, now, || ()).is_err());
+//! gate.settle(clock.now())?;
+//! assert!(guard.permit(Op::Resize, clock.now(), || ()).is_err());
 //!
 //! // Taken back: the stream is cut before this returns.
-//! gate.revoke_credential(&pairing.credential, now)?;
-//! assert_eq!(guard.permit(Op::SendInput, now, || ()), Err(Denial::CredentialRevoked));
+//! gate.revoke_credential(&pairing.credential, clock.now())?;
+//! assert_eq!(guard.permit(Op::SendInput, clock.now(), || ()), Err(Denial::CredentialRevoked));
 //! # let _ = (typed, credential);
 //! # Ok(())
 //! # }
-//! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent")))]
+//! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent", feature = "system-clock")))]
 //! # fn main() {}
 //! ```
 //!
@@ -99,8 +102,9 @@
 //! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
 //! | `redb` | the agent's ledger in a file ([`agent::ledger::RedbLedger`]) | one crate |
 //! | `conformance` | the tests of a ledger's author (`agent::ledger::conformance`) | nothing |
+//! | `system-clock` | `SystemClock`, the operating system's clocks | one crate |
 //!
-//! All but `conformance` are on by default, and features only add. A phone build is
+//! All but the last two are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -155,6 +159,8 @@ mod secret;
 mod status;
 #[cfg(feature = "agent")]
 mod sync;
+#[cfg(feature = "system-clock")]
+mod system_clock;
 
 pub use agent_url::{AgentUrl, Scheme};
 pub use clock::{Now, Timestamp};
@@ -179,3 +185,5 @@ pub use protocol::ticket::{PairCode, TicketPublicKey, TicketSecret};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
 pub use status::Status;
+#[cfg(feature = "system-clock")]
+pub use system_clock::{ClockUnsupported, SystemClock};

@@ -233,6 +233,7 @@ pub fn is_final(problem: &Problem) -> bool {
         Problem::Library(_)
         | Problem::Link(_)
         | Problem::Rule(_)
+        | Problem::Clock(_)
         | Problem::TurnedAway
         | Problem::Said(_)
         | Problem::Refused { .. } => true,

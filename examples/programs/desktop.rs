@@ -208,7 +208,7 @@ impl<'a> Desktop<'a> {
         let registration = URL_SAFE_NO_PAD.encode(registration);
         self.call(&json!({ "method": "pair.register_issuer", "registration": registration })).await?;
 
-        let now: Now = Clock::system().now();
+        let now: Now = Clock::system()?.now();
         match self.offer(&issuer, session, terms, now.timestamp()).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
                 self.offer(&issuer, session, terms, Timestamp::from_seconds(seconds)?).await
@@ -255,7 +255,7 @@ impl<'a> Desktop<'a> {
             };
             Ok((renewal, now))
         };
-        match self.lodge_renewal(terms(Clock::system().now().timestamp())?).await {
+        match self.lodge_renewal(terms(Clock::system()?.now().timestamp())?).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
                 self.lodge_renewal(terms(Timestamp::from_seconds(seconds)?)?).await
             }
