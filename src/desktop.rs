@@ -146,6 +146,7 @@ pub struct Renewal {
 
 /// One pairing: lodge the offer at the agent, then show the link. `Debug` shows neither the unbound
 /// credential in the offer nor the ticket's secret.
+#[non_exhaustive]
 pub struct Pairing {
     /// The ticket, for revoking it.
     pub ticket: TicketId,
@@ -227,7 +228,7 @@ impl PairingTerms {
     ///
     /// # Errors
     /// [`Error::Lifetime`] outside 30 seconds to 72 hours.
-    pub fn valid_for(mut self, seconds: u64) -> Result<Self, Error> {
+    pub fn with_valid_for(mut self, seconds: u64) -> Result<Self, Error> {
         self.valid_for = check_lifetime(seconds, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         Ok(self)
     }

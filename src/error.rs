@@ -69,6 +69,9 @@ pub enum Error {
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
+    /// Text that is not a pair code.
+    #[error("a pair code is two groups of three digits")]
+    PairCodeText,
     /// The agent refused and said why.
     #[error("the agent refused: {0}")]
     Refused(crate::status::Status),
@@ -78,6 +81,9 @@ pub enum Error {
     /// A time that a credential cannot express.
     #[error("the time is outside 1970 to 9999")]
     Time,
+    /// Text that is not a time in the one form that this crate writes.
+    #[error("a time is written as `1970-01-01T00:00:00Z`")]
+    TimeText,
     /// The credential already has as many blocks as an agent accepts.
     #[error("the credential was narrowed {max} times already; narrow an earlier copy")]
     TooManyAttenuations {

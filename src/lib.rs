@@ -161,6 +161,12 @@ mod status;
 mod sync;
 #[cfg(feature = "system-clock")]
 mod system_clock;
+mod text;
+
+/// Randomness in the signatures of this crate: generators implement the traits of this version.
+pub use rand_core;
+/// Dates and durations in the signatures of this crate.
+pub use time;
 
 pub use agent_url::{AgentUrl, Scheme};
 pub use clock::{Now, Timestamp};

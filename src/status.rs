@@ -1,5 +1,8 @@
 //! What the agent may tell a peer that has proven a ticket or a credential.
 
+use core::fmt;
+
+use serde::de::Visitor;
 use thiserror::Error;
 
 /// The agent's answer in message 2 (`docs/PROTOCOL.md` section 6.3).
@@ -39,7 +42,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of their wire numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &'static [Self] = &[
         Self::Ok,
         Self::Pending,
         Self::Expired,
@@ -74,6 +77,12 @@ impl Status {
         Self::ALL.get(number).copied()
     }
 
+    /// The status with this [`code`](Self::code), if there is one.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|status| status.code() == code)
+    }
+
     /// A stable name for programs and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -91,13 +100,40 @@ impl Status {
     }
 }
 
+/// As its [`code`](Status::code).
+impl serde::Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Code)
+    }
+}
+
+struct Code;
+
+impl Visitor<'_> for Code {
+    type Value = Status;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the code of a status")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, code: &str) -> Result<Status, E> {
+        Status::from_code(code).ok_or_else(|| E::custom("unknown status"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn wire_numbers_count_up_from_zero_and_come_back() {
-        for (index, status) in Status::ALL.into_iter().enumerate() {
+        for (index, status) in Status::ALL.iter().copied().enumerate() {
             assert_eq!(usize::from(status.number()), index);
             assert_eq!(Status::from_number(index as u64), Some(status));
         }

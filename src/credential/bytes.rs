@@ -48,12 +48,37 @@ impl CredentialBytes {
 impl FromStr for CredentialBytes {
     type Err = Error;
 
+    /// # Errors
+    /// As [`CredentialBytes::new`], and [`Error::Credential`] for text that is not base64url without padding.
     fn from_str(text: &str) -> Result<Self, Error> {
         // four characters carry three bytes
         if text.len() > MAX_CREDENTIAL_LEN.div_ceil(3) * 4 {
             return Err(Error::Credential(CredentialProblem::TooLong));
         }
         Self::new(from_text(text).ok_or(Error::Credential(CredentialProblem::Text))?)
+    }
+}
+
+impl TryFrom<Vec<u8>> for CredentialBytes {
+    type Error = Error;
+
+    /// # Errors
+    /// As [`CredentialBytes::new`].
+    fn try_from(bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::new(bytes)
+    }
+}
+
+/// As its text form, to be stored like a password.
+impl serde::Serialize for CredentialBytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(self.to_text()))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for CredentialBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::text::deserialize(deserializer, "a credential in base64url")
     }
 }
 
