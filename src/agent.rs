@@ -16,4 +16,4 @@ pub use gate::{
     Admission, Admitted, Gate, Listing, ListingState, Peer, PendingGuard, Refused, WaitingRenewal,
 };
 pub use guard::{CutSignal, Guard, Settled};
-pub use policy::{POLICY, Policy, RuleError, RuleProblem};
+pub use policy::{Policy, RuleError, RuleProblem};

@@ -203,6 +203,19 @@ impl Default for PairingTerms {
 }
 
 impl PairingTerms {
+    /// Shortest lifetime of a ticket, seconds.
+    pub const MIN_TICKET_LIFETIME: u64 = MIN_TICKET_LIFETIME;
+    /// Longest lifetime of a ticket, seconds.
+    pub const MAX_TICKET_LIFETIME: u64 = MAX_TICKET_LIFETIME;
+    /// Lifetime of a ticket by default, seconds.
+    pub const DEFAULT_TICKET_LIFETIME: u64 = DEFAULT_TICKET_LIFETIME;
+    /// Shortest lifetime of a credential, seconds.
+    pub const MIN_VALID_FOR: u64 = MIN_CREDENTIAL_LIFETIME;
+    /// Longest lifetime of a credential, seconds.
+    pub const MAX_VALID_FOR: u64 = MAX_CREDENTIAL_LIFETIME;
+    /// Lifetime of a credential by default, seconds.
+    pub const DEFAULT_VALID_FOR: u64 = DEFAULT_CREDENTIAL_LIFETIME;
+
     /// Other operations than the companion's.
     ///
     /// # Errors

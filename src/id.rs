@@ -17,6 +17,9 @@ use crate::text::text_forms;
 pub struct SessionId(String);
 
 impl SessionId {
+    /// Longest session id, characters.
+    pub const MAX_LEN: usize = MAX_SESSION_ID_LEN;
+
     /// Checks and takes an id.
     ///
     /// # Errors

@@ -19,10 +19,13 @@ mod table;
 pub struct Label(String);
 
 impl Label {
+    /// Longest label, bytes of UTF-8.
+    pub const MAX_LEN: usize = MAX_LABEL_LEN;
+
     /// Checks and takes a label. Costs two look-ups in a table for each character.
     ///
     /// # Errors
-    /// [`Error::Label`] with the first rule that the text breaks: over [`MAX_LABEL_LEN`] bytes, a
+    /// [`Error::Label`] with the first rule that the text breaks: over [`Label::MAX_LEN`] bytes, a
     /// character that may not be there, or nothing that can be seen.
     pub fn new(text: impl Into<String>) -> Result<Self, Error> {
         let text = text.into();

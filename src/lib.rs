@@ -148,6 +148,7 @@ mod error;
 mod id;
 mod key;
 mod label;
+#[doc(hidden)]
 pub mod limits;
 mod op;
 #[cfg(feature = "holder")]
@@ -170,10 +171,10 @@ pub use time;
 
 pub use agent_url::{AgentUrl, Scheme};
 pub use clock::{Now, Timestamp};
+#[cfg(feature = "_credential")]
+pub use credential::Credential;
 pub use credential::bytes::CredentialBytes;
 pub use credential::caveat::{Caveat, Scope};
-#[cfg(feature = "_credential")]
-pub use credential::{Credential, UnboundCredential};
 pub use error::{CredentialProblem, Error, LabelProblem, Misuse, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 pub use key::{
@@ -182,14 +183,24 @@ pub use key::{
 };
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
-pub use protocol::handshake::{MAGIC, is_scoped};
-pub use protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
+pub use protocol::link::{Link, LinkError, LinkHost};
 pub use protocol::message::{OfferReceipt, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
-pub use protocol::ticket::{PairCode, TicketPublicKey, TicketSecret};
+pub use protocol::ticket::{PairCode, TicketSecret};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
 pub use status::Status;
 #[cfg(feature = "system-clock")]
 pub use system_clock::{ClockUnsupported, SystemClock};
+
+// For the tests, fuzz targets and benches of this crate. No part of its interface.
+#[cfg(feature = "_credential")]
+#[doc(hidden)]
+pub use credential::UnboundCredential;
+#[doc(hidden)]
+pub use protocol::handshake::{MAGIC, is_scoped};
+#[doc(hidden)]
+pub use protocol::link::{QrMode, QrSegment};
+#[doc(hidden)]
+pub use protocol::ticket::TicketPublicKey;

@@ -145,5 +145,5 @@ fn the_worked_vector_is_what_this_build_does() {
 
 #[test]
 fn the_policy_in_the_document_is_the_one_that_runs() {
-    assert!(include_str!("../docs/PROTOCOL.md").contains(POLICY));
+    assert!(include_str!("../docs/PROTOCOL.md").contains(Policy::TEXT));
 }

@@ -10,7 +10,6 @@ use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
-use sessioncap::limits::{DEFAULT_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
 use sessioncap::noise::{HandshakeHash, Initiator};
 use sessioncap::{
     AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, IssuerSecretKey, Now, OfferReceipt, OpSet,
@@ -242,8 +241,8 @@ impl<'a> Desktop<'a> {
         let (latest, end) = entry.latest()?;
         let lifetime = |now: Timestamp| match (valid_for, ops) {
             (Some(seconds), _) => seconds,
-            (None, Some(_)) => end.since(now).max(MIN_CREDENTIAL_LIFETIME),
-            (None, None) => DEFAULT_CREDENTIAL_LIFETIME,
+            (None, Some(_)) => end.since(now).max(PairingTerms::MIN_VALID_FOR),
+            (None, None) => PairingTerms::DEFAULT_VALID_FOR,
         };
         let terms = |now| -> Outcome<(Renewal, Timestamp)> {
             let renewal = Renewal {

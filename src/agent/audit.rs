@@ -259,7 +259,7 @@ pub trait AuditSink: Send + Sync {
     ///
     /// # Errors
     /// [`NotKept`] if the sink cannot keep it now. It is told again, before any later one, with what
-    /// happens next and after a restart. Beyond [`MAX_AUDIT_WAITING`](crate::limits::MAX_AUDIT_WAITING)
+    /// happens next and after a restart. Beyond [`Gate::MAX_AUDIT_WAITING`](crate::agent::Gate::MAX_AUDIT_WAITING)
     /// the oldest is given up, and its number is missing in the log.
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept>;
 

@@ -10,7 +10,7 @@ use crate::codec::{from_text, to_text};
 use crate::error::{CredentialProblem, Error};
 use crate::limits::MAX_CREDENTIAL_LEN;
 
-/// The bytes of a credential, at most [`MAX_CREDENTIAL_LEN`], not looked into.
+/// The bytes of a credential, at most [`CredentialBytes::MAX_LEN`], not looked into.
 ///
 /// A credential is useless without the phone's Noise key. An unsealed one still holds the key for
 /// its next attenuation, so it is wiped when dropped and `Debug` prints only its length. The text
@@ -19,10 +19,13 @@ use crate::limits::MAX_CREDENTIAL_LEN;
 pub struct CredentialBytes(Zeroizing<Vec<u8>>);
 
 impl CredentialBytes {
+    /// Longest credential, bytes.
+    pub const MAX_LEN: usize = MAX_CREDENTIAL_LEN;
+
     /// Takes stored or received bytes.
     ///
     /// # Errors
-    /// [`Error::Credential`] if there are none, or more than [`MAX_CREDENTIAL_LEN`].
+    /// [`Error::Credential`] if there are none, or more than [`CredentialBytes::MAX_LEN`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, Error> {
         let bytes = Zeroizing::new(bytes);
         match bytes.len() {

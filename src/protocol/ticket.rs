@@ -60,6 +60,7 @@ impl TicketSecret {
 
     /// The ticket's public key `TPK`, which the desktop lodges at the agent. One scalar
     /// multiplication.
+    #[doc(hidden)]
     #[must_use]
     pub fn public_key(&self) -> TicketPublicKey {
         TicketPublicKey(ed25519_public(&self.signing_seed()))
