@@ -18,4 +18,4 @@ pub use gate::{
     PendingChannel, PendingGuard, Refused, RefusedPeer, WaitingRenewal,
 };
 pub use guard::{CutSignal, Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError, Settled};
-pub use policy::{POLICY, Policy, RuleError, RuleProblem};
+pub use policy::{Policy, RuleError, RuleProblem};

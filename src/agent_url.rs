@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, UrlProblem};
 use crate::limits::{MAX_HOST_LEN, MAX_PATH_LEN};
+use crate::text::text_forms;
 
 /// The path on which agents listen when an address names none.
 pub(crate) const DEFAULT_PATH: &str = "/noise/ws";
@@ -233,11 +234,7 @@ impl fmt::Debug for AgentUrl {
     }
 }
 
-impl serde::Serialize for AgentUrl {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+text_forms!(AgentUrl, "an agent address");
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,23 @@
-//! Time as a value that the caller passes in. Nothing in this crate reads a clock.
+//! Time as a value that the caller passes in. Nothing here reads a clock.
 
 use core::fmt;
+use core::str::FromStr;
 
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::error::Error;
+use crate::text::text_forms;
 
 /// One reading of the caller's two clocks.
 ///
 /// `wall` is what gets written into credentials. `monotonic` never goes back and goes on while the
 /// machine sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. With
-/// both, a wall clock that somebody moved is seen.
+/// both, a wall clock that somebody moved is seen. `SystemClock` (feature `system-clock`) reads both; build
+/// one by hand from any other source. Read the clocks anew for each call: from one frozen reading, nothing
+/// ever runs out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Now {
     /// The wall clock.
     pub wall: OffsetDateTime,
@@ -52,7 +58,7 @@ impl Now {
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. The resolution of
-/// every date in a credential.
+/// every date in a credential. The text form is RFC 3339, for example `1970-01-01T00:00:00Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -142,11 +148,32 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-impl serde::Serialize for Timestamp {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Reads the one form that `Display` writes: RFC 3339 in UTC, whole seconds, capital `T` and `Z`.
+    ///
+    /// # Errors
+    /// [`Error::TimeText`] for any other text, and for a date that no calendar has.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let date = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Error::TimeText)?;
+        let seconds = u64::try_from(date.unix_timestamp()).map_err(|_| Error::TimeText)?;
+        // RFC 3339 has other spellings of the same moment.
+        Self::from_seconds(seconds).ok().filter(|time| time.to_string() == text).ok_or(Error::TimeText)
     }
 }
+
+impl TryFrom<u64> for Timestamp {
+    type Error = Error;
+
+    /// # Errors
+    /// As [`Timestamp::from_seconds`].
+    fn try_from(seconds: u64) -> Result<Self, Error> {
+        Self::from_seconds(seconds)
+    }
+}
+
+text_forms!(Timestamp, "a time such as 1970-01-01T00:00:00Z");
 
 #[cfg(test)]
 mod tests {

@@ -150,6 +150,7 @@ pub struct Renewal {
 
 /// One pairing: lodge the offer at the agent, then show the link. `Debug` shows neither the unbound
 /// credential in the offer nor the ticket's secret.
+#[non_exhaustive]
 pub struct Pairing {
     /// The ticket, for revoking it.
     pub ticket: TicketId,
@@ -206,6 +207,19 @@ impl Default for PairingTerms {
 }
 
 impl PairingTerms {
+    /// Shortest lifetime of a ticket, seconds.
+    pub const MIN_TICKET_LIFETIME: u64 = MIN_TICKET_LIFETIME;
+    /// Longest lifetime of a ticket, seconds.
+    pub const MAX_TICKET_LIFETIME: u64 = MAX_TICKET_LIFETIME;
+    /// Lifetime of a ticket by default, seconds.
+    pub const DEFAULT_TICKET_LIFETIME: u64 = DEFAULT_TICKET_LIFETIME;
+    /// Shortest lifetime of a credential, seconds.
+    pub const MIN_VALID_FOR: u64 = MIN_CREDENTIAL_LIFETIME;
+    /// Longest lifetime of a credential, seconds.
+    pub const MAX_VALID_FOR: u64 = MAX_CREDENTIAL_LIFETIME;
+    /// Lifetime of a credential by default, seconds.
+    pub const DEFAULT_VALID_FOR: u64 = DEFAULT_CREDENTIAL_LIFETIME;
+
     /// Other operations than the companion's.
     ///
     /// # Errors
@@ -231,7 +245,7 @@ impl PairingTerms {
     ///
     /// # Errors
     /// [`DesktopError::Lifetime`] outside 30 seconds to 72 hours.
-    pub fn valid_for(mut self, seconds: u64) -> Result<Self, DesktopError> {
+    pub fn with_valid_for(mut self, seconds: u64) -> Result<Self, DesktopError> {
         self.valid_for = check_lifetime(seconds, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         Ok(self)
     }

@@ -56,12 +56,18 @@ pub enum Error {
     /// No operation was named where at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
+    /// Text that is not a pair code.
+    #[error("a pair code is two groups of three digits")]
+    PairCodeText,
     /// A session id with a character that could change the meaning of a path or a line.
     #[error("a session id is 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`")]
     SessionId,
     /// A time that a credential cannot express.
     #[error("a time must be within the years 1970 to 9999")]
     Time,
+    /// Text that is not a time in the one form that this crate writes.
+    #[error("a time is written as `1970-01-01T00:00:00Z`")]
+    TimeText,
     /// The credential already has as many blocks as an agent accepts.
     #[error("the credential was narrowed {max} times already; narrow an earlier copy")]
     TooManyAttenuations {
@@ -90,7 +96,9 @@ impl Error {
             Self::OpUnknown => "op_unknown",
             Self::OpsEmpty => "ops_empty",
             Self::SessionId => "session_id_malformed",
+            Self::PairCodeText => "pair_code_malformed",
             Self::Time => "time_out_of_range",
+            Self::TimeText => "time_malformed",
             Self::TooManyAttenuations { .. } => "too_many_attenuations",
         }
     }

@@ -1,11 +1,13 @@
 //! Names of things: a session at an agent, a ticket, a credential.
 
 use core::fmt;
+use core::num::ParseIntError;
 use core::str::FromStr;
 
 use crate::codec::{from_hex, to_hex};
 use crate::error::Error;
 use crate::limits::MAX_SESSION_ID_LEN;
+use crate::text::text_forms;
 
 /// A session's id: 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and neither `.` nor `..`.
 ///
@@ -15,6 +17,9 @@ use crate::limits::MAX_SESSION_ID_LEN;
 pub struct SessionId(String);
 
 impl SessionId {
+    /// Longest session id, characters.
+    pub const MAX_LEN: usize = MAX_SESSION_ID_LEN;
+
     /// Checks and takes an id.
     ///
     /// # Errors
@@ -39,6 +44,8 @@ impl SessionId {
 impl FromStr for SessionId {
     type Err = Error;
 
+    /// # Errors
+    /// As [`SessionId::new`].
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::new(text)
     }
@@ -56,18 +63,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-impl serde::Serialize for SessionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for SessionId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-        Self::new(text).map_err(serde::de::Error::custom)
-    }
-}
+text_forms!(SessionId, "a session id");
 
 macro_rules! id_16 {
     ($(#[$doc:meta])* $name:ident) => {
@@ -106,16 +102,20 @@ macro_rules! id_16 {
         impl FromStr for $name {
             type Err = Error;
 
+            /// # Errors
+            /// [`Error::IdMalformed`] for any other text.
             fn from_str(text: &str) -> Result<Self, Error> {
                 from_hex(text).map(Self).ok_or(Error::IdMalformed)
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+        impl From<[u8; 16]> for $name {
+            fn from(bytes: [u8; 16]) -> Self {
+                Self(bytes)
             }
         }
+
+        text_forms!($name, "an id of 32 hexadecimal digits");
     };
 }
 
@@ -129,8 +129,10 @@ id_16! {
 }
 
 /// One gateway of an agent, where several share a ledger: a number that its operator gives it, and that no
-/// other gateway of the same agent has. A single gateway keeps the default, 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
+/// other gateway of the same agent has. A single gateway keeps the default, 0. Serialised as a number.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct NodeId(u32);
 
@@ -145,6 +147,22 @@ impl NodeId {
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
+    }
+}
+
+impl From<u32> for NodeId {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseIntError;
+
+    /// # Errors
+    /// As for `u32`.
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
     }
 }
 

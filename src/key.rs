@@ -15,6 +15,7 @@ use rand_core::{CryptoRng, RngCore};
 use crate::codec::{from_hex, to_hex};
 use crate::error::Error;
 use crate::secret::Secret;
+use crate::text::text_forms;
 
 /// The canonical u-coordinates of low order on Curve25519 and its twist: 0, 1, the two of order 8,
 /// and p - 1. A shared secret with any of them is zero whatever the other key is.
@@ -171,11 +172,17 @@ macro_rules! key_pair {
             }
         }
 
-        impl serde::Serialize for $public {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+        impl TryFrom<[u8; 32]> for $public {
+            type Error = Error;
+
+            /// # Errors
+            /// As `from_bytes`.
+            fn try_from(bytes: [u8; 32]) -> Result<Self, Error> {
+                Self::from_bytes(bytes)
             }
         }
+
+        text_forms!($public, "a public key of 64 hexadecimal digits");
     };
 }
 

@@ -1,9 +1,11 @@
 //! A short text that people see (`docs/PROTOCOL.md` sections 2 and 15).
 
 use core::fmt;
+use core::str::FromStr;
 
 use crate::error::{Error, LabelProblem};
 use crate::limits::MAX_LABEL_LEN;
+use crate::text::text_forms;
 
 mod table;
 
@@ -13,14 +15,17 @@ mod table;
 /// stands around it: no control or format character, no separator of lines, nothing for private use and
 /// nothing that Unicode 16.0 does not know. The two joiners that names and emoji need are allowed, and the
 /// two variation selectors that tell text from emoji.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Label(String);
 
 impl Label {
+    /// Longest label, bytes of UTF-8.
+    pub const MAX_LEN: usize = MAX_LABEL_LEN;
+
     /// Checks and takes a label. Costs two look-ups in a table for each character.
     ///
     /// # Errors
-    /// [`Error::Label`] with the first rule that the text breaks: over [`MAX_LABEL_LEN`] bytes, a
+    /// [`Error::Label`] with the first rule that the text breaks: over [`Label::MAX_LEN`] bytes, a
     /// character that may not be there, or nothing that can be seen.
     pub fn new(text: impl Into<String>) -> Result<Self, Error> {
         let text = text.into();
@@ -74,8 +79,14 @@ impl fmt::Display for Label {
     }
 }
 
-impl serde::Serialize for Label {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+impl FromStr for Label {
+    type Err = Error;
+
+    /// # Errors
+    /// As [`Label::new`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::new(text)
     }
 }
+
+text_forms!(Label, "a label");

@@ -7,9 +7,10 @@
 //! taken back at once, live streams included.
 //!
 //! The crate opens no socket, reads no clock and draws no randomness of its own: messages are byte
-//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes. It
-//! runs beside any async runtime. `docs/PROTOCOL.md` specifies every byte; sections are cited where
-//! the code follows them.
+//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes.
+//! `SystemClock` (feature `system-clock`) reads the operating system's clocks for a caller that has none
+//! of its own; gate and guard never use it. The crate runs beside any async runtime. `docs/PROTOCOL.md`
+//! specifies every byte; sections are cited where the code follows them.
 //!
 //! # Which type for which need
 //!
@@ -24,7 +25,7 @@
 //! # The whole story
 //!
 //! ```
-//! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
+//! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent", feature = "system-clock"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use rand::rngs::OsRng;
 //! use sessioncap::agent::{
@@ -39,22 +40,24 @@
 //! #     fn session(&self, _: &SessionId) -> Presence { Presence::Present }
 //! #     fn may_share(&self, _: &DevicePublicKey, _: &SessionId) -> bool { true }
 //! # }
-//! # let now = Now::new(time::OffsetDateTime::now_utc(), time::Duration::ZERO);
 //! # let device = DeviceSecretKey::generate(&mut OsRng).public();
 //! # let channel_hash = [0; 32];
+//!
+//! // Both clocks, read anew for every call. Any other source will do that builds each `Now` itself.
+//! let clock = SystemClock::new()?;
 //!
 //! // The agent: a gate over a ledger.
 //! let agent_key = AgentSecretKey::generate(&mut OsRng);
 //! let url = AgentUrl::parse("wss://agent.example")?;
 //! let config = GateConfig::new(agent_key.public(), [url.clone()])?;
-//! let gate = Gate::open(config, MemoryLedger::new(), Agent(device), now)?;
+//! let gate = Gate::open(config, MemoryLedger::new(), Agent(device), clock.now())?;
 //!
 //! // The desktop: register once, then share a session. Offer and registration travel over the
 //! // channel that desktop and agent already have.
 //! let issuer = Issuer::new(IssuerSecretKey::generate(&mut OsRng), agent_key.public(), url);
-//! gate.register_issuer(&device, &channel_hash, &issuer.registration(&device, &channel_hash), now)?;
-//! let pairing = issuer.pair(SessionId::new("build-42")?, &PairingTerms::default(), now.timestamp(), &mut OsRng)?;
-//! gate.offer(&device, &pairing.offer, now)?;
+//! gate.register_issuer(&device, &channel_hash, &issuer.registration(&device, &channel_hash), clock.now())?;
+//! let pairing = issuer.pair(SessionId::new("build-42")?, &PairingTerms::default(), clock.now().timestamp(), &mut OsRng)?;
+//! gate.offer(&device, &pairing.offer, clock.now())?;
 //! let link = pairing.link.to_https(&LinkHost::Agent)?;
 //!
 //! // The phone: read the link, make a key, store it, send message 1.
@@ -63,7 +66,7 @@
 //!
 //! // The agent: decide, answer with message 2.
 //! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
-//! let Admission::Admitted(admitted) = gate.admit(received, now, &mut OsRng)
+//! let Admission::Admitted(admitted) = gate.admit(received, clock.now(), &mut OsRng)
 //! else { return Err("refused".into()) };
 //!
 //! // The phone is in.
@@ -72,20 +75,20 @@
 //! let frame = attached.channel.seal(&Frame::Data(b"ls -l\n").to_bytes())?;
 //!
 //! // The agent: the first frame makes the channel live, and waits in it. Data passes under an operation.
-//! let (mut sender, mut receiver) = admitted.pending.activate(&frame, now)?.split();
-//! receiver.try_receive(Op::SendInput, now, |typed| { /* hand it to the session */ })?;
-//! let frame = sender.try_send(Op::StreamOutput, b"total 0\n", now)?;
+//! let (mut sender, mut receiver) = admitted.pending.activate(&frame, clock.now())?.split();
+//! receiver.try_receive(Op::SendInput, clock.now(), |typed| { /* hand it to the session */ })?;
+//! let frame = sender.try_send(Op::StreamOutput, b"total 0\n", clock.now())?;
 //! // About once a second: without it, streams wait after five.
-//! gate.settle(now)?;
-//! assert!(sender.try_send(Op::ReadHistory, b"", now).is_err());
+//! gate.settle(clock.now())?;
+//! assert!(sender.try_send(Op::ReadHistory, b"", clock.now()).is_err());
 //!
 //! // Taken back: the stream is cut before this returns.
-//! gate.revoke_credential(&pairing.credential, now)?;
-//! assert_eq!(sender.try_send(Op::StreamOutput, b"", now), Err(PermitError::Over(Denial::CredentialRevoked)));
+//! gate.revoke_credential(&pairing.credential, clock.now())?;
+//! assert_eq!(sender.try_send(Op::StreamOutput, b"", clock.now()), Err(PermitError::Over(Denial::CredentialRevoked)));
 //! # let _ = (frame, credential);
 //! # Ok(())
 //! # }
-//! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent")))]
+//! # #[cfg(not(all(feature = "holder", feature = "issuer", feature = "agent", feature = "system-clock")))]
 //! # fn main() {}
 //! ```
 //!
@@ -113,8 +116,9 @@
 //! | `qr` | QR codes for terminal and SVG | one crate without dependencies |
 //! | `redb` | the agent's ledger in a file ([`agent::ledger::RedbLedger`]) | one crate |
 //! | `conformance` | the tests of a ledger's author (`agent::ledger::conformance`) | nothing |
+//! | `system-clock` | `SystemClock`, the operating system's clocks | one crate |
 //!
-//! All but `conformance` are on by default, and features only add. A phone build is
+//! All but the last two are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -158,6 +162,7 @@ mod error;
 mod id;
 mod key;
 mod label;
+#[doc(hidden)]
 pub mod limits;
 mod op;
 #[cfg(feature = "holder")]
@@ -169,13 +174,21 @@ mod secret;
 mod status;
 #[cfg(feature = "agent")]
 mod sync;
+#[cfg(feature = "system-clock")]
+mod system_clock;
+mod text;
+
+/// Randomness in the signatures of this crate: generators implement the traits of this version.
+pub use rand_core;
+/// Dates and durations in the signatures of this crate.
+pub use time;
 
 pub use agent_url::{AgentUrl, Scheme};
 pub use clock::{Now, Timestamp};
+#[cfg(feature = "_credential")]
+pub use credential::Credential;
 pub use credential::bytes::CredentialBytes;
 pub use credential::caveat::{Caveat, Scope};
-#[cfg(feature = "_credential")]
-pub use credential::{Credential, UnboundCredential};
 pub use error::{CredentialProblem, Error, LabelProblem, UrlProblem};
 pub use id::{CredentialId, NodeId, SessionId, TicketId};
 pub use key::{
@@ -185,12 +198,24 @@ pub use key::{
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
 pub use protocol::frame::{EndCode, Frame, Notice};
-pub use protocol::handshake::{MAGIC, is_scoped};
-pub use protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
+pub use protocol::link::{Link, LinkError, LinkHost};
 pub use protocol::message::{OfferReceipt, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
-pub use protocol::ticket::{PairCode, TicketPublicKey, TicketSecret};
+pub use protocol::ticket::{PairCode, TicketSecret};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TerminalStyle};
 pub use status::Status;
+#[cfg(feature = "system-clock")]
+pub use system_clock::{ClockUnsupported, SystemClock};
+
+// For the tests, fuzz targets and benches of this crate. No part of its interface.
+#[cfg(feature = "_credential")]
+#[doc(hidden)]
+pub use credential::UnboundCredential;
+#[doc(hidden)]
+pub use protocol::handshake::{MAGIC, is_scoped};
+#[doc(hidden)]
+pub use protocol::link::{QrMode, QrSegment};
+#[doc(hidden)]
+pub use protocol::ticket::TicketPublicKey;

@@ -1,4 +1,6 @@
-//! Every bound of the protocol in one place, each with the reason for its value.
+//! Every bound of the protocol in one place, each with the reason for its value. What a program needs of
+//! them are constants of the types that they bound, such as [`Label::MAX_LEN`](crate::Label::MAX_LEN); the
+//! module itself can be reached by the crate's tests, and is no part of its interface.
 //!
 //! Nothing in this crate allocates or loops on a peer's word beyond these numbers. Sizes are in
 //! bytes and lifetimes in seconds unless a name says otherwise. `docs/PROTOCOL.md` section 12

@@ -4,7 +4,10 @@
 use core::fmt;
 use core::str::FromStr;
 
+use serde::de::{Error as _, SeqAccess, Visitor};
+
 use crate::error::Error;
+use crate::text::text_forms;
 
 /// One thing that a phone can be allowed to do with its session.
 ///
@@ -33,7 +36,7 @@ pub enum Op {
 
 impl Op {
     /// All operations, in the order of their bits.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::ReadMetadata,
         Self::StreamOutput,
         Self::SendInput,
@@ -88,10 +91,17 @@ impl fmt::Display for Op {
 impl FromStr for Op {
     type Err = Error;
 
+    /// # Errors
+    /// [`Error::OpUnknown`] for any other text than a [`name`](Self::name).
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|op| op.name() == name).ok_or(Error::OpUnknown)
+        Self::ALL.iter().copied().find(|op| op.name() == name).ok_or(Error::OpUnknown)
     }
 }
+
+text_forms!(Op, "the name of an operation");
+
+/// How the empty set is written.
+const NOTHING: &str = "nothing";
 
 /// A set of operations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -167,7 +177,7 @@ impl OpSet {
 
     /// Its operations, in the order of their bits.
     pub fn iter(self) -> impl Iterator<Item = Op> {
-        Op::ALL.into_iter().filter(move |op| self.contains(*op))
+        Op::ALL.iter().copied().filter(move |op| self.contains(*op))
     }
 
     /// The bits, as on the wire.
@@ -194,11 +204,16 @@ impl FromIterator<Op> for OpSet {
     }
 }
 
-/// Names separated by commas; `companion` stands for the default set.
+/// Names separated by commas; `companion` stands for the default set, and `nothing` alone for the empty one.
 impl FromStr for OpSet {
     type Err = Error;
 
+    /// # Errors
+    /// [`Error::OpUnknown`] for any other name, and for no name.
     fn from_str(names: &str) -> Result<Self, Error> {
+        if names == NOTHING {
+            return Ok(Self::EMPTY);
+        }
         names.split(',').map(str::trim).try_fold(Self::EMPTY, |set, name| match name {
             "companion" => Ok(set.union(Self::COMPANION)),
             name => Ok(set.with(name.parse()?)),
@@ -209,7 +224,7 @@ impl FromStr for OpSet {
 impl fmt::Display for OpSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.write_str("nothing");
+            return f.write_str(NOTHING);
         }
         for (index, op) in self.iter().enumerate() {
             if index > 0 {
@@ -227,9 +242,38 @@ impl fmt::Debug for OpSet {
     }
 }
 
+/// Serialised as a list of names.
 impl serde::Serialize for OpSet {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().map(Op::name))
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// From a list of names, each at most once.
+impl<'de> serde::Deserialize<'de> for OpSet {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Names)
+    }
+}
+
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = OpSet;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of operations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<OpSet, A::Error> {
+        let mut set = OpSet::EMPTY;
+        while let Some(op) = names.next_element()? {
+            if set.contains(op) {
+                return Err(A::Error::custom(format_args!("`{op}` is named twice")));
+            }
+            set = set.with(op);
+        }
+        Ok(set)
     }
 }
 
@@ -261,7 +305,7 @@ pub enum Privilege {
 
 impl Privilege {
     /// All privileges.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &'static [Self] = &[
         Self::DiscoverFleet,
         Self::CreateSession,
         Self::Administer,
@@ -316,10 +360,10 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_no_privilege_is_an_operation() {
-        for op in Op::ALL {
+        for &op in Op::ALL {
             assert_eq!(op.name().parse(), Ok(op));
         }
-        for privilege in Privilege::ALL {
+        for &privilege in Privilege::ALL {
             assert_eq!(privilege.name().parse::<Op>(), Err(Error::OpUnknown));
         }
     }

@@ -127,6 +127,7 @@ pub enum Redeemed {
 
 /// An admitted connection.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Attached {
     /// The transport. The agent waits a few seconds for the first frame.
     pub channel: Channel,

@@ -56,7 +56,7 @@ pub enum TerminalStyle {
 }
 
 impl QrCode {
-    /// The smallest code that holds exactly the segments of [`Link::to_qr_segments`].
+    /// The smallest code for the link, its digits packed as digits (`docs/PROTOCOL.md` section 7).
     ///
     /// Costs about a millisecond, nearly all of it for choosing the mask.
     ///

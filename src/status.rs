@@ -1,5 +1,8 @@
 //! What the agent may tell a peer that has proven a ticket or a credential, and refuses nevertheless.
 
+use core::fmt;
+
+use serde::de::Visitor;
 use thiserror::Error;
 
 /// Why the agent refuses, as it says in message 2 (`docs/PROTOCOL.md` section 13).
@@ -34,7 +37,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of their wire numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &'static [Self] = &[
         Self::Expired,
         Self::Claimed,
         Self::Revoked,
@@ -61,7 +64,13 @@ impl Status {
     /// The refusal of a wire number, if it is one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| u64::from(status.number()) == number)
+        Self::ALL.iter().copied().find(|status| u64::from(status.number()) == number)
+    }
+
+    /// The status with this [`code`](Self::code), if there is one.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|status| status.code() == code)
     }
 
     /// A stable name for programs and logs.
@@ -79,13 +88,40 @@ impl Status {
     }
 }
 
+/// As its [`code`](Status::code).
+impl serde::Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Code)
+    }
+}
+
+struct Code;
+
+impl Visitor<'_> for Code {
+    type Value = Status;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the code of a status")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, code: &str) -> Result<Status, E> {
+        Status::from_code(code).ok_or_else(|| E::custom("unknown status"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn wire_numbers_count_up_from_two_and_come_back() {
-        for (number, status) in (2_u8..).zip(Status::ALL) {
+        for (number, status) in (2_u8..).zip(Status::ALL.iter().copied()) {
             assert_eq!(status.number(), number);
             assert_eq!(Status::from_number(number.into()), Some(status));
         }

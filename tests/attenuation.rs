@@ -39,7 +39,7 @@ fn a_narrowed_child_does_what_is_left_and_no_more() {
 #[test]
 fn a_wider_block_has_no_effect() {
     let mut world = World::new();
-    let terms = terms().with_ops(only(Op::StreamOutput)).unwrap().valid_for(3_600).unwrap();
+    let terms = terms().with_ops(only(Op::StreamOutput)).unwrap().with_valid_for(3_600).unwrap();
     let joined = world.join(&world.desktop(9).share(&world, &terms).link, &phone(2)).unwrap();
     let child = narrow(&joined.credential, Some(OpSet::ALL), Some(Timestamp::MAX));
     let guard = world.attach(&phone(2), &child, OpSet::ALL).unwrap();

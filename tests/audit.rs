@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::ledger::{Fault, TestLedger};
 use common::*;
-use sessioncap::agent::ledger::Table;
+use sessioncap::agent::ledger::{MemoryLedger, Table};
 use sessioncap::agent::*;
 use sessioncap::limits::MAX_AUDIT_WAITING;
 use sessioncap::*;
@@ -59,7 +59,26 @@ impl AuditSink for Log {
 }
 
 fn name(event: &AuditEvent) -> String {
-    serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned()
+    let written = serde_json::to_value(event).unwrap();
+    assert_eq!(serde_json::from_value::<AuditEvent>(written.clone()).unwrap(), *event);
+    written["event"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_shared_sink_is_told_and_asked_like_its_own() {
+    fn has(sink: impl AuditSink, record: &AuditRecord) -> bool {
+        sink.has(record)
+    }
+    let log = Log::default();
+    let shared: Arc<dyn AuditSink> = Arc::new(log.clone());
+    let world = World::with(MemoryLedger::new(), |config| config.with_audit(Arc::clone(&shared)));
+    world.enrol(Desktop::new(&world, 9).device);
+    let records = log.records();
+    assert!(!records.is_empty());
+    let boxed: Box<dyn AuditSink> = Box::new(Arc::clone(&shared));
+    assert!(has(Arc::clone(&shared), &records[0]) && has(boxed, &records[0]));
+    let empty: Arc<dyn AuditSink> = Arc::new(Log::default());
+    assert!(!has(empty, &records[0]));
 }
 
 fn open(ledger: &TestLedger, log: &Log) -> (World, Desktop) {

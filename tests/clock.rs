@@ -17,7 +17,7 @@ const YEAR: i64 = 366 * 24 * HOUR;
 const BOOT: i64 = 1_000;
 
 fn hour_long(world: &World) -> (Pairing, Joined) {
-    let pairing = world.desktop(9).share(world, &terms().valid_for(HOUR as u64).unwrap());
+    let pairing = world.desktop(9).share(world, &terms().with_valid_for(HOUR as u64).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     (pairing, joined)
 }
@@ -198,7 +198,7 @@ proptest! {
 /// A call settles a few records only, the earliest first.
 #[test]
 fn what_has_run_out_is_refused_before_its_record_is_settled() {
-    let wide = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
+    let wide = Quotas::default().with_tickets_per_session(99).with_credentials_per_session(99);
     let mut world =
         World::with(sessioncap::agent::ledger::MemoryLedger::new(), |config| config.with_quotas(wide));
     let desktop = world.desktop(9);
@@ -211,7 +211,7 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
     };
     let retried = desktop.share(&world, &terms().with_ticket_lifetime(31).unwrap());
     let joined = world.join(&retried.link, &phone(2)).unwrap();
-    let short = desktop.share(&world, &terms().valid_for(700).unwrap());
+    let short = desktop.share(&world, &terms().with_valid_for(700).unwrap());
     let ending = world.join(&short.link, &phone(3)).unwrap();
     let waits = terms().with_ticket_lifetime(631).unwrap().with_confirmation(Confirmation::Required);
     let waiting = desktop.share(&world, &waits);
@@ -238,7 +238,7 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
 #[test]
 fn a_credential_that_has_run_out_is_not_given_again_before_its_record_is_settled() {
     let ledger = TestLedger::default();
-    let wide = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
+    let wide = Quotas::default().with_tickets_per_session(99).with_credentials_per_session(99);
     let mut world = World::with(ledger.clone(), |config| config.with_quotas(wide));
     let desktop = world.desktop(9);
     world.start_session("other");
@@ -246,7 +246,7 @@ fn a_credential_that_has_run_out_is_not_given_again_before_its_record_is_settled
     for _ in 0..80 {
         desktop.share_session(&world, "other", &terms().with_ticket_lifetime(30).unwrap());
     }
-    let given = desktop.share(&world, &terms().valid_for(60).unwrap());
+    let given = desktop.share(&world, &terms().with_valid_for(60).unwrap());
     assert!(world.join(&given.link, &phone(2)).is_ok());
     world.pass_unsettled(60);
     let again = World::try_with(ledger, world.now, |config| config).unwrap();
@@ -260,7 +260,7 @@ fn a_credential_that_has_run_out_is_not_given_again_before_its_record_is_settled
 fn an_ended_credential_is_unknown_ten_minutes_after_its_end_to_the_second() {
     let mut world = World::new();
     let desktop = world.desktop(9);
-    let minute = terms().valid_for(60).unwrap();
+    let minute = terms().with_valid_for(60).unwrap();
     let joined = world.join(&desktop.share(&world, &minute).link, &phone(2)).unwrap();
     drop(joined.guard);
     let denial = |world: &World| {

@@ -43,7 +43,7 @@ fn a_second_revoker_waits_for_the_same_permit_as_the_first() {
 #[test]
 fn time_runs_at_full_speed_under_a_wall_clock_set_back() {
     let mut world = World::new();
-    let pairing = world.desktop(9).share(&world, &terms().valid_for(3600).unwrap());
+    let pairing = world.desktop(9).share(&world, &terms().with_valid_for(3600).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.now.wall -= Duration::hours(24);
     for _ in 0..2000 {
@@ -175,7 +175,7 @@ fn an_id_stands_for_one_thing_until_that_is_forgotten() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let mint = |w: &World, seed, ttl, valid| {
-        let t = terms().with_ticket_lifetime(ttl).unwrap().valid_for(valid).unwrap();
+        let t = terms().with_ticket_lifetime(ttl).unwrap().with_valid_for(valid).unwrap();
         desktop.issuer.pair(session(SESSION), &t, w.now.timestamp(), &mut SameCid(seed, 0)).unwrap()
     };
     let a = mint(&world, 10, 900, 30);
@@ -374,7 +374,7 @@ fn at_activation_the_ledgers_word_comes_before_the_credentials() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let admitted = |world: &World, seed: u8| {
-        let pairing = desktop.share(world, &terms().valid_for(60).unwrap());
+        let pairing = desktop.share(world, &terms().with_valid_for(60).unwrap());
         let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload;
         let PeerAdmission::Admitted(admitted) = world.admit(&phone(seed), &payload) else { panic!() };
         (pairing, admitted.guard)

@@ -78,13 +78,11 @@ impl AuditSink for LogFile {
 
 /// Opens it so many seconds after everything began.
 fn open(path: &Path, time: u64) -> (World, Desktop) {
-    let quotas = Quotas {
-        tickets_per_session: u32::MAX,
-        credentials_per_session: u32::MAX,
-        tickets_per_agent: u32::MAX,
-        credentials_per_agent: u32::MAX,
-        ..Quotas::default()
-    };
+    let quotas = Quotas::default()
+        .with_tickets_per_session(u32::MAX)
+        .with_credentials_per_session(u32::MAX)
+        .with_tickets_per_agent(u32::MAX)
+        .with_credentials_per_agent(u32::MAX);
     let ledger = RedbLedger::open(path).unwrap();
     let log = LogFile::open(path);
     let now = at(START + time as i64, 1_000 + time as i64);

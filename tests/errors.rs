@@ -145,7 +145,7 @@ fn a_phone_that_follows_the_next_step_gets_in_or_stops_asking() {
 
 #[test]
 fn a_desktop_error_says_the_bounds() {
-    let error = PairingTerms::default().valid_for(1).unwrap_err();
+    let error = PairingTerms::default().with_valid_for(1).unwrap_err();
     assert_eq!(error.to_string(), "the lifetime must be 30 to 259200 seconds");
     assert_eq!(error.code(), "lifetime_out_of_bounds");
     assert_eq!(PairingTerms::default().with_ops(OpSet::EMPTY).unwrap_err().code(), "ops_empty");

@@ -291,7 +291,7 @@ fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why()
         let ledger = TestLedger::default();
         let (world, desktop) = world_on(&ledger);
         desktop.register(&world).unwrap();
-        let pairing = desktop.share(&world, &terms().valid_for(600).unwrap());
+        let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         ledger.fail_nth(1, Fault::Broken);
         assert_eq!(world.gate.list(None, world.now), Err(IO));

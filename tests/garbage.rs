@@ -38,7 +38,7 @@ impl Watched {
         let (mut rows, mut bytes) = (0, 0);
         let inside = self.0.lock().unwrap();
         let outcome = inside.ledger.read(&mut |snapshot| {
-            for table in Table::ALL {
+            for &table in Table::ALL {
                 for (key, value) in snapshot.range(table, &[], None, usize::MAX)? {
                     rows += 1;
                     bytes += key.len() + value.len();
@@ -98,13 +98,11 @@ impl Snapshot for Counted<'_> {
 }
 
 fn wide() -> Quotas {
-    Quotas {
-        tickets_per_session: 100_000,
-        credentials_per_session: 100_000,
-        tickets_per_agent: 100_000,
-        credentials_per_agent: 100_000,
-        ..Quotas::default()
-    }
+    Quotas::default()
+        .with_tickets_per_session(100_000)
+        .with_credentials_per_session(100_000)
+        .with_tickets_per_agent(100_000)
+        .with_credentials_per_agent(100_000)
 }
 
 #[test]
@@ -121,7 +119,7 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
         world.start_session(&id);
         for _ in 0..4 * scale {
             let valid_for = rng.gen_range(limits::MIN_CREDENTIAL_LIFETIME..=limits::MAX_CREDENTIAL_LIFETIME);
-            let pairing = desktop.mint_for(&world, &id, &terms().valid_for(valid_for).unwrap());
+            let pairing = desktop.mint_for(&world, &id, &terms().with_valid_for(valid_for).unwrap());
             match desktop.lodge(&world, &pairing) {
                 Ok(()) => {}
                 Err(Denial::QuotaReached { .. }) => {
@@ -165,7 +163,7 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
 
 #[test]
 fn tickets_on_record_are_bounded_and_make_room_within_minutes() {
-    let quotas = Quotas { tickets_per_agent: 2, ..wide() };
+    let quotas = wide().with_tickets_per_agent(2);
     let mut world = World::with(MemoryLedger::new(), |config| config.with_quotas(quotas));
     let desktop = world.desktop(9);
     let most = 2 * limits::TICKETS_KEPT_PER_OPEN;
@@ -191,7 +189,7 @@ fn no_call_costs_more_because_many_have_run_out_at_once() {
         let mut world = World::with(ledger.clone(), |config| config.with_quotas(wide()));
         let desktop = world.desktop(9);
         world.start_session("other");
-        let live = desktop.share(&world, &terms().valid_for(7_200).unwrap());
+        let live = desktop.share(&world, &terms().with_valid_for(7_200).unwrap());
         let joined = world.join(&live.link, &phone(2)).unwrap();
         for _ in 0..many {
             desktop.share_session(&world, "other", &terms());

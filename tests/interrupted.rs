@@ -64,7 +64,7 @@ fn world_on(ledger: &TestLedger) -> (World, Interrupted, Desktop) {
     let audit = Arc::clone(&world.audit);
     audit.lock().unwrap().clear();
     let config = GateConfig::new(world.agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
-    let config = config.with_audit(move |record| audit.lock().unwrap().push(record));
+    let config = config.with_audit_fn(move |record| audit.lock().unwrap().push(record));
     world.gate = Gate::open(config, ledger.clone(), context.clone(), world.now).unwrap();
     let desktop = world.desktop(9);
     (world, context, desktop)

@@ -21,7 +21,7 @@ fn row(text: &str) {
 
 /// A world where `backlog` other tickets are due first whenever something is: a call settles eight.
 fn world(backlog: usize) -> (World, Desktop) {
-    let quotas = Quotas { tickets_per_session: 99, credentials_per_session: 99, ..Quotas::default() };
+    let quotas = Quotas::default().with_tickets_per_session(99).with_credentials_per_session(99);
     let world = World::with(MemoryLedger::new(), |config| config.with_quotas(quotas));
     let desktop = world.desktop(9);
     world.start_session("other");
@@ -79,7 +79,7 @@ fn a_ticket_whose_credential_is_kept_no_longer_is_unknown() {
         "| ended credentials kept | 4096, until their end and 600 s; beyond 4096 the one due first is forgotten early |",
     );
     whatever_is_due(|mut world, desktop| {
-        let short = terms().valid_for(40).unwrap().with_ticket_lifetime(900).unwrap();
+        let short = terms().with_valid_for(40).unwrap().with_ticket_lifetime(900).unwrap();
         let pairing = desktop.share(&world, &short);
         let joined = world.join(&pairing.link, &phone(2)).unwrap();
         world.pass(40 + RETRY - 1);
@@ -122,7 +122,7 @@ fn an_open_ticket_ends_with_its_own_end_or_its_credentials() {
     row("| open, past its end, or past the end of the credential that it gives | expired |");
     whatever_is_due(|mut world, desktop| {
         let own = desktop.share(&world, &terms());
-        let short = terms().valid_for(40).unwrap().with_ticket_lifetime(900).unwrap();
+        let short = terms().with_valid_for(40).unwrap().with_ticket_lifetime(900).unwrap();
         let credentials = desktop.share(&world, &short);
         world.pass(40);
         assert_eq!(told(&world, &credentials, 2), Refusal::told(Denial::CredentialExpired, Status::Expired));
@@ -139,7 +139,7 @@ fn the_phone_that_redeemed_gets_the_same_by_the_precedence_expired_pending_ok() 
         let first = world.join(&ok.link, &phone(2)).unwrap();
         let waits = terms().with_confirmation(Confirmation::Required);
         let pending = desktop.share(&world, &waits);
-        let short = desktop.share(&world, &terms().valid_for(LIFE as u64).unwrap());
+        let short = desktop.share(&world, &terms().with_valid_for(LIFE as u64).unwrap());
         let _short = world.join(&short.link, &phone(5)).unwrap();
         let code = told(&world, &pending, 4).code;
         world.pass(LIFE - 1);
@@ -160,7 +160,7 @@ fn another_phone_contests_within_the_lifetime_and_is_told_claimed_later() {
     row("| redeemed by another `P`, later | claimed |");
     whatever_is_due(|mut world, desktop| {
         let [early, late] = [0, 1].map(|_| desktop.share(&world, &terms()));
-        let short = terms().valid_for(40).unwrap();
+        let short = terms().with_valid_for(40).unwrap();
         let run_out = desktop.share(&world, &short);
         let mut joined = world.join(&early.link, &phone(2)).unwrap();
         let mut other = world.join(&late.link, &phone(3)).unwrap();

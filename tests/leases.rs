@@ -57,7 +57,7 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
 fn what_is_final_comes_before_stale() {
     let mut world = World::new();
     let desktop = world.desktop(9);
-    let short = terms().valid_for(30).unwrap();
+    let short = terms().with_valid_for(30).unwrap();
     let mut expires = world.join(&desktop.share(&world, &short).link, &phone(2)).unwrap().guard;
     let pairing = desktop.share(&world, &terms());
     let mut revoked = world.join(&pairing.link, &phone(3)).unwrap().guard;
@@ -354,7 +354,7 @@ fn a_phone_is_revoked_by_the_name_that_its_desktop_gave_it() {
 fn a_paused_stream_whose_credential_has_run_out_is_over_and_not_paused() {
     let mut world = World::new();
     let desktop = world.desktop(9);
-    let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(60).unwrap());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.context.0.lock().unwrap().unknown.insert(session(SESSION));
     (0..40).for_each(|_| world.pass(1));

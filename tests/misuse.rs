@@ -81,7 +81,7 @@ fn a_new_phone_key_for_a_retry_loses_the_pairing_instead_of_doubling_it() {
 #[test]
 fn a_guard_used_after_its_end_is_refused_for_good() {
     let mut world = World::new();
-    let pairing = world.desktop(9).share(&world, &terms().valid_for(60).unwrap());
+    let pairing = world.desktop(9).share(&world, &terms().with_valid_for(60).unwrap());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let early = world.now;
     world.pass(60);
@@ -153,7 +153,7 @@ fn the_wrong_agent_in_an_issuer_is_found_at_the_offer_not_by_the_phone() {
 
 #[test]
 fn asking_for_the_agents_own_privileges_by_their_names_gives_none() {
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         assert_eq!(privilege.name().parse::<Op>(), Err(Error::OpUnknown));
         assert_eq!(privilege.name().parse::<OpSet>(), Err(Error::OpUnknown));
     }

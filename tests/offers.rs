@@ -228,7 +228,7 @@ fn lifetimes_outside_the_bounds_are_refused_on_both_sides() {
             if (min, max) == ticket {
                 assert_eq!(terms().with_ticket_lifetime(bad).err(), refused);
             } else {
-                assert_eq!(terms().valid_for(bad).err(), refused);
+                assert_eq!(terms().with_valid_for(bad).err(), refused);
             }
         }
     }
@@ -236,7 +236,7 @@ fn lifetimes_outside_the_bounds_are_refused_on_both_sides() {
         desktop.share(&world, &terms().with_ticket_lifetime(edge).unwrap());
     }
     for edge in [30, limits::MAX_CREDENTIAL_LIFETIME] {
-        desktop.share(&world, &terms().valid_for(edge).unwrap());
+        desktop.share(&world, &terms().with_valid_for(edge).unwrap());
     }
 }
 
@@ -265,7 +265,7 @@ fn a_desktop_whose_clock_is_off_mints_again_with_the_agents_time() {
 fn the_earlier_of_both_clocks_ends_the_credential() {
     let world = World::new();
     let desktop = world.desktop(9);
-    let terms = terms().valid_for(3_600).unwrap();
+    let terms = terms().with_valid_for(3_600).unwrap();
     let now = world.now.timestamp();
     for (minted, seed) in [(seconds(now.seconds() - 50), 2), (now, 3), (now.plus(50), 4)] {
         let pairing = desktop.issuer.pair(session(SESSION), &terms, minted, &mut OsRng).unwrap();
@@ -477,7 +477,7 @@ fn eight_credentials_can_live_for_one_session() {
     let desktop = world.desktop(9);
     let mut credentials = Vec::new();
     for seed in 0..8 {
-        let terms = terms().valid_for(if seed == 0 { 60 } else { 600 }).unwrap();
+        let terms = terms().with_valid_for(if seed == 0 { 60 } else { 600 }).unwrap();
         let pairing = desktop.share(&world, &terms);
         assert!(world.join(&pairing.link, &phone(10 + seed)).is_ok());
         credentials.push(pairing.credential);
@@ -618,10 +618,10 @@ fn no_full_quota_pushes_out_what_is_live() {
 #[test]
 fn quotas_come_free_again_however_often_they_are_used() {
     let ledger = TestLedger::default();
-    let quotas = Quotas { tickets_per_session: 1, credentials_per_agent: 1, ..Quotas::default() };
+    let quotas = Quotas::default().with_tickets_per_session(1).with_credentials_per_agent(1);
     let mut world = World::with(ledger.clone(), |config| config.with_quotas(quotas));
     let desktop = world.desktop(9);
-    let terms = terms().valid_for(30).unwrap().with_ticket_lifetime(30).unwrap();
+    let terms = terms().with_valid_for(30).unwrap().with_ticket_lifetime(30).unwrap();
     for round in 0..40_u8 {
         let pairing = desktop.share(&world, &terms);
         match round % 4 {

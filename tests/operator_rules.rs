@@ -68,7 +68,7 @@ fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() 
 #[test]
 fn without_rules_nothing_is_due_before_the_end() {
     let world = World::new();
-    let terms = terms().valid_for(3_600).unwrap();
+    let terms = terms().with_valid_for(3_600).unwrap();
     let guard = world.join(&world.desktop(9).share(&world, &terms).link, &phone(2)).unwrap().guard;
     assert_eq!(guard.time_left(world.now), Duration::seconds(3_600));
 }
@@ -105,7 +105,8 @@ fn a_ticket_that_an_operator_rule_forbids_at_this_hour_is_not_claimed() {
     let mut world = world("check if hour($h), $h < 22");
     world.pass(120);
     let desktop = world.desktop(9);
-    let waits = terms().valid_for(86_000).unwrap().with_ticket_lifetime(limits::MAX_TICKET_LIFETIME).unwrap();
+    let waits =
+        terms().with_valid_for(86_000).unwrap().with_ticket_lifetime(limits::MAX_TICKET_LIFETIME).unwrap();
     let pairing = desktop.share(&world, &waits);
     let told = world.events().len();
     let refused = world.join(&pairing.link, &phone(2)).unwrap_err();

@@ -39,7 +39,7 @@ fn a_phone_redeems_and_may_do_what_the_desktop_named() {
 #[test]
 fn the_phone_learns_session_operations_and_times_from_the_agent() {
     let world = World::new();
-    let terms = terms().with_ops("companion,resize".parse().unwrap()).unwrap().valid_for(3_600).unwrap();
+    let terms = terms().with_ops("companion,resize".parse().unwrap()).unwrap().with_valid_for(3_600).unwrap();
     let pairing = world.desktop(9).share(&world, &terms);
     let asking = world.ask(&pairing.link, &phone(2));
     let Response::Admitted(message, ..) = world.respond(&asking.message) else { panic!() };
@@ -90,7 +90,7 @@ fn the_same_key_gets_the_same_credential_bytes_after_a_lost_answer() {
 #[test]
 fn a_retry_is_told_the_present_time_and_what_is_left() {
     let mut world = World::new();
-    let pairing = world.desktop(9).share(&world, &terms().valid_for(3_600).unwrap());
+    let pairing = world.desktop(9).share(&world, &terms().with_valid_for(3_600).unwrap());
     let _first = world.join(&pairing.link, &phone(2)).unwrap();
     world.pass(600);
     let asking = world.ask(&pairing.link, &phone(2));
@@ -188,7 +188,7 @@ fn an_unredeemed_ticket_ends_with_its_lifetime() {
 #[test]
 fn a_ticket_whose_credential_has_run_out_is_not_used_up_and_the_phone_is_told() {
     let mut world = World::new();
-    let pairing = world.desktop(9).share(&world, &terms().valid_for(30).unwrap());
+    let pairing = world.desktop(9).share(&world, &terms().with_valid_for(30).unwrap());
     world.pass(30);
     let refusal = world.join(&pairing.link, &phone(2)).unwrap_err();
     assert_eq!(refusal, Refusal::told(Denial::CredentialExpired, Status::Expired));
@@ -467,7 +467,7 @@ fn a_second_phone_puts_out_one_that_waits() {
 
 /// The desktop's clock runs in step, so a credential of 30 s ends before its ticket of 5 minutes.
 fn short_lived() -> PairingTerms {
-    terms().valid_for(30).unwrap()
+    terms().with_valid_for(30).unwrap()
 }
 
 #[test]
@@ -736,11 +736,12 @@ proptest! {
         match world.attach(&phone(2), &joined.credential, asked) {
             Ok(mut guard) => {
                 let permitted: OpSet =
-                    Op::ALL.into_iter().filter(|op| guard.ask(*op, world.now, || ()).is_ok()).collect();
+                    Op::ALL.iter().copied().filter(|op| guard.ask(*op, world.now, || ()).is_ok()).collect();
                 prop_assert_eq!(permitted, expected);
                 let action = |op| Action::Session(op);
                 let by_action: OpSet = Op::ALL
-                    .into_iter()
+                    .iter()
+                    .copied()
                     .filter(|op| guard.ask_action(action(*op), world.now, || ()).is_ok())
                     .collect();
                 prop_assert_eq!(by_action, expected);
@@ -760,7 +761,7 @@ fn no_guard_permits_a_privilege_and_no_closure_runs() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms().with_ops(OpSet::ALL).unwrap());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         let action = Action::Privileged(privilege);
         let outcome = joined.guard.ask_action(action, world.now, || panic!("ran"));
         assert_eq!(outcome, Err::<(), _>(Denial::PrivilegeDenied { privilege }));

@@ -151,7 +151,7 @@ fn the_worked_vector_is_what_this_build_does() {
 
 #[test]
 fn the_policy_in_the_document_is_the_one_that_runs() {
-    assert!(include_str!("../docs/PROTOCOL.md").contains(POLICY));
+    assert!(include_str!("../docs/PROTOCOL.md").contains(Policy::TEXT));
 }
 
 /// The cells of the rows of a table in section 6.4 or 13, without its head. `head` is the head's beginning.
@@ -175,7 +175,7 @@ fn what_a_phone_does_after_each_error_is_what_the_document_says() {
     ];
     for status in Status::ALL {
         let came = format!("status {}, {}", status.number(), status.code());
-        errors.push((came, PhoneError::Refused(status)));
+        errors.push((came, PhoneError::Refused(*status)));
     }
     let code = |step: NextStep| format!("`{}`", step.code());
     let found: Vec<Vec<String>> = errors
@@ -202,6 +202,6 @@ fn the_statuses_are_those_of_the_document() {
     let written: Vec<(String, String)> =
         table("| number | name |").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let mut found = vec![("0".to_owned(), "ok".to_owned()), ("1".to_owned(), "pending".to_owned())];
-    found.extend(Status::ALL.map(|status| (status.number().to_string(), status.code().to_owned())));
+    found.extend(Status::ALL.iter().map(|status| (status.number().to_string(), status.code().to_owned())));
     assert_eq!(written, found);
 }

@@ -47,7 +47,7 @@ fn scene() -> Scene {
 
 fn scene_on(world: World) -> Scene {
     let desktop = world.desktop(9);
-    let pairing = desktop.share(&world, &terms().valid_for(HOUR).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(HOUR).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     let phone = Phone { key: phone(2), credential: joined.credential, guard: joined.guard };
     Scene { world, desktop, pairing, phone }
@@ -240,7 +240,7 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
         if renewed_before {
             desktop.renew(&world, &pairing, OpSet::COMPANION, 2 * HOUR).unwrap();
         }
-        let other = desktop.share(&world, &terms().valid_for(60).unwrap());
+        let other = desktop.share(&world, &terms().with_valid_for(60).unwrap());
         let other = world.join(&other.link, &phone(3)).unwrap();
         let mut ends = core::pin::pin!(other.guard.cut());
         world.pass_unsettled(60);

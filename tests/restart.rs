@@ -35,7 +35,7 @@ fn wall(offset: i64) -> Now {
 fn nothing_that_has_ended_is_revived_by_a_restart_with_the_wall_clock_set_back() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = started(&ledger);
-    let pairing = desktop.share(&world, &terms().valid_for(600).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
     let open = desktop.share(&world, &terms().with_ticket_lifetime(300).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.pass(600);
@@ -53,7 +53,7 @@ fn nothing_that_has_ended_is_revived_by_a_restart_with_the_wall_clock_set_back()
 fn what_was_not_yet_written_is_at_most_a_minute() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = started(&ledger);
-    let pairing = desktop.share(&world, &terms().valid_for(600).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     // A gate that is asked once a second, as an agent's timer does, and is then killed.
     for _ in 0..570 {
@@ -105,7 +105,7 @@ fn every_write_brings_the_time_up_to_date() {
 fn time_goes_on_by_the_monotonic_clock_after_a_restart_in_the_past() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = started(&ledger);
-    let pairing = desktop.share(&world, &terms().valid_for(600).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.pass(300);
     world.gate.settle(world.now).unwrap();
@@ -132,7 +132,7 @@ fn equal_readings_are_no_progress_and_no_harm() {
 #[test]
 fn a_suspended_machine_wakes_to_what_has_run_out() {
     let (mut world, desktop) = started(&TestLedger::default());
-    let pairing = desktop.share(&world, &terms().valid_for(3_600).unwrap());
+    let pairing = desktop.share(&world, &terms().with_valid_for(3_600).unwrap());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     // both clocks count the sleep
     world.pass(8 * 3_600);
@@ -228,7 +228,7 @@ fn records_of_another_agent_key_are_discarded_at_opening() {
     };
     let audit = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = std::sync::Arc::clone(&audit);
-    let audited = config(55).with_audit(move |record: AuditRecord| sink.lock().unwrap().push(record));
+    let audited = config(55).with_audit_fn(move |record: AuditRecord| sink.lock().unwrap().push(record));
     let other = Gate::open(audited, ledger.clone(), world.context.clone(), world.now).unwrap();
     assert!(other.list(None, world.now).unwrap().is_empty());
     assert_eq!(tables(&ledger.rows()), [Table::Meta, Table::Events]);

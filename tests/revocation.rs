@@ -240,7 +240,7 @@ fn the_context_alone_ends_a_session_for_whoever_comes_next() {
 #[test]
 fn the_holder_learns_revoked_until_the_credential_would_have_ended() {
     let mut world = World::new();
-    let pairing = world.desktop(9).share(&world, &terms().valid_for(3_600).unwrap());
+    let pairing = world.desktop(9).share(&world, &terms().with_valid_for(3_600).unwrap());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
     world.pass(3_599);
@@ -266,13 +266,13 @@ fn the_audit_counts_without_gaps_and_holds_no_secret() {
     world.gate.confirm(&desktop.device, &waiting.ticket, &phone(4).public(), world.now).unwrap();
     let open = desktop.share(&world, &terms());
     world.gate.revoke_ticket(&open.ticket, world.now).unwrap();
-    let renewed = desktop.share(&world, &terms().valid_for(60).unwrap());
+    let renewed = desktop.share(&world, &terms().with_valid_for(60).unwrap());
     let old = world.join(&renewed.link, &phone(6)).unwrap();
     desktop.renew(&world, &renewed, OpSet::COMPANION, 3_600).unwrap();
     let new = world.attach_renewed(&phone(6), &old.credential).unwrap();
     drop(world.attach(&phone(6), &new, OpSet::EMPTY).unwrap());
     let _unused = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
-    let short = desktop.share(&world, &terms().valid_for(30).unwrap());
+    let short = desktop.share(&world, &terms().with_valid_for(30).unwrap());
     let _ = world.join(&short.link, &phone(5)).unwrap();
     world.pass(60);
     world.gate.settle(world.now).unwrap();
@@ -439,7 +439,7 @@ fn an_expiry_wakes_whichever_call_finds_it() {
     for finder in finders {
         let mut world = World::new();
         let desktop = world.desktop(9);
-        let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+        let pairing = desktop.share(&world, &terms().with_valid_for(60).unwrap());
         let joined = world.join(&pairing.link, &phone(2)).unwrap();
         let mut signal = pin!(joined.guard.cut());
         let waker = Arc::new(CountingWaker::default());
@@ -483,7 +483,7 @@ fn a_waker_may_call_the_gate() {
         let mut world = World::new();
         let desktop = world.desktop(9);
         for verb in ["revoke", "expire"] {
-            let pairing = desktop.share(&world, &terms().valid_for(60).unwrap());
+            let pairing = desktop.share(&world, &terms().with_valid_for(60).unwrap());
             let joined = world.join(&pairing.link, &phone(2)).unwrap();
             let mut signal = pin!(joined.guard.cut());
             let waker = Waker::from(Arc::new(CallingWaker { gate: world.gate.clone(), now: world.now }));
@@ -742,7 +742,7 @@ fn what_had_run_out_is_told_of_an_issuer_or_a_session_that_ended_later() {
         for settled in [false, true] {
             let mut world = World::new();
             let desktop = world.desktop(9);
-            let short = terms().valid_for(60).unwrap();
+            let short = terms().with_valid_for(60).unwrap();
             let pairing = desktop.share(&world, &short);
             let joined = world.join(&pairing.link, &phone(2)).unwrap();
             world.pass_unsettled(60);

@@ -9,7 +9,7 @@ use biscuit_auth::macros::biscuit;
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey};
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use prost::Message;
-use sessioncap::agent::POLICY;
+use sessioncap::agent::Policy;
 use sessioncap::{Caveat, Credential, OpSet, SessionId};
 
 use crate::world::{Phone, World};
@@ -121,7 +121,7 @@ impl Presented {
         Self {
             token: Biscuit::from(&bytes, root).unwrap(),
             facts: Facts::new(world, phone),
-            policy: AuthorizerBuilder::new().set_limits(limits()).code(POLICY).unwrap(),
+            policy: AuthorizerBuilder::new().set_limits(limits()).code(Policy::TEXT).unwrap(),
             root_key: VerifyingKey::from_bytes(world.issuer.public().as_bytes()).unwrap(),
             signed: signed(&bytes),
             next_secret: next_secret(&bytes),
@@ -134,7 +134,7 @@ impl Presented {
     pub fn authorize_with_text(&self) -> usize {
         let token = Biscuit::from(&self.bytes, self.root).unwrap();
         let authorizer =
-            self.facts.state(AuthorizerBuilder::new().set_limits(limits())).code(POLICY).unwrap();
+            self.facts.state(AuthorizerBuilder::new().set_limits(limits())).code(Policy::TEXT).unwrap();
         authorizer.build(&token).unwrap().authorize().unwrap()
     }
 

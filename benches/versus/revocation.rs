@@ -241,7 +241,7 @@ fn copy(file: &Path, name: &str) -> PathBuf {
 fn rows(ledger: &dyn Ledger) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut look = |snapshot: &dyn Snapshot| {
-        for table in Table::ALL {
+        for &table in Table::ALL {
             let found = snapshot.range(table, &[], None, usize::MAX)?;
             rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
         }

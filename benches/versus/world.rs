@@ -178,14 +178,12 @@ pub fn now() -> Now {
 
 /// The agent's gate over a ledger: a new one, or one that a gate of this agent has kept before.
 pub fn gate(ledger: impl Ledger + 'static) -> Gate {
-    let quotas = Quotas {
-        tickets_per_session: u32::MAX,
-        credentials_per_session: u32::MAX,
-        tickets_per_agent: u32::MAX,
-        credentials_per_agent: u32::MAX,
-        connections_per_credential: u32::MAX,
-        ..Quotas::default()
-    };
+    let quotas = Quotas::default()
+        .with_tickets_per_session(u32::MAX)
+        .with_credentials_per_session(u32::MAX)
+        .with_tickets_per_agent(u32::MAX)
+        .with_credentials_per_agent(u32::MAX)
+        .with_connections_per_credential(u32::MAX);
     let agent = AgentSecretKey::from_bytes([1; 32]).public();
     let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap().with_quotas(quotas);
     Gate::open(config, ledger, Context, now()).unwrap()

@@ -262,6 +262,7 @@ pub fn is_final(problem: &Problem) -> bool {
         | Problem::Agent(_)
         | Problem::Link(_)
         | Problem::Rule(_)
+        | Problem::Clock(_)
         | Problem::TurnedAway
         | Problem::Said(_)
         | Problem::Refused { .. } => true,

@@ -10,7 +10,6 @@ use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
-use sessioncap::limits::{DEFAULT_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
 use sessioncap::noise::{HandshakeHash, Initiator};
 use sessioncap::{
     AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, IssuerSecretKey, Now, OfferReceipt, OpSet,
@@ -208,7 +207,7 @@ impl<'a> Desktop<'a> {
         let registration = URL_SAFE_NO_PAD.encode(registration);
         self.call(&json!({ "method": "pair.register_issuer", "registration": registration })).await?;
 
-        let now: Now = Clock::system().now();
+        let now: Now = Clock::system()?.now();
         match self.offer(&issuer, session, terms, now.timestamp()).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
                 self.offer(&issuer, session, terms, Timestamp::from_seconds(seconds)?).await
@@ -242,8 +241,8 @@ impl<'a> Desktop<'a> {
         let (latest, end) = entry.latest()?;
         let lifetime = |now: Timestamp| match (valid_for, ops) {
             (Some(seconds), _) => seconds,
-            (None, Some(_)) => end.since(now).max(MIN_CREDENTIAL_LIFETIME),
-            (None, None) => DEFAULT_CREDENTIAL_LIFETIME,
+            (None, Some(_)) => end.since(now).max(PairingTerms::MIN_VALID_FOR),
+            (None, None) => PairingTerms::DEFAULT_VALID_FOR,
         };
         let terms = |now| -> Outcome<(Renewal, Timestamp)> {
             let renewal = Renewal {
@@ -255,7 +254,7 @@ impl<'a> Desktop<'a> {
             };
             Ok((renewal, now))
         };
-        match self.lodge_renewal(terms(Clock::system().now().timestamp())?).await {
+        match self.lodge_renewal(terms(Clock::system()?.now().timestamp())?).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
                 self.lodge_renewal(terms(Timestamp::from_seconds(seconds)?)?).await
             }

@@ -26,6 +26,9 @@ pub enum Problem {
     /// A pairing link could not be read or written.
     #[error(transparent)]
     Link(#[from] sessioncap::LinkError),
+    /// The machine has no clock that will do.
+    #[error(transparent)]
+    Clock(#[from] sessioncap::ClockUnsupported),
     /// An operator's rules would not do what they say.
     #[error(transparent)]
     Rule(#[from] sessioncap::agent::RuleError),

@@ -111,7 +111,7 @@ impl Run {
         if self.shared.len() == MOST_PAIRINGS {
             return;
         }
-        let terms = PairingTerms::default().valid_for(60 + 60 * u64::from(with)).unwrap();
+        let terms = PairingTerms::default().with_valid_for(60 + 60 * u64::from(with)).unwrap();
         let terms = match with % 4 {
             0 => terms.with_confirmation(Confirmation::Required),
             1 => terms.with_ops(OpSet::only(Op::StreamOutput)).unwrap(),

@@ -1,6 +1,8 @@
 //! What happened, for the operator's log: one event for each transition, no secret in any.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::clock::Timestamp;
@@ -10,7 +12,8 @@ use crate::label::Label;
 use crate::op::OpSet;
 
 /// One thing that happened at the gate, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AuditRecord {
     /// The agent at which it happened.
     pub agent: AgentPublicKey,
@@ -42,7 +45,7 @@ pub(crate) struct AuditPosition {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditEvent {
@@ -224,7 +227,7 @@ impl AuditEvent {
 }
 
 /// Why something was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RevocationReason {
@@ -249,13 +252,14 @@ pub enum RevocationReason {
 ///
 /// Called under the gate's lock after the change is durable: it may write a line to a file, as the
 /// ledger does; it must not wait for a peer, and must not call the gate or hold a handle of it. One that
-/// panics has not kept the record. Any `Fn(AuditRecord)` is a sink that keeps whatever it takes.
+/// panics has not kept the record. For a function that keeps whatever it takes there is
+/// [`GateConfig::with_audit_fn`](crate::agent::GateConfig::with_audit_fn).
 pub trait AuditSink: Send + Sync {
     /// Takes one record.
     ///
     /// # Errors
     /// [`NotKept`] if the sink cannot keep it now. It is told again, before any later one, with what
-    /// happens next and after a restart. Beyond [`MAX_AUDIT_WAITING`](crate::limits::MAX_AUDIT_WAITING)
+    /// happens next and after a restart. Beyond [`Gate::MAX_AUDIT_WAITING`](crate::agent::Gate::MAX_AUDIT_WAITING)
     /// the oldest is given up, and its number is missing in the log.
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept>;
 
@@ -273,9 +277,32 @@ pub trait AuditSink: Send + Sync {
 #[error("the audit record could not be kept")]
 pub struct NotKept;
 
-impl<F: Fn(AuditRecord) + Send + Sync> AuditSink for F {
+impl<T: AuditSink + ?Sized> AuditSink for Arc<T> {
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
-        self(record.clone());
+        (**self).record(record)
+    }
+
+    fn has(&self, record: &AuditRecord) -> bool {
+        (**self).has(record)
+    }
+}
+
+impl<T: AuditSink + ?Sized> AuditSink for Box<T> {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        (**self).record(record)
+    }
+
+    fn has(&self, record: &AuditRecord) -> bool {
+        (**self).has(record)
+    }
+}
+
+/// A function as a sink that keeps whatever it takes.
+pub(super) struct KeepWith<F>(pub(super) F);
+
+impl<F: Fn(AuditRecord) + Send + Sync> AuditSink for KeepWith<F> {
+    fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
+        (self.0)(record.clone());
         Ok(())
     }
 }

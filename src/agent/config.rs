@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::agent::audit::AuditSink;
+use crate::agent::audit::{AuditRecord, AuditSink, KeepWith};
 use crate::agent::ledger::transition::QuotaLimits;
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
@@ -63,7 +63,15 @@ impl<T: AgentContext + ?Sized> AgentContext for Arc<T> {
 
 /// How many may be open or live at a time. Full means that an offer is refused; nothing live is ever
 /// pushed out.
+///
+/// ```
+/// use sessioncap::agent::Quotas;
+///
+/// let quotas = Quotas::default().with_tickets_per_session(1).with_credentials_per_agent(64);
+/// assert_eq!((quotas.tickets_per_session, quotas.credentials_per_agent), (1, 64));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Quotas {
     /// Open tickets for one session.
     pub tickets_per_session: u32,
@@ -97,6 +105,55 @@ impl Default for Quotas {
 }
 
 impl Quotas {
+    /// With at most so many open tickets for one session.
+    #[must_use]
+    pub const fn with_tickets_per_session(mut self, most: u32) -> Self {
+        self.tickets_per_session = most;
+        self
+    }
+
+    /// With at most so many live credentials for one session, open tickets included.
+    #[must_use]
+    pub const fn with_credentials_per_session(mut self, most: u32) -> Self {
+        self.credentials_per_session = most;
+        self
+    }
+
+    /// With at most so many open tickets at the agent.
+    #[must_use]
+    pub const fn with_tickets_per_agent(mut self, most: u32) -> Self {
+        self.tickets_per_agent = most;
+        self
+    }
+
+    /// With at most so many live credentials at the agent, open tickets included.
+    #[must_use]
+    pub const fn with_credentials_per_agent(mut self, most: u32) -> Self {
+        self.credentials_per_agent = most;
+        self
+    }
+
+    /// With at most so many open tickets of one device.
+    #[must_use]
+    pub const fn with_tickets_per_device(mut self, most: u32) -> Self {
+        self.tickets_per_device = Some(most);
+        self
+    }
+
+    /// With at most so many live credentials of one device, open tickets included.
+    #[must_use]
+    pub const fn with_credentials_per_device(mut self, most: u32) -> Self {
+        self.credentials_per_device = Some(most);
+        self
+    }
+
+    /// With at most so many connections of one credential.
+    #[must_use]
+    pub const fn with_connections_per_credential(mut self, most: u32) -> Self {
+        self.connections_per_credential = most;
+        self
+    }
+
     pub(super) fn limits(&self) -> QuotaLimits {
         let share = |of_agent: u32, of_session: u32| of_agent.div_ceil(4).max(of_session);
         let tickets = share(self.tickets_per_agent, self.tickets_per_session);
@@ -134,7 +191,7 @@ impl GateConfig {
         }
         let policy = Policy::new();
         let node = NodeId::default();
-        Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(|_| {}) })
+        Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(KeepWith(|_| {})) })
     }
 
     /// With another policy, for an operator's own rules.
@@ -163,6 +220,12 @@ impl GateConfig {
     pub fn with_audit(mut self, audit: impl AuditSink + 'static) -> Self {
         self.audit = Box::new(audit);
         self
+    }
+
+    /// With a function that takes audit records and keeps every one.
+    #[must_use]
+    pub fn with_audit_fn(self, keep: impl Fn(AuditRecord) + Send + Sync + 'static) -> Self {
+        self.with_audit(KeepWith(keep))
     }
 }
 

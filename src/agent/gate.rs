@@ -41,8 +41,8 @@ use crate::credential::mint::UnboundCredential;
 use crate::id::{SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::limits::{
-    MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME, MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME,
-    MIN_TICKET_LIFETIME,
+    ACTIVATION_TIMEOUT, LEASE, MAX_AUDIT_WAITING, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
+    MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME, STALE_TIMEOUT,
 };
 use crate::protocol::message::{OfferFields, OfferReceipt, RegistrationFields, from_desktop};
 
@@ -143,6 +143,17 @@ impl Inner {
 }
 
 impl Gate {
+    /// How long streams go on after a settling, seconds.
+    pub const LEASE: u64 = LEASE;
+    /// How long an admitted connection has to send its first frame, seconds.
+    pub const ACTIVATION_TIMEOUT: u64 = ACTIVATION_TIMEOUT;
+    /// How long streams wait for [`Gate::reopen`] before they are cut, seconds.
+    pub const STALE_TIMEOUT: u64 = STALE_TIMEOUT;
+    /// How far a desktop's clock may stand from the agent's when it mints, seconds.
+    pub const MAX_CLOCK_SKEW: u64 = MAX_CLOCK_SKEW;
+    /// Audit records that wait for a sink that cannot keep them. Beyond it the oldest is given up.
+    pub const MAX_AUDIT_WAITING: usize = MAX_AUDIT_WAITING;
+
     /// Opens a gate over a ledger. A ledger that holds another agent key's records is emptied: those
     /// sessions are gone. The agent's time begins no earlier than it was when the ledger was last
     /// written. Costs one durable write.
@@ -272,7 +283,7 @@ impl Gate {
 
     /// Settles the gate: asks the context about every session and device of a connection, ends what has run
     /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
-    /// [`LEASE`](crate::limits::LEASE) seconds from `now`.
+    /// [`Gate::LEASE`] seconds from `now`.
     ///
     /// Call it about once a second. A gate that was not settled for longer grants no permit: whoever asks is
     /// told [`Denial::Stale`]. Costs one question for each session and device, and one read of the
@@ -314,7 +325,7 @@ impl Gate {
     /// What could not be written before is written with it. Costs one durable write and one read for each
     /// connected credential.
     ///
-    /// Streams wait for it for [`STALE_TIMEOUT`](crate::limits::STALE_TIMEOUT) seconds; after that they are
+    /// Streams wait for it for [`Gate::STALE_TIMEOUT`] seconds; after that they are
     /// over, and phones attach again once it is open.
     ///
     /// # Errors

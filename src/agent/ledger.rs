@@ -65,7 +65,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::Meta,
         Self::Issuers,
         Self::Sessions,

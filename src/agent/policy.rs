@@ -20,13 +20,12 @@ use time::UtcOffset;
 use crate::agent::denial::Denial;
 use crate::credential::caveat::{Circumstances, LiveRecord};
 use crate::credential::verify::VerifiedCredential;
-use crate::limits::{POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
+use crate::limits::{MAX_OPERATOR_RULES_LEN, POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
 pub use error::{RuleError, RuleProblem};
 use operator::OperatorRules;
 
-/// The authorizer's text, one page, meant to be read.
-pub const POLICY: &str = include_str!("policy/policy.datalog");
+const POLICY: &str = include_str!("policy/policy.datalog");
 
 /// How many denials stand before the operator's.
 const LEADING_DENIALS: usize = 2;
@@ -61,6 +60,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The authorizer's text, one page, meant to be read.
+    pub const TEXT: &'static str = POLICY;
+    /// Longest text of an operator's rules, bytes.
+    pub const MAX_RULES_LEN: usize = MAX_OPERATOR_RULES_LEN;
+
     /// The policy without operator rules.
     #[must_use]
     pub fn new() -> Self {
@@ -69,7 +73,7 @@ impl Policy {
 
     /// The policy with an operator's own `check` and `deny` lines, which can only narrow.
     ///
-    /// Beside the facts listed in [`POLICY`], the rules can use `hour(0..23)`, `minute(0..59)` and
+    /// Beside the facts listed in [`Policy::TEXT`], the rules can use `hour(0..23)`, `minute(0..59)` and
     /// `weekday(1..7)`, Monday being 1, at `offset` from UTC:
     ///
     /// ```text
@@ -79,9 +83,9 @@ impl Policy {
     ///
     /// Rules are numbered in the order of the text. Each is tried out here, on every operation and on each
     /// hour, minute, weekday and value that it could depend on, which takes milliseconds for a rule; nothing
-    /// is read or waited for. The text and each rule are bounded
-    /// ([`limits`](crate::limits): `MAX_OPERATOR_RULES_LEN`, `MAX_OPERATOR_RULE_DEPTH`,
-    /// `MAX_OPERATOR_RULE_OPERATORS`, `MAX_OPERATOR_RULES_WORK`, `MAX_OPERATOR_REGEX_SIZE`).
+    /// is read or waited for. The text has at most [`Policy::MAX_RULES_LEN`] bytes. The nesting, the
+    /// operators, the regular expressions and the work of the rules are bounded as well; a [`RuleError`] says
+    /// which bound was passed, and what it is.
     ///
     /// # Errors
     /// A [`RuleError`], with the rule's number and line, for anything that would silently never fire, that

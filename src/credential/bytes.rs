@@ -10,7 +10,7 @@ use crate::codec::{from_text, to_text};
 use crate::error::{CredentialProblem, Error};
 use crate::limits::MAX_CREDENTIAL_LEN;
 
-/// The bytes of a credential, at most [`MAX_CREDENTIAL_LEN`], not looked into.
+/// The bytes of a credential, at most [`CredentialBytes::MAX_LEN`], not looked into.
 ///
 /// A credential is useless without the phone's Noise key. An unsealed one still holds the key for
 /// its next attenuation, so it is wiped when dropped and `Debug` prints only its length. The text
@@ -19,10 +19,13 @@ use crate::limits::MAX_CREDENTIAL_LEN;
 pub struct CredentialBytes(Zeroizing<Vec<u8>>);
 
 impl CredentialBytes {
+    /// Longest credential, bytes.
+    pub const MAX_LEN: usize = MAX_CREDENTIAL_LEN;
+
     /// Takes stored or received bytes.
     ///
     /// # Errors
-    /// [`Error::Credential`] if there are none, or more than [`MAX_CREDENTIAL_LEN`].
+    /// [`Error::Credential`] if there are none, or more than [`CredentialBytes::MAX_LEN`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, Error> {
         let bytes = Zeroizing::new(bytes);
         match bytes.len() {
@@ -48,12 +51,37 @@ impl CredentialBytes {
 impl FromStr for CredentialBytes {
     type Err = Error;
 
+    /// # Errors
+    /// As [`CredentialBytes::new`], and [`Error::Credential`] for text that is not base64url without padding.
     fn from_str(text: &str) -> Result<Self, Error> {
         // four characters carry three bytes
         if text.len() > MAX_CREDENTIAL_LEN.div_ceil(3) * 4 {
             return Err(Error::Credential(CredentialProblem::TooLong));
         }
         Self::new(from_text(text).ok_or(Error::Credential(CredentialProblem::Text))?)
+    }
+}
+
+impl TryFrom<Vec<u8>> for CredentialBytes {
+    type Error = Error;
+
+    /// # Errors
+    /// As [`CredentialBytes::new`].
+    fn try_from(bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::new(bytes)
+    }
+}
+
+/// As its text form, to be stored like a password.
+impl serde::Serialize for CredentialBytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(self.to_text()))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for CredentialBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::text::deserialize(deserializer, "a credential in base64url")
     }
 }
 

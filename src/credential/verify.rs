@@ -34,6 +34,9 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// How often a credential can be narrowed after it was bound.
+    pub const MAX_ATTENUATIONS: usize = MAX_ATTENUATIONS;
+
     /// Reads one, by shape only. Costs no cryptography.
     ///
     /// # Errors

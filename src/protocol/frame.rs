@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_end_tells_a_status_or_none() {
-        for status in Status::ALL {
+        for &status in Status::ALL {
             assert_eq!(EndCode::from(status).status(), Some(status));
         }
         for code in [EndCode::LEFT, EndCode::PROTOCOL, EndCode::TOO_SLOW, EndCode::CLOSED, EndCode::new(64)] {

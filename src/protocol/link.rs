@@ -110,6 +110,9 @@ pub enum LinkHost {
 }
 
 impl Link {
+    /// Longest link, characters.
+    pub const MAX_LEN: usize = MAX_LINK_LEN;
+
     /// A link to an agent for one ticket.
     #[must_use]
     pub fn new(url: AgentUrl, agent: AgentPublicKey, ticket: TicketSecret) -> Self {
@@ -190,6 +193,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::to_https`].
+    #[doc(hidden)]
     pub fn to_qr_segments(&self, host: &LinkHost) -> Result<Vec<QrSegment>, LinkError> {
         let parts = self.parts(host)?;
         let head = format!("HTTPS://{}{PATH}", parts.authority.to_ascii_uppercase());

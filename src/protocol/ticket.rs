@@ -13,18 +13,21 @@
 //! in it is worth nothing to whoever reads or replays it later, or at another agent.
 
 use core::fmt;
+use core::str::FromStr;
 
 use hkdf::Hkdf;
 use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::codec::{from_hex, to_hex};
 use crate::error::Error;
 use crate::id::TicketId;
 use crate::key::{
     AgentPublicKey, HolderPublicKey, check_ed25519, ed25519_public, ed25519_sign, ed25519_verify,
 };
 use crate::secret::Secret;
+use crate::text::text_forms;
 
 const SALT: &[u8] = b"sessioncap/1";
 const KEY_INFO: &[u8] = b"ticket-signing-key";
@@ -57,6 +60,7 @@ impl TicketSecret {
 
     /// The ticket's public key `TPK`, which the desktop lodges at the agent. One scalar
     /// multiplication.
+    #[doc(hidden)]
     #[must_use]
     pub fn public_key(&self) -> TicketPublicKey {
         TicketPublicKey(ed25519_public(&self.signing_seed()))
@@ -84,7 +88,9 @@ impl fmt::Debug for TicketSecret {
 }
 
 /// A ticket's public key `TPK`: all that the agent ever knows of the secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// 32 bytes; `Display` and [`FromStr`] are 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketPublicKey([u8; 32]);
 
 impl TicketPublicKey {
@@ -128,6 +134,40 @@ impl TicketPublicKey {
     }
 }
 
+impl fmt::Display for TicketPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&to_hex(&self.0))
+    }
+}
+
+impl fmt::Debug for TicketPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TicketPublicKey({self})")
+    }
+}
+
+impl FromStr for TicketPublicKey {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::KeyText`] for other text, and as [`TicketPublicKey::from_bytes`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::from_bytes(from_hex(text).ok_or(Error::KeyText)?)
+    }
+}
+
+impl TryFrom<[u8; 32]> for TicketPublicKey {
+    type Error = Error;
+
+    /// # Errors
+    /// As [`TicketPublicKey::from_bytes`].
+    fn try_from(bytes: [u8; 32]) -> Result<Self, Error> {
+        Self::from_bytes(bytes)
+    }
+}
+
+text_forms!(TicketPublicKey, "a public key of 64 hexadecimal digits");
+
 /// What redeems a ticket: its id and a signature over both static keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TicketProof {
@@ -143,7 +183,7 @@ fn proof_message(agent: &AgentPublicKey, holder: &HolderPublicKey, id: &TicketId
 ///
 /// The agent fixes the nonce in the pending record before it tells anyone, so nobody can try keys
 /// until the digits agree: a wrong phone has one chance in a million.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PairCode(u32);
 
 impl PairCode {
@@ -173,11 +213,26 @@ impl fmt::Display for PairCode {
     }
 }
 
-impl serde::Serialize for PairCode {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+/// Reads what `Display` writes.
+impl FromStr for PairCode {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::PairCodeText`] for any other text.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let group = |digits: &str| {
+            let three = digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<u32>().ok().filter(|_| three)
+        };
+        let (first, second) = text.split_once(' ').ok_or(Error::PairCodeText)?;
+        match (group(first), group(second)) {
+            (Some(first), Some(second)) => Ok(Self(first * 1_000 + second)),
+            _ => Err(Error::PairCodeText),
+        }
     }
 }
+
+text_forms!(PairCode, "a pair code, two groups of three digits");
 
 /// The first `N` bytes of a SHA-256, `N` at most 32.
 pub(crate) fn first_bytes<const N: usize>(hash: Sha256) -> [u8; N] {

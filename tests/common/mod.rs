@@ -197,7 +197,7 @@ impl World {
         let audit = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&audit);
         let config = GateConfig::new(agent.public(), [AgentUrl::parse(URL).unwrap()]).unwrap();
-        let config = configure(config.with_audit(move |record| sink.lock().unwrap().push(record)));
+        let config = configure(config.with_audit_fn(move |record| sink.lock().unwrap().push(record)));
         let gate = Gate::open(config, ledger, context.clone(), now).map_err(|error| error.cause())?;
         Ok(Self { agent, gate, context, audit, now })
     }

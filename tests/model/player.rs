@@ -34,7 +34,7 @@ fn rows(ledger: &dyn Ledger) -> usize {
     let mut rows = 0;
     let count = &mut |snapshot: &dyn Snapshot| {
         rows = 0;
-        for table in Table::ALL {
+        for &table in Table::ALL {
             rows += snapshot.range(table, b"", None, usize::MAX)?.len();
         }
         Ok(())
@@ -158,16 +158,15 @@ impl<'a> Player<'a> {
         // their places in the session and in the queues, two handles of what lives, and the session.
         let most = 3 + ISSUERS + self.desktops.devices.len() + 10 * self.rules.tickets.len();
         ensure!(rows <= most, "{rows} rows for {} tickets", self.rules.tickets.len());
-        let quotas = Quotas {
-            tickets_per_session: rules::TICKETS_PER_SESSION as u32,
-            credentials_per_session: rules::CREDENTIALS_PER_SESSION as u32,
-            tickets_per_agent: rules::TICKETS_PER_AGENT as u32,
-            credentials_per_agent: rules::CREDENTIALS_PER_AGENT as u32,
-            connections_per_credential: rules::CONNECTIONS as u32,
-            // A device's share is tested by itself.
-            tickets_per_device: Some(u32::MAX),
-            credentials_per_device: Some(u32::MAX),
-        };
+        // A device's share is tested by itself.
+        let quotas = Quotas::default()
+            .with_tickets_per_session(rules::TICKETS_PER_SESSION as u32)
+            .with_credentials_per_session(rules::CREDENTIALS_PER_SESSION as u32)
+            .with_tickets_per_agent(rules::TICKETS_PER_AGENT as u32)
+            .with_credentials_per_agent(rules::CREDENTIALS_PER_AGENT as u32)
+            .with_connections_per_credential(rules::CONNECTIONS as u32)
+            .with_tickets_per_device(u32::MAX)
+            .with_credentials_per_device(u32::MAX);
         let world = World::try_with(ledger, self.now(), |config| config.with_quotas(quotas));
         self.world = Some(world.map_err(|failure| format!("does not open: {failure}"))?);
         self.openings += 1;
@@ -358,8 +357,11 @@ impl<'a> Player<'a> {
     fn offer(&mut self, offer: &Offer) -> Outcome<Came> {
         let confirmation = if offer.confirm { Confirmation::Required } else { Confirmation::NotRequired };
         let terms = PairingTerms::default().with_confirmation(confirmation).with_ops(ops(offer.ops)).unwrap();
-        let terms =
-            terms.with_ticket_lifetime(offer.ticket_lifetime).unwrap().valid_for(offer.valid_for).unwrap();
+        let terms = terms
+            .with_ticket_lifetime(offer.ticket_lifetime)
+            .unwrap()
+            .with_valid_for(offer.valid_for)
+            .unwrap();
         let issuer = &self.desktops.issuers[offer.issuer];
         let pairing =
             issuer.pair(session(&name(offer.session)), &terms, self.mint_time(offer.mint), &mut OsRng);
@@ -559,7 +561,7 @@ impl<'a> Player<'a> {
             ensure!(guard.ops() == ops(of.ops), "{who}: has {:?}, not {:?}", guard.ops(), ops(of.ops));
             let end = guard.expires_at().seconds();
             ensure!(end == of.end, "{who}: ends at {end}, not {}", of.end);
-            for op in Op::ALL {
+            for &op in Op::ALL {
                 let has = ops(of.ops).contains(op);
                 let mut ran = false;
                 let permitted = guard.ask(op, now, || ran = true);

@@ -142,7 +142,7 @@ impl Inside {
             // Whoever was removed stays so.
             enroll: if at.is_none() { vec![device.public()] } else { Vec::new() },
             audit: Some(directory.join("agent/audit.jsonl")),
-            clock: Clock::system(),
+            clock: Clock::system().unwrap(),
             // So long that nothing in these tests can be its doing.
             look: Duration::from_secs(3_600),
             patience: Duration::from_secs(3_600),

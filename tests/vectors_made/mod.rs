@@ -241,7 +241,7 @@ fn valid_payloads(stage: &Stage, files: &mut Files) {
         (13, cbor::bytes(&[0x0b; 16])),
     ];
     answer("answer-pending", "redeem", &pending);
-    for status in Status::ALL {
+    for status in Status::ALL.iter().copied() {
         let map = vec![(6, cbor::Value::Uint(status.number().into())), time.clone()];
         answer(&format!("answer-refused-{}", status.code().replace('_', "-")), "redeem", &map);
     }

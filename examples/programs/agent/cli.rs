@@ -84,7 +84,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         offset: arguments.utc_offset,
         enroll: keys?.concat(),
         audit,
-        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file),
+        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
         look: super::LOOK,
         patience: transport::PATIENCE,
         log: Arc::new(|line| note(&format!("agent: {line}"))),

@@ -134,7 +134,8 @@ async fn status(file: &Path, offline: bool) -> Outcome<()> {
 /// A copy of a pairing that allows less. Needs no connection. The end is by this phone's clock; if
 /// that is off, the original's end still holds.
 pub fn narrow(pairing: &Pairing, ops: Option<OpSet>, expires: Option<u64>) -> Outcome<Pairing> {
-    let end = expires.map(|seconds| Clock::system().now().timestamp().plus(seconds));
+    let now = Clock::system()?.now().timestamp();
+    let end = expires.map(|seconds| now.plus(seconds));
     let narrower = Credential::parse(pairing.credential()?)?.attenuate(ops, end, &mut OsRng)?;
     Ok(Pairing {
         url: pairing.url.clone(),

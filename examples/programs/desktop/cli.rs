@@ -201,7 +201,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
             let terms = PairingTerms::default()
                 .with_ops(pairing.ops)?
                 .with_ticket_lifetime(pairing.ttl)?
-                .valid_for(pairing.expires)?
+                .with_valid_for(pairing.expires)?
                 .with_label(pairing.label)
                 .with_confirmation(match pairing.confirm {
                     true => Confirmation::Required,

@@ -47,7 +47,7 @@ impl Stage {
             Profile { directory: directory.join("desktop"), url: None, agent: None, device_key: None };
         let device = profile.make()?;
         let ahead = Arc::new(AtomicI64::new(0));
-        let (clock, moved) = (Clock::system(), Arc::clone(&ahead));
+        let (clock, moved) = (Clock::system()?, Arc::clone(&ahead));
         let running = agent::start(agent::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             state: directory.join("agent"),

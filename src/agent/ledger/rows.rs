@@ -235,7 +235,7 @@ impl<'a> Records<'a> {
     /// Whether there is nothing at all.
     pub(crate) fn is_empty(&mut self) -> Result<bool, LedgerFailure> {
         self.write_counts();
-        for table in Table::ALL {
+        for &table in Table::ALL {
             if !self.range(table, &[], 1)?.is_empty() {
                 return Ok(false);
             }
@@ -246,7 +246,8 @@ impl<'a> Records<'a> {
     /// Removes every record. The numbers that were given stay given, and what happened is still told.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
         self.write_counts();
-        for table in Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Events)) {
+        for table in Table::ALL.iter().copied().filter(|table| !matches!(table, Table::Meta | Table::Events))
+        {
             for (key, _) in self.range(table, &[], usize::MAX)? {
                 self.remove(table, &key);
             }

@@ -309,7 +309,7 @@ fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Judg
         (None, Binary::Prefix) => op.name().starts_with(pattern),
         (None, _) => op.name().ends_with(pattern),
     };
-    if about_operations && !Op::ALL.into_iter().any(matches) {
+    if about_operations && !Op::ALL.iter().copied().any(matches) {
         return Err((RuleProblem::UnknownOperation, None));
     }
     Ok(())

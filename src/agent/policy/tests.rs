@@ -106,7 +106,7 @@ fn decide(credential: &VerifiedCredential, place: &Place, op: Op) -> Result<(), 
 #[test]
 fn the_right_phone_at_the_right_place_is_allowed_what_its_credential_says() {
     let credential = credential(OpSet::COMPANION, &[]);
-    for op in Op::ALL {
+    for &op in Op::ALL {
         let outcome = decide(&credential, &Place::right(), op);
         match OpSet::COMPANION.contains(op) {
             true => assert_eq!(outcome, Ok(())),
@@ -153,7 +153,7 @@ fn without_a_live_record_nothing_is_allowed() {
 #[test]
 fn layer_one_refuses_privileges_in_code() {
     let credential = credential(OpSet::ALL, &[]);
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         let outcome =
             Policy::new().decide(&credential, &Place::right().circumstances(), Action::Privileged(privilege));
         assert_eq!(outcome, Err(Denial::PrivilegeDenied { privilege }));
@@ -173,10 +173,10 @@ fn layer_two_refuses_privileges_in_datalog_alone() {
     let policy = Policy::new();
     let place = Place::right();
     let run = |names: &[&str]| policy.run_names(&token, &place.circumstances(), names);
-    for op in Op::ALL {
+    for &op in Op::ALL {
         assert_eq!(run(&[op.name()]), Ok(()), "{op}");
     }
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         assert_eq!(run(&[privilege.name()]), Err(Denial::OutsideVocabulary), "{privilege}");
         assert_eq!(run(&["send_input", privilege.name()]), Err(Denial::OutsideVocabulary), "{privilege}");
     }
@@ -203,10 +203,10 @@ fn layer_three_refuses_without_a_record_alone() {
 
 #[test]
 fn the_policy_names_every_operation_and_every_privilege() {
-    for op in Op::ALL {
+    for &op in Op::ALL {
         assert!(POLICY.contains(&format!("\"{}\"", op.name())));
     }
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         assert!(POLICY.contains(&format!("\"{}\"", privilege.name())));
     }
 }

@@ -147,12 +147,12 @@ pub(super) fn rows(backend: &dyn Backend) -> Verdict {
         let ledger = open(backend)?;
         let long = vec![0xab; 100_000];
         let keys: [&[u8]; 7] = [b"", b"\0", b"a", b"a\0", b"a\xff", b"b", b"\xff\xff"];
-        for table in Table::ALL {
+        for &table in Table::ALL {
             let rows: Vec<_> = keys.iter().map(|key| (table, *key, Some(table.name().as_bytes()))).collect();
             write(&*ledger, &rows)?;
         }
         write(&*ledger, &[(Table::Tickets, b"long", Some(&long)), (Table::Tickets, b"none", Some(b""))])?;
-        for table in Table::ALL {
+        for &table in Table::ALL {
             for key in keys {
                 let value = read(&*ledger, |snapshot| snapshot.get(table, key))?;
                 if value.as_deref() != Some(table.name().as_bytes()) {

@@ -95,7 +95,7 @@ fn apply_to_model(changes: &[Change], rows: &mut Model) {
 fn rows(ledger: &dyn Ledger) -> Result<Model, LedgerFailure> {
     let mut rows = Model::new();
     let outcome = ledger.read(&mut |snapshot| {
-        for table in Table::ALL {
+        for &table in Table::ALL {
             let found = snapshot.range(table, &[], None, usize::MAX)?.into_iter();
             let found = found.filter(|(key, _)| table != Table::Meta || key != HEADER_KEY);
             rows.extend(found.map(|(key, value)| ((table, key), value)));
@@ -347,7 +347,7 @@ fn somebody_elses_database_is_not_touched() {
     fs::remove_file(place.file()).unwrap();
     // Tables that are called as ours are, of every kind.
     let ours = |name| redb::TableDefinition::<&[u8], &[u8]>::new(name);
-    for name in Table::ALL.map(Table::name) {
+    for name in Table::ALL.iter().copied().map(Table::name) {
         for row in [None, Some((b"header".as_slice(), b"theirs".as_slice())), Some((b"key", b"value"))] {
             let database = Database::create(place.file()).unwrap();
             let write = database.begin_write().unwrap();
@@ -660,7 +660,7 @@ proptest! {
                     let mut overlay = Overlay::new(snapshot);
                     overlay.put(Table::Meta, HEADER_KEY, &header());
                     apply(&changes, &mut overlay);
-                    for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
+                    for table in Table::ALL.iter().copied().filter(|table| *table != Table::Meta) {
                         seen.push(overlay.range(table, &[], None, limit)?);
                         seen.push(overlay.range(table, &[prefix % 20], None, limit)?);
                         let value = overlay.get(table, &[prefix % 20])?;

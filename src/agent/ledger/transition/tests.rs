@@ -295,7 +295,7 @@ fn end_of(number: u32) -> Timestamp {
 fn rows_of(ledger: &dyn Ledger) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
     let mut all = |snapshot: &dyn Snapshot| {
-        for table in Table::ALL {
+        for &table in Table::ALL {
             let found = snapshot.range(table, &[], None, usize::MAX)?;
             rows.extend(found.into_iter().map(|(key, value)| (table, key, value)));
         }

@@ -174,7 +174,7 @@ fn values(queries: &[Rule]) -> Values {
         Time => predicates.contains("time"),
     };
     let all = [
-        (Operation, Op::ALL.into_iter().map(|op| Term::Str(op.name().to_owned())).collect()),
+        (Operation, Op::ALL.iter().copied().map(|op| Term::Str(op.name().to_owned())).collect()),
         (Hour, range(0, 23)),
         (Minute, range(0, 59)),
         (Weekday, range(1, 7)),
