@@ -9,11 +9,9 @@ pub(crate) mod guard;
 pub mod ledger;
 pub(crate) mod policy;
 
-pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
+pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
-pub use gate::{
-    Admission, Admitted, Gate, Listing, ListingState, Peer, PendingGuard, Refused, WaitingRenewal,
-};
+pub use gate::{Admission, Admitted, Gate, Peer, PendingGuard, Refused};
 pub use guard::{CutSignal, Guard, Settled};
 pub use policy::{POLICY, Policy, RuleError, RuleProblem};

@@ -146,6 +146,8 @@ mod key;
 mod label;
 pub mod limits;
 mod op;
+#[cfg(any(feature = "issuer", feature = "agent"))]
+pub mod pair;
 #[cfg(feature = "holder")]
 pub mod phone;
 mod protocol;
@@ -172,7 +174,7 @@ pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
 pub use protocol::handshake::{MAGIC, is_scoped};
 pub use protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
-pub use protocol::message::{OfferReceipt, RenewalReceipt};
+pub use protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
 pub use protocol::ticket::{PairCode, TicketPublicKey, TicketSecret};

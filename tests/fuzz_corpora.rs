@@ -209,7 +209,7 @@ fn seeds() -> [(&'static str, Seeds); 5] {
         credential.insert("sealed".to_owned(), base.credential.seal().unwrap().bytes().as_bytes().to_vec());
         credential.insert("narrowed".to_owned(), narrowed.bytes().as_bytes().to_vec());
         credential.insert("revoked".to_owned(), base.revoked.as_bytes().to_vec());
-        let offer = targets::cbor::decode(&base.offer).unwrap();
+        let offer = targets::cbor::decode(&base.offer.to_bytes()).unwrap();
         credential.insert("unbound".to_owned(), targets::cbor::bytes_of(&offer, 7));
     });
     for name in [

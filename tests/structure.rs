@@ -13,10 +13,10 @@ const ROWS: [&[&str]; 11] = [
     &["error"],
     &["agent_url", "clock", "codec", "label", "op"],
     &["credential/bytes", "id", "key"],
-    &["agent/audit", "credential/caveat", "protocol/noise", "protocol/ticket"],
+    &["credential/caveat", "protocol/noise", "protocol/ticket"],
     &["agent/denial", "credential/block", "protocol/handshake", "protocol/link", "protocol/message"],
-    &["agent/guard", "credential/shape", "phone", "qr"],
-    &["credential/mint", "credential/verify"],
+    &["agent/guard", "credential/shape", "pair", "phone", "qr"],
+    &["agent/audit", "credential/mint", "credential/verify"],
     &["agent/ledger", "agent/policy", "credential/attenuate", "desktop"],
     &["agent/config", "agent/core"],
     &["agent/gate"],
@@ -71,7 +71,7 @@ const OWNERS: [(&str, &[&str]); 17] = [
         "thiserror",
         &["agent/audit", "agent/denial", "agent/ledger", "agent/policy", "error", "protocol/link", "status"],
     ),
-    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock"]),
+    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "pair"]),
 ];
 
 /// The one file that opens files.

@@ -484,7 +484,7 @@ fn check_registration(fields: &mut Fields) {
     let message = fields.bytes("message");
     let public = issuer.public();
     assert_eq!(
-        Issuer::new(issuer, agent, AgentUrl::parse(URL).unwrap()).registration(&device, &hash),
+        Issuer::new(issuer, agent, AgentUrl::parse(URL).unwrap()).registration(&device, &hash).to_bytes(),
         message
     );
     let map = cbor::decode(&message).unwrap();
@@ -502,7 +502,7 @@ fn check_offer(fields: &mut Fields) {
     assert_eq!(cbor::encode(&map), message);
     let world = World::new();
     let desktop = world.desktop(9);
-    let receipt = world.gate.offer(&desktop.device, &message, world.now).unwrap();
+    let receipt = world.take_offer(&desktop.device, &message).unwrap();
     assert_eq!(hex(&receipt.to_bytes()), fields.text("receipt"));
 }
 
@@ -517,7 +517,7 @@ fn check_receipt(fields: &mut Fields) {
 fn check_renewal(fields: &mut Fields) {
     let (map, message) = (map_of(fields.take("fields")), fields.bytes("message"));
     assert_eq!(cbor::encode(&map), message);
-    let (receipt, edition) = Stage::new().renew(&message).unwrap();
+    let (receipt, edition) = Stage::new().renew(&RenewalOffer::from_bytes(&message).unwrap()).unwrap();
     assert_eq!(hex(&receipt), fields.text("receipt"));
     assert_eq!(hex(&edition), fields.text("edition"));
 }
@@ -556,9 +556,12 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         "offer" => {
             let world = World::new();
             let desktop = world.desktop(9);
-            show(world.gate.offer(&desktop.device, &fields.bytes("input"), world.now))
+            show(world.take_offer(&desktop.device, &fields.bytes("input")))
         }
-        "renewal" => show(Stage::new().renew(&fields.bytes("input"))),
+        "renewal" => {
+            let renewal = RenewalOffer::from_bytes(&fields.bytes("input")).map_err(Denial::OfferMalformed);
+            show(renewal.and_then(|renewal| Stage::new().renew(&renewal)))
+        }
         "renewal_receipt" => show(RenewalReceipt::from_bytes(&fields.bytes("input"))),
         "attach" => {
             // at the agent that has the record of valid/credential-bound.json

@@ -21,6 +21,7 @@ use rng::CounterRng;
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::noise::Responder;
+use sessioncap::pair::{List, Listing, ListingState};
 use sessioncap::phone::*;
 use sessioncap::*;
 use sha2::{Digest, Sha256};
@@ -137,7 +138,7 @@ pub struct Base {
     /// Phone 5's credential, revoked.
     pub revoked: CredentialBytes,
     /// An offer that was not lodged.
-    pub offer: Vec<u8>,
+    pub offer: Offer,
 }
 
 impl Base {
@@ -238,6 +239,19 @@ pub fn link(data: &[u8]) {
     assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link));
 }
 
+/// Everything on record, page by page.
+fn listed(gate: &Gate, now: Now) -> Vec<Listing> {
+    let (mut list, mut entries) = (List::default(), Vec::new());
+    loop {
+        let page = gate.list(&list, now).unwrap();
+        entries.extend(page.entries);
+        match page.next {
+            Some(next) => list = list.after(next),
+            None => return entries,
+        }
+    }
+}
+
 /// The first byte says how the rest arrives: its low bits as what, the others from which phone.
 pub fn message_1(data: &[u8]) {
     let Some((how, rest)) = data.split_first() else { return };
@@ -285,7 +299,7 @@ fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admissio
             assert_eq!(guard.holder(), *peer);
             assert!(guard.ops().is_subset_of(OpSet::COMPANION) && !guard.ops().is_empty());
             let id = guard.credential();
-            let listed = base.gate.list(None, base.now).unwrap();
+            let listed = listed(&base.gate, base.now);
             let record = listed.iter().find(|listing| listing.credential == id).unwrap();
             assert_eq!((record.holder, record.state), (Some(*peer), ListingState::Active));
             let known = cbor::decode_payload(payload).unwrap();
@@ -364,8 +378,9 @@ pub fn credential(data: &[u8]) {
         }
         let stolen = base.admit(3, &attach_payload(OpSet::EMPTY, data));
         assert!(matches!(stolen, Admission::Refused(Refused { reply: None, .. })));
-        let offer = cbor::decode(&base.offer).unwrap();
+        let offer = cbor::decode(&base.offer.to_bytes()).unwrap();
         let offer = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(data)));
+        let Ok(offer) = Offer::from_bytes(&offer) else { return };
         if base.gate.offer(&device(), &offer, base.now).is_ok() {
             assert_eq!(offer, base.offer, "nobody else signs for this ticket");
         }

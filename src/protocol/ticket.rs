@@ -173,6 +173,25 @@ impl fmt::Display for PairCode {
     }
 }
 
+/// Reads what [`Display`](fmt::Display) writes, and nothing else: three digits, a space, three digits.
+impl core::str::FromStr for PairCode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let code = digits.parse().map(Self).map_err(|_| Error::MessageMalformed)?;
+        // One spelling.
+        if code.to_string() == text { Ok(code) } else { Err(Error::MessageMalformed) }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for PairCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl serde::Serialize for PairCode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
