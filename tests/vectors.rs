@@ -181,6 +181,8 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "receipt") => check_receipt(&mut fields),
         ("valid", "renewal") => check_renewal(&mut fields),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
+        ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
+        ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
         ("invalid", _) => check_invalid(&mut fields, &kind),
         _ => panic!("{name}: unknown kind `{kind}`"),
     }
@@ -530,6 +532,21 @@ fn check_renewal_receipt(fields: &mut Fields) {
     assert_eq!(receipt.to_bytes(), message);
 }
 
+/// Reads, and is written as it was.
+fn check_json<T: serde::Serialize + serde::de::DeserializeOwned>(fields: &mut Fields) {
+    let json = fields.take("json");
+    let read: T = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{}: {e}", fields.name));
+    assert_eq!(serde_json::to_value(&read).unwrap(), json, "{}", fields.name);
+    let text: T = serde_json::from_str(&json.to_string()).unwrap();
+    assert_eq!(serde_json::to_value(&text).unwrap(), json, "{}", fields.name);
+}
+
+fn refused_json<T: serde::de::DeserializeOwned>(input: &str) -> String {
+    assert!(serde_json::from_str::<Value>(input).is_ok(), "it is JSON");
+    let error = serde_json::from_str::<T>(input).err().expect("it is invalid");
+    vectors_made::pair::without_place(&error.to_string())
+}
+
 fn check_invalid(fields: &mut Fields, kind: &str) {
     let error = fields.text("error");
     let found = match kind {
@@ -552,6 +569,8 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let payload = fields.bytes("input");
             show(answered(&fields.text("to"), &payload))
         }
+        "pair_request" => refused_json::<sessioncap::pair::Request>(&fields.text("input")),
+        "pair_answer" => refused_json::<sessioncap::pair::Answer>(&fields.text("input")),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),
         "offer" => {
             let world = World::new();

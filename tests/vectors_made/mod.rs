@@ -10,6 +10,7 @@ use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
 mod links;
+pub mod pair;
 
 /// One pairing in which every draw is fixed.
 pub struct Stage {
@@ -155,9 +156,11 @@ pub fn generate() -> Files {
     valid_handshakes(&stage, &mut files);
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
+    pair::valid_pair_methods(&stage, &mut files);
     links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);
+    pair::invalid_pair_methods(&stage, &mut files);
     invalid_keys(&mut files);
     invalid_names(&mut files);
     files
