@@ -435,3 +435,38 @@ pub fn rules(data: &[u8]) {
         }
     }
 }
+
+/// Text as a desktop or an agent reads it. What reads is written in one way, which reads as the same.
+pub fn pair_methods(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let request = one_spelling::<pair::Request>(text);
+    let answer = one_spelling::<pair::Answer>(text);
+    // A request that names what an answer does is none: neither has the other's tag.
+    assert!(request.is_none() || answer.is_none(), "{text}");
+    match request {
+        Some(pair::Request::Offer { offer }) => {
+            assert_eq!(Offer::from_bytes(&offer.to_bytes()), Ok(offer));
+        }
+        Some(pair::Request::List(list)) => with_base(|base| {
+            let page = base.gate.list(&list, base.now).unwrap();
+            assert!(page.entries.len() <= limits::MAX_LISTED as usize);
+            assert!(page.entries.is_sorted_by_key(|entry| match entry.holder {
+                None => (0, *entry.ticket.as_bytes()),
+                Some(_) => (1, *entry.credential.as_bytes()),
+            }));
+        }),
+        _ => {}
+    }
+}
+
+fn one_spelling<T>(text: &str) -> Option<T>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let read: T = serde_json::from_str(text).ok()?;
+    let written = serde_json::to_string(&read).unwrap();
+    let again: T = serde_json::from_str(&written).expect("reads what it writes");
+    assert_eq!(again, read);
+    assert_eq!(serde_json::to_string(&again).unwrap(), written);
+    Some(read)
+}

@@ -269,6 +269,48 @@ mod tests {
 
     use super::*;
 
+    fn messages() -> (Registration, Offer, RenewalOffer) {
+        let issuer = crate::key::IssuerSecretKey::from_bytes([1; 32]).public();
+        let credential = CredentialBytes::new(vec![0xc7; 40]).unwrap();
+        let offer = Offer {
+            issuer,
+            ticket: TicketPublicKey::from_bytes(*issuer.as_bytes()).unwrap(),
+            ticket_lifetime: 300,
+            valid_for: 600,
+            label: Label::default(),
+            require_confirm: false,
+            credential: credential.clone(),
+        };
+        (
+            Registration { issuer, signature: [2; 64] },
+            offer,
+            RenewalOffer { issuer, valid_for: 600, credential },
+        )
+    }
+
+    #[test]
+    fn no_message_of_a_desktop_reads_as_another() {
+        let (registration, offer, renewal) = messages();
+        let all = [registration.to_bytes(), offer.to_bytes(), renewal.to_bytes()];
+        for (at, bytes) in all.iter().enumerate() {
+            let reads = [
+                Registration::from_bytes(bytes).is_ok(),
+                Offer::from_bytes(bytes).is_ok(),
+                RenewalOffer::from_bytes(bytes).is_ok(),
+            ];
+            assert_eq!(reads, [at == 0, at == 1, at == 2]);
+            assert!(OfferReceipt::from_bytes(bytes).is_err() && RenewalReceipt::from_bytes(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn debug_output_of_an_offer_and_a_renewal_hides_the_unbound_credential() {
+        let (_, offer, renewal) = messages();
+        for text in [format!("{offer:?}"), format!("{renewal:?}")] {
+            assert!(text.contains("redacted") && !text.contains("199") && !text.contains("c7c7"), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
