@@ -19,6 +19,7 @@
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`], [`agent::Guard`]; [`noise::Responder`] if it has no Noise of its own |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and its kin, [`agent::Gate::explain`], [`agent::Policy`] |
+//! | desktop and agent, for what they say to each other | [`pair::Request`], [`pair::Answer`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # The whole story

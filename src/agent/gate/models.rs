@@ -12,7 +12,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Admission, Gate, GateConfig, ListingState, Peer, PendingGuard};
+use super::{Admission, Gate, GateConfig, Peer, PendingGuard};
 use crate::agent::denial::Denial;
 use crate::agent::guard::Guard;
 use crate::agent::ledger::MemoryLedger;
@@ -24,7 +24,9 @@ use crate::id::SessionId;
 use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
 use crate::label::Label;
 use crate::op::{Op, OpSet};
+use crate::pair::{List, ListingState};
 use crate::protocol::handshake::{Answer, Request};
+use crate::protocol::message::{Registration, RenewalOffer};
 
 /// A model's own stacks are too small for curve arithmetic.
 const STACK: usize = 1 << 20;
@@ -35,11 +37,11 @@ struct Cast {
     agent: AgentSecretKey,
     device: DevicePublicKey,
     url: AgentUrl,
-    registration: Vec<u8>,
+    registration: Registration,
     pairing: Pairing,
     phones: [HolderSecretKey; 2],
     redemptions: [Vec<u8>; 2],
-    renewal: Vec<u8>,
+    renewal: RenewalOffer,
     now: Now,
 }
 
@@ -120,7 +122,7 @@ fn attachment(credential: CredentialBytes) -> Vec<u8> {
 /// Revokes the credential on a thread of its own.
 fn revoke(gate: &Gate) -> thread::JoinHandle<Result<(), Denial>> {
     let gate = gate.clone();
-    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now))
+    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now).map(drop))
 }
 
 fn permits(guard: &mut Guard, op: Op) -> bool {
