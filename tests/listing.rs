@@ -327,6 +327,24 @@ fn a_revocation_that_could_not_be_written_and_is_said_again_was_no_typo() {
 }
 
 #[test]
+fn a_revocation_whose_write_was_lost_or_not_told_is_no_typo_once_the_ledger_is_open_again() {
+    use common::ledger::Fault;
+    for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
+        for (name, verb) in VERBS {
+            let ledger = TestLedger::default();
+            let world = World::with(ledger.clone(), |config| config);
+            let desktop = world.desktop(9);
+            let pairing = desktop.share(&world, &named());
+            ledger.fail_nth(1, fault);
+            assert!(verb(&world, &pairing, &desktop).is_err(), "{name}");
+            assert!(verb(&world, &pairing, &desktop).is_err(), "{name}: the ledger has to be opened again");
+            world.gate.reopen(ledger.opened_again(), world.now).unwrap();
+            assert_eq!(verb(&world, &pairing, &desktop), Ok(Revoked::Already), "{name}, {fault:?}");
+        }
+    }
+}
+
+#[test]
 fn a_request_to_revoke_is_the_verb_that_it_names() {
     let requests: [fn(&Pairing, &Desktop) -> Revoke; 6] = [
         |p, _| Revoke::Ticket(p.ticket),

@@ -303,7 +303,7 @@ impl Revoke {
             Self { id, .. } => {
                 let begin =
                     id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
-                // A whole id needs no list: the agent says whether it knows it.
+                // A whole id that is not on the list is asked for all the same: it may be revoked already.
                 let ticket = match begin.parse() {
                     Ok(whole) => match find(desktop.entries(None).await?, &begin) {
                         Ok(entry) => entry.ticket,

@@ -57,12 +57,18 @@ impl Core {
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
         let mut desk = self.desk();
+        // What the transition has found, also where it cannot be told whether it was written.
+        let mut found = Revoked::Unknown;
         let outcome = match revocation {
             Revocation::Everything => desk.reset(now),
-            _ => desk.judge(now, |step| revocation.apply(step).map(Ok)),
+            _ => desk.judge(now, |step| {
+                found = revocation.apply(step)?;
+                Ok(Ok(found))
+            }),
         };
         desk.settle_revocation(number, revocation, outcome.is_ok());
-        let outcome = outcome.map(|revoked| desk.remember(revocation, revoked));
+        let found = desk.remember(revocation, found);
+        let outcome = outcome.map(|_| found);
         drop(desk);
         cut.iter().for_each(|live| live.wait_for_permits());
         outcome
@@ -156,7 +162,7 @@ impl Desk<'_> {
         closed.denial(&Names::of_credential(id, record)).map_or(Ok(()), Err)
     }
 
-    /// Notes what a revocation that is on record has ended. One that is said again is not taken for a typo.
+    /// Notes what a revocation has ended, so that it is not taken for a typo when it is said again.
     fn remember(&mut self, revocation: &Revocation, revoked: Revoked) -> Revoked {
         match revoked {
             Revoked::Ended { .. } => self.books.recent.add(revocation),
