@@ -10,12 +10,12 @@ pub mod ledger;
 pub(crate) mod policy;
 
 pub use crate::error::Misuse;
-pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept, RevocationReason};
+pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{
-    Admission, Admitted, AdmittedPeer, Gate, Listing, ListingState, NotActivated, Peer, PeerAdmission,
-    PendingChannel, PendingGuard, Refused, RefusedPeer, WaitingRenewal,
+    Admission, Admitted, AdmittedPeer, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard,
+    Refused, RefusedPeer,
 };
 pub use guard::{CutSignal, Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError, Settled};
 pub use policy::{Policy, RuleError, RuleProblem};

@@ -7,7 +7,6 @@ use rand_core::{CryptoRng, RngCore};
 
 use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
-use crate::codec;
 use crate::credential::block::Authority;
 use crate::credential::mint::UnboundCredential;
 use crate::error::Error as Malformed;
@@ -20,7 +19,7 @@ use crate::limits::{
 };
 use crate::op::OpSet;
 use crate::protocol::link::Link;
-use crate::protocol::message::{OfferFields, RegistrationFields, RenewalFields};
+use crate::protocol::message::{Offer, Registration, RenewalOffer};
 use crate::protocol::ticket::TicketSecret;
 
 /// A desktop that can share sessions of one agent.
@@ -48,10 +47,10 @@ impl Issuer {
     /// The registration, for the channel with this handshake hash and no other. `device` is the
     /// desktop's own Noise key on that channel. One Ed25519 signature.
     #[must_use]
-    pub fn registration(&self, device: &DevicePublicKey, handshake_hash: &[u8; 32]) -> Vec<u8> {
+    pub fn registration(&self, device: &DevicePublicKey, handshake_hash: &[u8; 32]) -> Registration {
         let issuer = self.public();
-        let message = RegistrationFields::message(handshake_hash, &self.agent, device, &issuer);
-        codec::encode(&RegistrationFields { issuer, signature: self.key.sign(&message) })
+        let message = Registration::message(handshake_hash, &self.agent, device, &issuer);
+        Registration { issuer, signature: self.key.sign(&message) }
     }
 
     /// Mints a ticket and an unbound credential for one session. `now` is the desktop's clock, or the
@@ -82,7 +81,7 @@ impl Issuer {
         };
         let credential =
             UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
-        let offer = codec::encode(&OfferFields {
+        let offer = Offer {
             issuer: self.public(),
             ticket: ticket_key,
             ticket_lifetime: terms.ticket_lifetime,
@@ -90,7 +89,7 @@ impl Issuer {
             label: terms.label.clone(),
             require_confirm: terms.confirmation == Confirmation::Required,
             credential: credential.bytes().clone(),
-        });
+        };
         Ok(Pairing {
             ticket: ticket_key.id(),
             credential: credential.id(),
@@ -111,7 +110,7 @@ impl Issuer {
         renewal: Renewal,
         now: Timestamp,
         rng: &mut R,
-    ) -> Result<Vec<u8>, DesktopError> {
+    ) -> Result<RenewalOffer, DesktopError> {
         let Renewal { credential, ticket, session, ops, valid_for } = renewal;
         if ops.is_empty() {
             return Err(DesktopError::OpsEmpty);
@@ -129,7 +128,7 @@ impl Issuer {
         let credential =
             UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
         let credential = credential.bytes().clone();
-        Ok(codec::encode(&RenewalFields { issuer: self.public(), valid_for, credential }))
+        Ok(RenewalOffer { issuer: self.public(), valid_for, credential })
     }
 }
 
@@ -157,7 +156,7 @@ pub struct Pairing {
     /// The credential that the phone will get, for revoking it.
     pub credential: CredentialId,
     /// To be sent to the agent over the desktop's own channel.
-    pub offer: Vec<u8>,
+    pub offer: Offer,
     /// To be shown to the phone, and to nobody else. Holds the ticket's secret.
     pub link: Link,
 }

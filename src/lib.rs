@@ -20,6 +20,7 @@
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and its kin, [`agent::Gate::explain`], [`agent::Policy`] |
+//! | desktop and agent, for what they say to each other | [`pair::Request`], [`pair::Answer`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # The whole story
@@ -165,6 +166,8 @@ mod label;
 #[doc(hidden)]
 pub mod limits;
 mod op;
+#[cfg(any(feature = "issuer", feature = "agent"))]
+pub mod pair;
 #[cfg(feature = "holder")]
 pub mod phone;
 mod protocol;
@@ -199,7 +202,7 @@ pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
 pub use protocol::frame::{EndCode, Frame, Notice};
 pub use protocol::link::{Link, LinkError, LinkHost};
-pub use protocol::message::{OfferReceipt, RenewalReceipt};
+pub use protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
 pub use protocol::ticket::{PairCode, TicketSecret};

@@ -35,6 +35,14 @@ pub const MAX_DATA_LEN: usize = MAX_FRAME_LEN - 1;
 /// Longest offer or registration, bytes: a credential and the fields around it.
 pub const MAX_OFFER_LEN: usize = MAX_CREDENTIAL_LEN + 512;
 
+/// Most entries of one page of the list. The longest in JSON, about 1,100 bytes each, fit one frame of
+/// [`MAX_FRAME_LEN`].
+pub const MAX_LISTED: u32 = 50;
+
+/// Records that the agent reads at most for one page of the list, whatever the filter leaves of them.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_LIST_READS: usize = 512;
+
 /// Longest label, bytes of UTF-8. It is shown to people beside a key; forty bytes fit one line and
 /// keep message 1 within 256 bytes.
 pub const MAX_LABEL_LEN: usize = 40;
@@ -99,6 +107,11 @@ pub const UNKNOWN_TIMEOUT: u64 = 30;
 /// Revocations that could not be written and that the gate keeps, to make up for them. Beyond it the gate
 /// shuts.
 pub const MAX_UNWRITTEN: usize = 1_024;
+
+/// Names of revocations that the gate remembers, so that one that is said again is told from a typo where no
+/// record is left.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_REMEMBERED: usize = 1_024;
 
 /// How often a guard asks the policy again when the operator has rules of their own, seconds.
 pub const POLICY_REVIEW_INTERVAL: u64 = 60;

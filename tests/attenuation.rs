@@ -248,7 +248,7 @@ fn an_unbound_credential_is_no_credential() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
-    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer).unwrap(), 7);
+    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer.to_bytes()).unwrap(), 7);
     for seed in [2, 3] {
         let PeerAdmission::Refused(refused) =
             world.admit(&phone(seed), &attach_payload(OpSet::EMPTY, &unbound))
@@ -267,7 +267,7 @@ fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
-    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer).unwrap(), 7);
+    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer.to_bytes()).unwrap(), 7);
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     let bind = |holder: &HolderSecretKey, epoch: i64, end: Timestamp| {
         let token = biscuit_auth::UnverifiedBiscuit::from(&unbound).unwrap();

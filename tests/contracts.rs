@@ -310,7 +310,7 @@ fn a_waker_that_panics_keeps_neither_the_revoker_nor_other_streams() {
     let counted = std::task::Waker::from(Arc::clone(&counting));
     assert!(first_cut.as_mut().poll(&mut core::task::Context::from_waker(&panicking)).is_pending());
     assert!(second_cut.as_mut().poll(&mut core::task::Context::from_waker(&counted)).is_pending());
-    assert_eq!(world.gate.revoke_credential(&pairing.credential, world.now), Ok(()));
+    assert!(world.gate.revoke_credential(&pairing.credential, world.now).is_ok());
     assert_eq!(counting.0.load(Ordering::SeqCst), 1, "the other stream is woken");
     assert_eq!(second.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
 }

@@ -234,18 +234,18 @@ fn the_process_that_is_killed() {
                 desktop.renew_for(&world, id.as_str(), &made(number), OpSet::ALL, RENEWED).map(|_| None)
             }
             Call::RevokeCredential(number) => {
-                world.gate.revoke_credential(&made(number).credential, world.now).map(|()| None)
+                world.gate.revoke_credential(&made(number).credential, world.now).map(|_| None)
             }
             Call::RevokeTicket(number) => {
-                world.gate.revoke_ticket(&made(number).ticket, world.now).map(|()| None)
+                world.gate.revoke_ticket(&made(number).ticket, world.now).map(|_| None)
             }
             Call::RevokeSession(number) => {
-                world.gate.revoke_session(&session_of(number), world.now).map(|()| None)
+                world.gate.revoke_session(&session_of(number), world.now).map(|_| None)
             }
-            Call::EndSession(number) => world.gate.end_session(&session_of(number), world.now).map(|()| None),
+            Call::EndSession(number) => world.gate.end_session(&session_of(number), world.now).map(|_| None),
             Call::RevokeIssuer => {
                 let revoked = world.gate.revoke_issuer(&desktop.issuer.public(), world.now);
-                revoked.and_then(|()| desktop.register(&world)).map(|()| None)
+                revoked.and_then(|_| desktop.register(&world)).map(|()| None)
             }
             Call::Pass(seconds) => {
                 world.pass(seconds as i64);

@@ -56,7 +56,7 @@ const SCRIPT: [(&str, Act); 7] = [
         held.second = Some(world.attach(&phone(2), credential, OpSet::EMPTY).map_err(refusal)?);
         Ok(())
     }),
-    ("list", |world, _, _| world.gate.list(None, world.now).map(|_| ())),
+    ("list", |world, _, _| list_all(&world.gate, None, world.now).map(|_| ())),
     ("explain", |world, _, held| {
         let credential = &held.joined.as_ref().unwrap().credential;
         let action = Action::Session(Op::SendInput);
@@ -64,7 +64,7 @@ const SCRIPT: [(&str, Act); 7] = [
     }),
     ("revoke", |world, _, held| {
         let pairing = held.pairing.as_ref().unwrap();
-        world.gate.revoke_credential(&pairing.credential, world.now)
+        world.gate.revoke_credential(&pairing.credential, world.now).map(drop)
     }),
 ];
 
@@ -158,7 +158,7 @@ fn assert_shut(world: &World, desktop: &Desktop, held: &mut Held) {
         assert_eq!(refusal(world.join(&pairing.link, &phone(2)).unwrap_err()), POISONED);
         assert_eq!(refusal(world.join(&pairing.link, &phone(3)).unwrap_err()), POISONED);
     }
-    assert_eq!(world.gate.list(None, world.now), Err(POISONED));
+    assert_eq!(list_all(&world.gate, None, world.now), Err(POISONED));
     assert_eq!(world.gate.settle(world.now), Err(POISONED));
     let Some(joined) = &mut held.joined else { return };
     let attached = world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
@@ -180,13 +180,13 @@ fn assert_shut(world: &World, desktop: &Desktop, held: &mut Held) {
 fn a_revocation_that_cannot_be_written_still_cuts_and_says_so() {
     type Verb = fn(&World, &Pairing, &Desktop) -> Result<(), Denial>;
     let verbs: [(Verb, Denial); 7] = [
-        (|w, p, _| w.gate.revoke_ticket(&p.ticket, w.now), Denial::CredentialRevoked),
-        (|w, p, _| w.gate.revoke_credential(&p.credential, w.now), Denial::CredentialRevoked),
-        (|w, _, _| w.gate.revoke_session(&session(SESSION), w.now), Denial::CredentialRevoked),
-        (|w, _, _| w.gate.end_session(&session(SESSION), w.now), Denial::SessionGone),
-        (|w, _, d| w.gate.revoke_issuer(&d.issuer.public(), w.now), Denial::CredentialRevoked),
-        (|w, _, d| w.gate.revoke_device(&d.device, w.now), Denial::CredentialRevoked),
-        (|w, _, _| w.gate.sync_devices(&[], w.now), Denial::CredentialRevoked),
+        (|w, p, _| w.gate.revoke_ticket(&p.ticket, w.now).map(drop), Denial::CredentialRevoked),
+        (|w, p, _| w.gate.revoke_credential(&p.credential, w.now).map(drop), Denial::CredentialRevoked),
+        (|w, _, _| w.gate.revoke_session(&session(SESSION), w.now).map(drop), Denial::CredentialRevoked),
+        (|w, _, _| w.gate.end_session(&session(SESSION), w.now).map(drop), Denial::SessionGone),
+        (|w, _, d| w.gate.revoke_issuer(&d.issuer.public(), w.now).map(drop), Denial::CredentialRevoked),
+        (|w, _, d| w.gate.revoke_device(&d.device, w.now).map(drop), Denial::CredentialRevoked),
+        (|w, _, _| w.gate.sync_devices(&[], w.now).map(drop), Denial::CredentialRevoked),
     ];
     for (verb, cut) in verbs {
         let ledger = TestLedger::default();
@@ -215,7 +215,7 @@ fn streams_wait_while_the_ledger_has_failed_and_go_on_once_it_is_open_again() {
             .map(|seed| world.join(&desktop.share(&world, &terms()).link, &phone(seed)).unwrap().guard)
             .collect();
         ledger.fail_nth(1, fault);
-        assert_eq!(world.gate.list(None, world.now), Err(IO));
+        assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
         world.pass(58);
         for guard in &mut guards {
             assert_eq!(guard.ask(Op::ReadMetadata, world.now, || ()), Err(Denial::Stale));
@@ -242,7 +242,7 @@ fn streams_that_have_waited_for_a_minute_are_over_and_phones_come_back_to_an_ope
     let idle = world.join(&desktop.share(&world, &terms()).link, &phone(3)).unwrap();
     let mut cut = core::pin::pin!(idle.guard.cut());
     ledger.fail_nth(1, Fault::Broken);
-    assert_eq!(world.gate.list(None, world.now), Err(IO));
+    assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
     world.pass_unsettled(60);
     assert_eq!(asks.guard.ask(Op::SendInput, world.now, || ()), Err(POISONED));
     assert!(poll(&mut cut).is_pending(), "nobody has asked for it");
@@ -268,7 +268,7 @@ fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
     let before = ledger.rows();
     let mut falls = world.join(&lost.link, &phone(3)).unwrap();
     ledger.fail_nth(1, Fault::Broken);
-    assert_eq!(world.gate.list(None, world.now), Err(IO));
+    assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
     world.gate.reopen(TestLedger::with_rows(before), world.now).unwrap();
     assert_eq!(stays.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     assert_eq!(falls.guard.ask(Op::SendInput, world.now, || ()), Err(Denial::CredentialRevoked));
@@ -279,11 +279,14 @@ fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
 fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why() {
     type Meanwhile = fn(&mut World, &Pairing);
     let cases: [(Meanwhile, Denial); 4] = [
-        (|other, _| other.gate.end_session(&session(SESSION), other.now).unwrap(), Denial::SessionGone),
+        (
+            |other, _| other.gate.end_session(&session(SESSION), other.now).map(drop).unwrap(),
+            Denial::SessionGone,
+        ),
         (|other, pairing| drop(other.join(&pairing.link, &phone(3)).unwrap_err()), Denial::TicketContested),
         (|other, _| other.pass(600), Denial::CredentialExpired),
         (
-            |other, pairing| other.gate.revoke_ticket(&pairing.ticket, other.now).unwrap(),
+            |other, pairing| other.gate.revoke_ticket(&pairing.ticket, other.now).map(drop).unwrap(),
             Denial::CredentialRevoked,
         ),
     ];
@@ -294,7 +297,7 @@ fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why()
         let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
         let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
         ledger.fail_nth(1, Fault::Broken);
-        assert_eq!(world.gate.list(None, world.now), Err(IO));
+        assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
         let changed = ledger.opened_again();
         let (mut other, _) = world_on(&changed);
         meanwhile(&mut other, &pairing);
@@ -314,7 +317,7 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
     assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
     ledger.fail_nth(1, Fault::Broken);
-    assert_eq!(world.gate.list(None, world.now), Err(IO));
+    assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
     for nth in 1.. {
         let again = ledger.opened_again();
         again.fail_nth(nth, Fault::Broken);
@@ -336,7 +339,7 @@ fn a_gate_that_is_shut_for_good_by_a_reopening_wakes_the_streams_that_it_cut() {
     desktop.register(&world).unwrap();
     let joined = world.join(&desktop.share(&world, &terms()).link, &phone(2)).unwrap();
     ledger.fail_nth(1, Fault::Broken);
-    assert_eq!(world.gate.list(None, world.now), Err(IO));
+    assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
     let woken = Arc::new(AtomicBool::new(false));
     let waker = on_wake({
         let woken = Arc::clone(&woken);
@@ -524,7 +527,7 @@ fn a_gate_keeps_so_many_unwritten_revocations_and_shuts_with_the_next() {
     assert_eq!(world.gate.revoke_ticket(&unknown(1_024), world.now), Err(IO));
     assert_eq!(world.gate.failure(), Some(LedgerFailure::Unwritten));
     assert!(joined.guard.ask(Op::SendInput, world.now, || ()).is_err());
-    assert!(world.gate.list(None, world.now).is_err());
+    assert!(list_all(&world.gate, None, world.now).is_err());
 }
 
 /// A phone that comes back after its streams were cut has a new stream; a permit of the old one may still be
@@ -543,7 +546,7 @@ fn a_revoker_waits_for_a_permit_of_a_stream_that_was_cut_before_its_phone_came_b
         scope.spawn(move || held.hold(&mut guard, begun).unwrap());
         held.wait_until_in_use();
         ledger.fail_nth(1, Fault::Broken);
-        assert_eq!(world.gate.list(None, world.now), Err(IO));
+        assert_eq!(list_all(&world.gate, None, world.now), Err(IO));
         world.pass_unsettled(60);
         assert_eq!(world.gate.settle(world.now), Err(POISONED));
         world.gate.reopen(ledger.opened_again(), world.now).unwrap();

@@ -20,7 +20,7 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
@@ -28,6 +28,7 @@ const TARGETS: [(&str, Target); 7] = [
     ("operations", targets::operations),
     ("rules", targets::rules),
     ("frames", targets::frames),
+    ("pair", targets::pair_methods),
 ];
 
 const MOST_FILES: usize = 40;
@@ -100,7 +101,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 6] {
+fn seeds() -> [(&'static str, Seeds); 7] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -210,7 +211,7 @@ fn seeds() -> [(&'static str, Seeds); 6] {
         credential.insert("sealed".to_owned(), base.credential.seal().unwrap().bytes().as_bytes().to_vec());
         credential.insert("narrowed".to_owned(), narrowed.bytes().as_bytes().to_vec());
         credential.insert("revoked".to_owned(), base.revoked.as_bytes().to_vec());
-        let offer = targets::cbor::decode(&base.offer).unwrap();
+        let offer = targets::cbor::decode(&base.offer.to_bytes()).unwrap();
         credential.insert("unbound".to_owned(), targets::cbor::bytes_of(&offer, 7));
     });
     for name in [
@@ -245,6 +246,7 @@ fn seeds() -> [(&'static str, Seeds); 6] {
         ("credential", credential),
         ("operations", operations()),
         ("frames", frames()),
+        ("pair", pair_methods()),
     ]
 }
 
@@ -289,6 +291,43 @@ fn frames() -> Seeds {
     .map(|(name, story)| (name.to_owned(), story))
     .into()
 }
+
+/// The vectors of the pairing methods: each shape, and some that are refused.
+fn pair_methods() -> Seeds {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let mut seeds = Seeds::new();
+    for folder in ["valid", "invalid"] {
+        for file in fs::read_dir(vectors.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let wanted = match folder {
+                "valid" => name.starts_with("pair-request-") || name.starts_with("pair-answer-"),
+                _ => REFUSED_METHODS.contains(&name.as_str()),
+            };
+            if wanted {
+                let value: serde_json::Value =
+                    serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+                let text = match folder {
+                    "valid" => value["json"].to_string(),
+                    _ => value["input"].as_str().unwrap().to_owned(),
+                };
+                seeds.insert(name, text.into_bytes());
+            }
+        }
+    }
+    seeds
+}
+
+const REFUSED_METHODS: [&str; 8] = [
+    "pair-request-method-twice",
+    "pair-request-offer-padded",
+    "pair-request-offer-as-renewal",
+    "pair-request-revoke-two-things",
+    "pair-request-list-cursor-of-no-kind",
+    "pair-answer-entry-operation-twice",
+    "pair-answer-state-open-with-code",
+    "pair-answer-outcome-already-with-a-number",
+];
 
 /// Stories for the target `operations`; see there for the numbers.
 fn operations() -> Seeds {

@@ -123,7 +123,7 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
             match desktop.lodge(&world, &pairing) {
                 Ok(()) => {}
                 Err(Denial::QuotaReached { .. }) => {
-                    world.gate.revoke_session(&session(&id), world.now).unwrap()
+                    world.gate.revoke_session(&session(&id), world.now).map(drop).unwrap()
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -231,11 +231,11 @@ fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
         let [open, redeemed, last] = [1, 2, 3].map(|_| desktop.share(&world, &terms()));
         let _joined = world.join(&redeemed.link, &phone(2)).unwrap();
         ledger.take_calls();
-        measure(world.gate.revoke_credential(&open.credential, world.now));
-        measure(world.gate.revoke_ticket(&redeemed.ticket, world.now));
-        measure(world.gate.revoke_credential(&CredentialId::from_bytes([7; 16]), world.now));
-        measure(world.gate.revoke_ticket(&TicketId::from_bytes([7; 16]), world.now));
-        measure(world.gate.revoke_issuer(&desktop.issuer.public(), world.now));
+        measure(world.gate.revoke_credential(&open.credential, world.now).map(drop));
+        measure(world.gate.revoke_ticket(&redeemed.ticket, world.now).map(drop));
+        measure(world.gate.revoke_credential(&CredentialId::from_bytes([7; 16]), world.now).map(drop));
+        measure(world.gate.revoke_ticket(&TicketId::from_bytes([7; 16]), world.now).map(drop));
+        measure(world.gate.revoke_issuer(&desktop.issuer.public(), world.now).map(drop));
         assert!(world.join(&last.link, &phone(2)).is_err());
         cost.push(worst);
     }
@@ -256,7 +256,7 @@ fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
     // One whose own clock is behind.
     let behind = world.now;
     world.pass_unsettled(limits::DEFAULT_CREDENTIAL_LIFETIME as i64);
-    world.gate.list(None, world.now).unwrap();
+    list_all(&world.gate, None, world.now).unwrap();
     assert_eq!(desktop.register(&world), Ok(()), "whichever call comes first");
     for joined in &mut joined {
         assert_eq!(joined.guard.ask(Op::SendInput, behind, || ()), Err(Denial::CredentialExpired));

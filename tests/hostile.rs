@@ -391,12 +391,13 @@ fn a_spoiled_offer_is_refused() {
     let signed = |offer: &[u8]| {
         cbor::decode(offer).map(|map| [1, 2, 7].map(|key| map.iter().find(|pair| pair.0 == key).cloned()))
     };
-    for offer in spoiled(&pairing.offer, limits::MAX_OFFER_LEN + 1) {
+    let good = pairing.offer.to_bytes();
+    for offer in spoiled(&good, limits::MAX_OFFER_LEN + 1) {
         // Lifetimes, label and confirmation are the desktop's word, on its own channel.
-        if signed(&offer) == signed(&pairing.offer) {
+        if signed(&offer) == signed(&good) {
             continue;
         }
-        let denial = siege.world.gate.offer(&siege.desktop.device, &offer, siege.world.now).unwrap_err();
+        let denial = siege.world.take_offer(&siege.desktop.device, &offer).unwrap_err();
         assert!(
             matches!(
                 denial,
@@ -419,10 +420,9 @@ fn a_spoiled_registration_is_refused() {
     let before = siege.state();
     let newcomer = Desktop::new(&siege.world, 8);
     siege.world.enrol(newcomer.device);
-    let good = newcomer.issuer.registration(&newcomer.device, &CHANNEL);
+    let good = newcomer.issuer.registration(&newcomer.device, &CHANNEL).to_bytes();
     for registration in spoiled(&good, limits::MAX_OFFER_LEN + 1) {
-        let outcome =
-            siege.world.gate.register_issuer(&newcomer.device, &CHANNEL, &registration, siege.world.now);
+        let outcome = siege.world.take_registration(&newcomer.device, &registration);
         assert_eq!(outcome, Err(Denial::RegistrationInvalid));
     }
     assert_eq!(siege.state(), before);

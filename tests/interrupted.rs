@@ -206,7 +206,7 @@ fn audit_records_never_go_back_in_time() {
     let other = desktop.share(&world, &terms());
     let _joined = world.join(&pairing.link, &phone(2)).unwrap();
     let (gate, later) = (world.gate.clone(), world.now.plus(Duration::seconds(100)));
-    context.after(Question::SessionLive, move || gate.revoke_ticket(&other.ticket, later).unwrap());
+    context.after(Question::SessionLive, move || gate.revoke_ticket(&other.ticket, later).map(drop).unwrap());
     world.pass(40);
     let _ = desktop.renew(&world, &pairing, OpSet::COMPANION, 600);
     let records = world.audit.lock().unwrap().clone();

@@ -50,9 +50,9 @@ fn an_offer_with_a_ticket_key_that_is_none_is_malformed() {
     let desktop = world.desktop(9);
     for (key, error) in no_keys() {
         assert_eq!(TicketPublicKey::from_bytes(key), Err(error.clone()));
-        let map = cbor::decode(&desktop.mint(&world, &terms()).offer).unwrap();
+        let map = cbor::decode(&desktop.mint(&world, &terms()).offer.to_bytes()).unwrap();
         let offer = cbor::encode(&cbor::with(&map, 2, cbor::bytes(&key)));
-        let refused = world.gate.offer(&desktop.device, &offer, world.now);
+        let refused = world.take_offer(&desktop.device, &offer);
         assert_eq!(refused, Err(Denial::OfferMalformed(error)), "{key:x?}");
     }
     assert!(world.list().is_empty());
@@ -63,16 +63,16 @@ fn issuer_keys_that_are_none_are_refused_wherever_they_enter() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
-    let (device, now) = (&desktop.device, world.now);
+    let device = &desktop.device;
     let registration = desktop.issuer.registration(device, &CHANNEL);
-    let registration = cbor::decode(&registration).unwrap();
-    let offer = cbor::decode(&pairing.offer).unwrap();
+    let registration = cbor::decode(&registration.to_bytes()).unwrap();
+    let offer = cbor::decode(&pairing.offer.to_bytes()).unwrap();
     for (key, error) in no_keys() {
         assert_eq!(IssuerPublicKey::from_bytes(key), Err(error.clone()));
         let message = |map| cbor::encode(&cbor::with(map, 1, cbor::bytes(&key)));
-        let registered = world.gate.register_issuer(device, &CHANNEL, &message(&registration), now);
+        let registered = world.take_registration(device, &message(&registration));
         assert_eq!(registered, Err(Denial::RegistrationInvalid));
-        let offered = world.gate.offer(device, &message(&offer), now);
+        let offered = world.take_offer(device, &message(&offer));
         assert_eq!(offered, Err(Denial::OfferMalformed(error)));
     }
 }
@@ -122,7 +122,7 @@ fn a_registration_that_only_the_plain_verification_takes_is_refused() {
         (1, cbor::bytes(issuer.as_bytes())),
         (2, cbor::bytes(&lax::signature(&[9 ^ 0x55; 32], &message))),
     ]);
-    let registered = world.gate.register_issuer(&device, &CHANNEL, &registration, world.now);
+    let registered = world.take_registration(&device, &registration);
     assert_eq!(registered, Err(Denial::RegistrationInvalid));
     assert_eq!(desktop.register(&world), Ok(()), "the same message with a signature of RFC 8032");
 }
@@ -132,13 +132,13 @@ fn a_credential_whose_signature_only_the_plain_verification_takes_is_refused() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.mint(&world, &terms());
-    let offer = cbor::decode(&pairing.offer).unwrap();
+    let offer = cbor::decode(&pairing.offer.to_bytes()).unwrap();
     let mut token = schema::Biscuit::decode(cbor::bytes_of(&offer, 7).as_slice()).unwrap();
     let signed = &mut token.authority;
     let message = [signed.block.as_slice(), &[0; 4], &signed.next_key.key].concat();
     signed.signature = lax::signature(&[9 ^ 0x55; 32], &message).to_vec();
     let lax = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(&token.encode_to_vec())));
-    let refused = world.gate.offer(&desktop.device, &lax, world.now);
+    let refused = world.take_offer(&desktop.device, &lax);
     let signature = Error::Credential(CredentialProblem::Signature);
     assert_eq!(refused, Err(Denial::OfferMalformed(signature)));
     assert_eq!(desktop.lodge(&world, &pairing), Ok(()), "the same offer with a signature of RFC 8032");

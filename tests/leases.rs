@@ -105,7 +105,7 @@ fn a_node_that_is_opened_again_closes_the_gate_that_had_it() {
     let mut joined = first.join(&pairing.link, &phone(2)).unwrap();
     let _second = World::on(ledger.clone());
     let fenced = Denial::Ledger(LedgerFailure::Fenced);
-    assert_eq!(first.gate.list(None, first.now), Err(fenced.clone()), "reads as well");
+    assert_eq!(list_all(&first.gate, None, first.now), Err(fenced.clone()), "reads as well");
     assert_eq!(permit(&mut joined.guard, first.now), Err(fenced.clone()));
     assert_eq!(first.gate.settle(first.now), Err(fenced.clone()));
     assert_eq!(first.gate.failure(), Some(LedgerFailure::Fenced));

@@ -134,7 +134,7 @@ fn an_unbound_credential_parsed_as_bound_and_the_reverse_are_errors() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
-    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer).unwrap(), 7);
+    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer.to_bytes()).unwrap(), 7);
     let unbound = CredentialBytes::new(unbound).unwrap();
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     let step = Some(Error::Credential(CredentialProblem::Binding));

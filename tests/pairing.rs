@@ -81,10 +81,12 @@ fn the_same_key_gets_the_same_credential_bytes_after_a_lost_answer() {
     world.pass(20);
     let second = world.join(&pairing.link, &phone(2)).unwrap();
     assert_eq!(first.credential, second.credential);
-    let after = world.only_listing();
+    let mut after = world.only_listing();
     assert_eq!(after.connections, 2);
     assert!(before.last_seen.is_none() && after.last_seen.is_some());
-    assert_eq!(Listing { connections: 0, last_seen: None, ..after }, before, "one record, made once");
+    after.connections = 0;
+    after.last_seen = None;
+    assert_eq!(after, before, "one record, made once");
 }
 
 #[test]
@@ -581,10 +583,13 @@ fn what_happens_between_admission_and_first_frame_counts() {
     let desktop = world.desktop(9);
     type Verb = fn(&World, &Pairing, &Desktop);
     let verbs: [(Verb, Denial); 4] = [
-        (|w, p, _| w.gate.revoke_credential(&p.credential, w.now).unwrap(), Denial::CredentialRevoked),
-        (|w, p, _| w.gate.revoke_ticket(&p.ticket, w.now).unwrap(), Denial::CredentialRevoked),
-        (|w, _, _| w.gate.end_session(&session(SESSION), w.now).unwrap(), Denial::SessionGone),
-        (|w, _, d| w.gate.revoke_device(&d.device, w.now).unwrap(), Denial::CredentialRevoked),
+        (
+            |w, p, _| w.gate.revoke_credential(&p.credential, w.now).map(drop).unwrap(),
+            Denial::CredentialRevoked,
+        ),
+        (|w, p, _| w.gate.revoke_ticket(&p.ticket, w.now).map(drop).unwrap(), Denial::CredentialRevoked),
+        (|w, _, _| w.gate.end_session(&session(SESSION), w.now).map(drop).unwrap(), Denial::SessionGone),
+        (|w, _, d| w.gate.revoke_device(&d.device, w.now).map(drop).unwrap(), Denial::CredentialRevoked),
     ];
     for (verb, denial) in verbs {
         desktop.register(&world).unwrap();

@@ -86,13 +86,17 @@ fn of_many_phones_that_redeem_at_once_at_most_one_is_ever_active_and_none_stays(
 type Verb = fn(&World, &Desktop, &Pairing);
 
 const VERBS: [(&str, Verb); 9] = [
-    ("ticket", |world, _, pairing| world.gate.revoke_ticket(&pairing.ticket, world.now).unwrap()),
-    ("credential", |world, _, pairing| world.gate.revoke_credential(&pairing.credential, world.now).unwrap()),
-    ("session", |world, _, _| world.gate.revoke_session(&session(SESSION), world.now).unwrap()),
-    ("session's end", |world, _, _| world.gate.end_session(&session(SESSION), world.now).unwrap()),
-    ("issuer", |world, desktop, _| world.gate.revoke_issuer(&desktop.issuer.public(), world.now).unwrap()),
-    ("device", |world, desktop, _| world.gate.revoke_device(&desktop.device, world.now).unwrap()),
-    ("devices", |world, _, _| world.gate.sync_devices(&[], world.now).unwrap()),
+    ("ticket", |world, _, pairing| world.gate.revoke_ticket(&pairing.ticket, world.now).map(drop).unwrap()),
+    ("credential", |world, _, pairing| {
+        world.gate.revoke_credential(&pairing.credential, world.now).map(drop).unwrap()
+    }),
+    ("session", |world, _, _| world.gate.revoke_session(&session(SESSION), world.now).map(drop).unwrap()),
+    ("session's end", |world, _, _| world.gate.end_session(&session(SESSION), world.now).map(drop).unwrap()),
+    ("issuer", |world, desktop, _| {
+        world.gate.revoke_issuer(&desktop.issuer.public(), world.now).map(drop).unwrap()
+    }),
+    ("device", |world, desktop, _| world.gate.revoke_device(&desktop.device, world.now).map(drop).unwrap()),
+    ("devices", |world, _, _| world.gate.sync_devices(&[], world.now).map(drop).unwrap()),
     ("clock", |world, _, _| world.gate.reset_clock(world.now).unwrap()),
     ("contest", |world, _, pairing| assert!(world.join(&pairing.link, &phone(3)).is_err())),
 ];

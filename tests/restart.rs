@@ -126,7 +126,7 @@ fn equal_readings_are_no_progress_and_no_harm() {
     let second = desktop.share(&world, &terms());
     assert!(world.join(&first.link, &phone(2)).is_ok() && world.join(&second.link, &phone(3)).is_ok());
     world.gate.revoke_credential(&first.credential, world.now).unwrap();
-    assert_eq!(world.gate.list(None, world.now).unwrap().len(), 2);
+    assert_eq!(list_all(&world.gate, None, world.now).unwrap().len(), 2);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn records_of_another_agent_key_are_discarded_at_opening() {
     let sink = std::sync::Arc::clone(&audit);
     let audited = config(55).with_audit_fn(move |record: AuditRecord| sink.lock().unwrap().push(record));
     let other = Gate::open(audited, ledger.clone(), world.context.clone(), world.now).unwrap();
-    assert!(other.list(None, world.now).unwrap().is_empty());
+    assert!(list_all(&other, None, world.now).unwrap().is_empty());
     assert_eq!(tables(&ledger.rows()), [Table::Meta, Table::Events]);
     let last = audit.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last.event, AuditEvent::GateOpened { discarded: true });

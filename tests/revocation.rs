@@ -35,15 +35,15 @@ fn ways() -> [Way; 7] {
         status: Status::Revoked,
     };
     [
-        revoked("ticket", |w, p, _| w.gate.revoke_ticket(&p.ticket, w.now)),
-        revoked("credential", |w, p, _| w.gate.revoke_credential(&p.credential, w.now)),
-        revoked("session", |w, _, _| w.gate.revoke_session(&session(SESSION), w.now)),
-        revoked("issuer", |w, _, d| w.gate.revoke_issuer(&d.issuer.public(), w.now)),
-        revoked("device", |w, _, d| w.gate.revoke_device(&d.device, w.now)),
-        revoked("trust set", |w, _, _| w.gate.sync_devices(&[], w.now)),
+        revoked("ticket", |w, p, _| w.gate.revoke_ticket(&p.ticket, w.now).map(drop)),
+        revoked("credential", |w, p, _| w.gate.revoke_credential(&p.credential, w.now).map(drop)),
+        revoked("session", |w, _, _| w.gate.revoke_session(&session(SESSION), w.now).map(drop)),
+        revoked("issuer", |w, _, d| w.gate.revoke_issuer(&d.issuer.public(), w.now).map(drop)),
+        revoked("device", |w, _, d| w.gate.revoke_device(&d.device, w.now).map(drop)),
+        revoked("trust set", |w, _, _| w.gate.sync_devices(&[], w.now).map(drop)),
         Way {
             name: "session end",
-            verb: |w, _, _| w.gate.end_session(&session(SESSION), w.now),
+            verb: |w, _, _| w.gate.end_session(&session(SESSION), w.now).map(drop),
             stream: Denial::SessionGone,
             record: Denial::SessionGone,
             status: Status::SessionGone,
@@ -179,9 +179,9 @@ fn registering_a_revoked_issuer_again_revives_nothing() {
     let mut joined = world.join(&redeemed.link, &phone(2)).unwrap();
     type Revoke = fn(&World, &Desktop) -> Result<(), Denial>;
     let revoke: [Revoke; 3] = [
-        |w, d| w.gate.revoke_issuer(&d.issuer.public(), w.now),
-        |w, d| w.gate.revoke_device(&d.device, w.now),
-        |w, _| w.gate.sync_devices(&[], w.now),
+        |w, d| w.gate.revoke_issuer(&d.issuer.public(), w.now).map(drop),
+        |w, d| w.gate.revoke_device(&d.device, w.now).map(drop),
+        |w, _| w.gate.sync_devices(&[], w.now).map(drop),
     ];
     for verb in revoke {
         verb(&world, &desktop).unwrap();
@@ -337,7 +337,7 @@ fn debug_output_of_no_type_holds_a_credential_or_a_ticket() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
-    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer).unwrap(), 7);
+    let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer.to_bytes()).unwrap(), 7);
     let mut shown = vec![
         ("Pairing", format!("{pairing:?}")),
         ("Issuer", format!("{:?}", desktop.issuer)),
@@ -434,7 +434,7 @@ fn an_expiry_wakes_whichever_call_finds_it() {
     let finders: [fn(&World, &Desktop); 3] = [
         |world, _| world.gate.settle(world.now).unwrap(),
         |world, desktop| drop(desktop.share(world, &terms())),
-        |world, _| world.gate.revoke_ticket(&TicketId::from_bytes([1; 16]), world.now).unwrap(),
+        |world, _| world.gate.revoke_ticket(&TicketId::from_bytes([1; 16]), world.now).map(drop).unwrap(),
     ];
     for finder in finders {
         let mut world = World::new();
@@ -472,7 +472,7 @@ struct CallingWaker {
 
 impl Wake for CallingWaker {
     fn wake(self: Arc<Self>) {
-        self.gate.list(None, self.now).unwrap();
+        list_all(&self.gate, None, self.now).unwrap();
         self.gate.revoke_session(&session(SESSION), self.now).unwrap();
     }
 }
@@ -489,7 +489,7 @@ fn a_waker_may_call_the_gate() {
             let waker = Waker::from(Arc::new(CallingWaker { gate: world.gate.clone(), now: world.now }));
             assert!(signal.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
             match verb {
-                "revoke" => world.gate.revoke_credential(&pairing.credential, world.now).unwrap(),
+                "revoke" => world.gate.revoke_credential(&pairing.credential, world.now).map(drop).unwrap(),
                 _ => {
                     world.pass(60);
                     world.gate.settle(world.now).unwrap();
@@ -733,10 +733,13 @@ fn a_revoker_and_arriving_phones_agree() {
 fn what_had_run_out_is_told_of_an_issuer_or_a_session_that_ended_later() {
     type End = fn(&World, &Desktop) -> Result<(), Denial>;
     let ends: [(End, Status); 4] = [
-        (|world, desktop| world.gate.revoke_issuer(&desktop.issuer.public(), world.now), Status::Revoked),
-        (|world, desktop| world.gate.revoke_device(&desktop.device, world.now), Status::Revoked),
-        (|world, _| world.gate.sync_devices(&[], world.now), Status::Revoked),
-        (|world, _| world.gate.end_session(&session(SESSION), world.now), Status::SessionGone),
+        (
+            |world, desktop| world.gate.revoke_issuer(&desktop.issuer.public(), world.now).map(drop),
+            Status::Revoked,
+        ),
+        (|world, desktop| world.gate.revoke_device(&desktop.device, world.now).map(drop), Status::Revoked),
+        (|world, _| world.gate.sync_devices(&[], world.now).map(drop), Status::Revoked),
+        (|world, _| world.gate.end_session(&session(SESSION), world.now).map(drop), Status::SessionGone),
     ];
     for (end, status) in ends {
         for settled in [false, true] {

@@ -12,10 +12,10 @@ const ROWS: [&[&str]; 10] = [
     &["error", "limits", "secret", "status", "sync", "text"],
     &["agent_url", "clock", "codec", "label", "op"],
     &["credential/bytes", "id", "key", "protocol/frame", "system_clock"],
-    &["agent/audit", "credential/caveat", "protocol/noise", "protocol/ticket"],
+    &["credential/caveat", "protocol/noise", "protocol/ticket"],
     &["agent/denial", "credential/block", "protocol/handshake", "protocol/link", "protocol/message"],
-    &["agent/guard", "credential/shape", "phone", "qr"],
-    &["credential/mint", "credential/verify"],
+    &["agent/guard", "credential/shape", "pair", "phone", "qr"],
+    &["agent/audit", "credential/mint", "credential/verify"],
     &["agent/ledger", "agent/policy", "credential/attenuate", "desktop"],
     &["agent/config", "agent/core"],
     &["agent/gate"],
@@ -84,7 +84,7 @@ const OWNERS: [(&str, &[&str]); 18] = [
             "system_clock",
         ],
     ),
-    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "system_clock"]),
+    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "pair", "system_clock"]),
 ];
 
 /// The one file that opens files.

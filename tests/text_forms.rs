@@ -10,7 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sessioncap::agent::{AuditEvent, AuditRecord, RevocationReason};
+use sessioncap::agent::{AuditEvent, AuditRecord};
+use sessioncap::pair::RevocationReason;
 use sessioncap::*;
 
 /// A type with a text form: text, `TryFrom` and serde agree.

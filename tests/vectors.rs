@@ -182,6 +182,8 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "renewal") => check_renewal(&mut fields),
         ("valid", "frame") => check_frame(&mut fields),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
+        ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
+        ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
         ("invalid", _) => check_invalid(&mut fields, &kind),
         _ => panic!("{name}: unknown kind `{kind}`"),
     }
@@ -493,7 +495,7 @@ fn check_registration(fields: &mut Fields) {
     let message = fields.bytes("message");
     let public = issuer.public();
     assert_eq!(
-        Issuer::new(issuer, agent, AgentUrl::parse(URL).unwrap()).registration(&device, &hash),
+        Issuer::new(issuer, agent, AgentUrl::parse(URL).unwrap()).registration(&device, &hash).to_bytes(),
         message
     );
     let map = cbor::decode(&message).unwrap();
@@ -511,7 +513,7 @@ fn check_offer(fields: &mut Fields) {
     assert_eq!(cbor::encode(&map), message);
     let world = World::new();
     let desktop = world.desktop(9);
-    let receipt = world.gate.offer(&desktop.device, &message, world.now).unwrap();
+    let receipt = world.take_offer(&desktop.device, &message).unwrap();
     assert_eq!(hex(&receipt.to_bytes()), fields.text("receipt"));
 }
 
@@ -526,7 +528,7 @@ fn check_receipt(fields: &mut Fields) {
 fn check_renewal(fields: &mut Fields) {
     let (map, message) = (map_of(fields.take("fields")), fields.bytes("message"));
     assert_eq!(cbor::encode(&map), message);
-    let (receipt, edition) = Stage::new().renew(&message).unwrap();
+    let (receipt, edition) = Stage::new().renew(&RenewalOffer::from_bytes(&message).unwrap()).unwrap();
     assert_eq!(hex(&receipt), fields.text("receipt"));
     assert_eq!(hex(&edition), fields.text("edition"));
 }
@@ -558,6 +560,21 @@ fn check_frame(fields: &mut Fields) {
     assert_eq!(seen, (kind.as_str(), code, detail, number));
 }
 
+/// Reads, and is written as it was.
+fn check_json<T: serde::Serialize + serde::de::DeserializeOwned>(fields: &mut Fields) {
+    let json = fields.take("json");
+    let read: T = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{}: {e}", fields.name));
+    assert_eq!(serde_json::to_value(&read).unwrap(), json, "{}", fields.name);
+    let text: T = serde_json::from_str(&json.to_string()).unwrap();
+    assert_eq!(serde_json::to_value(&text).unwrap(), json, "{}", fields.name);
+}
+
+fn refused_json<T: serde::de::DeserializeOwned>(input: &str) -> String {
+    assert!(serde_json::from_str::<Value>(input).is_ok(), "it is JSON");
+    let error = serde_json::from_str::<T>(input).err().expect("it is invalid");
+    vectors_made::pair::without_place(&error.to_string())
+}
+
 fn check_invalid(fields: &mut Fields, kind: &str) {
     let error = fields.text("error");
     let found = match kind {
@@ -581,13 +598,18 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             shown(&answered(&fields.text("to"), &payload).expect_err("it is invalid"))
         }
         "frame" => show(Frame::from_bytes(&fields.bytes("input"))),
+        "pair_request" => refused_json::<sessioncap::pair::Request>(&fields.text("input")),
+        "pair_answer" => refused_json::<sessioncap::pair::Answer>(&fields.text("input")),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),
         "offer" => {
             let world = World::new();
             let desktop = world.desktop(9);
-            show(world.gate.offer(&desktop.device, &fields.bytes("input"), world.now))
+            show(world.take_offer(&desktop.device, &fields.bytes("input")))
         }
-        "renewal" => show(Stage::new().renew(&fields.bytes("input"))),
+        "renewal" => {
+            let renewal = RenewalOffer::from_bytes(&fields.bytes("input")).map_err(Denial::OfferMalformed);
+            show(renewal.and_then(|renewal| Stage::new().renew(&renewal)))
+        }
         "renewal_receipt" => show(RenewalReceipt::from_bytes(&fields.bytes("input"))),
         "attach" => {
             // at the agent that has the record of valid/credential-bound.json

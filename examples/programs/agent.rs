@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
 use sessioncap::agent::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, ListingState, PendingChannel, Policy, Presence,
+    Admission, Admitted, AgentContext, Gate, GateConfig, PendingChannel, Policy, Presence,
 };
 use sessioncap::noise::{Channel, Received, Replying, Responder};
+use sessioncap::pair::{List, StateKind};
 use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
 use time::UtcOffset;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -335,15 +336,20 @@ impl Agent {
         let (enrolled, hub) = (self.devices.enrolled(), self.hub.clone());
         let caught_up = self.ask(move |gate, now| {
             gate.sync_devices(&enrolled, now)?;
-            let live = gate.list(None, now)?.into_iter().filter(|listing| {
-                matches!(
-                    listing.state,
-                    ListingState::Open | ListingState::Pending { .. } | ListingState::Active
-                )
-            });
-            let sessions: HashSet<_> = live.map(|listing| listing.session).collect();
+            let mut sessions = HashSet::new();
+            for state in [StateKind::Open, StateKind::Pending, StateKind::Active] {
+                let mut list = List::default().with_state(state);
+                loop {
+                    let page = gate.list(&list, now)?;
+                    sessions.extend(page.entries.into_iter().map(|listing| listing.session));
+                    match page.next {
+                        Some(next) => list = list.after(next),
+                        None => break,
+                    }
+                }
+            }
             let mut gone = sessions.iter().filter(|session| hub.info(session.as_str()).is_none());
-            gone.try_for_each(|session| gate.end_session(session, now))
+            gone.try_for_each(|session| gate.end_session(session, now).map(drop))
         });
         caught_up.await?.during("the sessions of an earlier start could not be ended")
     }
@@ -463,7 +469,8 @@ impl Agent {
         let Ok(session) = SessionId::new(id) else { return };
         let ended = self.ask(move |gate, now| gate.end_session(&session, now)).await;
         match ended {
-            Ok(Ok(())) => {}
+            // Most sessions were never shared.
+            Ok(Ok(_)) => {}
             Ok(Err(denial)) => self.log(format!("session {id}: its end could not be recorded: {denial}")),
             Err(problem) => self.log(format!("session {id}: its end could not be recorded: {problem}")),
         }

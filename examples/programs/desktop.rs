@@ -6,25 +6,20 @@ pub mod log;
 pub mod pair_mobile;
 pub mod profile;
 
+use super::clock::Clock;
+use super::problem::{Outcome, Problem, While};
+use super::request::read_answer;
+use super::transport::{self, Secure};
 use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::noise::{HandshakeHash, Initiator};
+use sessioncap::pair::{Answer, List, Listing, Request, Revoke, Revoked};
 use sessioncap::{
     AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, IssuerSecretKey, Now, OfferReceipt, OpSet,
     RenewalReceipt, SessionId, TicketId, Timestamp,
 };
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use super::clock::Clock;
-use super::problem::{Outcome, Problem, While};
-use super::request::read_answer;
-use super::transport::{self, Secure};
 
 /// What a desktop knows of its agent and of itself.
 pub struct Identity {
@@ -83,84 +78,8 @@ pub struct Logged {
 /// Records that are fetched at most. The agent has its own bound, and may go on writing meanwhile.
 const LONGEST_LOG: usize = 1_000;
 
-/// One entry of `pair.list`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Entry {
-    /// The ticket's id.
-    pub ticket: String,
-    /// The credential's id.
-    pub credential: String,
-    /// The session's id.
-    pub session: String,
-    /// The desktop's name for it.
-    pub label: String,
-    /// The phone's key, once there is one.
-    pub holder: Option<String>,
-    /// The phone's name for itself.
-    pub phone_label: Option<String>,
-    /// What it allows.
-    pub ops: Vec<String>,
-    /// When it was offered, or redeemed.
-    pub created_at: String,
-    /// When the phone was last there.
-    pub last_seen: Option<String>,
-    /// When the ticket, or the credential, ends.
-    pub expires_at: String,
-    /// How many connections there are now.
-    pub connections: u32,
-    /// A renewed credential that the phone has not used yet.
-    pub renewal: Option<Waiting>,
-    /// What has become of it.
-    pub state: State,
-}
-
-/// Terms that hold once the phone uses its renewed credential.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Waiting {
-    /// What it will allow.
-    pub ops: Vec<String>,
-    /// When it will end.
-    pub expires_at: String,
-}
-
-impl Entry {
-    /// What the phone may do and until when, by the latest terms.
-    fn latest(&self) -> Outcome<(OpSet, Timestamp)> {
-        let (ops, end) = match &self.renewal {
-            Some(renewal) => (&renewal.ops, &renewal.expires_at),
-            None => (&self.ops, &self.expires_at),
-        };
-        let end =
-            OffsetDateTime::parse(end, &Rfc3339).ok().and_then(|end| end.unix_timestamp().try_into().ok());
-        let end = end.ok_or_else(|| Problem::said("the agent's list names an end that cannot be read"))?;
-        Ok((ops.join(",").parse()?, Timestamp::from_seconds(end)?))
-    }
-}
-
-/// What has become of a ticket or credential.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
-    /// It waits for a phone.
-    Open,
-    /// A phone waits for the desktop; both show these digits.
-    Pending {
-        /// The digits.
-        code: String,
-    },
-    /// A phone has it.
-    Active,
-    /// It was taken back.
-    Revoked {
-        /// Why.
-        why: String,
-    },
-    /// It ran out.
-    Expired,
-    /// A later agent's state.
-    #[serde(other)]
-    Unknown,
-}
+/// Entries of the list that are fetched at most.
+const LONGEST_LIST: usize = 10_000;
 
 impl<'a> Desktop<'a> {
     /// Connects as the deployed clients do: Noise IK with empty payloads.
@@ -198,14 +117,23 @@ impl<'a> Desktop<'a> {
         SessionId::new(id).during("the agent's answer names no session")
     }
 
+    /// One request of `sessioncap::pair` and its answer.
+    pub async fn ask(&mut self, request: &Request) -> Outcome<Answer> {
+        let request = serde_json::to_value(request).during("the request cannot be written")?;
+        let answer = self.call(&request).await?;
+        serde_json::from_value(answer).during("the agent's answer cannot be read; is it another version?")
+    }
+
     /// Registers the issuer key on this channel, mints a pairing, and lodges its offer. A desktop
     /// whose clock is off mints once more with the agent's.
     pub async fn share(&mut self, session: &SessionId, terms: &PairingTerms) -> Outcome<Shared> {
         let Identity { url, agent, device, issuer } = self.identity;
         let issuer = Issuer::new(issuer.clone(), *agent, url.clone());
         let registration = issuer.registration(&device.public(), &self.handshake_hash);
-        let registration = URL_SAFE_NO_PAD.encode(registration);
-        self.call(&json!({ "method": "pair.register_issuer", "registration": registration })).await?;
+        match self.ask(&Request::RegisterIssuer { registration }).await? {
+            Answer::Registered => {}
+            _ => return Err(unlike_the_request()),
+        }
 
         let now: Now = Clock::system()?.now();
         match self.offer(&issuer, session, terms, now.timestamp()).await {
@@ -224,39 +152,42 @@ impl<'a> Desktop<'a> {
         now: Timestamp,
     ) -> Outcome<Shared> {
         let pairing = issuer.pair(session.clone(), terms, now, &mut OsRng)?;
-        let offer = URL_SAFE_NO_PAD.encode(&pairing.offer);
-        let answer = self.call(&json!({ "method": "pair.offer", "offer": offer })).await?;
-        let receipt = OfferReceipt::from_bytes(&read_receipt(&answer)?)?;
-        Ok(Shared { pairing, receipt })
+        match self.ask(&Request::Offer { offer: pairing.offer.clone() }).await? {
+            Answer::Offered { receipt } => Ok(Shared { pairing, receipt }),
+            _ => Err(unlike_the_request()),
+        }
     }
 
     /// New terms for a credential that a phone holds. What is not named stays; with nothing named, the
     /// phone gets another twelve hours.
     pub async fn renew(
         &mut self,
-        entry: &Entry,
+        entry: &Listing,
         ops: Option<OpSet>,
         valid_for: Option<u64>,
     ) -> Outcome<RenewalReceipt> {
-        let (latest, end) = entry.latest()?;
+        let (latest, end) = match &entry.renewal {
+            Some(renewal) => (renewal.ops, renewal.expires_at),
+            None => (entry.ops, entry.expires_at),
+        };
         let lifetime = |now: Timestamp| match (valid_for, ops) {
             (Some(seconds), _) => seconds,
             (None, Some(_)) => end.since(now).max(PairingTerms::MIN_VALID_FOR),
             (None, None) => PairingTerms::DEFAULT_VALID_FOR,
         };
-        let terms = |now| -> Outcome<(Renewal, Timestamp)> {
+        let terms = |now| {
             let renewal = Renewal {
-                credential: entry.credential.parse()?,
-                ticket: entry.ticket.parse()?,
-                session: entry.session.parse()?,
+                credential: entry.credential,
+                ticket: entry.ticket,
+                session: entry.session.clone(),
                 ops: ops.unwrap_or(latest),
                 valid_for: lifetime(now),
             };
-            Ok((renewal, now))
+            (renewal, now)
         };
-        match self.lodge_renewal(terms(Clock::system()?.now().timestamp())?).await {
+        match self.lodge_renewal(terms(Clock::system()?.now().timestamp())).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
-                self.lodge_renewal(terms(Timestamp::from_seconds(seconds)?)?).await
+                self.lodge_renewal(terms(Timestamp::from_seconds(seconds)?)).await
             }
             outcome => outcome,
         }
@@ -265,9 +196,11 @@ impl<'a> Desktop<'a> {
     async fn lodge_renewal(&mut self, (renewal, now): (Renewal, Timestamp)) -> Outcome<RenewalReceipt> {
         let Identity { url, agent, issuer, .. } = self.identity;
         let issuer = Issuer::new(issuer.clone(), *agent, url.clone());
-        let renewal = URL_SAFE_NO_PAD.encode(issuer.renew(renewal, now, &mut OsRng)?);
-        let answer = self.call(&json!({ "method": "pair.renew", "renewal": renewal })).await?;
-        Ok(RenewalReceipt::from_bytes(&read_receipt(&answer)?)?)
+        let renewal = issuer.renew(renewal, now, &mut OsRng)?;
+        match self.ask(&Request::Renew { renewal }).await? {
+            Answer::Renewed { receipt } => Ok(receipt),
+            _ => Err(unlike_the_request()),
+        }
     }
 
     /// The audit records of a session, or all, oldest first.
@@ -293,33 +226,47 @@ impl<'a> Desktop<'a> {
         Ok(answer.get("agent_time").and_then(Value::as_str).unwrap_or("set").to_owned())
     }
 
-    /// What was shared of a session, or of all.
-    pub async fn entries(&mut self, session: Option<&SessionId>) -> Outcome<Vec<Entry>> {
-        let answer = self.call(&json!({ "method": "pair.list", "id": session })).await?;
-        let entries = answer.get("entries").cloned().unwrap_or_default();
-        serde_json::from_value(entries).during("the agent's list cannot be read")
+    /// What was shared of a session, or of all, page by page.
+    pub async fn entries(&mut self, session: Option<&SessionId>) -> Outcome<Vec<Listing>> {
+        let mut list = List::default();
+        if let Some(session) = session {
+            list = list.with_session(session.clone());
+        }
+        let mut entries = Vec::new();
+        loop {
+            let Answer::Listed(page) = self.ask(&Request::List(list.clone())).await? else {
+                return Err(unlike_the_request());
+            };
+            entries.extend(page.entries);
+            match page.next {
+                Some(next) if entries.len() < LONGEST_LIST => list = list.after(next),
+                _ => return Ok(entries),
+            }
+        }
     }
 
     /// What has become of one ticket, and of the credential behind it.
-    pub async fn entry(&mut self, session: &SessionId, ticket: &TicketId) -> Outcome<Option<Entry>> {
-        let ticket = ticket.to_string();
+    pub async fn entry(&mut self, session: &SessionId, ticket: &TicketId) -> Outcome<Option<Listing>> {
+        // A ticket that is redeemed while the list is read may be in it twice: the later entry holds.
         let entries = self.entries(Some(session)).await?;
-        Ok(entries.into_iter().find(|entry| entry.ticket == ticket))
+        Ok(entries.into_iter().rfind(|entry| entry.ticket == *ticket))
     }
 
     /// Lets a waiting phone in.
-    pub async fn confirm(&mut self, entry: &Entry) -> Outcome<()> {
-        let request = json!({ "method": "pair.confirm", "ticket": entry.ticket, "holder": entry.holder });
-        self.call(&request).await.map(drop)
+    pub async fn confirm(&mut self, entry: &Listing) -> Outcome<()> {
+        let holder = entry.holder.ok_or_else(|| Problem::said("no phone has redeemed the code yet"))?;
+        match self.ask(&Request::Confirm { ticket: entry.ticket, holder }).await? {
+            Answer::Confirmed => Ok(()),
+            _ => Err(unlike_the_request()),
+        }
     }
 
-    /// Takes back what `key` (`ticket`, `credential`, `session`, `issuer`, `device`) names.
-    pub async fn revoke(&mut self, key: &str, value: &str) -> Outcome<()> {
-        let mut request = json!({ "method": "pair.revoke" });
-        if let Some(fields) = request.as_object_mut() {
-            fields.insert(key.to_owned(), value.into());
+    /// Revokes something, and says what that has ended.
+    pub async fn revoke(&mut self, what: Revoke) -> Outcome<Revoked> {
+        match self.ask(&Request::Revoke(what)).await? {
+            Answer::Revoked(revoked) => Ok(revoked),
+            _ => Err(unlike_the_request()),
         }
-        self.call(&request).await.map(drop)
     }
 
     /// Turns the connection into a session's raw bytes.
@@ -340,7 +287,6 @@ impl<'a> Desktop<'a> {
     }
 }
 
-fn read_receipt(answer: &Value) -> Outcome<Vec<u8>> {
-    let receipt = answer.get("receipt").and_then(Value::as_str).unwrap_or_default();
-    URL_SAFE_NO_PAD.decode(receipt).during("the agent's receipt cannot be read")
+fn unlike_the_request() -> Problem {
+    Problem::said("the agent answered another request than was made")
 }

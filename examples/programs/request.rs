@@ -38,6 +38,13 @@ impl Request {
         self.parameters.get("id")
     }
 
+    /// The whole request, as the type of a known method.
+    pub fn whole<T: DeserializeOwned>(&self) -> Result<T, BadRequest> {
+        let mut request = self.parameters.clone();
+        request.insert("method".to_owned(), self.method.clone().into());
+        serde_json::from_value(Value::Object(request)).map_err(|_| BadRequest)
+    }
+
     /// The parameters of a known method.
     pub fn parameters<T: DeserializeOwned>(&self) -> Result<T, BadRequest> {
         serde_json::from_value(Value::Object(self.parameters.clone())).map_err(|_| BadRequest)

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sessioncap::desktop::{Confirmation, PairingTerms};
+use sessioncap::pair::{ListingState, Revoke, Revoked};
 use sessioncap::phone::PhoneError;
 use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
 use super::companion::{self, Joined, Live};
-use super::desktop::{Desktop, State, log, pair_mobile};
+use super::desktop::{Desktop, log, pair_mobile};
 use super::problem::{Outcome, Problem};
 use super::terminal::print_raw;
 use stage::{Stage, check, see, see_end};
@@ -75,7 +76,7 @@ async fn the_desktop_shares_it(
     stage.say_broken(&shared.pairing.link.to_https(&LinkHost::Agent)?);
     stage.say("No key of the session, the desktop or the phone is in it.");
     let entry = desktop.entry(session, &shared.pairing.ticket).await?;
-    check(entry.is_some_and(|entry| entry.state == State::Open), "the ticket waits for a phone")?;
+    check(entry.is_some_and(|entry| entry.state == ListingState::Open), "the ticket waits for a phone")?;
     Ok(shared.pairing.link)
 }
 
@@ -222,7 +223,8 @@ async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcom
     see(&mut phone, "you said: still here").await?;
 
     stage.step("`session revoke`: the stream is cut at once.");
-    desktop.revoke("ticket", &shared.pairing.ticket.to_string()).await?;
+    let revoked = desktop.revoke(Revoke::Ticket(shared.pairing.ticket)).await?;
+    check(revoked == Revoked::Ended { pairings: 1 }, "the agent says that it ended one phone's credential")?;
     // The session goes on, and what it prints from here on must not reach the phone.
     let mut terminal = desktop.attach(session).await?;
     terminal.send(b"after the revocation\r").await?;

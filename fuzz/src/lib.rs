@@ -21,6 +21,7 @@ use rng::CounterRng;
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::noise::Responder;
+use sessioncap::pair::{List, Listing, ListingState};
 use sessioncap::phone::*;
 use sessioncap::*;
 use sha2::{Digest, Sha256};
@@ -137,7 +138,7 @@ pub struct Base {
     /// Phone 5's credential, revoked.
     pub revoked: CredentialBytes,
     /// An offer that was not lodged.
-    pub offer: Vec<u8>,
+    pub offer: Offer,
 }
 
 impl Base {
@@ -238,6 +239,19 @@ pub fn link(data: &[u8]) {
     assert_eq!(Link::parse_custom_scheme(&custom, "example-app"), Ok(link));
 }
 
+/// Everything on record, page by page.
+fn listed(gate: &Gate, now: Now) -> Vec<Listing> {
+    let (mut list, mut entries) = (List::default(), Vec::new());
+    loop {
+        let page = gate.list(&list, now).unwrap();
+        entries.extend(page.entries);
+        match page.next {
+            Some(next) => list = list.after(next),
+            None => return entries,
+        }
+    }
+}
+
 /// The first byte says how the rest arrives: its low bits as what, the others from which phone.
 pub fn message_1(data: &[u8]) {
     let Some((how, rest)) = data.split_first() else { return };
@@ -289,7 +303,7 @@ fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admissio
             assert_eq!(guard.holder(), *peer);
             assert!(guard.ops().is_subset_of(OpSet::COMPANION) && !guard.ops().is_empty());
             let id = guard.credential();
-            let listed = base.gate.list(None, base.now).unwrap();
+            let listed = listed(&base.gate, base.now);
             let record = listed.iter().find(|listing| listing.credential == id).unwrap();
             assert_eq!((record.holder, record.state), (Some(*peer), ListingState::Active));
             let known = cbor::decode_payload(payload).unwrap();
@@ -368,8 +382,9 @@ pub fn credential(data: &[u8]) {
         }
         let stolen = base.admit(3, &attach_payload(OpSet::EMPTY, data));
         assert!(matches!(stolen, PeerAdmission::Refused(RefusedPeer { reply: None, .. })));
-        let offer = cbor::decode(&base.offer).unwrap();
+        let offer = cbor::decode(&base.offer.to_bytes()).unwrap();
         let offer = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(data)));
+        let Ok(offer) = Offer::from_bytes(&offer) else { return };
         if base.gate.offer(&device(), &offer, base.now).is_ok() {
             assert_eq!(offer, base.offer, "nobody else signs for this ticket");
         }
@@ -524,4 +539,39 @@ pub fn frames(data: &[u8]) {
         let end = phone.open(&sender.end(EndCode::LEFT).unwrap()).unwrap();
         assert_eq!(Frame::from_bytes(&end), Ok(Frame::End(EndCode::LEFT)));
     });
+}
+
+/// Text as a desktop or an agent reads it. What reads is written in one way, which reads as the same.
+pub fn pair_methods(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let request = one_spelling::<pair::Request>(text);
+    let answer = one_spelling::<pair::Answer>(text);
+    // A request that names what an answer does is none: neither has the other's tag.
+    assert!(request.is_none() || answer.is_none(), "{text}");
+    match request {
+        Some(pair::Request::Offer { offer }) => {
+            assert_eq!(Offer::from_bytes(&offer.to_bytes()), Ok(offer));
+        }
+        Some(pair::Request::List(list)) => with_base(|base| {
+            let page = base.gate.list(&list, base.now).unwrap();
+            assert!(page.entries.len() <= limits::MAX_LISTED as usize);
+            assert!(page.entries.is_sorted_by_key(|entry| match entry.holder {
+                None => (0, *entry.ticket.as_bytes()),
+                Some(_) => (1, *entry.credential.as_bytes()),
+            }));
+        }),
+        _ => {}
+    }
+}
+
+fn one_spelling<T>(text: &str) -> Option<T>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let read: T = serde_json::from_str(text).ok()?;
+    let written = serde_json::to_string(&read).unwrap();
+    let again: T = serde_json::from_str(&written).expect("reads what it writes");
+    assert_eq!(again, read);
+    assert_eq!(serde_json::to_string(&again).unwrap(), written);
+    Some(read)
 }

@@ -67,7 +67,9 @@ impl Run {
             3 => self.permit(usize::from(which), with),
             4 => self.take_back(
                 |gate, shared, now| {
-                    shared.get(index).map_or(Ok(()), |one| gate.revoke_ticket(&one.pairing.ticket, now))
+                    shared
+                        .get(index)
+                        .map_or(Ok(()), |one| gate.revoke_ticket(&one.pairing.ticket, now).map(drop))
                 },
                 |at, _| at == index,
             ),
@@ -75,7 +77,7 @@ impl Run {
                 |gate, shared, now| {
                     shared
                         .get(index)
-                        .map_or(Ok(()), |one| gate.revoke_credential(&one.pairing.credential, now))
+                        .map_or(Ok(()), |one| gate.revoke_credential(&one.pairing.credential, now).map(drop))
                 },
                 |at, _| at == index,
             ),
@@ -83,15 +85,18 @@ impl Run {
             7 => self.end(usize::from(which) % 2, true),
             8 => self.begin(usize::from(which) % 2),
             9 => {
-                self.take_back(|gate, _, now| gate.revoke_issuer(&issuer().public(), now), |_, _| true);
+                self.take_back(
+                    |gate, _, now| gate.revoke_issuer(&issuer().public(), now).map(drop),
+                    |_, _| true,
+                );
                 register(&self.gate, self.now);
             }
             10 => {
-                self.take_back(|gate, _, now| gate.revoke_device(&device(), now), |_, _| true);
+                self.take_back(|gate, _, now| gate.revoke_device(&device(), now).map(drop), |_, _| true);
                 register(&self.gate, self.now);
             }
             11 => {
-                self.take_back(|gate, _, now| gate.sync_devices(&[], now), |_, _| true);
+                self.take_back(|gate, _, now| gate.sync_devices(&[], now).map(drop), |_, _| true);
                 register(&self.gate, self.now);
             }
             12 => self.confirm(index, with),
@@ -298,7 +303,10 @@ impl Run {
             self.surroundings.sessions().retain(|running| *running != id);
         }
         self.take_back(
-            |gate, _, now| if for_good { gate.end_session(&id, now) } else { gate.revoke_session(&id, now) },
+            |gate, _, now| {
+                let ended = if for_good { gate.end_session(&id, now) } else { gate.revoke_session(&id, now) };
+                ended.map(drop)
+            },
             |_, one| one.session == session_index,
         );
     }
@@ -335,7 +343,7 @@ impl Run {
             }
         }
         assert!(!self.gate.is_poisoned());
-        let listings = self.gate.list(None, self.now).unwrap();
+        let listings = listed(&self.gate, self.now);
         for one in &self.shared {
             let mine = listings.iter().filter(|listing| listing.ticket == one.pairing.ticket);
             for listing in mine {

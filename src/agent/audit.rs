@@ -10,6 +10,7 @@ use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::label::Label;
 use crate::op::OpSet;
+use crate::pair::RevocationReason;
 
 /// One thing that happened at the gate, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,23 +225,6 @@ impl AuditEvent {
             | Self::SessionClosed { session, .. } => Some(session),
         }
     }
-}
-
-/// Why something was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RevocationReason {
-    /// By its owner's word.
-    Owner,
-    /// Two phones redeemed the same ticket.
-    Contest,
-    /// All of its session was revoked.
-    Session,
-    /// The session ended.
-    SessionEnd,
-    /// Its issuer or the issuer's device was revoked.
-    Issuer,
 }
 
 /// Takes audit records in order, each once.

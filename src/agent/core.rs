@@ -4,6 +4,7 @@ mod clock;
 mod desk;
 mod outbox;
 mod pending;
+mod recent;
 mod registry;
 mod state;
 

@@ -5,7 +5,7 @@
 //! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`],
 //!   [`Gate::renew`];
 //! - from a peer's first handshake message: [`Gate::admit`];
-//! - from the operator, or any enrolled device: [`Gate::list`] and the revoking verbs; from the
+//! - from the operator, or any enrolled device: [`Gate::list`], [`Gate::revoke`] and the verbs behind it; from the
 //!   operator alone: [`Gate::reset_clock`];
 //! - from the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 pub use activate::{NotActivated, PendingChannel, PendingGuard};
 pub use admit::{Admission, Admitted, AdmittedPeer, Peer, PeerAdmission, Refused, RefusedPeer};
-pub use list::{Listing, ListingState, WaitingRenewal};
 
 use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
 use crate::agent::core::{Begun, Core, Subject};
@@ -44,7 +43,7 @@ use crate::limits::{
     ACTIVATION_TIMEOUT, LEASE, MAX_AUDIT_WAITING, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
     MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME, STALE_TIMEOUT,
 };
-use crate::protocol::message::{OfferFields, OfferReceipt, RegistrationFields, from_desktop};
+use crate::protocol::message::{Offer, OfferReceipt, Registration};
 
 /// The agent's gate. Cheap to clone; all clones are one gate.
 ///
@@ -193,19 +192,18 @@ impl Gate {
         &self,
         device: &DevicePublicKey,
         handshake_hash: &[u8; 32],
-        registration: &[u8],
+        registration: &Registration,
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        let fields: RegistrationFields =
-            from_desktop(registration).map_err(|_| Denial::RegistrationInvalid)?;
-        let message = RegistrationFields::message(handshake_hash, self.agent(), device, &fields.issuer);
-        if !fields.issuer.verify(&message, &fields.signature) {
+        let Registration { issuer, signature } = registration;
+        let message = Registration::message(handshake_hash, self.agent(), device, issuer);
+        if !issuer.verify(&message, signature) {
             return Err(Denial::RegistrationInvalid);
         }
         let begun = inner.core.begin(now);
         inner.check_device(device)?;
-        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(&fields.issuer, device))
+        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(issuer, device))
     }
 
     /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
@@ -214,10 +212,9 @@ impl Gate {
     /// # Errors
     /// [`Denial`] with what does not fit. After [`Denial::ClockSkew`] the desktop mints again with the
     /// agent's time.
-    pub fn offer(&self, device: &DevicePublicKey, offer: &[u8], now: Now) -> Result<OfferReceipt, Denial> {
+    pub fn offer(&self, device: &DevicePublicKey, offer: &Offer, now: Now) -> Result<OfferReceipt, Denial> {
         let inner = &self.inner;
         inner.check_device(device)?;
-        let offer: OfferFields = from_desktop(offer).map_err(Denial::OfferMalformed)?;
         check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
         check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&offer.credential).map_err(Denial::OfferMalformed)?;

@@ -13,9 +13,14 @@ use crate::label::Label;
 use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_OFFER_LEN};
 use crate::protocol::ticket::TicketPublicKey;
 
-/// What the desktop lodges at the agent for one ticket.
+/// What a desktop lodges at the agent for one ticket, made by `Issuer::pair` and taken by `Gate::offer`
+/// (`docs/PROTOCOL.md` section 8).
+///
+/// Holds the ticket's public key, the terms and the unbound credential, at most
+/// [`MAX_OFFER_LEN`] bytes. It is for the agent alone: send it over the
+/// desktop's own channel. `Debug` does not show the credential, and serde writes base64url without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OfferFields {
+pub struct Offer {
     pub(crate) issuer: IssuerPublicKey,
     pub(crate) ticket: TicketPublicKey,
     pub(crate) ticket_lifetime: u64,
@@ -25,7 +30,7 @@ pub(crate) struct OfferFields {
     pub(crate) credential: CredentialBytes,
 }
 
-/// What the agent answers to an offer.
+/// What the agent answers to an [`Offer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OfferReceipt {
     /// The ticket's id.
@@ -36,29 +41,19 @@ pub struct OfferReceipt {
     pub expires_at: Timestamp,
 }
 
-impl OfferReceipt {
-    /// For sending over the desktop's own channel.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// # Errors
-    /// [`Error::MessageMalformed`] for anything but the one encoding of a receipt.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        codec::decode(bytes)
-    }
-}
-
-/// New terms for a credential that a phone holds.
+/// New terms for a credential that a phone holds, made by `Issuer::renew` and taken by `Gate::renew`
+/// (`docs/PROTOCOL.md` section 8).
+///
+/// Holds a new unbound credential, at most [`MAX_OFFER_LEN`] bytes. It is for the agent alone, as an [`Offer`]
+/// is. `Debug` does not show the credential, and serde writes base64url without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RenewalFields {
+pub struct RenewalOffer {
     pub(crate) issuer: IssuerPublicKey,
     pub(crate) valid_for: u64,
     pub(crate) credential: CredentialBytes,
 }
 
-/// What the agent answers to a renewal.
+/// What the agent answers to a [`RenewalOffer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenewalReceipt {
     /// The credential's id, the same as before.
@@ -73,23 +68,13 @@ pub struct RenewalReceipt {
     pub waiting: bool,
 }
 
-impl RenewalReceipt {
-    /// For sending over the desktop's own channel.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// # Errors
-    /// [`Error::MessageMalformed`] for anything but the one encoding of a receipt.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        codec::decode(bytes)
-    }
-}
-
-/// An issuer key with its proof for one channel.
+/// An issuer key with its proof for one channel, made by `Issuer::registration` and taken by
+/// `Gate::register_issuer` (`docs/PROTOCOL.md` section 8).
+///
+/// About 106 bytes, and no secret: the signature holds on the channel that it was made for and on no other.
+/// serde writes base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RegistrationFields {
+pub struct Registration {
     pub(crate) issuer: IssuerPublicKey,
     pub(crate) signature: [u8; 64],
 }
@@ -107,7 +92,7 @@ fn credential(reader: &mut Reader<'_>) -> Result<CredentialBytes, Error> {
     CredentialBytes::new(reader.bytes(MAX_CREDENTIAL_LEN)?.to_vec())
 }
 
-impl Wire for OfferFields {
+impl Wire for Offer {
     fn encode(&self, writer: &mut Writer) {
         writer.map(8).uint(0).uint(kind::OFFER).uint(1).bytes(self.issuer.as_bytes());
         writer.uint(2).bytes(self.ticket.as_bytes()).uint(3).uint(self.ticket_lifetime);
@@ -136,15 +121,58 @@ impl Wire for OfferFields {
     }
 }
 
-/// Reads what a desktop has sent: nothing that is longer than the longest of its messages.
-pub(crate) fn from_desktop<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
+/// Reads what travels between desktop and agent: nothing that is longer than the longest of these messages.
+fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
     if bytes.len() > MAX_OFFER_LEN {
         return Err(Error::MessageMalformed);
     }
     codec::decode(bytes)
 }
 
-impl Wire for RenewalFields {
+/// The bytes of a message, and their text in JSON.
+macro_rules! message {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// The one encoding, for sending over the desktop's own channel.
+            #[must_use]
+            pub fn to_bytes(&self) -> Vec<u8> {
+                codec::encode(self)
+            }
+
+            #[doc = concat!("Reads ", $what, ".")]
+            ///
+            /// # Errors
+            #[doc = concat!("[`Error::MessageMalformed`] for anything but the one encoding of ", $what, ",")]
+            /// and for more than [`MAX_OFFER_LEN`] bytes; the error of a field that is none, such as
+            /// [`Error::KeyNotCanonical`].
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+                decode(bytes)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&codec::to_text(&self.to_bytes()))
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                let bytes = codec::from_text(&text).ok_or(Error::MessageMalformed);
+                bytes.and_then(|bytes| Self::from_bytes(&bytes)).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+message!(Registration, "a registration");
+message!(Offer, "an offer");
+message!(RenewalOffer, "a renewal");
+message!(OfferReceipt, "an offer's receipt");
+message!(RenewalReceipt, "a renewal's receipt");
+
+impl Wire for RenewalOffer {
     fn encode(&self, writer: &mut Writer) {
         writer.map(4).uint(0).uint(kind::RENEWAL).uint(1).bytes(self.issuer.as_bytes());
         writer.uint(2).uint(self.valid_for).uint(3).bytes(self.credential.as_bytes());
@@ -184,7 +212,7 @@ impl Wire for RenewalReceipt {
     }
 }
 
-impl RegistrationFields {
+impl Registration {
     /// What the issuer key signs: the channel on which the registration travels, and all three keys,
     /// so that it holds on no other channel, at no other agent and for no other device.
     pub(crate) fn message(
@@ -217,7 +245,7 @@ impl Wire for OfferReceipt {
     }
 }
 
-impl Wire for RegistrationFields {
+impl Wire for Registration {
     fn encode(&self, writer: &mut Writer) {
         writer.map(3).uint(0).uint(kind::REGISTRATION);
         writer.uint(1).bytes(self.issuer.as_bytes()).uint(2).bytes(&self.signature);
@@ -241,19 +269,64 @@ mod tests {
 
     use super::*;
 
+    fn messages() -> (Registration, Offer, RenewalOffer) {
+        let issuer = crate::key::IssuerSecretKey::from_bytes([1; 32]).public();
+        let credential = CredentialBytes::new(vec![0xc7; 40]).unwrap();
+        let offer = Offer {
+            issuer,
+            ticket: TicketPublicKey::from_bytes(*issuer.as_bytes()).unwrap(),
+            ticket_lifetime: 300,
+            valid_for: 600,
+            label: Label::default(),
+            require_confirm: false,
+            credential: credential.clone(),
+        };
+        (
+            Registration { issuer, signature: [2; 64] },
+            offer,
+            RenewalOffer { issuer, valid_for: 600, credential },
+        )
+    }
+
+    #[test]
+    fn no_message_of_a_desktop_reads_as_another() {
+        let (registration, offer, renewal) = messages();
+        let all = [registration.to_bytes(), offer.to_bytes(), renewal.to_bytes()];
+        for (at, bytes) in all.iter().enumerate() {
+            let reads = [
+                Registration::from_bytes(bytes).is_ok(),
+                Offer::from_bytes(bytes).is_ok(),
+                RenewalOffer::from_bytes(bytes).is_ok(),
+            ];
+            assert_eq!(reads, [at == 0, at == 1, at == 2]);
+            assert!(OfferReceipt::from_bytes(bytes).is_err() && RenewalReceipt::from_bytes(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn debug_output_of_an_offer_and_a_renewal_hides_the_unbound_credential() {
+        let (_, offer, renewal) = messages();
+        for text in [format!("{offer:?}"), format!("{renewal:?}")] {
+            assert!(text.contains("redacted") && !text.contains("199") && !text.contains("c7c7"), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = (from_desktop::<OfferFields>(&bytes), OfferReceipt::from_bytes(&bytes), codec::decode::<RegistrationFields>(&bytes));
+            let _ = (Offer::from_bytes(&bytes), RenewalOffer::from_bytes(&bytes), Registration::from_bytes(&bytes));
+            let _ = (OfferReceipt::from_bytes(&bytes), RenewalReceipt::from_bytes(&bytes));
         }
 
         #[test]
         fn offers_read_back(key: [u8; 32], ticket_lifetime: u64, valid_for: u64, label in "([ -~]{0,39}[!-~])?", require_confirm: bool, credential in proptest::collection::vec(any::<u8>(), 1..=MAX_CREDENTIAL_LEN)) {
-            let offer = OfferFields {
+            let offer = Offer {
                 issuer: crate::key::IssuerSecretKey::from_bytes(key).public(), ticket: TicketPublicKey::from_bytes(*crate::key::IssuerSecretKey::from_bytes(key).public().as_bytes()).unwrap(), ticket_lifetime, valid_for, label: Label::new(label).unwrap(), require_confirm,
                 credential: CredentialBytes::new(credential).unwrap(),
             };
-            prop_assert_eq!(from_desktop(&codec::encode(&offer)), Ok(offer));
+            let bytes = offer.to_bytes();
+            prop_assert!(RenewalOffer::from_bytes(&bytes).is_err() && Registration::from_bytes(&bytes).is_err());
+            prop_assert_eq!(Offer::from_bytes(&bytes), Ok(offer));
         }
     }
 }

@@ -289,6 +289,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pair_code_reads_back_from_its_one_spelling() {
+        for code in ["000 000", "012 345", "999 999"] {
+            assert_eq!(code.parse::<PairCode>().unwrap().to_string(), code);
+        }
+        for text in
+            ["", "012345", "12 345", "0012 345", "012 3456", "012  345", "01 2345", " 012 345", "012 34a"]
+        {
+            assert_eq!(text.parse::<PairCode>(), Err(Error::MessageMalformed), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bit_of_a_proof_can_change(secret: [u8; 16], byte in 0..64_usize, bit in 0..8_u32) {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use sessioncap::agent::{AuditRecord, Listing, ListingState};
+use sessioncap::agent::AuditRecord;
+use sessioncap::pair::{Listing, ListingState};
 
 use serde_json::Value;
 

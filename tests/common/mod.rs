@@ -17,16 +17,18 @@ use rand::RngCore;
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 use sessioncap::agent::{
-    Admission, AgentContext, AuditEvent, AuditRecord, Denial, Gate, GateConfig, Guard, LedgerFailure,
-    Listing, Peer, PeerAdmission, PendingGuard, Presence,
+    Admission, AgentContext, AuditEvent, AuditRecord, Denial, Gate, GateConfig, Guard, LedgerFailure, Peer,
+    PeerAdmission, PendingGuard, Presence,
 };
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
 use sessioncap::noise::{Channel, Received, Responder};
+#[allow(unused_imports, reason = "each test uses a part")]
+pub use sessioncap::pair::{List, Listing, ListingState, RevocationReason, Revoked};
 use sessioncap::phone::{Asking, Attached, PhoneError, Redeemed, Redeeming};
 use sessioncap::{
     Action, AgentPublicKey, AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey,
-    Error, HolderSecretKey, IssuerSecretKey, Label, Link, Now, Op, OpSet, RenewalReceipt, SessionId,
-    Timestamp,
+    Error, HolderSecretKey, IssuerSecretKey, Label, Link, Now, Offer, OfferReceipt, Op, OpSet, Registration,
+    RenewalReceipt, SessionId, Timestamp,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -367,9 +369,23 @@ impl World {
         events.into_iter().filter(|event| !opened(event)).collect()
     }
 
+    /// An offer as it comes over the desktop's channel.
+    pub fn take_offer(&self, device: &DevicePublicKey, bytes: &[u8]) -> Result<OfferReceipt, Denial> {
+        let offer = Offer::from_bytes(bytes).map_err(Denial::OfferMalformed)?;
+        assert_eq!(offer.to_bytes(), bytes, "one encoding");
+        self.gate.offer(device, &offer, self.now)
+    }
+
+    /// A registration as it comes over the desktop's channel.
+    pub fn take_registration(&self, device: &DevicePublicKey, bytes: &[u8]) -> Result<(), Denial> {
+        let registration = Registration::from_bytes(bytes).map_err(|_| Denial::RegistrationInvalid)?;
+        assert_eq!(registration.to_bytes(), bytes, "one encoding");
+        self.gate.register_issuer(device, &CHANNEL, &registration, self.now)
+    }
+
     /// Everything there is, in the order of tickets.
     pub fn list(&self) -> Vec<Listing> {
-        let mut listings = self.gate.list(None, self.now).unwrap();
+        let mut listings = list_all(&self.gate, None, self.now).unwrap();
         listings.sort_by_key(|listing| listing.ticket);
         listings
     }
@@ -379,6 +395,21 @@ impl World {
         match self.list().as_slice() {
             [listing] => listing.clone(),
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Everything on record, of one session or of all, page by page.
+pub fn list_all(gate: &Gate, session: Option<&SessionId>, now: Now) -> Result<Vec<Listing>, Denial> {
+    let mut list =
+        session.map_or_else(List::default, |session| List::default().with_session(session.clone()));
+    let mut entries = Vec::new();
+    loop {
+        let page = gate.list(&list, now)?;
+        entries.extend(page.entries);
+        match page.next {
+            Some(next) => list = list.after(next),
+            None => return Ok(entries),
         }
     }
 }

@@ -13,8 +13,11 @@ use sessioncap::phone::*;
 use sessioncap::*;
 
 use crate::common::log::Story;
-use crate::common::{Asks, CHANNEL, Response, URL, World, at, phone, session};
-use crate::moves::*;
+use crate::common::{
+    Asks, CHANNEL, Listing, ListingState, Response, RevocationReason, URL, World, at, list_all, phone,
+    session,
+};
+use crate::moves::{Offer, *};
 use crate::rules::{self, Fate, Prediction, Rules, State, Told, Why};
 
 pub type Outcome<T = ()> = Result<T, String>;
@@ -593,7 +596,7 @@ impl<'a> Player<'a> {
     }
 
     fn check_list(&self) -> Outcome {
-        let listings = self.world().gate.list(None, self.now()).map_err(|denial| denial.to_string())?;
+        let listings = list_all(&self.world().gate, None, self.now()).map_err(|denial| denial.to_string())?;
         let number = |of: &Listing| self.pairings.iter().position(|pairing| pairing.ticket == of.ticket);
         self.story.compare(&listings)?;
         let mut seen = BTreeSet::new();
@@ -607,7 +610,7 @@ impl<'a> Player<'a> {
             ensure!(!kept || seen.contains(&number), "ticket {number} is not listed");
         }
         for of in 0..SESSIONS {
-            let part = self.world().gate.list(Some(&session(&name(of))), self.now());
+            let part = list_all(&self.world().gate, Some(&session(&name(of))), self.now());
             let part = part.map_err(|denial| denial.to_string())?;
             let whole = listings.iter().filter(|listing| listing.session == session(&name(of))).count();
             ensure!(part.len() == whole, "{} listed for session {of}, not {whole}", part.len());
@@ -760,7 +763,7 @@ impl<'a> Player<'a> {
         for _ in 0..12 {
             self.play(&Move::Settle)?;
         }
-        let listed = self.world().gate.list(None, self.now()).map_err(|denial| denial.to_string())?;
+        let listed = list_all(&self.world().gate, None, self.now()).map_err(|denial| denial.to_string())?;
         ensure!(listed.is_empty(), "days later there is still {listed:?}");
         self.world = None;
         let rows = rows(&(self.opens)());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sessioncap::agent::LedgerFailure;
 use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::desktop::PairingTerms;
+use sessioncap::pair::{ListingState, Revoke};
 use sessioncap::phone::PhoneError;
 use sessioncap::{AgentUrl, Label, OpSet, SessionId, Status};
 use time::UtcOffset;
@@ -200,12 +201,7 @@ async fn an_agent_that_starts_again_ends_the_sessions_that_it_does_not_have() {
         if !removed {
             let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
             assert!(
-                desktop
-                    .entries(None)
-                    .await
-                    .unwrap()
-                    .iter()
-                    .all(|entry| entry.state != crate::programs::desktop::State::Active)
+                desktop.entries(None).await.unwrap().iter().all(|entry| entry.state != ListingState::Active)
             );
             let log = desktop.log(Some(&session)).await.unwrap();
             let last = log.entries.last().unwrap();
@@ -310,7 +306,7 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
         }
     })
     .await;
-    desktop.revoke("session", session.as_str()).await.unwrap();
+    desktop.revoke(Revoke::Session(session.clone())).await.unwrap();
     let code = within("the idle phone's end", async {
         loop {
             if let FromAgent::End(code) = idle.next().await.unwrap() {

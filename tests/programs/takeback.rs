@@ -37,6 +37,32 @@ async fn a_ticket_is_revoked_before_anyone_redeems_it() {
 }
 
 #[tokio::test]
+async fn the_desktop_is_told_what_a_revocation_ended_and_that_a_typo_ended_nothing() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let pairing = world.pair(&session, &["--label", "kitchen"]).await;
+    let unknown = "0".repeat(32);
+    let typos: [&[&str]; 4] = [
+        &[&unknown],
+        &["--session", "no-such-session"],
+        &["--phone", "kitchem"],
+        &["--issuer", &"2a".repeat(32)],
+    ];
+    for what in typos {
+        let output = world.dd(&[&["session", "revoke"], what].concat()).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{what:?}");
+        assert!(told.contains("nothing was revoked") || told.contains("public key"), "{what:?}: {told}");
+    }
+    assert_eq!(world.grant(&pairing.ticket).await["state"]["state"], "open");
+    let told = world.dd_ok(&["session", "revoke", "--phone", "kitchen"]).await;
+    assert!(told.starts_with("revoked: phone `kitchen`") && told.ends_with("(1 ended)"), "{told}");
+    let told = world.dd_ok(&["session", "revoke", "--phone", "kitchen"]).await;
+    assert!(told.starts_with("revoked before: phone `kitchen`"), "{told}");
+    assert_eq!(world.grant(&pairing.ticket).await["state"]["state"], "revoked");
+}
+
+#[tokio::test]
 async fn a_revoked_phone_sees_and_types_nothing_more() {
     let world = World::start().await;
     let session = world.session(ECHO).await;

@@ -10,6 +10,7 @@ use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
 mod links;
+pub mod pair;
 
 /// One pairing in which every draw is fixed.
 pub struct Stage {
@@ -46,7 +47,7 @@ impl Stage {
     }
 
     /// New terms for the pairing's credential.
-    pub fn renewal(&self) -> Vec<u8> {
+    pub fn renewal(&self) -> RenewalOffer {
         let renewal = Renewal {
             credential: self.pairing.credential,
             ticket: self.pairing.ticket,
@@ -59,7 +60,7 @@ impl Stage {
 
     /// What the agent answers to a renewal, and what the phone's next attach brings it. The key of the
     /// block that the agent appends is the first draw of the counter generator with seed 5.
-    pub fn renew(&self, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Denial> {
+    pub fn renew(&self, message: &RenewalOffer) -> Result<(Vec<u8>, Vec<u8>), Denial> {
         let mut rng = CounterRng::new(5);
         let receipt = self.world.gate.renew(&self.desktop.device, message, self.world.now, &mut rng)?;
         let attach = attach_payload(OpSet::EMPTY, self.bound());
@@ -77,7 +78,7 @@ impl Stage {
     }
 
     fn unbound(&self) -> Vec<u8> {
-        cbor::bytes_of(&cbor::decode(&self.pairing.offer).unwrap(), 7)
+        cbor::bytes_of(&cbor::decode(&self.pairing.offer.to_bytes()).unwrap(), 7)
     }
 
     /// The bound credential, correctly extended by a block with this code.
@@ -160,9 +161,11 @@ pub fn generate() -> Files {
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
     frames(&mut files);
+    pair::valid_pair_methods(&stage, &mut files);
     links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);
+    pair::invalid_pair_methods(&stage, &mut files);
     invalid_keys(&mut files);
     invalid_names(&mut files);
     files
@@ -323,14 +326,14 @@ fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
     let value = json!({
         "kind": "registration", "issuer_secret": hex(&[9 ^ 0x55; 32]), "device": hex(device.as_bytes()),
         "agent": hex(stage.world.agent.public().as_bytes()), "handshake_hash": hex(&CHANNEL),
-        "message": hex(&stage.desktop.issuer.registration(&device, &CHANNEL)),
+        "message": hex(&stage.desktop.issuer.registration(&device, &CHANNEL).to_bytes()),
     });
     valid(files, "registration", value);
-    let offer = cbor::decode(&stage.pairing.offer).unwrap();
+    let offer = cbor::decode(&stage.pairing.offer.to_bytes()).unwrap();
     let receipt = stage.receipt.to_bytes();
     let value = json!({
         "kind": "offer", "comment": "at 1780000000, by the device and issuer of registration.json",
-        "fields": json_of(&offer), "message": hex(&stage.pairing.offer), "receipt": hex(&receipt),
+        "fields": json_of(&offer), "message": hex(&stage.pairing.offer.to_bytes()), "receipt": hex(&receipt),
     });
     valid(files, "offer", value);
     let value = json!({
@@ -339,6 +342,7 @@ fn valid_desktop_messages(stage: &Stage, files: &mut Files) {
     valid(files, "receipt", value);
     let message = stage.renewal();
     let (receipt, edition) = Stage::new().renew(&message).unwrap();
+    let message = message.to_bytes();
     let value = json!({
         "kind": "renewal", "comment": "of valid/credential-bound.json, at 1780000000; the edition is what the phone's next attach brings",
         "fields": json_of(&cbor::decode(&message).unwrap()), "message": hex(&message),
@@ -451,14 +455,18 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
     bad("of-another-kind", with(0, cbor::Value::Uint(2)), "MessageMalformed");
     bad("time-after-9999", with(2, cbor::Value::Uint(253_402_300_800)), "Time");
 
-    let offer = cbor::decode(&stage.pairing.offer).unwrap();
+    let offer = cbor::decode(&stage.pairing.offer.to_bytes()).unwrap();
     let mut bad = |name: &str, input: Vec<u8>, error: &str| {
         let value = json!({ "kind": "offer", "input": hex(&input), "error": error });
         invalid(files, &format!("offer-{name}"), value);
     };
     let with = |key, value| cbor::encode(&cbor::with(&offer, key, value));
     let text = |text: &str| cbor::Value::Text(text.to_owned());
-    bad("trailing-byte", [stage.pairing.offer.as_slice(), &[0]].concat(), "OfferMalformed(MessageMalformed)");
+    bad(
+        "trailing-byte",
+        [stage.pairing.offer.to_bytes().as_slice(), &[0]].concat(),
+        "OfferMalformed(MessageMalformed)",
+    );
     bad("of-another-kind", with(0, cbor::Value::Uint(1)), "OfferMalformed(MessageMalformed)");
     bad("issuer-of-low-order", with(1, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
     bad("ticket-key-of-low-order", with(2, cbor::bytes(&identity())), "OfferMalformed(KeyLowOrder)");
@@ -493,6 +501,7 @@ fn invalid_payloads(stage: &Stage, files: &mut Files) {
 fn invalid_renewals(stage: &Stage, files: &mut Files) {
     let message = stage.renewal();
     let (receipt, _) = Stage::new().renew(&message).unwrap();
+    let message = message.to_bytes();
     let map = cbor::decode(&message).unwrap();
     let mut bad = |name: &str, input: Vec<u8>, error: &str| {
         let value = json!({
@@ -536,7 +545,7 @@ fn other_ticket(stage: &Stage) -> Vec<u8> {
     };
     let time = stage.world.now.timestamp();
     let message = stage.desktop.issuer.renew(renewal, time, &mut CounterRng::new(6)).unwrap();
-    cbor::bytes_of(&cbor::decode(&message).unwrap(), 3)
+    cbor::bytes_of(&cbor::decode(&message.to_bytes()).unwrap(), 3)
 }
 
 fn identity() -> [u8; 32] {

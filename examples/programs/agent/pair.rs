@@ -1,16 +1,14 @@
-//! The pairing methods of an enrolled device. The library's messages travel as base64url.
+//! The pairing methods of an enrolled device: `sessioncap::pair` says what they look like.
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::rngs::OsRng;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sessioncap::agent::{Denial, Gate};
-use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::{CredentialId, DevicePublicKey, HolderPublicKey, Now, SessionId, TicketId};
+use sessioncap::pair::{self, Answer};
+use sessioncap::{DevicePublicKey, Now, SessionId};
 
 use super::Agent;
 use crate::programs::request::{BadRequest, Request, denied, error};
@@ -21,35 +19,41 @@ pub(super) async fn answer(
     handshake_hash: &[u8; 32],
     request: &Request,
 ) -> Result<Value, Value> {
+    if request.method() == "pair.log" {
+        return log(agent, parameters(request)?).await;
+    }
+    let asked: pair::Request = read(request.whole())?;
     let (device, handshake_hash) = (*device, *handshake_hash);
-    let done = match request.method() {
-        "pair.register_issuer" => {
-            let Registration { registration: Blob(bytes) } = parameters(request)?;
-            ask(agent, move |gate, now| gate.register_issuer(&device, &handshake_hash, &bytes, now)).await
+    let answer = ask(agent, move |gate, now| carry_out(gate, &device, &handshake_hash, asked, now)).await?;
+    serde_json::to_value(&answer).map_err(|problem| error("upstream_failed", problem))
+}
+
+/// What the gate does for each request. The device is the one that the channel has authenticated.
+fn carry_out(
+    gate: &Gate,
+    device: &DevicePublicKey,
+    handshake_hash: &[u8; 32],
+    asked: pair::Request,
+    now: Now,
+) -> Result<Answer, Denial> {
+    match asked {
+        pair::Request::RegisterIssuer { registration } => {
+            gate.register_issuer(device, handshake_hash, &registration, now).map(|()| Answer::Registered)
         }
-        "pair.offer" => {
-            let Offer { offer: Blob(bytes) } = parameters(request)?;
-            let receipt = ask(agent, move |gate, now| gate.offer(&device, &bytes, now)).await?;
-            return Ok(json!({ "ok": true, "receipt": URL_SAFE_NO_PAD.encode(receipt.to_bytes()) }));
+        pair::Request::Offer { offer } => {
+            gate.offer(device, &offer, now).map(|receipt| Answer::Offered { receipt })
         }
-        "pair.confirm" => {
-            let Confirm { ticket: Text(ticket), holder: Text(holder) } = parameters(request)?;
-            ask(agent, move |gate, now| gate.confirm(&device, &ticket, &holder, now)).await
+        pair::Request::Confirm { ticket, holder } => {
+            gate.confirm(device, &ticket, &holder, now).map(|()| Answer::Confirmed)
         }
-        "pair.renew" => {
-            let Renew { renewal: Blob(bytes) } = parameters(request)?;
-            let receipt = ask(agent, move |gate, now| gate.renew(&device, &bytes, now, &mut OsRng)).await?;
-            return Ok(json!({ "ok": true, "receipt": URL_SAFE_NO_PAD.encode(receipt.to_bytes()) }));
+        pair::Request::Renew { renewal } => {
+            gate.renew(device, &renewal, now, &mut OsRng).map(|receipt| Answer::Renewed { receipt })
         }
-        "pair.list" => return list(agent, parameters(request)?).await,
-        "pair.log" => return log(agent, parameters(request)?).await,
-        "pair.revoke" => {
-            let what: Revoke = parameters(request)?;
-            ask(agent, move |gate, now| revoke(gate, what, now)).await
-        }
-        _ => return Err(error("method_rejected", "there is no such method")),
-    };
-    done.map(|()| json!({ "ok": true }))
+        pair::Request::List(list) => gate.list(&list, now).map(Answer::Listed),
+        pair::Request::Revoke(what) => gate.revoke(&what, now).map(Answer::Revoked),
+        // A later library's.
+        _ => Err(Denial::OutsideVocabulary),
+    }
 }
 
 async fn ask<T: Send + 'static>(
@@ -61,25 +65,6 @@ async fn ask<T: Send + 'static>(
         Ok(Err(denial)) => Err(denied(&denial)),
         Err(problem) => Err(error("upstream_failed", problem)),
     }
-}
-
-async fn list(agent: &Arc<Agent>, List { id }: List) -> Result<Value, Value> {
-    let listings = ask(agent, move |gate, now| gate.list(id.as_ref(), now)).await?;
-    // As many as fit one frame, with room for what stands around them.
-    let mut room = MAX_FRAME_LEN.saturating_sub(128);
-    let mut entries = Vec::new();
-    for listing in &listings {
-        let Ok(entry) = serde_json::to_value(listing) else {
-            return Err(error("upstream_failed", "an entry cannot be shown"));
-        };
-        match room.checked_sub(entry.to_string().len().saturating_add(1)) {
-            Some(less) => room = less,
-            None => break,
-        }
-        entries.push(entry);
-    }
-    let complete = entries.len() == listings.len();
-    Ok(json!({ "ok": true, "entries": entries, "complete": complete }))
 }
 
 async fn log(agent: &Arc<Agent>, Log { id, after }: Log) -> Result<Value, Value> {
@@ -97,36 +82,14 @@ pub(super) async fn reset_clock(agent: &Arc<Agent>, device: &DevicePublicKey) ->
     Ok(json!({ "ok": true, "agent_time": now }))
 }
 
-fn revoke(gate: &Gate, what: Revoke, now: Now) -> Result<(), Denial> {
-    match what {
-        Revoke::Ticket { ticket: Text(ticket) } => gate.revoke_ticket(&ticket, now),
-        Revoke::Credential { credential: Text(credential) } => gate.revoke_credential(&credential, now),
-        Revoke::Session { session } => gate.revoke_session(&session, now),
-        Revoke::Issuer { issuer: Text(issuer) } => gate.revoke_issuer(&issuer, now),
-        Revoke::Device { device: Text(device) } => gate.revoke_device(&device, now),
-    }
-}
-
 fn parameters<T: DeserializeOwned>(request: &Request) -> Result<T, Value> {
-    request.parameters().map_err(|BadRequest| error("method_rejected", "a parameter is missing or malformed"))
+    read(request.parameters())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Registration {
-    registration: Blob,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Offer {
-    offer: Blob,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Renew {
-    renewal: Blob,
+fn read<T>(asked: Result<T, BadRequest>) -> Result<T, Value> {
+    asked.map_err(|BadRequest| {
+        error("method_rejected", "there is no such method, or a parameter is missing or malformed")
+    })
 }
 
 #[derive(Deserialize)]
@@ -134,50 +97,4 @@ struct Renew {
 struct Log {
     id: Option<SessionId>,
     after: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Confirm {
-    ticket: Text<TicketId>,
-    holder: Text<HolderPublicKey>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    id: Option<SessionId>,
-}
-
-/// Exactly one thing to take back.
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum Revoke {
-    Ticket { ticket: Text<TicketId> },
-    Credential { credential: Text<CredentialId> },
-    Session { session: SessionId },
-    Issuer { issuer: Text<sessioncap::IssuerPublicKey> },
-    Device { device: Text<DevicePublicKey> },
-}
-
-/// base64url without padding.
-struct Blob(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        URL_SAFE_NO_PAD.decode(text).map(Self).map_err(D::Error::custom)
-    }
-}
-
-/// Anything with a text form.
-struct Text<T>(T);
-
-impl<'de, T: std::str::FromStr> Deserialize<'de> for Text<T>
-where
-    T::Err: std::fmt::Display,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
-    }
 }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 use sessioncap::desktop::{Confirmation, PairingTerms};
-use sessioncap::{AgentPublicKey, AgentUrl, Label, LinkHost, OpSet, SessionId};
+use sessioncap::pair::{self, Listing, ListingState, RevocationReason, Revoked, WaitingRenewal};
+use sessioncap::{AgentPublicKey, AgentUrl, DevicePublicKey, Label, LinkHost, Op, OpSet, SessionId};
 
 use super::pair_mobile::{self, Show};
 use super::profile::{Profile, default_directory};
-use super::{Desktop, Entry, Identity, State, Waiting, attach, log};
-use crate::programs::problem::{Outcome, Problem};
+use super::{Desktop, Identity, attach, log};
+use crate::programs::problem::{Outcome, Problem, While};
 use crate::programs::terminal::{harmless, parse_duration, print_raw, says_yes, width};
 
 /// A desktop client: starts sessions at an agent, and shares one of them with a phone.
@@ -156,19 +157,23 @@ struct Renew {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true)]
 struct Revoke {
     /// A ticket or credential: its id, or the beginning of it.
     id: Option<String>,
     /// Everything of a session.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["id", "issuer"])]
     session: Option<SessionId>,
     /// Everything that an issuer key signed; without a key, this profile's.
-    #[arg(long, value_name = "HEX", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "HEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "id")]
     issuer: Option<String>,
     /// Everything that a device shared; without a key, this one.
-    #[arg(long, value_name = "HEX", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "HEX", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["id", "session", "issuer"])]
     device: Option<String>,
+    /// Everything that a device shared under this label, for a phone that was lost; without --device, this
+    /// one's.
+    #[arg(long, value_name = "LABEL", value_parser = parse_label, conflicts_with_all = ["id", "session", "issuer"])]
+    phone: Option<Label>,
 }
 
 fn parse_label(text: &str) -> Result<Label, sessioncap::Error> {
@@ -240,12 +245,11 @@ async fn run_request(desktop: &mut Desktop<'_>, identity: &Identity, command: Se
             desktop.call(&json!({ "method": "shell.close_session", "id": id })).await.map(drop)
         }
         SessionCommand::Grants { id, json } => {
+            let entries = desktop.entries(id.as_ref()).await?;
             if json {
-                let answer = desktop.call(&json!({ "method": "pair.list", "id": id })).await?;
-                let entries = answer.get("entries").cloned().unwrap_or_default();
+                let entries = serde_json::to_string(&entries).during("the list cannot be shown")?;
                 return print_raw(format!("{entries}\n").as_bytes());
             }
-            let entries = desktop.entries(id.as_ref()).await?;
             entries.iter().try_for_each(show_entry)
         }
         SessionCommand::Renew(renewal) => renew(desktop, renewal).await,
@@ -258,38 +262,81 @@ async fn run_request(desktop: &mut Desktop<'_>, identity: &Identity, command: Se
             lines.iter().try_for_each(|line| print_raw(format!("{line}\n").as_bytes()))
         }
         SessionCommand::Revoke(what) => {
-            let (key, value) = what.resolve(desktop, identity).await?;
-            desktop.revoke(key, &value).await?;
-            print_raw(format!("revoked: {key} {value}\n").as_bytes())
+            let (named, what) = what.resolve(desktop, identity).await?;
+            let told = match desktop.revoke(what).await? {
+                Revoked::Ended { pairings } => format!("revoked: {named} ({pairings} ended)\n"),
+                Revoked::Already => format!("revoked before: {named}\n"),
+                Revoked::Unknown => {
+                    return Err(Problem::Said(format!("nothing was revoked: the agent knows no {named}")));
+                }
+            };
+            print_raw(told.as_bytes())
         }
         SessionCommand::Attach { .. } | SessionCommand::PairMobile(_) => Ok(()),
     }
 }
 
 impl Revoke {
+    /// What is meant, in words and for the agent.
     async fn resolve(
         self,
         desktop: &mut Desktop<'_>,
         identity: &Identity,
-    ) -> Outcome<(&'static str, String)> {
-        let own = |named: String, own: String| if named.is_empty() { own } else { named };
+    ) -> Outcome<(String, pair::Revoke)> {
         match self {
-            Self { session: Some(session), .. } => Ok(("session", session.to_string())),
-            Self { issuer: Some(key), .. } => Ok(("issuer", own(key, identity.issuer.public().to_string()))),
-            Self { device: Some(key), .. } => Ok(("device", own(key, identity.device.public().to_string()))),
+            Self { session: Some(session), .. } => {
+                Ok((format!("session {session}"), pair::Revoke::Session(session)))
+            }
+            Self { issuer: Some(key), .. } => {
+                let issuer = if key.is_empty() { identity.issuer.public() } else { key.parse()? };
+                Ok((format!("issuer {issuer}"), pair::Revoke::Issuer(issuer)))
+            }
+            Self { phone: Some(name), device, .. } => {
+                let device = device_of(device.unwrap_or_default(), identity)?;
+                let named = format!("phone `{}` of device {device}", harmless(name.as_str()));
+                Ok((named, pair::Revoke::Phone { device, name }))
+            }
+            Self { device: Some(key), .. } => {
+                let device = device_of(key, identity)?;
+                Ok((format!("device {device}"), pair::Revoke::Device(device)))
+            }
             Self { id, .. } => {
                 let begin =
                     id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
-                // Revoking the ticket of a redeemed one revokes its credential.
-                Ok(("ticket", find(desktop.entries(None).await?, &begin)?.ticket))
+                // A whole id that is not on the list is asked for all the same: it may be revoked already.
+                let ticket = match begin.parse() {
+                    Ok(whole) => match find(desktop.entries(None).await?, &begin) {
+                        Ok(entry) => entry.ticket,
+                        Err(_) => whole,
+                    },
+                    // Revoking the ticket of a redeemed one revokes its credential.
+                    Err(_) => find(desktop.entries(None).await?, &begin)?.ticket,
+                };
+                Ok((format!("ticket {ticket}"), pair::Revoke::Ticket(ticket)))
             }
         }
     }
 }
 
+fn device_of(key: String, identity: &Identity) -> Outcome<DevicePublicKey> {
+    if key.is_empty() { Ok(identity.device.public()) } else { Ok(key.parse()?) }
+}
+
+/// The operations, separated for people.
+pub(super) fn names(ops: OpSet) -> String {
+    ops.iter().map(Op::name).collect::<Vec<_>>().join(", ")
+}
+
+/// The name that a reason has in JSON.
+pub(super) fn name(why: &RevocationReason) -> String {
+    serde_json::to_value(why).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 /// The one whose ticket or credential begins so.
-fn find(entries: Vec<Entry>, begin: &str) -> Outcome<Entry> {
-    let begins = |entry: &Entry| entry.ticket.starts_with(begin) || entry.credential.starts_with(begin);
+fn find(entries: Vec<Listing>, begin: &str) -> Outcome<Listing> {
+    let begins = |entry: &Listing| {
+        entry.ticket.to_string().starts_with(begin) || entry.credential.to_string().starts_with(begin)
+    };
     let mut hits = entries.into_iter().filter(begins);
     match (hits.next(), hits.next()) {
         (Some(entry), None) => Ok(entry),
@@ -305,9 +352,9 @@ async fn renew(desktop: &mut Desktop<'_>, renewal: Renew) -> Outcome<()> {
         return Err(Problem::said("no phone has it yet; revoke the code and pair with other terms"));
     }
     desktop.renew(&entry, ops, valid_for).await?;
-    let entry = find(desktop.entries(Some(&session)).await?, &entry.credential)?;
-    let phone = harmless(entry.phone_label.as_deref().unwrap_or_default());
-    let holds = format!("`{phone}` may now {}, until {}\n", entry.ops.join(", "), entry.expires_at);
+    let entry = find(desktop.entries(Some(&session)).await?, &entry.credential.to_string())?;
+    let phone = harmless(entry.phone_label.as_ref().map_or("", Label::as_str));
+    let holds = format!("`{phone}` may now {}, until {}\n", names(entry.ops), entry.expires_at);
     print_raw(holds.as_bytes())?;
     match &entry.renewal {
         Some(waiting) => print_raw(format!("{}\n", describe(waiting)).as_bytes()),
@@ -315,8 +362,8 @@ async fn renew(desktop: &mut Desktop<'_>, renewal: Renew) -> Outcome<()> {
     }
 }
 
-fn describe(waiting: &Waiting) -> String {
-    let ops = waiting.ops.join(", ");
+fn describe(waiting: &WaitingRenewal) -> String {
+    let ops = names(waiting.ops);
     format!("a renewal waits for the phone to come back: may {ops}, until {}", waiting.expires_at)
 }
 
@@ -345,24 +392,24 @@ fn list_sessions(sessions: &Value) -> Outcome<()> {
     Ok(())
 }
 
-fn show_entry(entry: &Entry) -> Outcome<()> {
+fn show_entry(entry: &Listing) -> Outcome<()> {
     let state = match &entry.state {
-        State::Open => "waits for a phone".to_owned(),
-        State::Pending { code } => format!("waits for you to confirm {code}"),
-        State::Active => format!("active, {} connected", entry.connections),
-        State::Revoked { why } => format!("revoked ({why})"),
-        State::Expired => "expired".to_owned(),
-        State::Unknown => "unknown to this client".to_owned(),
+        ListingState::Open => "waits for a phone".to_owned(),
+        ListingState::Pending { code } => format!("waits for you to confirm {code}"),
+        ListingState::Active => format!("active, {} connected", entry.connections),
+        ListingState::Revoked { why } => format!("revoked ({})", name(why)),
+        ListingState::Expired => "expired".to_owned(),
+        _ => "unknown to this client".to_owned(),
     };
-    let phone = entry.phone_label.as_deref().map(harmless).unwrap_or_default();
+    let phone = harmless(entry.phone_label.as_ref().map_or("", Label::as_str));
     let mut text = format!(
         "{}  {state}\n  session {}  label `{}`  phone `{phone}`\n  may {}\n",
         entry.credential,
-        harmless(&entry.session),
-        harmless(&entry.label),
-        entry.ops.join(", "),
+        harmless(entry.session.as_str()),
+        harmless(entry.label.as_str()),
+        names(entry.ops),
     );
-    let seen = entry.last_seen.as_deref().unwrap_or("never");
+    let seen = entry.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string());
     text += &format!("  created {}  last seen {seen}  until {}\n", entry.created_at, entry.expires_at);
     if let Some(waiting) = &entry.renewal {
         text += &format!("  {}\n", describe(waiting));

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sessioncap::desktop::PairingTerms;
+use sessioncap::pair::{ListingState, Revoke};
 use sessioncap::{Link, LinkHost, QrCode, SessionId, TerminalStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Desktop, Entry, Shared, State};
+use super::{Desktop, Shared};
+use crate::programs::desktop::cli::{name, names};
 use crate::programs::problem::{Outcome, Problem, While};
 use crate::programs::terminal::{harmless, print_raw, says_yes, width};
 
@@ -77,11 +79,11 @@ async fn give_up(
     // On a fresh request: the one under way may have been given up in the middle.
     desktop.resume().await?;
     let entry = desktop.entry(session, &shared.pairing.ticket).await?;
-    if matches!(entry, Some(Entry { state: State::Active, .. })) {
+    if entry.is_some_and(|entry| entry.state == ListingState::Active) {
         show.event("the phone is in; revoke it if you did not mean that", json!({ "event": "redeemed" }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    desktop.revoke("ticket", &shared.pairing.ticket.to_string()).await?;
+    desktop.revoke(Revoke::Ticket(shared.pairing.ticket)).await?;
     show.event("given up: the code is worth nothing any more", json!({ "event": "revoked" }))?;
     Ok(ExitCode::FAILURE)
 }
@@ -131,21 +133,20 @@ async fn wait(
         let Some(entry) = desktop.entry(session, &shared.pairing.ticket).await? else {
             return Err(Problem::said("the agent has forgotten the code; did it restart? pair again"));
         };
-        let phone = entry.phone_label.as_deref().map(harmless).unwrap_or_default();
+        let phone = entry.phone_label.as_ref().map(|label| harmless(label.as_str())).unwrap_or_default();
         match &entry.state {
-            State::Open => {}
-            State::Pending { code } => {
+            ListingState::Open => {}
+            ListingState::Pending { code } => {
                 let question = format!("the phone `{phone}` shows: {code}\ndoes it? [y/N]");
                 show.event(&question, json!({ "event": "pending", "code": code, "phone": phone }))?;
                 if !says_yes().await {
-                    desktop.revoke("ticket", &entry.ticket).await?;
+                    desktop.revoke(Revoke::Ticket(entry.ticket)).await?;
                     return Err(Problem::said("not confirmed: the code is worth nothing any more"));
                 }
                 desktop.confirm(&entry).await?;
             }
-            State::Active => {
-                let text =
-                    format!("`{phone}` is in, with {}, until {}", entry.ops.join(", "), entry.expires_at);
+            ListingState::Active => {
+                let text = format!("`{phone}` is in, with {}, until {}", names(entry.ops), entry.expires_at);
                 let json = json!({
                     "event": "redeemed", "phone": phone, "credential": entry.credential,
                     "ops": entry.ops, "expires_at": entry.expires_at,
@@ -153,11 +154,12 @@ async fn wait(
                 show.event(&text, json)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            State::Revoked { why } => {
+            ListingState::Revoked { why } => {
+                let why = name(why);
                 return Err(Problem::Said(format!("the code was revoked ({why}) before a phone was let in")));
             }
-            State::Expired => return Err(Problem::said("no phone came in time; pair again")),
-            State::Unknown => return Err(Problem::said("the agent is newer than this client; update it")),
+            ListingState::Expired => return Err(Problem::said("no phone came in time; pair again")),
+            _ => return Err(Problem::said("the agent is newer than this client; update it")),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use sessioncap::pair::ListingState;
 use sessioncap::phone::PhoneError;
 use sessioncap::{SessionId, Status, TicketId};
 use time::UtcOffset;
@@ -18,7 +19,7 @@ use crate::programs::agent::{self, Running};
 use crate::programs::clock::Clock;
 use crate::programs::companion::{self, FromAgent, Live};
 use crate::programs::desktop::profile::Profile;
-use crate::programs::desktop::{Desktop, Identity, State};
+use crate::programs::desktop::{Desktop, Identity};
 use crate::programs::problem::{Outcome, Problem};
 use crate::programs::terminal::{harmless, is_terminal, tell};
 use crate::programs::transport::Secure;
@@ -251,8 +252,8 @@ pub async fn confirm(desktop: &mut Desktop<'_>, session: &SessionId, ticket: &Ti
             look.tick().await;
             let entry = desktop.entry(session, ticket).await?;
             let entry = entry.ok_or_else(|| Problem::said("the agent has forgotten the ticket"))?;
-            if let State::Pending { code } = &entry.state {
-                let code = code.clone();
+            if let ListingState::Pending { code } = &entry.state {
+                let code = code.to_string();
                 desktop.confirm(&entry).await?;
                 return Ok(code);
             }

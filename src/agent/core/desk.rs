@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::lock;
 use super::registry::{Subject, TooMany};
 use super::state::{Begun, Books, Core};
-use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, RevocationReason};
+use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
 use crate::agent::ledger::record::CredentialRecord;
@@ -15,6 +15,7 @@ use crate::agent::ledger::{Overlay, Snapshot, store};
 use crate::clock::{Now, Timestamp};
 use crate::id::CredentialId;
 use crate::limits::SETTLE_FIRST;
+use crate::pair::{RevocationReason, Revoked};
 use crate::sync::MutexGuard;
 
 impl Core {
@@ -51,16 +52,23 @@ impl Core {
 
     /// Revokes: closes the name and cuts first, then writes, then cuts again whatever had slipped in. What
     /// could not be written stays cut and closed, and is written with the next transaction that can be.
-    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<(), Denial> {
+    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
         let mut desk = self.desk();
+        // What the transition has found, also where it cannot be told whether it was written.
+        let mut found = Revoked::Unknown;
         let outcome = match revocation {
             Revocation::Everything => desk.reset(now),
-            _ => desk.judge(now, |step| revocation.apply(step).map(Ok)),
+            _ => desk.judge(now, |step| {
+                found = revocation.apply(step)?;
+                Ok(Ok(found))
+            }),
         };
         desk.settle_revocation(number, revocation, outcome.is_ok());
+        let found = desk.remember(revocation, found);
+        let outcome = outcome.map(|_| found);
         drop(desk);
         cut.iter().for_each(|live| live.wait_for_permits());
         outcome
@@ -78,7 +86,7 @@ impl Core {
             desk.after.drain.extend(cut);
             let outcome = desk.judge(now, |step| revocation.apply(step).map(Ok));
             desk.settle_revocation(number, revocation, outcome.is_ok());
-            outcome?;
+            desk.remember(revocation, outcome?);
         }
         Ok(())
     }
@@ -117,6 +125,8 @@ impl Drop for After<'_> {
 /// The outcome of one transition that is durable.
 struct Written<T> {
     result: T,
+    /// What was made up for has ended something.
+    late: Vec<Revocation>,
     records: Vec<AuditRecord>,
     forgot: bool,
 }
@@ -135,7 +145,7 @@ impl Desk<'_> {
     }
 
     /// Drops every record and sets the agent's time to the wall clock's.
-    fn reset(&mut self, now: Now) -> Result<(), Denial> {
+    fn reset(&mut self, now: Now) -> Result<Revoked, Denial> {
         self.run(now, true, |step| Revocation::Everything.apply(step))
     }
 
@@ -150,6 +160,16 @@ impl Desk<'_> {
     pub(crate) fn check_open(&self, id: &CredentialId, record: &CredentialRecord) -> Result<(), Denial> {
         let closed = lock(&self.after.core.registry).closed();
         closed.denial(&Names::of_credential(id, record)).map_or(Ok(()), Err)
+    }
+
+    /// Notes what a revocation has ended, so that it is not taken for a typo when it is said again.
+    fn remember(&mut self, revocation: &Revocation, revoked: Revoked) -> Revoked {
+        match revoked {
+            Revoked::Ended { .. } => self.books.recent.add(revocation),
+            Revoked::Unknown if self.books.recent.has(revocation) => return Revoked::Already,
+            Revoked::Already | Revoked::Unknown => {}
+        }
+        revoked
     }
 
     /// A revocation was written, or was not. Nothing can have joined meanwhile, because the name was closed;
@@ -216,15 +236,15 @@ impl Desk<'_> {
                 }
                 Ok((step.finish(first, &taken)?, result))
             };
-            let (records, changes, result, forgot) = match to_write.is_empty() {
+            let (records, changes, result, forgot, late) = match to_write.is_empty() {
                 true => {
                     let (done, result) = member(snapshot, first)?;
-                    (done.records, done.changes, result, done.forgot)
+                    (done.records, done.changes, result, done.forgot, Vec::new())
                 }
                 // Each with an overlay of its own.
                 false => {
                     let mut batch = Overlay::new(snapshot);
-                    let late =
+                    let (late, ended) =
                         write_late(&batch, moment, opening, first, &to_write, reset_late.then_some(time))?;
                     batch.absorb(late.changes);
                     let next = after_all(first, &late.records);
@@ -232,10 +252,10 @@ impl Desk<'_> {
                     batch.absorb(done.changes);
                     let mut records = late.records;
                     records.extend(done.records);
-                    (records, batch.into_changes()?, result, done.forgot)
+                    (records, batch.into_changes()?, result, done.forgot, ended)
                 }
             };
-            Ok((changes, Written { result, records, forgot }))
+            Ok((changes, Written { result, late, records, forgot }))
         });
 
         let written = match outcome {
@@ -259,6 +279,7 @@ impl Desk<'_> {
         self.after.told |= !written.records.is_empty();
         core.told(&mut self.books, written.records);
         self.settle_contests(contests, true);
+        written.late.iter().for_each(|revocation| self.books.recent.add(revocation));
         Ok(written.result)
     }
 
@@ -294,7 +315,7 @@ impl After<'_> {
     }
 }
 
-/// Puts on record what could not be written earlier.
+/// Puts on record what could not be written earlier, and says which of it has ended something.
 fn write_late(
     below: &dyn Snapshot,
     moment: Moment<'_>,
@@ -302,16 +323,14 @@ fn write_late(
     first: AuditPosition,
     to_write: &[(u64, &Revocation)],
     reset_from: Option<Timestamp>,
-) -> Result<Done, LedgerFailure> {
+) -> Result<(Done, Vec<Revocation>), LedgerFailure> {
     let mut step = Step::new(below, moment);
     let progress = step.check_owner(opening)?;
-    for (_, revocation) in to_write {
-        revocation.apply(&mut step)?;
-    }
+    let ended = Revocation::apply_each(to_write.iter().map(|(_, revocation)| *revocation), &mut step)?;
     if let Some(from) = reset_from {
         step.reset_time(progress, from, moment.now)?;
     }
-    step.finish(first, &[])
+    Ok((step.finish(first, &[])?, ended))
 }
 
 /// The place after these records.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::lock;
 use super::outbox::Outbox;
+use super::recent::Recent;
 use super::registry::Registry;
 use crate::agent::audit::{AuditPosition, AuditRecord, AuditSink};
 use crate::agent::denial::{Denial, LedgerFailure};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
 pub(super) struct Books {
     /// The next audit record's place.
     pub(super) next: AuditPosition,
+    pub(super) recent: Recent,
 }
 
 /// Whether the ledger can be used.
@@ -73,6 +75,8 @@ struct Found {
     records: Vec<AuditRecord>,
     /// Of connected credentials, those that no longer stand.
     fallen: Vec<(CredentialId, Denial)>,
+    /// Of what was made up for, what has ended something.
+    late: Vec<Revocation>,
 }
 
 impl Core {
@@ -88,7 +92,10 @@ impl Core {
         let core = Self {
             agent,
             node,
-            books: Mutex::new(Books { next: AuditPosition { opening: 0, sequence: 0 } }),
+            books: Mutex::new(Books {
+                next: AuditPosition { opening: 0, sequence: 0 },
+                recent: Recent::default(),
+            }),
             condition: Mutex::new(Condition::Broken),
             last_error: Mutex::new(None),
             clock: Mutex::new(Clock::at(now.timestamp(), now.monotonic)),
@@ -131,9 +138,7 @@ impl Core {
             // The sink has what was taken, and it goes with this very transaction.
             let mut kept = step.untold()?;
             kept.retain(|record| !gone.contains(&record.position()));
-            for (_, revocation) in to_write {
-                revocation.apply(&mut step)?;
-            }
+            let late = Revocation::apply_each(to_write.iter().map(|(_, revocation)| revocation), &mut step)?;
             if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
                 progress = step.reset_time(progress, progress.mark, wall)?;
             }
@@ -145,7 +150,7 @@ impl Core {
             }
             let first = AuditPosition { opening: progress.openings, sequence: 0 };
             let Done { changes, records, .. } = step.finish(first, &taken)?;
-            Ok((changes, Found { progress, kept, records, fallen }))
+            Ok((changes, Found { progress, kept, records, fallen, late }))
         })?;
         self.outbox.forget(&taken);
         Ok(found)
@@ -216,6 +221,7 @@ impl Core {
         }
         self.outbox.resume(core::mem::take(&mut found.kept));
         let fallen = core::mem::take(&mut found.fallen);
+        found.late.iter().for_each(|revocation| books.recent.add(revocation));
         self.take_up_in(&mut books, ledger, found, now);
         let mut registry = lock(&self.registry);
         to_write.iter().for_each(|(number, _)| registry.written(*number));

@@ -11,7 +11,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Gate, GateConfig, Listing, ListingState, Peer, PeerAdmission};
+use super::{Gate, GateConfig, Peer, PeerAdmission};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::faulty::{Disk, Fault};
@@ -24,6 +24,7 @@ use crate::id::SessionId;
 use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
 use crate::label::Label;
 use crate::op::OpSet;
+use crate::pair::{List, Listing, ListingState};
 use crate::protocol::handshake::{Answer, Request};
 
 /// Everything that is the same in each run.
@@ -205,7 +206,7 @@ fn calls(cast: &Cast, gate: &Gate, done: &mut Acknowledged) -> Result<(), Denial
 }
 
 fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
-    let listed = gate.list(None, cast.now).unwrap();
+    let listed = gate.list(&List::default(), cast.now).unwrap().entries;
     log.check(cast, &listed, at);
     for (index, pairing) in cast.pairings.iter().enumerate() {
         let records = listed.iter().filter(|one| one.ticket == pairing.ticket).count();

@@ -1,118 +1,83 @@
-//! What there is: every ticket and credential, for the people who may take them back.
-
-use serde::Serialize;
+//! What there is: every ticket and credential, for the people who may revoke them.
 
 use super::Gate;
-use crate::agent::audit::RevocationReason;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
 use crate::agent::ledger::rows::Entry;
-use crate::agent::ledger::transition::Step;
+use crate::agent::ledger::transition::{Found, Step};
 use crate::clock::{Now, Timestamp};
-use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey};
-use crate::label::Label;
-use crate::op::OpSet;
+use crate::id::{CredentialId, TicketId};
+use crate::key::AgentPublicKey;
+use crate::limits::{MAX_LIST_READS, MAX_LISTED};
+use crate::pair::{Cursor, List, Listing, ListingState, Page, StateKind, WaitingRenewal};
 use crate::protocol::ticket::PairCode;
 
-/// One ticket or credential.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listing {
-    /// The ticket.
-    pub ticket: TicketId,
-    /// The credential that it gives or gave.
-    pub credential: CredentialId,
-    /// The session.
-    pub session: SessionId,
-    /// The device that offered it.
-    pub device: DevicePublicKey,
-    /// The desktop's name for it.
-    pub label: Label,
-    /// The phone, once it was redeemed.
-    pub holder: Option<HolderPublicKey>,
-    /// The phone's name for itself.
-    pub phone_label: Option<Label>,
-    /// What it allows.
-    pub ops: OpSet,
-    /// When it was offered, or redeemed.
-    pub created_at: Timestamp,
-    /// When the phone was last there, at most a minute stale; none before its first transport frame.
-    pub last_seen: Option<Timestamp>,
-    /// When the ticket, or the credential, ends.
-    pub expires_at: Timestamp,
-    /// How many connections there are now.
-    pub connections: u32,
-    /// A renewed credential that the phone has not used yet.
-    pub renewal: Option<WaitingRenewal>,
-    /// What has become of it.
-    pub state: ListingState,
-}
-
-/// Terms that hold once the phone uses its renewed credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct WaitingRenewal {
-    /// What it will allow.
-    pub ops: OpSet,
-    /// When it will end.
-    pub expires_at: Timestamp,
-}
-
-/// What has become of a ticket or credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ListingState {
-    /// The ticket waits for a phone.
-    Open,
-    /// A phone waits for [`Gate::confirm`]; both screens show these digits.
-    Pending {
-        /// The digits.
-        code: PairCode,
-    },
-    /// The credential is live.
-    Active,
-    /// It was revoked.
-    Revoked {
-        /// Why.
-        why: RevocationReason,
-    },
-    /// It ran out.
-    Expired,
-}
-
 impl Gate {
-    /// The tickets and credentials of one session, or of all, in no particular order. A redeemed
-    /// ticket is listed as its credential. Costs one read for each.
+    /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
+    /// most [`MAX_LISTED`] entries. See [`Page`] for their order, and for
+    /// what may change between two pages (`docs/PROTOCOL.md` section 8).
+    ///
+    /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
+    /// the audit sink.
     ///
     /// # Errors
     /// [`Denial::Ledger`].
-    pub fn list(&self, session: Option<&SessionId>, now: Now) -> Result<Vec<Listing>, Denial> {
+    pub fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
         let inner = &self.inner;
         let time = inner.core.time(now);
-        let mut listings = inner.core.read(now, |step| {
-            let entries = step.entries(session)?;
-            let listings = entries.into_iter().map(|entry| listing(step, entry, &inner.agent, time));
-            Ok(listings.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>())
-        })?;
+        let mut page = inner.core.read(now, |step| page(step, list, &inner.agent, time))?;
         let registry = inner.core.registry();
-        for listing in &mut listings {
+        for listing in &mut page.entries {
             let connections = registry.connections(&listing.credential);
             listing.connections = u32::try_from(connections).unwrap_or(u32::MAX);
         }
-        Ok(listings)
+        Ok(page)
     }
 }
 
-fn listing(
-    step: &Step<'_>,
-    entry: Entry,
-    agent: &AgentPublicKey,
-    now: Timestamp,
-) -> Result<Option<Listing>, LedgerFailure> {
-    Ok(match entry {
-        Entry::Ticket(id) => step.ticket(&id)?.and_then(|record| of_ticket(id, record, now)),
-        Entry::Credential(id) => step.credential(&id)?.map(|record| of_credential(id, record, agent, now)),
-    })
+fn page(step: &Step<'_>, list: &List, agent: &AgentPublicKey, now: Timestamp) -> Result<Page, LedgerFailure> {
+    let limit = list.limit.map_or(MAX_LISTED, |limit| limit.get().min(MAX_LISTED));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let session = list.session.as_ref();
+    let mut after = list.after.map(|cursor| Entry::from_key(cursor.place())).transpose()?;
+    if matches!(list.state, Some(StateKind::Pending | StateKind::Active)) {
+        // No ticket is listed in these states.
+        after = after.max(Some(Entry::Ticket(TicketId::from_bytes([u8::MAX; 16]))));
+    }
+    let mut entries = Vec::new();
+    let mut reads = MAX_LIST_READS;
+    loop {
+        let room = limit.saturating_sub(entries.len()).min(reads);
+        if room == 0 {
+            let more = !step.found(session, after, 1)?.is_empty();
+            let next = after.filter(|_| more).map(|after| Cursor::new(after.bytes()));
+            return Ok(Page { entries, next });
+        }
+        let found = step.found(session, after, room)?;
+        reads = reads.saturating_sub(found.len());
+        let last = found.len() < room;
+        for found in found {
+            after = Some(found.entry());
+            entries.extend(listing(found, agent, now).filter(|listing| is_wanted(listing, list)));
+        }
+        if last {
+            return Ok(Page { entries, next: None });
+        }
+    }
+}
+
+/// The session was looked for by its index.
+fn is_wanted(listing: &Listing, list: &List) -> bool {
+    list.device.is_none_or(|device| device == listing.device)
+        && list.state.is_none_or(|state| state == listing.state.kind())
+}
+
+/// A ticket that was redeemed is listed as its credential.
+fn listing(found: Found, agent: &AgentPublicKey, now: Timestamp) -> Option<Listing> {
+    match found {
+        Found::Ticket(id, record) => of_ticket(id, *record, now),
+        Found::Credential(id, record) => Some(of_credential(id, *record, agent, now)),
+    }
 }
 
 fn of_ticket(id: TicketId, record: TicketRecord, now: Timestamp) -> Option<Listing> {

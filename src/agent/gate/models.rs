@@ -12,7 +12,7 @@ use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
 use super::always::Always;
-use super::{Gate, GateConfig, ListingState, Peer, PeerAdmission, PendingGuard};
+use super::{Gate, GateConfig, Peer, PeerAdmission, PendingGuard};
 use crate::agent::denial::Denial;
 use crate::agent::guard::Guard;
 use crate::agent::ledger::MemoryLedger;
@@ -24,7 +24,9 @@ use crate::id::SessionId;
 use crate::key::{AgentSecretKey, DevicePublicKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
 use crate::label::Label;
 use crate::op::{Op, OpSet};
+use crate::pair::{List, ListingState};
 use crate::protocol::handshake::{Answer, Request};
+use crate::protocol::message::{Registration, RenewalOffer};
 
 /// A model's own stacks are too small for curve arithmetic.
 const STACK: usize = 1 << 20;
@@ -35,11 +37,11 @@ struct Cast {
     agent: AgentSecretKey,
     device: DevicePublicKey,
     url: AgentUrl,
-    registration: Vec<u8>,
+    registration: Registration,
     pairing: Pairing,
     phones: [HolderSecretKey; 2],
     redemptions: [Vec<u8>; 2],
-    renewal: Vec<u8>,
+    renewal: RenewalOffer,
     now: Now,
 }
 
@@ -120,7 +122,7 @@ fn attachment(credential: CredentialBytes) -> Vec<u8> {
 /// Revokes the credential on a thread of its own.
 fn revoke(gate: &Gate) -> thread::JoinHandle<Result<(), Denial>> {
     let gate = gate.clone();
-    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now))
+    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now).map(drop))
 }
 
 fn permits(guard: &mut Guard, op: Op) -> bool {
@@ -167,7 +169,7 @@ fn of_two_phones_that_redeem_at_once_at_most_one_is_ever_live_and_none_stays() {
         for mut guard in [first, second].into_iter().flatten() {
             assert!(!permits(&mut guard, Op::SendInput), "the code has leaked");
         }
-        let listed = gate.list(None, cast().now).unwrap();
+        let listed = gate.list(&List::default(), cast().now).unwrap().entries;
         assert!(matches!(listed[..], [ref one] if matches!(one.state, ListingState::Revoked { .. })));
     });
 }
@@ -302,7 +304,7 @@ fn a_reset_of_the_clock_and_a_redemption() {
         if let Ok(mut guard) = joining.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput));
         }
-        assert!(gate.list(None, cast().now).unwrap().is_empty());
+        assert!(gate.list(&List::default(), cast().now).unwrap().entries.is_empty());
     });
 }
 

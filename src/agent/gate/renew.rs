@@ -13,7 +13,7 @@ use crate::credential::block::Binding;
 use crate::credential::mint::UnboundCredential;
 use crate::key::DevicePublicKey;
 use crate::limits::{MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME, MIN_CREDENTIAL_LIFETIME};
-use crate::protocol::message::{RenewalFields, RenewalReceipt, from_desktop};
+use crate::protocol::message::{RenewalOffer, RenewalReceipt};
 
 impl Gate {
     /// Takes new terms for a live credential, from the device that offered it.
@@ -31,14 +31,13 @@ impl Gate {
     pub fn renew<R: RngCore + CryptoRng>(
         &self,
         device: &DevicePublicKey,
-        renewal: &[u8],
+        renewal: &RenewalOffer,
         now: Now,
         rng: &mut R,
     ) -> Result<RenewalReceipt, Denial> {
         check_outside_permit()?;
         let inner = &self.inner;
         inner.check_device(device)?;
-        let renewal: RenewalFields = from_desktop(renewal).map_err(Denial::OfferMalformed)?;
         check_lifetime(renewal.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
         let credential = UnboundCredential::parse(&renewal.credential).map_err(Denial::OfferMalformed)?;
         let authority = credential.authority();

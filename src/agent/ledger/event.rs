@@ -191,11 +191,11 @@ fn holder(reader: &mut Reader<'_>) -> Result<HolderPublicKey, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::audit::RevocationReason;
     use crate::codec::{decode, encode};
     use crate::id::SessionId;
     use crate::key::{AgentSecretKey, DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
     use crate::label::Label;
+    use crate::pair::RevocationReason;
 
     fn agent() -> AgentPublicKey {
         AgentSecretKey::from_bytes([7; 32]).public()

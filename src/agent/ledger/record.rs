@@ -1,6 +1,5 @@
 //! The records, each with one encoding.
 
-use crate::agent::audit::RevocationReason;
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
 use crate::credential::bytes::CredentialBytes;
@@ -11,6 +10,7 @@ use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicK
 use crate::label::Label;
 use crate::limits::{MAX_CREDENTIAL_LEN, MAX_EDITIONS, MAX_LABEL_LEN, MAX_SESSION_ID_LEN, MAX_VERDICT_LEN};
 use crate::op::OpSet;
+use crate::pair::RevocationReason;
 use crate::protocol::ticket::TicketPublicKey;
 
 /// A registered issuer key.

@@ -23,7 +23,7 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    fn bytes(self) -> [u8; 17] {
+    pub(crate) fn bytes(self) -> [u8; 17] {
         let (kind, id) = match self {
             Self::Ticket(id) => (0, *id.as_bytes()),
             Self::Credential(id) => (1, *id.as_bytes()),
@@ -35,7 +35,8 @@ impl Entry {
         bytes
     }
 
-    fn from_key(key: &[u8]) -> Result<Self, LedgerFailure> {
+    /// The entry at the end of an index's key.
+    pub(crate) fn from_key(key: &[u8]) -> Result<Self, LedgerFailure> {
         match key.last_chunk::<17>().ok_or(LedgerFailure::Corrupt)? {
             [0, id @ ..] => Ok(Self::Ticket(TicketId::from_bytes(*id))),
             [1, id @ ..] => Ok(Self::Credential(CredentialId::from_bytes(*id))),
@@ -376,20 +377,53 @@ impl<'a> Records<'a> {
         self.entries(Table::ByHandle, &handle.prefix(), usize::MAX)
     }
 
-    /// Everything of a session.
-    pub(crate) fn of_session(&self, session: &SessionId, limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
-        self.entries(Table::BySession, &session_prefix(session), limit)
-    }
-
     /// What can still be used of a session. As many as the quotas allow, however much has ended.
     pub(crate) fn live_of_session(&self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
         let prefix = [session_prefix(session), vec![Group::Live as u8]].concat();
         self.entries(Table::BySession, &prefix, usize::MAX)
     }
 
-    /// Everything that there is, of every session.
-    pub(crate) fn all(&self) -> Result<Vec<Entry>, LedgerFailure> {
-        self.entries(Table::BySession, &[], usize::MAX)
+    /// What is of a session, in the order of entries, after one of them: at most `limit`.
+    pub(crate) fn of_session(
+        &self,
+        session: &SessionId,
+        after: Option<Entry>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, LedgerFailure> {
+        let mut entries = Vec::new();
+        for group in [Group::Live, Group::Ended] {
+            let prefix = [session_prefix(session), vec![group as u8]].concat();
+            let after = after.map(|after| session_key(session, group, after));
+            let rows = self.rows.range(Table::BySession, &prefix, after.as_deref(), limit)?;
+            for (key, _) in &rows {
+                entries.push(Entry::from_key(key)?);
+            }
+        }
+        entries.sort_unstable();
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// The tickets after an id, at most `limit`.
+    pub(crate) fn tickets_after(
+        &self,
+        after: Option<TicketId>,
+        limit: usize,
+    ) -> Result<Vec<(TicketId, TicketRecord)>, LedgerFailure> {
+        let after = after.as_ref().map(|id| id.as_bytes().as_slice());
+        let rows = self.rows.range(Table::Tickets, &[], after, limit)?;
+        rows.iter().map(|(key, value)| Ok((TicketId::from_bytes(id_of(key)?), decoded(value)?))).collect()
+    }
+
+    /// The credentials after an id, at most `limit`.
+    pub(crate) fn credentials_after(
+        &self,
+        after: Option<CredentialId>,
+        limit: usize,
+    ) -> Result<Vec<(CredentialId, CredentialRecord)>, LedgerFailure> {
+        let after = after.as_ref().map(|id| id.as_bytes().as_slice());
+        let rows = self.rows.range(Table::Credentials, &[], after, limit)?;
+        rows.iter().map(|(key, value)| Ok((CredentialId::from_bytes(id_of(key)?), decoded(value)?))).collect()
     }
 
     fn entries(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, LedgerFailure> {
@@ -443,6 +477,10 @@ impl<'a> Records<'a> {
 
 fn decoded<T: Wire>(bytes: &[u8]) -> Result<T, LedgerFailure> {
     codec::decode(bytes).map_err(|_| LedgerFailure::Corrupt)
+}
+
+fn id_of(key: &[u8]) -> Result<[u8; 16], LedgerFailure> {
+    key.try_into().map_err(|_| LedgerFailure::Corrupt)
 }
 
 fn progress_key(node: NodeId) -> Vec<u8> {

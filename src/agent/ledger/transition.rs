@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure, Quota};
 use crate::agent::ledger::record::{Counts, IssuerRecord, SessionRecord, TicketRecord};
-use crate::agent::ledger::rows::{Entry, Handle, Records};
+use crate::agent::ledger::rows::{Handle, Records};
 use crate::agent::ledger::{Changes, Snapshot};
 use crate::clock::Timestamp;
-use crate::id::{CredentialId, NodeId, SessionId, TicketId};
+use crate::id::{CredentialId, NodeId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
 use crate::limits::{ISSUERS_PER_DEVICE, TICKETS_KEPT_PER_OPEN};
 
 mod attach;
 mod bookkeeping;
 mod closing;
+mod list;
 mod open;
 mod redeem;
 mod renew;
@@ -24,6 +25,7 @@ mod settle;
 
 pub(crate) use attach::Visit;
 pub(crate) use closing::{Closed, Names, Revocation};
+pub(crate) use list::Found;
 pub(crate) use redeem::Redemption;
 pub(crate) use renew::{Extension, NewTerms};
 
@@ -229,16 +231,6 @@ impl<'a> Step<'a> {
 
     pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
         self.records.ticket(id)
-    }
-
-    // --- listing -------------------------------------------------------------------------------
-
-    /// Everything of one session, or of all.
-    pub(crate) fn entries(&self, session: Option<&SessionId>) -> Result<Vec<Entry>, LedgerFailure> {
-        match session {
-            Some(session) => self.records.of_session(session, usize::MAX),
-            None => self.records.all(),
-        }
     }
 }
 

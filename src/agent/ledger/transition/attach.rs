@@ -1,7 +1,7 @@
 //! Whether a credential stands, and what a visit of its phone changes.
 
 use super::{Names, Said, Step, Verdict};
-use crate::agent::audit::{AuditEvent, RevocationReason};
+use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
 use crate::clock::Timestamp;
@@ -9,6 +9,7 @@ use crate::id::{CredentialId, TicketId};
 use crate::key::{DevicePublicKey, HolderPublicKey};
 use crate::limits::{LAST_SEEN_RESOLUTION, TOMBSTONE_GRACE};
 use crate::op::OpSet;
+use crate::pair::RevocationReason;
 
 /// A phone that is there, and what it was admitted with.
 pub(crate) struct Visit<'a> {

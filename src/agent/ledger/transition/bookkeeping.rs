@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Step;
-use crate::agent::audit::RevocationReason;
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::record::{
     Counts, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
@@ -14,6 +13,7 @@ use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::DevicePublicKey;
 use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS, RETRY_WINDOW, TOMBSTONE_GRACE};
+use crate::pair::RevocationReason;
 
 /// How a credential ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Step;
-use crate::agent::audit::RevocationReason;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::Cut;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
@@ -11,6 +10,7 @@ use crate::agent::ledger::rows::Entry;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
+use crate::pair::{RevocationReason, Revoked};
 
 /// One revocation: what it names, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +122,46 @@ impl Revocation {
         !matches!(self, Self::Ticket(_) | Self::Credential(_) | Self::Contest(_) | Self::Phone(..))
     }
 
-    /// Puts it on record.
-    pub(crate) fn apply(&self, step: &mut Step<'_>) -> Result<(), LedgerFailure> {
+    /// Puts it on record, and says what it has ended.
+    pub(crate) fn apply(&self, step: &mut Step<'_>) -> Result<Revoked, LedgerFailure> {
+        let before = step.events().len();
+        self.write(step)?;
+        Ok(match step.ended_since(before) {
+            Some(pairings) => Revoked::Ended { pairings },
+            None if self.is_known(step)? => Revoked::Already,
+            None => Revoked::Unknown,
+        })
+    }
+
+    /// Puts each on record, and says which have ended something.
+    pub(crate) fn apply_each<'a>(
+        revocations: impl Iterator<Item = &'a Self>,
+        step: &mut Step<'_>,
+    ) -> Result<Vec<Self>, LedgerFailure> {
+        let mut ended = Vec::new();
+        for revocation in revocations {
+            if let Revoked::Ended { .. } = revocation.apply(step)? {
+                ended.push(revocation.clone());
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether anything on record goes by this name, though it can be used no more.
+    fn is_known(&self, step: &Step<'_>) -> Result<bool, LedgerFailure> {
+        match self {
+            Self::Ticket(id) => Ok(step.ticket(id)?.is_some()),
+            Self::Credential(id) | Self::Contest(id) => Ok(step.credential(id)?.is_some()),
+            Self::Session(id) | Self::SessionEnd(id) | Self::SessionGone(id, _) => step.has_session(id),
+            Self::Device(device) => step.has_device(device),
+            // No record is kept of them.
+            Self::Issuer(_) | Self::IssuerGone(..) | Self::Phone(..) => Ok(false),
+            // Names whatever there is.
+            Self::DevicesOutside(_) | Self::Everything => Ok(true),
+        }
+    }
+
+    fn write(&self, step: &mut Step<'_>) -> Result<(), LedgerFailure> {
         match self {
             Self::Ticket(id) => step.revoke_ticket(id),
             Self::Credential(id) => step.revoke_credential(id),

@@ -2,7 +2,7 @@
 
 use super::renew::Extension;
 use super::{Names, Said, Step, Verdict};
-use crate::agent::audit::{AuditEvent, RevocationReason};
+use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
 use crate::agent::ledger::rows::Entry;
@@ -10,6 +10,7 @@ use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
 use crate::label::Label;
 use crate::limits::RETRY_WINDOW;
+use crate::pair::RevocationReason;
 
 /// What a redemption brings along.
 pub(crate) struct Redemption {

@@ -2,13 +2,14 @@
 
 use super::Step;
 use super::bookkeeping::Ended;
-use crate::agent::audit::{AuditEvent, RevocationReason};
+use crate::agent::audit::AuditEvent;
 use crate::agent::denial::LedgerFailure;
-use crate::agent::ledger::record::{CredentialRecord, SessionRecord, TicketState};
+use crate::agent::ledger::record::{Counts, CredentialRecord, SessionRecord, TicketState};
 use crate::agent::ledger::rows::{Entry, Handle};
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
+use crate::pair::RevocationReason;
 
 impl Step<'_> {
     /// Forgets an issuer and ends everything that it signed. With a generation, only that one's.
@@ -45,6 +46,30 @@ impl Step<'_> {
         name: &Label,
     ) -> Result<(), LedgerFailure> {
         self.revoke_by(Handle::Phone(device, name), RevocationReason::Owner)
+    }
+
+    /// How many tickets and credentials were revoked since so many events, if anything was.
+    pub(super) fn ended_since(&self, before: usize) -> Option<u64> {
+        let (mut pairings, mut issuers) = (0_u64, false);
+        for event in self.events.iter().skip(before) {
+            match event {
+                AuditEvent::TicketRevoked { .. } | AuditEvent::CredentialRevoked { .. } => {
+                    pairings = pairings.saturating_add(1);
+                }
+                AuditEvent::IssuerRevoked { .. } => issuers = true,
+                _ => {}
+            }
+        }
+        (pairings > 0 || issuers).then_some(pairings)
+    }
+
+    pub(super) fn has_session(&self, id: &SessionId) -> Result<bool, LedgerFailure> {
+        Ok(self.records.session(id)?.is_some())
+    }
+
+    /// Whether anything that a device has offered is on record.
+    pub(super) fn has_device(&self, device: &DevicePublicKey) -> Result<bool, LedgerFailure> {
+        Ok(self.records.device(device)? != Counts::default())
     }
 
     fn revoke_by(&mut self, handle: Handle<'_>, why: RevocationReason) -> Result<(), LedgerFailure> {

@@ -4,21 +4,22 @@ use core::cell::Cell;
 
 use super::bookkeeping::Ended;
 use super::*;
-use crate::agent::audit::RevocationReason;
 #[cfg(feature = "redb")]
 use crate::agent::ledger::RedbLedger;
 #[cfg(feature = "redb")]
 use crate::agent::ledger::faulty::Disk;
 use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
+use crate::agent::ledger::rows::Entry;
 use crate::agent::ledger::{Ledger, MemoryLedger, Overlay, Row, Table, store};
 use crate::clock::Timestamp;
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::verify::EditionHashes;
-use crate::id::{CredentialId, TicketId};
+use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
 use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS};
 use crate::op::OpSet;
+use crate::pair::RevocationReason;
 use crate::protocol::ticket::TicketSecret;
 
 struct Bench {
@@ -225,7 +226,7 @@ fn counts_come_back_to_nothing_with_the_records() {
     }
     let Counters { sequence, .. } = bench.counters();
     assert_eq!(bench.counters(), Counters { sequence, ..Counters::default() });
-    assert!(bench.step(|step| step.entries(None)).is_empty());
+    assert!(bench.step(|step| step.found(None, None, 1)).is_empty());
 }
 
 /// Some are forgotten as soon as they have ended, and are removed at once for that reason.
@@ -376,7 +377,9 @@ fn cost(bench: &Bench, ledger: &dyn Ledger, mut act: impl FnMut(&mut Step<'_>)) 
 /// For each credential, with the next innocent call.
 fn cost_of_revoking_a_session(bench: &Bench, ledger: &dyn Ledger, number: u32) -> f64 {
     let session = SessionId::new("crowded").unwrap();
-    let revoked = cost(bench, ledger, |step| Revocation::Session(session.clone()).apply(step).unwrap());
+    let revoked = cost(bench, ledger, |step| {
+        Revocation::Session(session.clone()).apply(step).unwrap();
+    });
     let next = cost(bench, ledger, |step| step.settle().unwrap());
     assert!(next < 100, "{next}");
     (revoked + next) as f64 / f64::from(number)
@@ -406,7 +409,9 @@ fn revoking_one_credential_costs_the_same_among_ten_and_among_ten_thousand() {
     let costs = [10, 10_000].map(|number| {
         let bench = crowded(number);
         let id = CredentialId::from_bytes([0; 16]);
-        cost(&bench, &bench.ledger, |step| Revocation::Credential(id).apply(step).unwrap())
+        cost(&bench, &bench.ledger, |step| {
+            Revocation::Credential(id).apply(step).unwrap();
+        })
     });
     assert!(costs[0] > 10 && costs[0] == costs[1], "{costs:?}");
 }
