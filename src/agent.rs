@@ -13,9 +13,6 @@ pub use crate::error::Misuse;
 pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
-pub use gate::{
-    Admission, Admitted, AdmittedPeer, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard,
-    Refused, RefusedPeer,
-};
-pub use guard::{CutSignal, Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError, Settled};
+pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
+pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError};
 pub use policy::{Policy, RuleError, RuleProblem};

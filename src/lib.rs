@@ -67,16 +67,16 @@
 //!
 //! // The agent: decide, answer with message 2.
 //! let received = Responder::read(&agent_key, &asking.message, &mut OsRng)?;
-//! let Admission::Admitted(admitted) = gate.admit(received, clock.now(), &mut OsRng)
+//! let Admission::Admitted { message, pending } = gate.admit(received, clock.now(), &mut OsRng)
 //! else { return Err("refused".into()) };
 //!
 //! // The phone is in.
-//! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&admitted.message)?
+//! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&message)?
 //! else { return Err("waiting for the desktop".into()) };
 //! let frame = attached.channel.seal(&Frame::Data(b"ls -l\n").to_bytes())?;
 //!
 //! // The agent: the first frame makes the channel live, and waits in it. Data passes under an operation.
-//! let (mut sender, mut receiver) = admitted.pending.activate(&frame, clock.now())?.split();
+//! let (mut sender, mut receiver) = pending.activate(&frame, clock.now())?.split();
 //! receiver.try_receive(Op::SendInput, clock.now(), |typed| { /* hand it to the session */ })?;
 //! let frame = sender.try_send(Op::StreamOutput, b"total 0\n", clock.now())?;
 //! // About once a second: without it, streams wait after five.

@@ -250,13 +250,13 @@ fn an_unbound_credential_is_no_credential() {
     let pairing = desktop.share(&world, &terms());
     let unbound = cbor::bytes_of(&cbor::decode(&pairing.offer.to_bytes()).unwrap(), 7);
     for seed in [2, 3] {
-        let PeerAdmission::Refused(refused) =
+        let PeerAdmission::Refused { reply, denial: found } =
             world.admit(&phone(seed), &attach_payload(OpSet::EMPTY, &unbound))
         else {
             panic!()
         };
         let denial = Denial::CredentialMalformed(CredentialProblem::Binding);
-        assert_eq!((refused.reply, refused.denial), (None, denial));
+        assert_eq!((reply, found), (None, denial));
     }
 }
 
@@ -290,7 +290,7 @@ fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
     let epoch = i64::try_from(epoch.unwrap()).unwrap();
     let attach =
         |who: &HolderSecretKey, bytes: &[u8]| match world.admit(who, &attach_payload(OpSet::EMPTY, bytes)) {
-            PeerAdmission::Refused(refused) => (refused.reply, refused.denial),
+            PeerAdmission::Refused { reply, denial } => (reply, denial),
             other => panic!("{other:?}"),
         };
     assert_eq!(attach(&phone(3), &bind(&phone(3), epoch, end)), (None, Denial::HolderMismatch));
@@ -321,7 +321,7 @@ fn blocks_of_two_credentials_do_not_mix() {
     twice.blocks.push(twice.blocks[0].clone());
     for token in [mixed, without_binding, twice] {
         let admission = world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &token.encode_to_vec()));
-        let PeerAdmission::Refused(refused) = admission else { panic!() };
-        assert_eq!(refused.reply, None);
+        let PeerAdmission::Refused { reply, .. } = admission else { panic!() };
+        assert_eq!(reply, None);
     }
 }

@@ -218,7 +218,7 @@ fn a_gate_that_is_dropped_takes_its_connections_along() {
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
     let Joined { mut guard, credential } = world.join(&pairing.link, &phone(2)).unwrap();
-    let PeerAdmission::Admitted(pending) =
+    let PeerAdmission::Admitted { guard: pending, .. } =
         world.admit(&phone(2), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
     else {
         panic!()
@@ -231,7 +231,7 @@ fn a_gate_that_is_dropped_takes_its_connections_along() {
     assert_eq!(guard.ask(Op::SendInput, now, || ()), Err(closed.clone()));
     let told = core::pin::pin!(signal).poll(&mut core::task::Context::from_waker(core::task::Waker::noop()));
     assert_eq!(told, core::task::Poll::Ready(closed.clone()));
-    assert_eq!(pending.guard.activate_after_first_frame(now).unwrap_err(), closed);
+    assert_eq!(pending.activate_after_first_frame(now).unwrap_err(), closed);
     let again = World::on(ledger);
     again.enrol(desktop.device);
     assert!(again.attach(&phone(2), &credential, OpSet::EMPTY).is_ok(), "the phone may come back");
@@ -376,8 +376,8 @@ fn at_activation_the_ledgers_word_comes_before_the_credentials() {
     let admitted = |world: &World, seed: u8| {
         let pairing = desktop.share(world, &terms().with_valid_for(60).unwrap());
         let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload;
-        let PeerAdmission::Admitted(admitted) = world.admit(&phone(seed), &payload) else { panic!() };
-        (pairing, admitted.guard)
+        let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(seed), &payload) else { panic!() };
+        (pairing, guard)
     };
     let ((revoked, first), (_, second)) = (admitted(&world, 2), admitted(&world, 3));
     world.gate.revoke_credential(&revoked.credential, world.now).unwrap();

@@ -268,13 +268,13 @@ fn redeem(world: &World, pairing: &Pairing, phone: u8) -> Result<CredentialBytes
 fn attach(world: &World, phone: u8, credential: &CredentialBytes) -> Result<Option<CredentialBytes>, Denial> {
     let payload = attach_payload(OpSet::EMPTY, credential.as_bytes());
     match world.admit(&who(phone), &payload) {
-        PeerAdmission::Admitted(admitted) => {
-            let map = cbor::decode_payload(&admitted.reply).unwrap();
-            admitted.guard.activate_after_first_frame(world.now)?;
+        PeerAdmission::Admitted { reply, guard } => {
+            let map = cbor::decode_payload(&reply).unwrap();
+            guard.activate_after_first_frame(world.now)?;
             let renewed = map.iter().any(|(key, _)| *key == 12).then(|| cbor::bytes_of(&map, 12));
             Ok(renewed.map(|bytes| CredentialBytes::new(bytes).unwrap()))
         }
-        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::Refused { denial, .. } => Err(denial),
         PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }

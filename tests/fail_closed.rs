@@ -741,8 +741,8 @@ fn an_operation_that_only_the_record_names_is_not_permitted() {
 /// Admission and first frame, without the encryption around them.
 fn live(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Result<Guard, Denial> {
     match world.admit(phone, payload) {
-        PeerAdmission::Admitted(admitted) => admitted.guard.activate_after_first_frame(world.now),
-        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::Admitted { guard, .. } => guard.activate_after_first_frame(world.now),
+        PeerAdmission::Refused { denial, .. } => Err(denial),
         PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }

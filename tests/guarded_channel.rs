@@ -29,9 +29,7 @@ struct Scene {
 fn admitted(world: &World, link: &Link) -> (PendingChannel, Channel) {
     let asking = world.ask(link, &phone(2));
     let received = Responder::read(&world.agent, &asking.message, &mut OsRng).unwrap();
-    let Admission::Admitted(Admitted { message, pending }) =
-        world.gate.admit(received, world.now, &mut OsRng)
-    else {
+    let Admission::Admitted { message, pending } = world.gate.admit(received, world.now, &mut OsRng) else {
         panic!("refused")
     };
     let Redeemed::Attached { attached, .. } = asking.next.finish(&message).unwrap() else { panic!() };

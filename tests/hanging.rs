@@ -5,7 +5,7 @@
 mod common;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context as Task, Poll, Wake, Waker};
 use std::thread;
@@ -184,7 +184,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
         let (pairing, open) = (Arc::new(desktop.share(&world, &named())), desktop.share(&world, &named()));
         let joined = world.join(&pairing.link, &phone(2)).unwrap();
         let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-        let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+        let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };
         // Neither has a name in common with it but the device, or the label.
         world.start_session("other");
         let (neighbour, hall) = (world.desktop(8), terms().with_label(text("hall")));
@@ -201,10 +201,10 @@ fn nobody_joins_between_the_cut_and_its_record() {
         let waker = on_wake({
             let (world, pairing, outcome) = (Arc::clone(&world), Arc::clone(&pairing), Arc::clone(&outcome));
             move || {
-                let activated = admitted.guard.activate_after_first_frame(world.now).map(drop);
+                let activated = guard.activate_after_first_frame(world.now).map(drop);
                 let attached = match world.admit(&phone(2), &payload) {
-                    PeerAdmission::Admitted(_) => Ok(()),
-                    PeerAdmission::Refused(refused) => Err(refused.denial),
+                    PeerAdmission::Admitted { .. } => Ok(()),
+                    PeerAdmission::Refused { denial, .. } => Err(denial),
                     PeerAdmission::PassThrough => panic!("taken for a device"),
                 };
                 let again = world.join(&pairing.link, &phone(2)).map(drop).map_err(|refusal| refusal.denial);
@@ -212,7 +212,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
                 let told = world.events().len();
                 let others = bystanders.map(|(key, joined)| {
                     let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-                    matches!(world.admit(&key, &payload), PeerAdmission::Admitted(_))
+                    matches!(world.admit(&key, &payload), PeerAdmission::Admitted { .. })
                 });
                 *outcome.lock().unwrap() = Some(([activated, attached, again], redeemed, told, others));
             }
@@ -377,8 +377,8 @@ fn a_cut_waits_for_no_context() {
         let attaching = {
             let world = Arc::clone(&world);
             thread::spawn(move || match world.admit(&phone(2), &payload) {
-                PeerAdmission::Admitted(admitted) => admitted.guard.activate_after_first_frame(now).map(drop),
-                PeerAdmission::Refused(refused) => Err(refused.denial),
+                PeerAdmission::Admitted { guard, .. } => guard.activate_after_first_frame(now).map(drop),
+                PeerAdmission::Refused { denial, .. } => Err(denial),
                 PeerAdmission::PassThrough => panic!("taken for a device"),
             })
         };
@@ -412,8 +412,7 @@ fn a_cut_waits_for_no_other_credentials_waker() {
         .map(|(pairing, seed)| world.join(&pairing.link, &phone(seed)).unwrap())
         .collect();
     let hold = Hold::default();
-    let mut cuts: Vec<Pin<Box<CutSignal>>> =
-        joined.iter().map(|joined| Box::pin(joined.guard.cut())).collect();
+    let mut cuts: Vec<_> = joined.iter().map(|joined| Box::pin(joined.guard.cut())).collect();
     for cut in &mut cuts {
         let waker = Waker::from(Arc::new(HangingWaker(hold.clone())));
         assert!(cut.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());

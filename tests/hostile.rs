@@ -76,7 +76,7 @@ impl Besieged {
 
 fn silent(admission: PeerAdmission) -> Denial {
     match admission {
-        PeerAdmission::Refused(RefusedPeer { reply: None, denial }) => denial,
+        PeerAdmission::Refused { reply: None, denial } => denial,
         other => panic!("{other:?}"),
     }
 }
@@ -135,14 +135,14 @@ fn a_spoiled_attach_under_proper_encryption_is_refused_in_silence() {
         match siege.world.admit(&phone(2), &payload) {
             PeerAdmission::PassThrough => assert!(!payload.starts_with(b"SCP1")),
             // The operations asked for are the phone's to choose.
-            PeerAdmission::Admitted(_) => {
+            PeerAdmission::Admitted { .. } => {
                 let map = cbor::decode_payload(&payload).unwrap();
                 assert_eq!(cbor::bytes_of(&map, 5), siege.joined.credential.as_bytes());
             }
-            PeerAdmission::Refused(refused) if refused.reply.is_some() => {
+            PeerAdmission::Refused { reply, denial } if reply.is_some() => {
                 let map = cbor::decode_payload(&payload).unwrap();
                 assert_eq!(cbor::bytes_of(&map, 5), siege.joined.credential.as_bytes());
-                assert_eq!(refused.denial.status(), Some(Status::OperationDenied));
+                assert_eq!(denial.status(), Some(Status::OperationDenied));
             }
             admission => {
                 silent(admission);
@@ -279,13 +279,13 @@ fn a_spoiled_answer_is_refused_and_the_phone_asks_again() {
 fn answered(world: &World, payload: &[u8]) -> Result<Redeemed, PhoneError> {
     let pairing = Desktop::new(world, 9).mint(world, &terms());
     let asking = world.ask(&pairing.link, &phone(3));
-    asking.next.finish(&world.open(&asking.message).unwrap().next.reply(payload).unwrap().message)
+    asking.next.finish(&world.open(&asking.message).unwrap().reply(payload).unwrap().message)
 }
 
 fn answered_attach(world: &World, payload: &[u8]) -> Result<Attached, PhoneError> {
     let credential = CredentialBytes::new(vec![1; 40]).unwrap();
     let asking = attach(&world.agent.public(), &phone(3), &credential, OpSet::EMPTY, &mut OsRng).unwrap();
-    asking.next.finish(&world.open(&asking.message).unwrap().next.reply(payload).unwrap().message)
+    asking.next.finish(&world.open(&asking.message).unwrap().reply(payload).unwrap().message)
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn a_phone_refuses_whatever_is_not_exactly_an_answer() {
     let siege = Besieged::new();
     let world = &siege.world;
     let redemption = world.open(&world.ask(&siege.open.link, &phone(3)).message).unwrap().payload;
-    let PeerAdmission::Admitted(admitted) = world.admit(&phone(3), &redemption) else { panic!() };
-    let good = admitted.reply;
+    let PeerAdmission::Admitted { reply, .. } = world.admit(&phone(3), &redemption) else { panic!() };
+    let good = reply;
     let map = cbor::decode_payload(&good).unwrap();
     assert_eq!(cbor::payload(&map), good, "both writers agree");
     assert!(answered(world, &good).is_ok());
@@ -453,7 +453,7 @@ fn connected() -> (noise::Channel, noise::Channel) {
     let agent = AgentSecretKey::from_bytes([1; 32]);
     let started = Initiator::start(&phone(2), &agent.public(), b"", &mut OsRng).unwrap();
     let received = Responder::read(&agent, &started.message, &mut OsRng).unwrap();
-    let replied = received.next.reply(b"").unwrap();
+    let replied = received.reply(b"").unwrap();
     (started.next.finish(&replied.message).unwrap().channel, replied.channel)
 }
 

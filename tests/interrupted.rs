@@ -182,10 +182,10 @@ fn an_operators_reset_is_not_undone_by_an_attach_or_an_activation_under_way() {
     let (world, context, desktop, pairing, right) = world_from_the_future(&ledger);
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
     let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-    let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+    let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };
     context.after(Question::SessionLive, reset(&world, right));
-    assert!(admitted.guard.activate_after_first_frame(world.now).is_err());
-    assert!(matches!(world.admit(&phone(2), &payload), PeerAdmission::Refused(_)));
+    assert!(guard.activate_after_first_frame(world.now).is_err());
+    assert!(matches!(world.admit(&phone(2), &payload), PeerAdmission::Refused { .. }));
     assert_reset(world, &desktop, &ledger, right);
 }
 

@@ -104,8 +104,10 @@ fn a_ticket_proof_that_only_the_plain_verification_takes_redeems_nothing() {
         (2, cbor::bytes(&lax::signature(&seed, &message))),
         (3, Value::Text(String::from("phone"))),
     ]);
-    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &payload) else { panic!("admitted") };
-    assert_eq!((refused.denial, refused.reply), (Denial::TicketProofInvalid, None));
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), &payload) else {
+        panic!("admitted")
+    };
+    assert_eq!((denial, reply), (Denial::TicketProofInvalid, None));
     assert!(world.join(&pairing.link, &phone(2)).is_ok(), "the ticket is still open");
 }
 

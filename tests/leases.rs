@@ -195,13 +195,13 @@ fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
             let (pairing, open) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
             let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
             let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
-            let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+            let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };
             if device_gone {
                 world.strike_off(&desktop.device)
             } else {
                 world.stop_session(SESSION)
             }
-            let denial = ask(&world, &open, admitted.guard, &joined.credential);
+            let denial = ask(&world, &open, guard, &joined.credential);
             let expected: &[Denial] = match device_gone {
                 true => &[Denial::IssuerRevoked, Denial::CredentialRevoked, Denial::TicketRevoked],
                 false => &[Denial::SessionGone],

@@ -177,8 +177,8 @@ fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
     let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload;
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let inside = joined.guard.ask(Op::SendInput, world.now, || world.admit(&phone(3), &payload));
-    let Ok(PeerAdmission::Refused(refused)) = inside else { panic!("{inside:?}") };
-    assert_eq!(refused.denial, Denial::ApiMisuse(Misuse::InsidePermit));
+    let Ok(PeerAdmission::Refused { denial, .. }) = inside else { panic!("{inside:?}") };
+    assert_eq!(denial, Denial::ApiMisuse(Misuse::InsidePermit));
     assert_eq!(joined.guard.checked(world.now), Ok(()), "nothing happened");
 }
 

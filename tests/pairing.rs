@@ -244,12 +244,16 @@ fn a_contest_needs_the_secret_not_just_the_ticket_id() {
         (2, cbor::bytes(&[7; 64])),
         (3, cbor::Value::Text("x".into())),
     ];
-    let PeerAdmission::Refused(refused) = world.admit(&phone(3), &cbor::payload(&map)) else { panic!() };
-    assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(3), &cbor::payload(&map)) else {
+        panic!()
+    };
+    assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
     // Nor can the first phone's own proof be shown by somebody else.
     let received = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap();
-    let PeerAdmission::Refused(refused) = world.admit(&phone(3), &received.payload) else { panic!() };
-    assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(3), &received.payload) else {
+        panic!()
+    };
+    assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
     assert_eq!(first.guard.ask(Op::StreamOutput, world.now, || 1), Ok(1));
 }
 
@@ -262,8 +266,10 @@ fn a_proof_made_for_another_agent_is_worth_nothing_here() {
     let link = Link::new(url, rogue.public(), pairing.link.ticket().clone());
     let message = redeem(&link, &phone(2), text("phone"), &mut OsRng).unwrap().message;
     let seen_by_rogue = noise::Responder::read(&rogue, &message, &mut OsRng).unwrap();
-    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &seen_by_rogue.payload) else { panic!() };
-    assert_eq!((refused.reply, refused.denial), (None, Denial::TicketProofInvalid));
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), &seen_by_rogue.payload) else {
+        panic!()
+    };
+    assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
     assert!(world.join(&pairing.link, &phone(2)).is_ok());
 }
 
@@ -376,18 +382,19 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     let pairing = world.desktop(9).share(&world, &confirmed_terms());
     let message = world.ask(&pairing.link, &phone(2)).message;
     let received = world.open(&message).unwrap();
-    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &received.payload) else { panic!() };
-    let reply = refused.reply.unwrap();
+    let PeerAdmission::Refused { reply, .. } = world.admit(&phone(2), &received.payload) else { panic!() };
+    let reply = reply.unwrap();
     assert_eq!(reply.len(), 160, "the smallest size");
     let keys: Vec<u64> = cbor::decode_payload(&reply).unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [6, 7, 8, 13], "status, time, seconds left, nonce");
     // Even with the credential out of the agent's own ledger, the phone is not let in.
     let credential = stored_credential(&ledger);
-    let PeerAdmission::Refused(refused) = world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
+    let PeerAdmission::Refused { denial, .. } =
+        world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
     else {
         panic!()
     };
-    assert_eq!(refused.denial, Denial::ConfirmationPending);
+    assert_eq!(denial, Denial::ConfirmationPending);
 }
 
 /// In the only credential record: the one byte string with a two-byte length.
@@ -647,7 +654,7 @@ fn of_admissions_that_wait_for_their_first_frame_the_oldest_gives_way() {
     let wait = |world: &World, seed: u8, credential: &CredentialBytes| match world
         .admit(&phone(seed), &attach_payload(OpSet::EMPTY, credential.as_bytes()))
     {
-        PeerAdmission::Admitted(admitted) => admitted.guard,
+        PeerAdmission::Admitted { guard, .. } => guard,
         other => panic!("{other:?}"),
     };
     let theirs = wait(&world, 3, &bystander.credential);
@@ -700,8 +707,10 @@ fn a_payload_with_the_magic_is_scoped_even_from_an_enrolled_key() {
     let world = World::new();
     let desktop = world.desktop(9);
     let admission = world.admit_key(desktop.device.as_bytes(), b"SCP1");
-    let PeerAdmission::Refused(refused) = admission else { panic!("an enrolled key got past the magic") };
-    assert_eq!((refused.reply, refused.denial), (None, Denial::PayloadMalformed));
+    let PeerAdmission::Refused { reply, denial } = admission else {
+        panic!("an enrolled key got past the magic")
+    };
+    assert_eq!((reply, denial), (None, Denial::PayloadMalformed));
     // The desktop's own key redeems like any phone and gets no more than the ticket gives.
     let pairing = desktop.share(&world, &terms().with_ops(OpSet::only(Op::ReadMetadata)).unwrap());
     let mut joined = world.join(&pairing.link, &phone(9)).unwrap();
@@ -718,8 +727,8 @@ fn a_key_that_is_not_canonical_or_of_low_order_is_not_even_answered() {
     let mut second_spelling = *phone(2).public().as_bytes();
     second_spelling[31] |= 0x80;
     for key in [[0; 32], [0xff; 32], second_spelling] {
-        let PeerAdmission::Refused(refused) = world.admit_key(&key, &payload) else { panic!() };
-        assert_eq!((refused.reply, refused.denial), (None, Denial::HolderMismatch));
+        let PeerAdmission::Refused { reply, denial } = world.admit_key(&key, &payload) else { panic!() };
+        assert_eq!((reply, denial), (None, Denial::HolderMismatch));
     }
 }
 
@@ -785,6 +794,6 @@ fn the_agent_that_answers_must_be_the_one_in_the_link() {
     // A stranger that answers with a handshake of its own is noticed.
     let theirs = Initiator::start(&phone(2), &other.public(), b"", &mut OsRng).unwrap();
     let received = noise::Responder::read(&other, &theirs.message, &mut OsRng).unwrap();
-    let answer = received.next.reply(b"").unwrap().message;
+    let answer = received.reply(b"").unwrap().message;
     assert_eq!(asking.next.finish(&answer).err(), Some(PhoneError::AnswerUnreadable));
 }

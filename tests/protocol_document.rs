@@ -81,14 +81,15 @@ fn vector() -> Vec<(&'static str, String)> {
     let received = Responder::read(&agent, &asking.message, &mut Drawn::new([(0x0a, 32)])).unwrap();
     // the agent: its ephemeral key above, then the nonce and the key for the next block
     let mut rng = Drawn::new([(0x0b, 16), (0x0c, 32)]);
-    let PeerAdmission::Admitted(admitted) = gate.admit_peer(
+    let PeerAdmission::Admitted { reply, .. } = gate.admit_peer(
         Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
         now,
         &mut rng,
     ) else {
         panic!("refused")
     };
-    let replied = received.next.reply(&admitted.reply).unwrap();
+    let redeem_payload = received.payload.clone();
+    let replied = received.reply(&reply).unwrap();
     let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap()
     else {
         panic!("not attached")
@@ -116,10 +117,10 @@ fn vector() -> Vec<(&'static str, String)> {
         ("registration", hex(&registration.to_bytes())),
         ("offer", hex(&pairing.offer.to_bytes())),
         ("receipt", hex(&receipt.to_bytes())),
-        ("redeem-payload", hex(&received.payload)),
+        ("redeem-payload", hex(&redeem_payload)),
         ("message-1", hex(&asking.message)),
         ("credential", hex(credential.as_bytes())),
-        ("answer-payload", hex(&admitted.reply)),
+        ("answer-payload", hex(&reply)),
         ("message-2", hex(&replied.message)),
         ("handshake-hash", hex(&replied.handshake_hash)),
         ("frame", hex(&frame)),

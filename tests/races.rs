@@ -48,8 +48,8 @@ fn file(path: &std::path::Path) -> impl Ledger + 'static {
 
 fn admit(world: &World, phone: &HolderSecretKey, payload: &[u8]) -> Option<PendingGuard> {
     match world.admit(phone, payload) {
-        PeerAdmission::Admitted(admitted) => Some(admitted.guard),
-        PeerAdmission::Refused(_) => None,
+        PeerAdmission::Admitted { guard, .. } => Some(guard),
+        PeerAdmission::Refused { .. } => None,
         PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }

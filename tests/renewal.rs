@@ -66,7 +66,7 @@ impl Scene {
     fn attach_and_lose_the_answer(&self, credential: &CredentialBytes) {
         let admission =
             self.world.admit(&self.phone.key, &attach_payload(OpSet::EMPTY, credential.as_bytes()));
-        assert!(matches!(admission, PeerAdmission::Admitted(_)), "{admission:?}");
+        assert!(matches!(admission, PeerAdmission::Admitted { .. }), "{admission:?}");
     }
 
     fn listed(&self) -> Listing {
@@ -164,9 +164,11 @@ fn a_shorter_time_holds_at_once_by_either_clock_and_ends_the_stream() {
 fn a_connection_that_was_admitted_before_the_narrowing_and_activated_after_it_has_what_is_left() {
     let scene = scene();
     let payload = attach_payload(OpSet::EMPTY, scene.phone.credential.as_bytes());
-    let PeerAdmission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
+    let PeerAdmission::Admitted { guard, .. } = scene.world.admit(&scene.phone.key, &payload) else {
+        panic!()
+    };
     scene.renew(read_only(), 60).unwrap();
-    let guard = admitted.guard.activate_after_first_frame(scene.world.now).unwrap();
+    let guard = guard.activate_after_first_frame(scene.world.now).unwrap();
     assert_eq!(guard.ops(), read_only());
     assert_eq!(guard.expires_at(), scene.world.now.timestamp().plus(60));
 }
@@ -175,9 +177,11 @@ fn a_connection_that_was_admitted_before_the_narrowing_and_activated_after_it_ha
 fn a_connection_of_which_nothing_is_left_is_not_activated() {
     let scene = scene();
     let payload = attach_payload(ops([Op::SendInput]), scene.phone.credential.as_bytes());
-    let PeerAdmission::Admitted(admitted) = scene.world.admit(&scene.phone.key, &payload) else { panic!() };
+    let PeerAdmission::Admitted { guard, .. } = scene.world.admit(&scene.phone.key, &payload) else {
+        panic!()
+    };
     scene.renew(read_only(), HOUR).unwrap();
-    let denial = admitted.guard.activate_after_first_frame(scene.world.now).unwrap_err();
+    let denial = guard.activate_after_first_frame(scene.world.now).unwrap_err();
     assert_eq!(denial, Denial::OperationNotGranted { op: Op::SendInput });
 }
 
@@ -263,13 +267,10 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
         assert!(matches!(outcome.lock().unwrap().take(), Some(Ok(_))), "it was renewed meanwhile");
         match (renewed_before, admission) {
             // The bytes that would be given are not the latest.
-            (true, PeerAdmission::Refused(refused)) => assert_eq!(refused.denial, Denial::Interrupted),
+            (true, PeerAdmission::Refused { denial, .. }) => assert_eq!(denial, Denial::Interrupted),
             // The credential that was shown still stands, and no other is given this time.
-            (false, PeerAdmission::Admitted(admitted)) => {
-                assert_eq!(
-                    admitted.guard.activate_after_first_frame(world.now).unwrap().ops(),
-                    OpSet::COMPANION
-                );
+            (false, PeerAdmission::Admitted { guard, .. }) => {
+                assert_eq!(guard.activate_after_first_frame(world.now).unwrap().ops(), OpSet::COMPANION);
             }
             (_, admission) => panic!("{admission:?}"),
         }

@@ -176,10 +176,10 @@ fn a_reset_cuts_every_stream_and_leaves_no_record_behind() {
     let open = desktop.share_session(&world, "other", &terms());
     let mut joined = [world.join(&one.link, &phone(2)).unwrap(), world.join(&two.link, &phone(3)).unwrap()];
     let payload = attach_payload(OpSet::EMPTY, joined[0].credential.as_bytes());
-    let PeerAdmission::Admitted(admitted) = world.admit(&phone(2), &payload) else { panic!() };
+    let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };
     world.now = Now::new(world.now.wall - Duration::days(1), world.now.monotonic);
     world.gate.reset_clock(world.now).unwrap();
-    assert_eq!(admitted.guard.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialUnknown);
+    assert_eq!(guard.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialUnknown);
     for joined in &mut joined {
         let cut = joined.guard.ask(Op::SendInput, world.now, || panic!("not called"));
         assert_eq!(cut, Err(Denial::CredentialRevoked));

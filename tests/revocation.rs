@@ -348,10 +348,9 @@ fn debug_output_of_no_type_holds_a_credential_or_a_ticket() {
     let received = world.open(&asking.message).unwrap();
     let admission = world.admit(&phone(2), &received.payload);
     shown.push(("Admission", format!("{admission:?}")));
-    let PeerAdmission::Admitted(admitted) = admission else { panic!() };
-    let reply = admitted.reply.clone();
-    shown.push(("Admitted", format!("{admitted:?}")));
-    let replied = received.next.reply(&reply).unwrap();
+    let PeerAdmission::Admitted { reply, guard } = admission else { panic!() };
+    shown.push(("PendingGuard", format!("{guard:?}")));
+    let replied = received.reply(&reply).unwrap();
     shown.push(("Replied", format!("{replied:?}")));
     let redeemed = asking.next.finish(&replied.message).unwrap();
     shown.push(("Redeemed", format!("{redeemed:?}")));
@@ -360,7 +359,7 @@ fn debug_output_of_no_type_holds_a_credential_or_a_ticket() {
     shown.push(("Asking", format!("{asking:?}")));
     shown.push(("Received", format!("{:?}", world.open(&asking.message).unwrap())));
     let started = noise::Initiator::start(&phone(2), &world.agent.public(), b"", rng).unwrap();
-    let answer = world.open(&started.message).unwrap().next.reply(&reply).unwrap();
+    let answer = world.open(&started.message).unwrap().reply(&reply).unwrap();
     shown.push(("Finished", format!("{:?}", started.next.finish(&answer.message).unwrap())));
     shown.push(("Credential", format!("{:?}", Credential::parse(&credential).unwrap())));
     shown.push(("Listing", format!("{:?}", world.list())));
@@ -387,7 +386,7 @@ impl Wake for CountingWaker {
 }
 
 impl CountingWaker {
-    fn poll(self: &Arc<Self>, signal: Pin<&mut CutSignal>) -> Poll<Denial> {
+    fn poll(self: &Arc<Self>, signal: Pin<&mut impl Future<Output = Denial>>) -> Poll<Denial> {
         signal.poll(&mut TaskContext::from_waker(&Waker::from(Arc::clone(self))))
     }
 

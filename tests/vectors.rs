@@ -371,9 +371,9 @@ fn check_request(fields: &mut Fields) {
 /// What an agent without records says to a request.
 fn judged(payload: &[u8]) -> &'static str {
     match World::new().admit(&phone(2), payload) {
-        PeerAdmission::Refused(refused) => refused.denial.code(),
+        PeerAdmission::Refused { denial, .. } => denial.code(),
         PeerAdmission::PassThrough => "device",
-        PeerAdmission::Admitted(_) => panic!("admitted without a record"),
+        PeerAdmission::Admitted { .. } => panic!("admitted without a record"),
     }
 }
 
@@ -400,7 +400,7 @@ fn answered(question: &str, payload: &[u8]) -> Result<String, PhoneError> {
     let agent = AgentSecretKey::from_bytes([1; 32]);
     let reply = |message: &[u8]| {
         let received = Responder::read(&agent, message, &mut CounterRng::new(4)).unwrap();
-        received.next.reply(payload).unwrap().message
+        received.reply(payload).unwrap().message
     };
     match question {
         "redeem" => {
@@ -436,7 +436,7 @@ fn check_handshake(fields: &mut Fields) {
     assert_eq!(hex(&started.message), fields.text("message_1"));
     let received = Responder::read(&agent, &started.message, &mut agent_rng).unwrap();
     assert_eq!((received.peer, &received.payload), (holder.public(), &first));
-    let mut replied = received.next.reply(&second).unwrap();
+    let mut replied = received.reply(&second).unwrap();
     assert_eq!(hex(&replied.message), fields.text("message_2"));
     let mut finished = started.next.finish(&replied.message).unwrap();
     assert_eq!(finished.payload, second);
@@ -617,7 +617,7 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             let payload = attach_payload(OpSet::EMPTY, &fields.bytes("input"));
             let who = HolderSecretKey::from_bytes(fields.array("holder_secret"));
             match stage.world.admit(&who, &payload) {
-                PeerAdmission::Refused(RefusedPeer { reply, denial }) => {
+                PeerAdmission::Refused { reply, denial } => {
                     assert_eq!(reply.is_some(), denial.status().is_some(), "told only what it may know");
                     denial.code().to_owned()
                 }

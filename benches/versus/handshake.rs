@@ -3,7 +3,7 @@
 use rand::RngCore;
 use rand::rngs::OsRng;
 use sessioncap::desktop::Pairing;
-use sessioncap::noise::{Channel, Initiator, PROTOCOL_NAME, Responder};
+use sessioncap::noise::{Channel, Initiator, Responder};
 use sessioncap::{AgentSecretKey, HolderSecretKey};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
@@ -37,7 +37,7 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     let compared = compare(rounds, whole, handshake());
     report.compared("read, admit, reply / snow IK responder", compared, Budget::AtMost(1.4));
     let read = |message: Vec<u8>| Responder::read(&world.agent, &message, &mut OsRng).unwrap();
-    let noise = consume(|| world.fresh_redemption(), |message| read(message).next.reply(&payload).unwrap());
+    let noise = consume(|| world.fresh_redemption(), |message| read(message).reply(&payload).unwrap());
     let compared = compare(rounds, noise, handshake());
     report.compared("read, reply alone / the same", compared, Budget::Information);
     let admit = consume(|| read(world.fresh_redemption()), |received| world.admit(&received));
@@ -67,14 +67,14 @@ pub fn mint(report: &mut Report, rounds: usize) {
 
 fn reply_size(world: &World) -> usize {
     let received = Responder::read(&world.agent, &world.fresh_redemption(), &mut OsRng).unwrap();
-    world.admit(&received).reply.len()
+    world.admit(&received).0.len()
 }
 
 /// Our channel after a handshake.
 pub fn channel(agent: &AgentSecretKey) -> Channel {
     let phone = HolderSecretKey::generate(&mut OsRng);
     let started = Initiator::start(&phone, &agent.public(), b"", &mut OsRng).unwrap();
-    Responder::read(agent, &started.message, &mut OsRng).unwrap().next.reply(b"").unwrap().channel
+    Responder::read(agent, &started.message, &mut OsRng).unwrap().reply(b"").unwrap().channel
 }
 
 /// snow's transport after a handshake.
@@ -110,7 +110,7 @@ fn raw_message_1(agent: &AgentSecretKey, payload: usize) -> Vec<u8> {
 }
 
 fn builder<'key>() -> Builder<'key> {
-    Builder::with_resolver(PROTOCOL_NAME.parse().unwrap(), Box::new(Resolver))
+    Builder::with_resolver(Channel::PROTOCOL_NAME.parse().unwrap(), Box::new(Resolver))
 }
 
 /// snow's own primitives with the system's randomness. This crate builds snow without its

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 use sessioncap::agent::{
-    AdmittedPeer, AgentContext, Gate, GateConfig, Guard, Peer, PeerAdmission, PendingGuard, Presence, Quotas,
+    AgentContext, Gate, GateConfig, Guard, Peer, PeerAdmission, PendingGuard, Presence, Quotas,
 };
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms};
 use sessioncap::noise::{Received, Replied, Responder};
@@ -109,14 +109,14 @@ impl World {
     /// What the agent does with message 1: read it, decide, write message 2.
     pub fn respond(&self, message: &[u8]) -> (Replied, PendingGuard) {
         let received = Responder::read(&self.agent, message, &mut OsRng).unwrap();
-        let admitted = self.admit(&received);
-        (received.next.reply(&admitted.reply).unwrap(), admitted.guard)
+        let (reply, guard) = self.admit(&received);
+        (received.reply(&reply).unwrap(), guard)
     }
 
-    pub fn admit(&self, received: &Received) -> AdmittedPeer {
+    pub fn admit(&self, received: &Received) -> (Vec<u8>, PendingGuard) {
         let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
         match self.gate.admit_peer(peer, self.now, &mut OsRng) {
-            PeerAdmission::Admitted(admitted) => admitted,
+            PeerAdmission::Admitted { reply, guard } => (reply, guard),
             other => panic!("{other:?}"),
         }
     }
@@ -156,7 +156,7 @@ impl World {
 
     pub fn redeem_one(&self) -> PendingGuard {
         let received = Responder::read(&self.agent, &self.fresh_redemption(), &mut OsRng).unwrap();
-        self.admit(&received).guard
+        self.admit(&received).1
     }
 
     fn in_two_threads<T: Send>(&self, count: usize, one: impl Fn() -> T + Sync) -> Vec<T> {

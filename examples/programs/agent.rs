@@ -19,10 +19,8 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
-use sessioncap::agent::{
-    Admission, Admitted, AgentContext, Gate, GateConfig, PendingChannel, Policy, Presence,
-};
-use sessioncap::noise::{Channel, Received, Replying, Responder};
+use sessioncap::agent::{Admission, AgentContext, Gate, GateConfig, PendingChannel, Policy, Presence};
+use sessioncap::noise::{Channel, Received, Responder};
 use sessioncap::pair::{List, StateKind};
 use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
 use time::UtcOffset;
@@ -403,16 +401,15 @@ impl Agent {
             spawn_blocking(move || agent.decide(&message)).await.ok().flatten()
         };
         match decided {
-            Some(Decided::Device { device, next }) => {
-                let replied = next.reply(b"").ok()?;
+            Some(Decided::Device { device, received }) => {
+                let replied = received.reply(b"").ok()?;
                 transport::send(&mut socket, replied.message).await.ok()?;
                 let handshake_hash = replied.handshake_hash;
                 Some(Peer::Device { socket, channel: replied.channel, device, handshake_hash })
             }
-            Some(Decided::Admitted(admitted)) => {
-                let Admitted { message, pending } = *admitted;
+            Some(Decided::Admitted { message, pending }) => {
                 transport::send(&mut socket, message).await.ok()?;
-                Some(Peer::Phone { socket, pending })
+                Some(Peer::Phone { socket, pending: *pending })
             }
             Some(Decided::Refused(message)) => {
                 transport::send_last(socket, [message], CloseCode::Normal).await;
@@ -435,14 +432,16 @@ impl Agent {
         let admission = self.gate.admit(received, self.now(), &mut OsRng);
         self.look_at_ledger();
         match admission {
-            Admission::PassThrough(Received { peer, next, .. }) => {
-                let device = DevicePublicKey::from_bytes(*peer.as_bytes()).ok()?;
-                self.devices.contains(&device).then_some(Decided::Device { device, next })
+            Admission::PassThrough(received) => {
+                let device = DevicePublicKey::from_bytes(*received.peer.as_bytes()).ok()?;
+                self.devices.contains(&device).then_some(Decided::Device { device, received })
             }
-            Admission::Admitted(admitted) => Some(Decided::Admitted(Box::new(admitted))),
-            Admission::Refused(refused) => {
-                self.log(format!("turned a phone away: {}", refused.denial));
-                refused.message.map(Decided::Refused)
+            Admission::Admitted { message, pending } => {
+                Some(Decided::Admitted { message, pending: Box::new(pending) })
+            }
+            Admission::Refused { message, denial } => {
+                self.log(format!("turned a phone away: {}", denial));
+                message.map(Decided::Refused)
             }
         }
     }
@@ -506,8 +505,8 @@ impl Agent {
 }
 
 enum Decided {
-    Device { device: DevicePublicKey, next: Replying },
-    Admitted(Box<Admitted>),
+    Device { device: DevicePublicKey, received: Received },
+    Admitted { message: Vec<u8>, pending: Box<PendingChannel> },
     Refused(Vec<u8>),
 }
 

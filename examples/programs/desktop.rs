@@ -14,7 +14,7 @@ use rand::rngs::OsRng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::desktop::{Issuer, Pairing, PairingTerms, Renewal};
-use sessioncap::noise::{HandshakeHash, Initiator};
+use sessioncap::noise::Initiator;
 use sessioncap::pair::{Answer, List, Listing, Request, Revoke, Revoked};
 use sessioncap::{
     AgentPublicKey, AgentUrl, DeviceSecretKey, HolderSecretKey, IssuerSecretKey, Now, OfferReceipt, OpSet,
@@ -37,7 +37,7 @@ pub struct Identity {
 pub struct Desktop<'a> {
     identity: &'a Identity,
     stream: Secure,
-    handshake_hash: HandshakeHash,
+    handshake_hash: [u8; 32],
 }
 
 /// A shared session: the link to show, and until when it can be redeemed.

@@ -5,8 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use sessioncap::limits::MAX_FRAME_LEN;
-use sessioncap::noise::{Channel, FRAME_OVERHEAD};
+use sessioncap::noise::Channel;
 use sessioncap::{AgentUrl, Scheme};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -33,14 +32,14 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub const STRANGER: CloseCode = CloseCode::Policy;
 
 fn config() -> WebSocketConfig {
-    let longest = Some(MAX_FRAME_LEN + FRAME_OVERHEAD);
+    let longest = Some(Channel::MAX_PLAINTEXT_LEN + Channel::OVERHEAD);
     WebSocketConfig::default()
         .max_message_size(longest)
         .max_frame_size(longest)
         // A frame goes out when it is sent, not when more have gathered.
         .write_buffer_size(0)
         // Room for one frame; the agent keeps the network's own buffers small as well.
-        .max_write_buffer_size(2 * (MAX_FRAME_LEN + FRAME_OVERHEAD))
+        .max_write_buffer_size(2 * (Channel::MAX_PLAINTEXT_LEN + Channel::OVERHEAD))
 }
 
 /// Answers an upgrade to WebSocket on `path`, and nothing else.

@@ -161,8 +161,8 @@ impl Base {
             let holder = phone(seed).public();
             let peer = Peer::new(holder.as_bytes(), &payload, [seed; 32]);
             match gate.admit_peer(peer, now, &mut CounterRng::new(seed.into())) {
-                PeerAdmission::Admitted(admitted) => admitted.reply,
-                PeerAdmission::Refused(refused) => refused.reply.unwrap(),
+                PeerAdmission::Admitted { reply, .. } => reply,
+                PeerAdmission::Refused { reply, .. } => reply.unwrap(),
                 PeerAdmission::PassThrough => panic!("taken for a device"),
             }
         };
@@ -285,21 +285,18 @@ fn judge_payload(base: &Base, who: u8, payload: &[u8]) {
 fn judge_admission(base: &Base, peer: &HolderPublicKey, payload: &[u8], admission: PeerAdmission) {
     match admission {
         PeerAdmission::PassThrough => assert!(!is_scoped(payload)),
-        PeerAdmission::Refused(refused) => {
+        PeerAdmission::Refused { reply, denial } => {
             assert!(is_scoped(payload));
-            if refused.reply.is_none() {
+            if reply.is_none() {
                 assert_eq!(base.ledger.rows(), base.rows, "a silent refusal changes nothing");
             }
-            if let Some(reply) = refused.reply {
+            if let Some(reply) = reply {
                 assert_eq!(reply.len(), 160, "no room for a credential");
             }
-            assert!(
-                !matches!(refused.denial, Denial::Ledger(_) | Denial::PolicyDisagreement),
-                "{payload:x?}"
-            );
+            assert!(!matches!(denial, Denial::Ledger(_) | Denial::PolicyDisagreement), "{payload:x?}");
         }
-        PeerAdmission::Admitted(admitted) => {
-            let guard = admitted.guard.activate_after_first_frame(base.now).unwrap();
+        PeerAdmission::Admitted { guard, .. } => {
+            let guard = guard.activate_after_first_frame(base.now).unwrap();
             assert_eq!(guard.holder(), *peer);
             assert!(guard.ops().is_subset_of(OpSet::COMPANION) && !guard.ops().is_empty());
             let id = guard.credential();
@@ -321,7 +318,7 @@ pub fn message_2(data: &[u8]) {
     let rng = &mut CounterRng::new(10);
     let reply = |message: &[u8], payload: &[u8]| {
         let received = Responder::read(&agent(), message, &mut CounterRng::new(11)).unwrap();
-        received.next.reply(payload).map(|replied| replied.message)
+        received.reply(payload).map(|replied| replied.message)
     };
     let payload = match how >> 2 & 1 {
         0 => rest.to_vec(),
@@ -373,15 +370,15 @@ pub fn credential(data: &[u8]) {
         judge_credential(&credential);
     }
     with_base(|base| {
-        if let PeerAdmission::Admitted(admitted) = base.admit(2, &attach_payload(OpSet::EMPTY, data)) {
-            let guard = admitted.guard.activate_after_first_frame(base.now).unwrap();
+        if let PeerAdmission::Admitted { guard, .. } = base.admit(2, &attach_payload(OpSet::EMPTY, data)) {
+            let guard = guard.activate_after_first_frame(base.now).unwrap();
             let (scope, whole) = (Credential::parse(&bytes).unwrap().scope(), base.credential.scope());
             assert!(scope.is_within(&whole));
             assert!(guard.ops().is_subset_of(whole.ops()));
             assert!(Some(guard.expires_at()) <= whole.expires_at());
         }
         let stolen = base.admit(3, &attach_payload(OpSet::EMPTY, data));
-        assert!(matches!(stolen, PeerAdmission::Refused(RefusedPeer { reply: None, .. })));
+        assert!(matches!(stolen, PeerAdmission::Refused { reply: None, .. }));
         let offer = cbor::decode(&base.offer.to_bytes()).unwrap();
         let offer = cbor::encode(&cbor::with(&offer, 7, cbor::bytes(data)));
         let Ok(offer) = Offer::from_bytes(&offer) else { return };
@@ -454,13 +451,12 @@ pub fn frames(data: &[u8]) {
     with_base(|base| {
         let asking = redeem(&base.redeemed, &phone(2), Label::default(), &mut CounterRng::new(3)).unwrap();
         let received = Responder::read(&agent(), &asking.message, &mut CounterRng::new(4)).unwrap();
-        let Admission::Admitted(admitted) = base.gate.admit(received, base.now, &mut CounterRng::new(5))
+        let Admission::Admitted { message, pending } =
+            base.gate.admit(received, base.now, &mut CounterRng::new(5))
         else {
             panic!("refused")
         };
-        let Redeemed::Attached { attached, .. } = asking.next.finish(&admitted.message).unwrap() else {
-            panic!()
-        };
+        let Redeemed::Attached { attached, .. } = asking.next.finish(&message).unwrap() else { panic!() };
         let mut phone = attached.channel;
         let mut now = base.now;
         let is_frame = |plaintext: &[u8]| match Frame::from_bytes(plaintext) {
@@ -470,7 +466,7 @@ pub fn frames(data: &[u8]) {
             }
             Err(_) => None,
         };
-        let channel = match admitted.pending.activate(&phone.seal(first).unwrap(), now) {
+        let channel = match pending.activate(&phone.seal(first).unwrap(), now) {
             Ok(channel) => channel,
             Err(refused) => {
                 assert_eq!((is_frame(first), refused.denial), (None, Denial::FrameUnreadable));

@@ -167,10 +167,10 @@ impl Run {
         let payload = redeem_payload(&one.pairing.link, &phone(who));
         match self.admit(who, &payload) {
             PeerAdmission::PassThrough => panic!("taken for a device"),
-            PeerAdmission::Admitted(admitted) => {
+            PeerAdmission::Admitted { reply, guard } => {
                 assert!(!dead, "redeemed after it was taken back");
                 assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
-                let map = cbor::decode_payload(&admitted.reply).unwrap();
+                let map = cbor::decode_payload(&reply).unwrap();
                 let credential = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
                 let one = &mut self.shared[index];
                 if let Some(before) = &one.credential {
@@ -179,10 +179,10 @@ impl Run {
                 one.holder = Some(who);
                 one.credential = Some(credential);
                 if with & 0x80 == 0 {
-                    self.activate(index, admitted.guard);
+                    self.activate(index, guard);
                 }
             }
-            PeerAdmission::Refused(refused) => match refused.denial {
+            PeerAdmission::Refused { denial, .. } => match denial {
                 Denial::ConfirmationPending => {
                     assert!(!dead, "waiting after it was taken back");
                     assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
@@ -191,7 +191,7 @@ impl Run {
                 // Both are out, for good.
                 Denial::TicketContested => self.shared[index].dead = true,
                 Denial::Ledger(_) | Denial::PolicyDisagreement | Denial::PolicyFailed => {
-                    panic!("{:?}", refused.denial)
+                    panic!("{:?}", denial)
                 }
                 _ => {}
             },
@@ -206,19 +206,19 @@ impl Run {
         let ops = OpSet::from_bits(u64::from(with >> 3)).unwrap();
         let payload = attach_payload(ops, credential.as_bytes());
         match self.admit(who, &payload) {
-            PeerAdmission::Admitted(admitted) => {
+            PeerAdmission::Admitted { reply, guard } => {
                 assert!(!dead, "attached after it was taken back");
                 assert_eq!(holder, Some(who), "attached with another phone's credential");
-                let map = cbor::decode_payload(&admitted.reply).unwrap();
+                let map = cbor::decode_payload(&reply).unwrap();
                 if map.iter().any(|(key, _)| *key == 12) {
                     let one = &mut self.shared[index];
                     assert!(one.renewed, "another credential that nobody asked for");
                     one.credential = Some(CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap());
                 }
-                self.activate(index, admitted.guard);
+                self.activate(index, guard);
             }
-            PeerAdmission::Refused(refused) => {
-                assert!(holder == Some(who) || refused.reply.is_none(), "a thief is told nothing");
+            PeerAdmission::Refused { reply, .. } => {
+                assert!(holder == Some(who) || reply.is_none(), "a thief is told nothing");
             }
             PeerAdmission::PassThrough => panic!("taken for a device"),
         }

@@ -15,6 +15,7 @@
 
 mod activate;
 mod admit;
+mod answer;
 mod judge;
 mod list;
 mod prove;
@@ -25,7 +26,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use activate::{NotActivated, PendingChannel, PendingGuard};
-pub use admit::{Admission, Admitted, AdmittedPeer, Peer, PeerAdmission, Refused, RefusedPeer};
+pub use admit::{Admission, Peer, PeerAdmission};
 
 use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
 use crate::agent::core::{Begun, Core, Subject};

@@ -523,7 +523,11 @@ impl Guard {
     /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have
     /// run out, or its gate closed or without a ledger. It does not watch the clock; sleep for
     /// [`Guard::time_left`] beside it. Works on any executor.
-    pub fn cut(&self) -> CutSignal {
+    pub fn cut(&self) -> impl Future<Output = Denial> + Send + Sync + Unpin + use<> {
+        self.cut_signal()
+    }
+
+    fn cut_signal(&self) -> CutSignal {
         let waker = Arc::new(Mutex::new(None));
         let mut waiting = lock(&self.slot.waiting);
         waiting.retain(|waiter| waiter.strong_count() > 0);
@@ -535,10 +539,14 @@ impl Guard {
     /// Resolves with the next settling of the gate, or when the credential is cut. Wait for it after
     /// [`PermitError::Stale`], with the frame in hand, and then ask for a permit again: whether the frame may go
     /// is decided then. Works on any executor.
-    pub fn settled(&self) -> Settled {
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
+        self.settled_signal()
+    }
+
+    fn settled_signal(&self) -> Settled {
         let waker = Arc::new(Mutex::new(None));
         self.live.lease.wait(Arc::downgrade(&waker));
-        Settled { cut: self.cut(), waker, settlings: self.settlings }
+        Settled { cut: self.cut_signal(), waker, settlings: self.settlings }
     }
 
     /// A second guard of the same connection, for a second task. It does not count as a connection.
@@ -631,7 +639,7 @@ impl Drop for InUse<'_> {
 
 /// A future that resolves with the reason when a credential is cut.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct CutSignal {
+struct CutSignal {
     live: Arc<Live>,
     /// Keeps the slot listed after its guard is dropped.
     _slot: Arc<Slot>,
@@ -659,7 +667,7 @@ impl fmt::Debug for CutSignal {
 
 /// A future that resolves with the next settling of the gate, or when the credential is cut.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Settled {
+struct Settled {
     cut: CutSignal,
     waker: Arc<Mutex<Option<Waker>>>,
     /// How many settlings there had been when the guard last found the gate stale.

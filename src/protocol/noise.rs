@@ -25,18 +25,15 @@ use crate::error::Error;
 use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey};
 use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN, MAX_PAYLOAD_LEN};
 
-/// The protocol's full name.
-pub const PROTOCOL_NAME: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
-
 /// What every transport frame adds to its plaintext, bytes.
-pub const FRAME_OVERHEAD: usize = 16;
+const FRAME_OVERHEAD: usize = 16;
 
 /// What message 2 adds to its payload, bytes: an ephemeral key of 32 and a tag of 16.
 const REPLY_OVERHEAD: usize = 48;
 
 /// The 32-byte hash of a finished handshake, equal on both sides and to nobody else's (Noise
 /// revision 34, section 11.2). Not a secret.
-pub type HandshakeHash = [u8; 32];
+type HandshakeHash = [u8; 32];
 
 /// Gives snow one ephemeral key's worth of the caller's randomness, and nothing after that.
 struct OneDraw(Option<Zeroizing<[u8; 32]>>);
@@ -74,7 +71,7 @@ impl CryptoResolver for Resolver {
 }
 
 fn builder<'key, R: RngCore + CryptoRng>(rng: &mut R) -> Result<snow::Builder<'key>, Error> {
-    let params: NoiseParams = PROTOCOL_NAME.parse().map_err(|_| Error::Noise)?;
+    let params: NoiseParams = Channel::PROTOCOL_NAME.parse().map_err(|_| Error::Noise)?;
     let mut drawn = Zeroizing::new([0; 32]);
     rng.fill_bytes(drawn.as_mut_slice());
     Ok(snow::Builder::with_resolver(params, Box::new(Resolver(drawn))))
@@ -144,7 +141,7 @@ pub struct Finished {
     /// The other side's payload.
     pub payload: Vec<u8>,
     /// For channel binding.
-    pub handshake_hash: HandshakeHash,
+    pub handshake_hash: [u8; 32],
     /// The transport.
     pub channel: Channel,
 }
@@ -177,7 +174,7 @@ impl Responder {
             state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Error::Noise)?;
         let peer = HolderPublicKey::from_bytes(peer)?;
         let handshake_hash = state.get_handshake_hash().try_into().map_err(|_| Error::Noise)?;
-        Ok(Received { peer, payload, handshake_hash, next: Replying { state: Box::new(state) } })
+        Ok(Received { peer, payload, handshake_hash, state: Box::new(state) })
     }
 }
 
@@ -191,18 +188,13 @@ pub struct Received {
     pub payload: Vec<u8>,
     /// The handshake hash after message 1 (Noise revision 34, section 5.2), the same for every replay of the
     /// message.
-    pub handshake_hash: HandshakeHash,
-    /// Answers with message 2. Dropping it without answering is how a stranger is refused.
-    pub next: Replying,
-}
-
-/// The agent's side after message 1.
-pub struct Replying {
+    pub handshake_hash: [u8; 32],
     state: Box<snow::HandshakeState>,
 }
 
-impl Replying {
-    /// Writes message 2. Costs three scalar multiplications.
+impl Received {
+    /// Writes message 2. Costs three scalar multiplications. Dropping what was received without a reply is how a
+    /// stranger is refused.
     ///
     /// # Errors
     /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`].
@@ -221,7 +213,7 @@ pub struct Replied {
     /// To be sent to the peer, as one binary WebSocket message.
     pub message: Vec<u8>,
     /// For channel binding.
-    pub handshake_hash: HandshakeHash,
+    pub handshake_hash: [u8; 32],
     /// The transport.
     pub channel: Channel,
 }
@@ -270,6 +262,15 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// The Noise protocol's full name.
+    pub const PROTOCOL_NAME: &'static str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
+
+    /// What a frame adds to its plaintext, bytes.
+    pub const OVERHEAD: usize = FRAME_OVERHEAD;
+
+    /// Longest plaintext of a frame, bytes.
+    pub const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN;
+
     /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes.
     ///
     /// # Errors
@@ -317,7 +318,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes. Its length grows by [`FRAME_OVERHEAD`].
+    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes. Its length grows by [`Channel::OVERHEAD`].
     ///
     /// # Errors
     /// [`Error::FrameTooLong`], after which the next frame can be sent. [`Error::Noise`] after 2^64 - 1 frames;
@@ -390,7 +391,7 @@ macro_rules! redacted {
     };
 }
 
-redacted!(AwaitingReply, Replying, Channel, Sealer, Opener, Finished);
+redacted!(AwaitingReply, Channel, Sealer, Opener, Finished);
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -413,8 +414,8 @@ mod tests {
         let (agent, holder) = keys();
         let started = Initiator::start(&holder, &agent.public(), first, &mut OsRng).unwrap();
         let received = Responder::read(&agent, &started.message, &mut OsRng).unwrap();
-        let seen = Received2 { peer: received.peer, payload: received.payload };
-        let replied = received.next.reply(second).unwrap();
+        let seen = Received2 { peer: received.peer, payload: received.payload.clone() };
+        let replied = received.reply(second).unwrap();
         let finished = started.next.finish(&replied.message).unwrap();
         (finished, replied, seen)
     }
@@ -449,7 +450,7 @@ mod tests {
         assert_eq!(start(MAX_PAYLOAD_LEN + 1).err(), Some(Error::Noise));
         let reply = |len| {
             let received = Responder::read(&agent, &start(0).unwrap().message, &mut OsRng).unwrap();
-            received.next.reply(&vec![0; len]).map(|replied| replied.message.len())
+            received.reply(&vec![0; len]).map(|replied| replied.message.len())
         };
         assert_eq!(reply(MAX_PAYLOAD_LEN), Ok(MAX_PAYLOAD_LEN + REPLY_OVERHEAD));
         assert_eq!(reply(MAX_PAYLOAD_LEN + 1), Err(Error::Noise));
@@ -583,13 +584,14 @@ mod tests {
             }
         };
         let resolver = Forger(key, Resolver(Zeroizing::new([4; 32])));
-        let mut state = snow::Builder::with_resolver(PROTOCOL_NAME.parse().unwrap(), Box::new(resolver))
-            .local_private_key(&secret)
-            .unwrap()
-            .remote_public_key(agent.as_bytes())
-            .unwrap()
-            .build_initiator()
-            .unwrap();
+        let mut state =
+            snow::Builder::with_resolver(Channel::PROTOCOL_NAME.parse().unwrap(), Box::new(resolver))
+                .local_private_key(&secret)
+                .unwrap()
+                .remote_public_key(agent.as_bytes())
+                .unwrap()
+                .build_initiator()
+                .unwrap();
         let mut message = vec![0; 200];
         let len = state.write_message(b"", &mut message).unwrap();
         message.truncate(len);
@@ -605,7 +607,7 @@ mod tests {
             let started = Initiator::start(&holder, &agent.public(), b"first", &mut OsRng).unwrap();
             let mut message = started.message.clone();
             if second {
-                message = Responder::read(&agent, &message, &mut OsRng).unwrap().next.reply(b"second").unwrap().message;
+                message = Responder::read(&agent, &message, &mut OsRng).unwrap().reply(b"second").unwrap().message;
             }
             let place = place % message.len();
             message[place] ^= 1 << bit;

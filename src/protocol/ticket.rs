@@ -297,7 +297,7 @@ mod tests {
         for text in
             ["", "012345", "12 345", "0012 345", "012 3456", "012  345", "01 2345", " 012 345", "012 34a"]
         {
-            assert_eq!(text.parse::<PairCode>(), Err(Error::MessageMalformed), "{text:?}");
+            assert_eq!(text.parse::<PairCode>(), Err(Error::PairCodeText), "{text:?}");
         }
     }
 

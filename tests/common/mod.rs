@@ -264,13 +264,13 @@ impl World {
         };
         match self.gate.admit(received, self.now, &mut OsRng) {
             Admission::PassThrough(_) => Response::Device,
-            Admission::Admitted(admitted) => {
-                let (guard, channel) = admitted.pending.into_raw();
-                Response::Admitted(admitted.message, channel, guard)
+            Admission::Admitted { message, pending } => {
+                let (guard, channel) = pending.into_raw();
+                Response::Admitted(message, channel, guard)
             }
-            Admission::Refused(refused) => match refused.message {
-                Some(message) => Response::Refused(message, refused.denial),
-                None => Response::Closed(Some(refused.denial)),
+            Admission::Refused { message, denial } => match message {
+                Some(message) => Response::Refused(message, denial),
+                None => Response::Closed(Some(denial)),
             },
         }
     }

@@ -39,7 +39,7 @@ impl Stage {
             &mut CounterRng::new(3),
         );
         let request = received.payload;
-        let PeerAdmission::Admitted(AdmittedPeer { reply, .. }) = admission else { panic!("{admission:?}") };
+        let PeerAdmission::Admitted { reply, .. } = admission else { panic!("{admission:?}") };
         let map = cbor::decode_payload(&reply).unwrap();
         let bytes = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
         let credential = Credential::parse(&bytes).unwrap();
@@ -64,8 +64,8 @@ impl Stage {
         let mut rng = CounterRng::new(5);
         let receipt = self.world.gate.renew(&self.desktop.device, message, self.world.now, &mut rng)?;
         let attach = attach_payload(OpSet::EMPTY, self.bound());
-        let PeerAdmission::Admitted(admitted) = self.world.admit(&phone(2), &attach) else { panic!() };
-        let edition = cbor::bytes_of(&cbor::decode_payload(&admitted.reply).unwrap(), 12);
+        let PeerAdmission::Admitted { reply, .. } = self.world.admit(&phone(2), &attach) else { panic!() };
+        let edition = cbor::bytes_of(&cbor::decode_payload(&reply).unwrap(), 12);
         Ok((receipt.to_bytes(), edition))
     }
 
@@ -255,7 +255,7 @@ fn valid_handshakes(stage: &Stage, files: &mut Files) {
         let (agent, holder) = (AgentSecretKey::from_bytes([1; 32]), phone(2));
         let started = Initiator::start(&holder, &agent.public(), first, &mut Fixed::new([3; 32])).unwrap();
         let received = Responder::read(&agent, &started.message, &mut Fixed::new([4; 32])).unwrap();
-        let mut replied = received.next.reply(second).unwrap();
+        let mut replied = received.reply(second).unwrap();
         let mut finished = started.next.finish(&replied.message).unwrap();
         let frames: Vec<Value> = [("phone", "hello"), ("agent", "world"), ("phone", ""), ("agent", "")]
             .into_iter()

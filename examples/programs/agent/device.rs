@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sessioncap::limits::MAX_FRAME_LEN;
 use sessioncap::noise::Channel;
 use sessioncap::{DevicePublicKey, SessionId};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -98,7 +97,7 @@ impl Connection<'_> {
 
     async fn reply(&mut self, reply: &Value) -> Outcome<()> {
         let mut bytes = reply.to_string().into_bytes();
-        if bytes.len() > MAX_FRAME_LEN {
+        if bytes.len() > Channel::MAX_PLAINTEXT_LEN {
             bytes = error("too_large", "the answer does not fit one frame; ask for less")
                 .to_string()
                 .into_bytes();

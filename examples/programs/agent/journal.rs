@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 use sessioncap::SessionId;
 use sessioncap::agent::{AuditRecord, AuditSink, NotKept};
-use sessioncap::limits::MAX_FRAME_LEN;
+use sessioncap::noise::Channel;
 use tokio::task::spawn_blocking;
 
 use super::Log;
@@ -21,7 +21,7 @@ const SHOWN: usize = 1_000;
 /// Bytes of the file that are looked through at most, the last ones.
 const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
 /// Bytes of one answer, with room for what stands around the records.
-const ROOM: usize = MAX_FRAME_LEN - 256;
+const ROOM: usize = Channel::MAX_PLAINTEXT_LEN - 256;
 /// Bytes at the end of the file that are kept in mind: more than the ledger can have to tell again.
 const TAIL: u64 = 1024 * 1024;
 /// How every record begins.

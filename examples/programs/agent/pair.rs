@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sessioncap::agent::{Denial, Gate};
-use sessioncap::pair::{self, Answer};
+use sessioncap::pair;
 use sessioncap::{DevicePublicKey, Now, SessionId};
 
 use super::Agent;
@@ -24,36 +24,9 @@ pub(super) async fn answer(
     }
     let asked: pair::Request = read(request.whole())?;
     let (device, handshake_hash) = (*device, *handshake_hash);
-    let answer = ask(agent, move |gate, now| carry_out(gate, &device, &handshake_hash, asked, now)).await?;
+    let answer =
+        ask(agent, move |gate, now| gate.answer(&device, &handshake_hash, &asked, now, &mut OsRng)).await?;
     serde_json::to_value(&answer).map_err(|problem| error("upstream_failed", problem))
-}
-
-/// What the gate does for each request. The device is the one that the channel has authenticated.
-fn carry_out(
-    gate: &Gate,
-    device: &DevicePublicKey,
-    handshake_hash: &[u8; 32],
-    asked: pair::Request,
-    now: Now,
-) -> Result<Answer, Denial> {
-    match asked {
-        pair::Request::RegisterIssuer { registration } => {
-            gate.register_issuer(device, handshake_hash, &registration, now).map(|()| Answer::Registered)
-        }
-        pair::Request::Offer { offer } => {
-            gate.offer(device, &offer, now).map(|receipt| Answer::Offered { receipt })
-        }
-        pair::Request::Confirm { ticket, holder } => {
-            gate.confirm(device, &ticket, &holder, now).map(|()| Answer::Confirmed)
-        }
-        pair::Request::Renew { renewal } => {
-            gate.renew(device, &renewal, now, &mut OsRng).map(|receipt| Answer::Renewed { receipt })
-        }
-        pair::Request::List(list) => gate.list(&list, now).map(Answer::Listed),
-        pair::Request::Revoke(what) => gate.revoke(&what, now).map(Answer::Revoked),
-        // A later library's.
-        _ => Err(Denial::OutsideVocabulary),
-    }
 }
 
 async fn ask<T: Send + 'static>(

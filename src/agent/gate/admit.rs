@@ -27,62 +27,55 @@ pub enum Admission {
     /// stranger. Authenticate it as before this crate was linked.
     PassThrough(Received),
     /// Send the message, then wait for the peer's first transport frame.
-    Admitted(Admitted),
+    Admitted {
+        /// Message 2, to be sent as one binary WebSocket message.
+        message: Vec<u8>,
+        /// Becomes a live channel with the peer's first transport frame.
+        pending: PendingChannel,
+    },
     /// Send the message if there is one, then close; without one, close as for any stranger.
-    Refused(Refused),
-}
-
-/// A peer that may go on.
-#[derive(Debug)]
-pub struct Admitted {
-    /// Message 2, to be sent as one binary WebSocket message.
-    pub message: Vec<u8>,
-    /// Becomes a live channel with the peer's first transport frame.
-    pub pending: PendingChannel,
-}
-
-/// A peer that may not.
-#[derive(Debug)]
-pub struct Refused {
-    /// Message 2, if the peer has proven enough to be told something.
-    pub message: Option<Vec<u8>>,
-    /// Why, for the operator.
-    pub denial: Denial,
+    Refused {
+        /// Message 2, if the peer has proven enough to be told something.
+        message: Option<Vec<u8>>,
+        /// Why, for the operator.
+        denial: Denial,
+    },
 }
 
 /// As [`Admission`], for an agent with a Noise of its own: what it sends as message 2 is a payload.
-#[derive(Debug)]
 #[must_use = "a peer that is not admitted must be closed"]
 pub enum PeerAdmission {
     /// As [`Admission::PassThrough`].
     PassThrough,
     /// Send the reply as the payload of message 2, then wait for the peer's first transport frame.
-    Admitted(AdmittedPeer),
+    Admitted {
+        /// The payload of message 2. It can hold a credential.
+        reply: Vec<u8>,
+        /// Becomes live with the peer's first transport frame.
+        guard: PendingGuard,
+    },
     /// Send the reply as the payload of message 2 if there is one, then close.
-    Refused(RefusedPeer),
+    Refused {
+        /// The payload of message 2, if the peer has proven enough to be told something.
+        reply: Option<Vec<u8>>,
+        /// Why, for the operator.
+        denial: Denial,
+    },
 }
 
-/// A peer that may go on, of an agent with a Noise of its own.
-pub struct AdmittedPeer {
-    /// The payload of message 2. It can hold a credential.
-    pub reply: Vec<u8>,
-    /// Becomes live with the peer's first transport frame.
-    pub guard: PendingGuard,
-}
-
-impl core::fmt::Debug for AdmittedPeer {
+impl core::fmt::Debug for PeerAdmission {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("AdmittedPeer").field("guard", &self.guard).finish_non_exhaustive()
+        match self {
+            Self::PassThrough => f.write_str("PassThrough"),
+            // The reply can hold a credential.
+            Self::Admitted { guard, .. } => {
+                f.debug_struct("Admitted").field("guard", guard).finish_non_exhaustive()
+            }
+            Self::Refused { denial, .. } => {
+                f.debug_struct("Refused").field("denial", denial).finish_non_exhaustive()
+            }
+        }
     }
-}
-
-/// A peer that may not, of an agent with a Noise of its own.
-#[derive(Debug)]
-pub struct RefusedPeer {
-    /// The payload of message 2, if the peer has proven enough to be told something.
-    pub reply: Option<Vec<u8>>,
-    /// Why, for the operator.
-    pub denial: Denial,
 }
 
 /// A peer whose message 1 has decrypted.
@@ -122,15 +115,15 @@ impl Gate {
         let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
         match self.admit_peer(peer, now, rng) {
             PeerAdmission::PassThrough => Admission::PassThrough(received),
-            PeerAdmission::Refused(RefusedPeer { reply, denial }) => {
-                let replied = reply.and_then(|reply| received.next.reply(&reply).ok());
-                Admission::Refused(Refused { message: replied.map(|replied| replied.message), denial })
+            PeerAdmission::Refused { reply, denial } => {
+                let replied = reply.and_then(|reply| received.reply(&reply).ok());
+                Admission::Refused { message: replied.map(|replied| replied.message), denial }
             }
-            PeerAdmission::Admitted(AdmittedPeer { reply, guard }) => match received.next.reply(&reply) {
+            PeerAdmission::Admitted { reply, guard } => match received.reply(&reply) {
                 Ok(Replied { message, channel, .. }) => {
-                    Admission::Admitted(Admitted { message, pending: PendingChannel::new(guard, channel) })
+                    Admission::Admitted { message, pending: PendingChannel::new(guard, channel) }
                 }
-                Err(_) => Admission::Refused(Refused { message: None, denial: Denial::Internal }),
+                Err(_) => Admission::Refused { message: None, denial: Denial::Internal },
             },
         }
     }
@@ -143,7 +136,7 @@ impl Gate {
             return PeerAdmission::PassThrough;
         }
         let inner = &self.inner;
-        let silent = |denial| PeerAdmission::Refused(RefusedPeer { reply: None, denial });
+        let silent = |denial| PeerAdmission::Refused { reply: None, denial };
         if let Err(denial) = inner.core.registry().waiting().check(&message, now.monotonic) {
             return silent(denial);
         }
@@ -158,15 +151,15 @@ impl Gate {
             Ok((_, Proven::Credential(credential))) => inner.attach(*credential, message, now),
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
-            Ok(reply) => Ok(AdmittedPeer { reply, guard }),
+            Ok(reply) => Ok(PeerAdmission::Admitted { reply, guard }),
             Err(_) => Err(Refusal::from(Denial::Internal)),
         });
         match sent {
-            Ok(admitted) => PeerAdmission::Admitted(admitted),
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 let agent_time = inner.core.time(now);
                 let reply = refusal.answer(agent_time).and_then(|answer| answer.to_payload().ok());
-                PeerAdmission::Refused(RefusedPeer { reply, denial: refusal.denial })
+                PeerAdmission::Refused { reply, denial: refusal.denial }
             }
         }
     }

@@ -86,14 +86,14 @@ impl Cast {
         let (key, mut message) = (phone.public(), [0; 32]);
         rng.fill_bytes(&mut message);
         match gate.admit_peer(Peer::new(key.as_bytes(), &payload, message), self.now, &mut rng) {
-            PeerAdmission::Admitted(admitted) => {
-                admitted.guard.activate_after_first_frame(self.now)?;
-                match Answer::from_payload(&admitted.reply).unwrap() {
+            PeerAdmission::Admitted { reply, guard } => {
+                guard.activate_after_first_frame(self.now)?;
+                match Answer::from_payload(&reply).unwrap() {
                     Answer::Admitted(answer) => Ok(answer.credential),
                     other => panic!("{other:?}"),
                 }
             }
-            PeerAdmission::Refused(refused) => Err(refused.denial),
+            PeerAdmission::Refused { denial, .. } => Err(denial),
             PeerAdmission::PassThrough => panic!("taken for a device"),
         }
     }

@@ -98,8 +98,8 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     let mut message = [0; 32];
     message[..8].copy_from_slice(&MESSAGES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     match gate.admit_peer(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
-        PeerAdmission::Admitted(admitted) => Ok((admitted.guard, admitted.reply)),
-        PeerAdmission::Refused(refused) => Err(refused.denial),
+        PeerAdmission::Admitted { reply, guard } => Ok((guard, reply)),
+        PeerAdmission::Refused { denial, .. } => Err(denial),
         PeerAdmission::PassThrough => panic!("taken for a device"),
     }
 }

@@ -8,7 +8,9 @@ use core::fmt;
 
 use time::Duration;
 
-use super::{CutSignal, Guard, PermitError, Settled};
+use core::future::Future;
+
+use super::{Guard, PermitError};
 use crate::agent::denial::Denial;
 use crate::clock::Now;
 use crate::error::Error;
@@ -70,12 +72,12 @@ macro_rules! half {
             }
 
             /// As [`Guard::cut`].
-            pub fn cut(&self) -> CutSignal {
+            pub fn cut(&self) -> impl Future<Output = Denial> + Send + Sync + Unpin + use<> {
                 self.guard.cut()
             }
 
             /// As [`Guard::settled`].
-            pub fn settled(&self) -> Settled {
+            pub fn settled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
                 self.guard.settled()
             }
         }

@@ -26,7 +26,7 @@ impl Guard {
         future: F,
     ) -> Result<F::Output, PermitError> {
         let mut future = pin!(future);
-        let mut cut = self.cut();
+        let mut cut = self.cut_signal();
         let mut settled: Option<Settled> = None;
         poll_fn(|context| {
             // Its waker is in place before the permit is asked for, so that no cut falls in between.
@@ -38,7 +38,7 @@ impl Guard {
                     Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
                     Ok(Poll::Pending) => return Poll::Pending,
                     Err(PermitError::Stale) => {
-                        let mut waiting = settled.take().unwrap_or_else(|| self.settled());
+                        let mut waiting = settled.take().unwrap_or_else(|| self.settled_signal());
                         if Pin::new(&mut waiting).poll(context).is_pending() {
                             settled = Some(waiting);
                             return Poll::Pending;

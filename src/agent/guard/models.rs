@@ -270,7 +270,7 @@ fn the_halves_of_a_guarded_channel_and_a_revocation() {
         let mut rng = rand::rngs::OsRng;
         let started = Initiator::start(&phone, &agent.public(), b"", &mut rng).unwrap();
         let received = Responder::read(&agent, &started.message, &mut rng).unwrap();
-        let replied = received.next.reply(b"").unwrap();
+        let replied = received.reply(b"").unwrap();
         (started.next.finish(&replied.message).unwrap().channel, replied.channel)
     }
 
