@@ -19,9 +19,9 @@ use crate::pair::{Revoke, Revoked};
 /// a pairing whose records are kept no longer is unknown as well.
 ///
 /// Live streams are cut first, and what is named is closed to offers, redemptions, attaches and activations,
-/// before the verb waits for the ledger, the audit sink, the context or a waker. When it returns, the revocation is durable, no further permit is granted
-/// and none is in use. Each costs one durable write and what the audit sink does with its records, and waits
-/// for permits in use, microseconds.
+/// before the verb waits for the ledger, the audit sink, the context or a waker. When it returns, the
+/// revocation is durable, no further permit is granted and none is in use. Each costs one durable write and
+/// what the audit sink does with its records, and waits for permits in use, microseconds.
 impl Gate {
     /// Revokes a ticket before it is redeemed, its credential afterwards.
     ///
