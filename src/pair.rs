@@ -7,6 +7,16 @@
 //! kin) are base64url without padding, ids and keys are lower-case hexadecimal, times are RFC 3339 in whole
 //! seconds of UTC, operations are their names.
 //!
+//! ```
+//! use sessioncap::pair::{List, Request, StateKind};
+//!
+//! let request = Request::List(List::default().with_state(StateKind::Active));
+//! let json = serde_json::to_string(&request)?;
+//! assert_eq!(json, r#"{"method":"pair.list","state":"active"}"#);
+//! assert_eq!(serde_json::from_str::<Request>(&json)?, request);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
 //! How an agent says that it refuses is its own matter, and so is who may ask: the gate asks its caller for
 //! the device that the channel has authenticated.
 

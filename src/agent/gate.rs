@@ -5,8 +5,8 @@
 //! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`],
 //!   [`Gate::renew`];
 //! - from a peer's first handshake message: [`Gate::admit`];
-//! - from the operator, or any enrolled device: [`Gate::list`], [`Gate::revoke`] and the verbs behind it; from the
-//!   operator alone: [`Gate::reset_clock`];
+//! - from the operator, or any enrolled device: [`Gate::list`], [`Gate::revoke`] and the verbs behind it;
+//! - from the operator alone: [`Gate::reset_clock`];
 //! - from the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
 //! All of them may be called from any thread. Each holds one short lock; cryptography runs outside.

@@ -16,11 +16,12 @@ use crate::pair::{Revoke, Revoked};
 /// Each verb is idempotent, and says what it has ended ([`Revoked`]): said again it answers
 /// [`Revoked::Already`], and for a name that is not on record [`Revoked::Unknown`], which is no error. A gate
 /// remembers the last 1,024 names that it has revoked; beyond them, and after a restart, an issuer, a phone or
-/// a pairing whose records are kept no longer is unknown as well. Live streams are cut first, and what is named is
-/// closed to offers, redemptions, attaches and activations, before the verb waits for the ledger, the audit
-/// sink, the context or a waker. When it returns, the revocation is durable, no further permit is granted
-/// and none is in use. Each costs one durable write and what the audit sink does with its records, and waits
-/// for permits in use, microseconds.
+/// a pairing whose records are kept no longer is unknown as well.
+///
+/// Live streams are cut first, and what is named is closed to offers, redemptions, attaches and activations,
+/// before the verb waits for the ledger, the audit sink, the context or a waker. When it returns, the
+/// revocation is durable, no further permit is granted and none is in use. Each costs one durable write and
+/// what the audit sink does with its records, and waits for permits in use, microseconds.
 impl Gate {
     /// Revokes a ticket before it is redeemed, its credential afterwards.
     ///
