@@ -292,7 +292,7 @@ proptest! {
         let before = now.plus(left - Duration::NANOSECOND);
         world.gate.settle(before).unwrap();
         prop_assert_eq!(streams(&mut joined.guard, before), Ok(()));
-        prop_assert_eq!(streams(&mut joined.guard, now.plus(left)), Err(Denial::CredentialExpired));
-        prop_assert_eq!(joined.guard.time_left(now.plus(left)), Duration::ZERO);
+        prop_assert_eq!(streams(&mut joined.guard, now.plus(left.try_into().unwrap())), Err(Denial::CredentialExpired));
+        prop_assert_eq!(joined.guard.time_left(now.plus(left.try_into().unwrap())), Duration::ZERO);
     }
 }

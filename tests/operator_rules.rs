@@ -57,7 +57,7 @@ fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() 
     // What an agent does: sleep for `time_left`, then `check`.
     let mut now = world.now;
     for _ in 0..4 {
-        now = now.plus(guard.time_left(now));
+        now = now.plus(guard.time_left(now).try_into().unwrap());
         world.gate.settle(now).unwrap();
         guard.checked(now).unwrap();
     }

@@ -139,7 +139,7 @@ fn a_shorter_time_holds_at_once_by_either_clock_and_ends_the_stream() {
         scene.renew(OpSet::COMPANION, 60).unwrap();
         let (world, guard) = (&mut scene.world, &mut scene.phone.guard);
         assert_eq!(guard.expires_at(), world.now.timestamp().plus(60));
-        assert_eq!(guard.time_left(world.now).whole_seconds(), 60);
+        assert_eq!(guard.time_left(world.now).as_secs(), 60);
         world.pass(59);
         assert_eq!(guard.ask(Op::StreamOutput, world.now, || ()), Ok(()));
         world.pass(1);

@@ -62,7 +62,7 @@ fn what_was_not_yet_written_is_at_most_a_minute() {
     }
     let again = restarted(&ledger, wall(0), &desktop);
     let guard = again.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
-    let left = guard.time_left(again.now).whole_seconds();
+    let left = guard.time_left(again.now).as_secs();
     let wall_left = guard.expires_at().since(again.now.timestamp());
     assert_eq!(wall_left, 600, "the wall clock is back at the beginning");
     assert!((30..=90).contains(&left), "{left}: by the agent's time about 30 are left");

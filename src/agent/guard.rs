@@ -510,14 +510,15 @@ impl Guard {
     /// the operator's rules have to be asked again. It cannot foresee a wall clock that is set
     /// forward: an idle connection should also check now and then, every second or so.
     #[must_use]
-    pub fn time_left(&self, now: Now) -> Duration {
+    pub fn time_left(&self, now: Now) -> core::time::Duration {
         if self.connection.ended.load(Ordering::Relaxed) || self.live.is_cut() {
-            return Duration::ZERO;
+            return core::time::Duration::ZERO;
         }
         let terms = *lock(&self.slot.terms);
         let by_wall = now.until(terms.expires_at);
         let by_monotonic = terms.ends_at.min(self.next_review).saturating_sub(now.monotonic);
-        by_wall.min(by_monotonic).max(Duration::ZERO)
+        // Nothing is left where it is negative.
+        by_wall.min(by_monotonic).try_into().unwrap_or_default()
     }
 
     /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have

@@ -15,7 +15,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde::Deserialize;
@@ -92,7 +91,7 @@ impl From<PermitError> for End {
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
 pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel) {
-    let patience = Duration::try_from(pending.time_left(agent.now())).unwrap_or_default();
+    let patience = pending.time_left(agent.now());
     let Ok(Ok(first)) = timeout(patience, transport::receive(&mut socket)).await else {
         return;
     };
@@ -198,7 +197,7 @@ impl<'a> Connection<'a> {
 
     async fn next_event(&mut self) -> Event {
         let agent = self.agent;
-        let time_left = Duration::try_from(self.receiver.time_left(agent.now())).unwrap_or_default();
+        let time_left = self.receiver.time_left(agent.now());
         let output = async {
             match &mut self.output {
                 Some(output) => output.next().await,

@@ -141,8 +141,9 @@ impl PendingGuard {
 
     /// Until when [`PendingGuard::activate_after_first_frame`] works, from `now`.
     #[must_use]
-    pub fn time_left(&self, now: Now) -> Duration {
-        self.activate_before.saturating_sub(now.monotonic).max(Duration::ZERO)
+    pub fn time_left(&self, now: Now) -> core::time::Duration {
+        // Nothing is left where it is negative.
+        self.activate_before.saturating_sub(now.monotonic).try_into().unwrap_or_default()
     }
 }
 
@@ -199,7 +200,7 @@ impl PendingChannel {
 
     /// Until when [`PendingChannel::activate`] works, from `now`.
     #[must_use]
-    pub fn time_left(&self, now: Now) -> Duration {
+    pub fn time_left(&self, now: Now) -> core::time::Duration {
         self.guard.time_left(now)
     }
 

@@ -6,8 +6,6 @@
 
 use core::fmt;
 
-use time::Duration;
-
 use core::future::Future;
 
 use super::{Guard, PermitError};
@@ -67,7 +65,7 @@ macro_rules! half {
 
             /// As [`Guard::time_left`].
             #[must_use]
-            pub fn time_left(&self, now: Now) -> Duration {
+            pub fn time_left(&self, now: Now) -> core::time::Duration {
                 self.guard.time_left(now)
             }
 
