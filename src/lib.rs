@@ -159,6 +159,8 @@ mod codec;
 mod credential;
 #[cfg(feature = "issuer")]
 pub mod desktop;
+#[cfg(docsrs)]
+pub mod documents;
 mod error;
 mod id;
 mod key;

@@ -68,7 +68,10 @@ fn items(source: &str) -> Vec<Item> {
             && ends
             && let Some(text) = current.take()
         {
-            items.push(Item { hidden: attributes.contains("doc(hidden)"), text });
+            items.push(Item {
+                hidden: attributes.contains("doc(hidden)") || attributes.contains("cfg(docsrs)"),
+                text,
+            });
             attributes.clear();
         }
     }
