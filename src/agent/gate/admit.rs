@@ -191,7 +191,7 @@ impl Gate {
             (Presence::Present, Err(Denial::DeviceNotEnrolled)) => Err(Denial::IssuerRevoked),
             (Presence::Present, device) => device,
         };
-        let record = inner.core.read(now, |step| step.standing_record(&id, &said))??;
+        let record = inner.core.read(now, |step| step.standing_record(&id, &said))?;
         let time = inner.core.time(now);
         let basis = Basis::of(proven.shown, &record)?;
         basis.check_time(time)?;

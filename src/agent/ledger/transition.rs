@@ -29,8 +29,40 @@ pub(crate) use list::Found;
 pub(crate) use redeem::Redemption;
 pub(crate) use renew::{Extension, NewTerms};
 
-/// A verdict inside a transaction that went through: a denial is an answer, not a failure.
-pub(crate) type Verdict<T> = Result<Result<T, Denial>, LedgerFailure>;
+/// Why a transition ends before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// An answer, not a failure: what was written before it is committed.
+    Denied(Denial),
+    /// The transaction fails, and nothing of it is written.
+    Failed(LedgerFailure),
+}
+
+/// What a transition gives.
+pub(crate) type Verdict<T> = Result<T, Exit>;
+
+impl From<Denial> for Exit {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<LedgerFailure> for Exit {
+    fn from(failure: LedgerFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Exit {
+    /// Separates what a transaction commits, a denial included, from what it does not.
+    pub(crate) fn split<T>(verdict: Verdict<T>) -> Result<Result<T, Denial>, LedgerFailure> {
+        match verdict {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Denied(denial)) => Ok(Err(denial)),
+            Err(Self::Failed(failure)) => Err(failure),
+        }
+    }
+}
 
 /// What the agent's context said about a session and the device that shared it, before the transaction.
 pub(crate) type Said = Result<(), Denial>;
@@ -131,23 +163,23 @@ impl<'a> Step<'a> {
         device: &DevicePublicKey,
     ) -> Verdict<()> {
         match self.records.issuer(issuer)? {
-            Some(record) if record.device == *device => return Ok(Ok(())),
-            Some(_) => return Ok(Err(Denial::IssuerOfAnotherDevice)),
+            Some(record) if record.device == *device => return Ok(()),
+            Some(_) => return Err(Denial::IssuerOfAnotherDevice.into()),
             None => {}
         }
         let names = Names { issuer: Some(issuer), device: Some(device), ..Names::default() };
-        if let Err(denial) = self.moment.closed.interrupts(&names) {
-            return Ok(Err(denial));
-        }
+        self.moment.closed.interrupts(&names)?;
         let of_device =
             self.records.issuers()?.into_iter().filter(|(_, record)| record.device == *device).count();
         if u32::try_from(of_device).unwrap_or(u32::MAX) >= ISSUERS_PER_DEVICE {
-            return Ok(Err(Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: ISSUERS_PER_DEVICE }));
+            return Err(
+                Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: ISSUERS_PER_DEVICE }.into()
+            );
         }
         let generation = self.records.next_number()?;
         self.records.put_issuer(issuer, &IssuerRecord { device: *device, generation });
         self.events.push(AuditEvent::IssuerRegistered { issuer: *issuer, device: *device });
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The issuer's record, if `device` registered it.
@@ -156,11 +188,11 @@ impl<'a> Step<'a> {
         issuer: &IssuerPublicKey,
         device: &DevicePublicKey,
     ) -> Verdict<IssuerRecord> {
-        Ok(match self.records.issuer(issuer)? {
+        match self.records.issuer(issuer)? {
             Some(record) if record.device == *device => Ok(record),
-            Some(_) => Err(Denial::IssuerOfAnotherDevice),
-            None => Err(Denial::IssuerUnknown),
-        })
+            Some(_) => Err(Denial::IssuerOfAnotherDevice.into()),
+            None => Err(Denial::IssuerUnknown.into()),
+        }
     }
 
     /// The issuers of the devices for which `wanted` is true.
@@ -181,23 +213,17 @@ impl<'a> Step<'a> {
         mut record: TicketRecord,
         quotas: &QuotaLimits,
     ) -> Verdict<()> {
-        match self.issuer_of(&record.issuer, &record.device)? {
-            Ok(issuer) => record.generation = issuer.generation,
-            Err(denial) => return Ok(Err(denial)),
-        }
-        if let Err(denial) = self.moment.closed.interrupts(&Names::of_ticket(id, &record)) {
-            return Ok(Err(denial));
-        }
+        let issuer = self.issuer_of(&record.issuer, &record.device)?;
+        record.generation = issuer.generation;
+        self.moment.closed.interrupts(&Names::of_ticket(id, &record))?;
         if self.is_taken(id, &record.credential)? {
-            return Ok(Err(Denial::OfferRepeated));
+            return Err(Denial::OfferRepeated.into());
         }
         self.settle_session(&record.session)?;
         let session = self.records.session(&record.session)?;
         let counters = self.records.counters()?;
         let of_device = self.records.device(&record.device)?;
-        if let Err(denial) = check_quotas(session.as_ref(), &of_device, &counters.of_all, quotas) {
-            return Ok(Err(denial));
-        }
+        check_quotas(session.as_ref(), &of_device, &counters.of_all, quotas)?;
         let session = match session {
             Some(session) => session,
             None => {
@@ -217,7 +243,7 @@ impl<'a> Step<'a> {
             label: record.label.clone(),
             expires_at: record.expires_at,
         });
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Whether a ticket's or its credential's id stands for something else. Desktops choose both, and what

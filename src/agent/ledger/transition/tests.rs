@@ -51,20 +51,20 @@ impl Bench {
             device: DeviceSecretKey::from_bytes([4; 32]).public(),
         };
         let (issuer, device) = (bench.issuer, bench.device);
-        bench.step(|step| step.register_issuer(&issuer, &device)).unwrap();
+        bench.step(|step| step.register_issuer(&issuer, &device));
         bench
     }
 
-    fn step<T>(&mut self, mut act: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>) -> T {
+    fn step<T, E: Into<Exit>>(&mut self, mut act: impl FnMut(&mut Step<'_>) -> Result<T, E>) -> T {
         let moment =
             Moment { agent: &self.agent, node: NodeId::default(), now: self.now, closed: Closed::NONE };
         let transition = |snapshot: &dyn Snapshot| {
             let mut step = Step::new(snapshot, moment);
-            let result = act(&mut step)?;
+            let result = Exit::split(act(&mut step).map_err(Into::into))?;
             let first = AuditPosition { opening: 1, sequence: 0 };
             Ok((step.finish(first, &[])?.changes, result))
         };
-        store::transact(&self.ledger, transition).unwrap()
+        store::transact(&self.ledger, transition).unwrap().unwrap()
     }
 
     /// A credential that was redeemed.
@@ -94,8 +94,8 @@ impl Bench {
         let redemption =
             Redemption { label: Label::default(), bound: Some(bound), nonce: [0; 16], said: Ok(()) };
         let holder = self.holder;
-        self.step(|step| step.offer(&ticket, record.clone(), &WIDE)).unwrap();
-        self.step(|step| step.redeem(&ticket, &holder, &redemption)).unwrap();
+        self.step(|step| step.offer(&ticket, record.clone(), &WIDE));
+        self.step(|step| step.redeem(&ticket, &holder, &redemption));
         credential
     }
 
@@ -103,7 +103,7 @@ impl Bench {
     fn device(&mut self, seed: u8) -> (IssuerPublicKey, DevicePublicKey) {
         let issuer = IssuerSecretKey::from_bytes([100 + seed; 32]).public();
         let device = DeviceSecretKey::from_bytes([seed; 32]).public();
-        self.step(|step| step.register_issuer(&issuer, &device)).unwrap();
+        self.step(|step| step.register_issuer(&issuer, &device));
         (issuer, device)
     }
 
@@ -133,7 +133,7 @@ fn gone_ends_only_the_epoch_and_the_generation_that_were_asked_about() {
     bench.redeemed(1, "session");
     let (epoch, generation) = bench.step(|step| {
         let session = step.records.session(&session)?.map(|found| found.epoch);
-        Ok((session.unwrap(), step.records.issuer(&issuer)?.map_or(0, |found| found.generation)))
+        Ok::<_, Exit>((session.unwrap(), step.records.issuer(&issuer)?.map_or(0, |found| found.generation)))
     });
     bench.step(|step| step.close_session(&session, RevocationReason::SessionEnd, None));
     let again = bench.redeemed(2, "session");
@@ -264,7 +264,7 @@ fn revoking_many_at_once_keeps_what_ending_each_and_forgetting_the_surplus_keeps
                         step.end_credential(&id, record, Ended::Revoked(RevocationReason::Owner))?;
                     }
                 }
-                Ok(())
+                Ok::<_, Exit>(())
             });
         }
         let mut others = Bench { ledger: MemoryLedger::new(), ..bench };
@@ -352,7 +352,7 @@ fn crowded(number: u32) -> Bench {
             let record = CredentialRecord { ticket: TicketId::from_bytes(id), ..record.clone() };
             step.insert_credential(&CredentialId::from_bytes(id), &record)?;
         }
-        Ok(())
+        Ok::<_, Exit>(())
     });
     bench
 }
