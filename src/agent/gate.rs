@@ -31,8 +31,8 @@ pub use admit::{Admission, Peer, PeerAdmission};
 use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
 use crate::agent::core::{Begun, Core, Subject};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::ledger::record::{CredentialRecord, TicketRecord, TicketState};
-use crate::agent::ledger::transition::{Revocation, Said};
+use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
+use crate::agent::ledger::transition::{NewTicket, Revocation, Said};
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
@@ -197,14 +197,11 @@ impl Gate {
         now: Now,
     ) -> Result<(), Denial> {
         let inner = &self.inner;
-        let Registration { issuer, signature } = registration;
-        let message = Registration::message(handshake_hash, self.agent(), device, issuer);
-        if !issuer.verify(&message, signature) {
-            return Err(Denial::RegistrationInvalid);
-        }
+        let verified = registration.verify(handshake_hash, self.agent(), device);
+        let registration = verified.ok_or(Denial::RegistrationInvalid)?;
         let begun = inner.core.begin(now);
         inner.check_device(device)?;
-        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(issuer, device))
+        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
     }
 
     /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
@@ -233,14 +230,11 @@ impl Gate {
         if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
         }
-        credential.verify(&offer.issuer).map_err(Denial::OfferMalformed)?;
-        let record = TicketRecord {
+        let unbound = credential.verify(&offer.issuer).map_err(Denial::OfferMalformed)?;
+        let new = NewTicket {
             key: offer.ticket,
             credential: authority.credential,
             session: authority.session.clone(),
-            // both are the ledger's to set
-            epoch: 0,
-            generation: 0,
             issuer: offer.issuer,
             device: *device,
             offered_at: agent_time,
@@ -249,12 +243,12 @@ impl Gate {
             ops: authority.ops,
             label: offer.label.clone(),
             require_confirm: offer.require_confirm,
-            state: TicketState::Open(offer.credential.clone()),
+            unbound,
         };
-        let expires_at = record.expires_at;
+        let expires_at = new.expires_at;
         let quotas = inner.quotas.limits();
         inner.check_sharing(device, &authority.session)?;
-        inner.core.desk_since(&begun)?.judge(now, |step| step.offer(&ticket, record.clone(), &quotas))?;
+        inner.core.desk_since(&begun)?.judge(now, |step| step.offer(&ticket, &new, &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at })
     }
 

@@ -14,7 +14,7 @@ use crate::clock::{Now, Timestamp};
 use crate::credential::block::Binding;
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Circumstances, LiveRecord};
-use crate::credential::mint::UnboundCredential;
+use crate::credential::mint::VerifiedUnbound;
 use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::key::HolderPublicKey;
 use crate::op::OpSet;
@@ -185,8 +185,7 @@ impl Inner {
         };
         let binding =
             Binding { holder: *peer, epoch: ticket.epoch, expires_at: ticket.credential_expires_at };
-        let unbound = UnboundCredential::parse(unbound).map_err(|_| Denial::Internal)?;
-        extension(&unbound, binding, rng).map(Some)
+        extension(unbound, binding, rng).map(Some)
     }
 
     pub(super) fn attach(
@@ -271,7 +270,7 @@ impl Inner {
 
 /// Binds a credential, and takes down what it is told by.
 pub(super) fn extension<R: RngCore + CryptoRng>(
-    unbound: &UnboundCredential,
+    unbound: &VerifiedUnbound,
     binding: Binding,
     rng: &mut R,
 ) -> Result<Extension, Denial> {

@@ -66,9 +66,9 @@ impl Gate {
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time: begun.agent_time });
         }
-        credential.verify(&renewal.issuer).map_err(Denial::OfferMalformed)?;
+        let unbound = credential.verify(&renewal.issuer).map_err(Denial::OfferMalformed)?;
         let binding = Binding { holder: record.holder, epoch: record.epoch, expires_at: terms.expires_at };
-        let extension = extension(&credential, binding, rng)?;
+        let extension = extension(&unbound, binding, rng)?;
 
         inner.check_sharing(device, &terms.session)?;
         let mut desk = inner.core.desk_since(&begun)?;

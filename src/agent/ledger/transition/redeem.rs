@@ -75,6 +75,10 @@ impl Step<'_> {
         Ok(self.credential_on_record(&ticket.credential)?.filter(|record| record.ticket == *id))
     }
 
+    pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
+        self.records.ticket(id)
+    }
+
     /// A ticket's record, until it may be removed. What is removed when depends on how much else is due,
     /// and a phone's answer must not.
     fn ticket_on_record(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {

@@ -8,18 +8,22 @@ use super::*;
 use crate::agent::ledger::RedbLedger;
 #[cfg(feature = "redb")]
 use crate::agent::ledger::faulty::Disk;
-use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
+use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState};
 use crate::agent::ledger::rows::Entry;
 use crate::agent::ledger::{Ledger, MemoryLedger, Overlay, Row, Table, store};
 use crate::clock::Timestamp;
 use crate::credential::bytes::CredentialBytes;
+use crate::credential::mint::VerifiedUnbound;
 use crate::credential::verify::EditionHashes;
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
+use crate::key::{
+    AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerPublicKey, IssuerSecretKey,
+};
 use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS};
 use crate::op::OpSet;
 use crate::pair::RevocationReason;
+use crate::protocol::message::Registration;
 use crate::protocol::ticket::TicketSecret;
 
 struct Bench {
@@ -50,8 +54,8 @@ impl Bench {
             issuer: IssuerSecretKey::from_bytes([3; 32]).public(),
             device: DeviceSecretKey::from_bytes([4; 32]).public(),
         };
-        let (issuer, device) = (bench.issuer, bench.device);
-        bench.step(|step| step.register_issuer(&issuer, &device));
+        let device = bench.device;
+        bench.register(&IssuerSecretKey::from_bytes([3; 32]), &device);
         bench
     }
 
@@ -73,13 +77,11 @@ impl Bench {
         id[..4].copy_from_slice(&number.to_be_bytes());
         let (ticket, credential) = (TicketId::from_bytes(id), CredentialId::from_bytes(id));
         let bytes = CredentialBytes::new(vec![1; 900]).unwrap();
-        let record = TicketRecord {
+        let new = NewTicket {
             key: TicketSecret::from_bytes([0; 16]).public_key(),
             credential,
             session: SessionId::new(session).unwrap(),
-            epoch: 0,
             issuer: self.issuer,
-            generation: 0,
             device: self.device,
             offered_at: self.now,
             expires_at: self.now.plus(300),
@@ -87,24 +89,31 @@ impl Bench {
             ops: OpSet::COMPANION,
             label: Label::default(),
             require_confirm: false,
-            state: TicketState::Open(bytes.clone()),
+            unbound: VerifiedUnbound::from_stored(bytes.clone()),
         };
         let hashes = EditionHashes { stem: [1; 32], whole: [2; 32] };
         let bound = Extension { bytes, hashes };
         let redemption =
             Redemption { label: Label::default(), bound: Some(bound), nonce: [0; 16], said: Ok(()) };
         let holder = self.holder;
-        self.step(|step| step.offer(&ticket, record.clone(), &WIDE));
+        self.step(|step| step.offer(&ticket, &new, &WIDE));
         self.step(|step| step.redeem(&ticket, &holder, &redemption));
         credential
     }
 
     /// Another device, with an issuer of its own.
     fn device(&mut self, seed: u8) -> (IssuerPublicKey, DevicePublicKey) {
-        let issuer = IssuerSecretKey::from_bytes([100 + seed; 32]).public();
+        let issuer = IssuerSecretKey::from_bytes([100 + seed; 32]);
         let device = DeviceSecretKey::from_bytes([seed; 32]).public();
-        self.step(|step| step.register_issuer(&issuer, &device));
-        (issuer, device)
+        self.register(&issuer, &device);
+        (issuer.public(), device)
+    }
+
+    fn register(&mut self, issuer: &IssuerSecretKey, device: &DevicePublicKey) {
+        let message = Registration::message(&[0; 32], &self.agent, device, &issuer.public());
+        let registration = Registration { issuer: issuer.public(), signature: issuer.sign(&message) };
+        let verified = registration.verify(&[0; 32], &self.agent, device).unwrap();
+        self.step(|step| step.register_issuer(&verified));
     }
 
     /// Whoever offers from now on.
