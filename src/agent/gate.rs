@@ -1,9 +1,10 @@
 //! The agent's side: it takes offers, admits phones, and takes everything back
 //! (`docs/PROTOCOL.md` sections 6 and 8).
 //!
-//! Methods by kind:
+//! Every method of [`Gate`] is here, and what it does is in the file of `gate/` that has its name. Methods by
+//! kind:
 //! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`],
-//!   [`Gate::renew`];
+//!   [`Gate::renew`], or [`Gate::answer`] for whichever it asks for;
 //! - from a peer's first handshake message: [`Gate::admit`];
 //! - from the operator, or any enrolled device: [`Gate::list`], [`Gate::revoke`] and the verbs behind it;
 //! - from the operator alone: [`Gate::reset_clock`];
@@ -16,35 +17,46 @@
 mod activate;
 mod admit;
 mod answer;
-mod judge;
+mod attach;
+mod confirm;
+mod context;
+mod explain;
+mod grant;
+mod lifetime;
 mod list;
+mod offer;
 mod prove;
+mod redeem;
+mod register;
 mod renew;
 mod revoke;
+mod settle;
+mod unbound;
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rand_core::{CryptoRng, RngCore};
 
 pub use activate::{NotActivated, PendingChannel, PendingGuard};
 pub use admit::{Admission, Peer, PeerAdmission};
 
-use crate::agent::config::{AgentContext, GateConfig, Presence, Quotas};
-use crate::agent::core::{Begun, Core, Subject};
+use crate::agent::config::{AgentContext, GateConfig, Quotas};
+use crate::agent::core::Core;
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::ledger::record::{CredentialRecord, TicketRecord, TicketState};
-use crate::agent::ledger::transition::{Revocation, Said};
+use crate::agent::ledger::transition::Revocation;
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
-use crate::credential::mint::UnboundCredential;
-use crate::id::{SessionId, TicketId};
+use crate::credential::bytes::CredentialBytes;
+use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
-use crate::limits::{
-    ACTIVATION_TIMEOUT, LEASE, MAX_AUDIT_WAITING, MAX_CLOCK_SKEW, MAX_CREDENTIAL_LIFETIME,
-    MAX_TICKET_LIFETIME, MIN_CREDENTIAL_LIFETIME, MIN_TICKET_LIFETIME, STALE_TIMEOUT,
-};
-use crate::protocol::message::{Offer, OfferReceipt, Registration};
+use crate::label::Label;
+use crate::limits::{ACTIVATION_TIMEOUT, LEASE, MAX_AUDIT_WAITING, MAX_CLOCK_SKEW, STALE_TIMEOUT};
+use crate::op::Action;
+use crate::pair::{Answer, List, Page, Request, Revoke, Revoked};
+use crate::protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
+use crate::protocol::noise::Received;
 
 /// The agent's gate. Cheap to clone; all clones are one gate.
 ///
@@ -73,72 +85,6 @@ struct Opened(Arc<Inner>);
 impl Drop for Opened {
     fn drop(&mut self) {
         self.0.core.close();
-    }
-}
-
-/// A session and the device that shared it, as a record names them.
-struct Shared<'a> {
-    session: &'a SessionId,
-    epoch: u64,
-    device: &'a DevicePublicKey,
-    issuer: &'a IssuerPublicKey,
-    generation: u64,
-}
-
-impl<'a> From<&'a TicketRecord> for Shared<'a> {
-    fn from(record: &'a TicketRecord) -> Self {
-        let TicketRecord { session, epoch, device, issuer, generation, .. } = record;
-        Self { session, epoch: *epoch, device, issuer, generation: *generation }
-    }
-}
-
-impl<'a> From<&'a CredentialRecord> for Shared<'a> {
-    fn from(record: &'a CredentialRecord) -> Self {
-        let CredentialRecord { session, epoch, device, issuer, generation, .. } = record;
-        Self { session, epoch: *epoch, device, issuer, generation: *generation }
-    }
-}
-
-impl Inner {
-    /// Asks the context about a session and the device that shared it, without any lock. What is gone is put
-    /// on record: of the epoch and generation that were read before, and only if nothing was revoked since
-    /// `begun`.
-    fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
-        let session = self.context.session(shared.session);
-        let device = self.context.device(shared.device);
-        let mut gone = Vec::new();
-        if session == Presence::Gone {
-            gone.push(Revocation::SessionGone(shared.session.clone(), shared.epoch));
-        }
-        if device == Presence::Gone {
-            gone.push(Revocation::IssuerGone(*shared.issuer, shared.generation));
-        }
-        self.core.revoke_gone(&gone, begun, now)?;
-        Ok(match (session, device) {
-            (Presence::Gone, _) => Err(Denial::SessionGone),
-            (_, Presence::Gone) => Err(Denial::IssuerRevoked),
-            (Presence::Unknown, _) | (_, Presence::Unknown) => Err(Denial::ContextUnknown),
-            (Presence::Present, Presence::Present) => Ok(()),
-        })
-    }
-
-    fn check_device(&self, device: &DevicePublicKey) -> Result<(), Denial> {
-        match self.context.device(device) {
-            Presence::Present => Ok(()),
-            Presence::Gone => Err(Denial::DeviceNotEnrolled),
-            Presence::Unknown => Err(Denial::ContextUnknown),
-        }
-    }
-
-    /// Whether this device may share this session now.
-    fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
-        self.check_device(device)?;
-        match self.context.session(session) {
-            Presence::Gone => Err(Denial::SessionNotLive),
-            Presence::Unknown => Err(Denial::ContextUnknown),
-            Presence::Present if self.context.may_share(device, session) => Ok(()),
-            Presence::Present => Err(Denial::SharingForbidden),
-        }
     }
 }
 
@@ -182,142 +128,6 @@ impl Gate {
         &self.inner.agent
     }
 
-    /// Registers a desktop's issuer key. `handshake_hash` is that of the very channel on which the
-    /// registration arrived, so that it cannot be relayed from another. A repeated registration has
-    /// no effect. Costs one Ed25519 verification and one durable write.
-    ///
-    /// # Errors
-    /// [`Denial::DeviceNotEnrolled`], [`Denial::RegistrationInvalid`],
-    /// [`Denial::IssuerOfAnotherDevice`], [`Denial::QuotaReached`], [`Denial::Ledger`].
-    pub fn register_issuer(
-        &self,
-        device: &DevicePublicKey,
-        handshake_hash: &[u8; 32],
-        registration: &Registration,
-        now: Now,
-    ) -> Result<(), Denial> {
-        let inner = &self.inner;
-        let Registration { issuer, signature } = registration;
-        let message = Registration::message(handshake_hash, self.agent(), device, issuer);
-        if !issuer.verify(&message, signature) {
-            return Err(Denial::RegistrationInvalid);
-        }
-        let begun = inner.core.begin(now);
-        inner.check_device(device)?;
-        inner.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(issuer, device))
-    }
-
-    /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
-    /// one durable write.
-    ///
-    /// # Errors
-    /// [`Denial`] with what does not fit. After [`Denial::ClockSkew`] the desktop mints again with the
-    /// agent's time.
-    pub fn offer(&self, device: &DevicePublicKey, offer: &Offer, now: Now) -> Result<OfferReceipt, Denial> {
-        let inner = &self.inner;
-        inner.check_device(device)?;
-        check_lifetime(offer.ticket_lifetime, MIN_TICKET_LIFETIME, MAX_TICKET_LIFETIME)?;
-        check_lifetime(offer.valid_for, MIN_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME)?;
-        let credential = UnboundCredential::parse(&offer.credential).map_err(Denial::OfferMalformed)?;
-        let authority = credential.authority();
-        let ticket = offer.ticket.id();
-        let for_us = authority.agent == *self.agent()
-            && inner.urls.contains(&authority.url)
-            && authority.ticket == ticket;
-        if !for_us {
-            return Err(Denial::OfferMismatch);
-        }
-        let begun = inner.core.begin(now);
-        let agent_time = begun.agent_time;
-        inner.core.desk().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
-        if authority.expires_at.distance(agent_time.plus(offer.valid_for)) > MAX_CLOCK_SKEW {
-            return Err(Denial::ClockSkew { agent_time });
-        }
-        credential.verify(&offer.issuer).map_err(Denial::OfferMalformed)?;
-        let record = TicketRecord {
-            key: offer.ticket,
-            credential: authority.credential,
-            session: authority.session.clone(),
-            // both are the ledger's to set
-            epoch: 0,
-            generation: 0,
-            issuer: offer.issuer,
-            device: *device,
-            offered_at: agent_time,
-            expires_at: agent_time.plus(offer.ticket_lifetime),
-            credential_expires_at: authority.expires_at.min(agent_time.plus(offer.valid_for)),
-            ops: authority.ops,
-            label: offer.label.clone(),
-            require_confirm: offer.require_confirm,
-            state: TicketState::Open(offer.credential.clone()),
-        };
-        let expires_at = record.expires_at;
-        let quotas = inner.quotas.limits();
-        inner.check_sharing(device, &authority.session)?;
-        inner.core.desk_since(&begun)?.judge(now, |step| step.offer(&ticket, record.clone(), &quotas))?;
-        Ok(OfferReceipt { ticket, agent_time, expires_at })
-    }
-
-    /// Lets a phone in that waits for confirmation. Only the device that offered the ticket may; its
-    /// owner has compared the [`PairCode`](crate::PairCode) on both screens. Costs one durable write.
-    ///
-    /// # Errors
-    /// [`Denial::DeviceNotEnrolled`], [`Denial::IssuerOfAnotherDevice`], [`Denial::NothingToConfirm`],
-    /// or why the credential no longer stands.
-    pub fn confirm(
-        &self,
-        device: &DevicePublicKey,
-        ticket: &TicketId,
-        holder: &HolderPublicKey,
-        now: Now,
-    ) -> Result<(), Denial> {
-        let inner = &self.inner;
-        inner.check_device(device)?;
-        let begun = inner.core.begin(now);
-        let record = inner.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
-        let said = inner.ask(&begun, &Shared::from(&record), now)?;
-        inner.core.desk().judge(now, |step| step.confirm(device, ticket, holder, &said))
-    }
-
-    /// Settles the gate: asks the context about every session and device of a connection, ends what has run
-    /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
-    /// [`Gate::LEASE`] seconds from `now`.
-    ///
-    /// Call it about once a second. A gate that was not settled for longer grants no permit: whoever asks is
-    /// told [`Denial::Stale`]. Costs one question for each session and device, and one read of the
-    /// ledger; a durable write where something has ended. Waits for the ledger, and then for the audit sink
-    /// unless another call does; streams go on before that.
-    ///
-    /// # Errors
-    /// [`Denial::Ledger`]; streams do not go on by it. [`Denial::Interrupted`] if something was revoked while
-    /// the context said that something is gone: settle again.
-    pub fn settle(&self, now: Now) -> Result<(), Denial> {
-        let inner = &self.inner;
-        let begun = inner.core.begin(now);
-        let subjects = inner.core.registry().subjects();
-        let (mut gone, mut devices, mut unknown) = (Vec::new(), Vec::new(), HashSet::new());
-        for subject in subjects {
-            let presence = match &subject {
-                Subject::Session(session, _) => inner.context.session(session),
-                Subject::Device(device, ..) => inner.context.device(device),
-            };
-            match (presence, subject) {
-                (Presence::Present, _) => {}
-                (Presence::Unknown, subject) => drop(unknown.insert(subject)),
-                (Presence::Gone, Subject::Session(id, epoch)) => {
-                    gone.push(Revocation::SessionGone(id, epoch))
-                }
-                (Presence::Gone, Subject::Device(_, issuer, generation)) => {
-                    devices.push(Revocation::IssuerGone(issuer, generation));
-                }
-            }
-        }
-        // A session's end is the better reason to tell where both are gone.
-        gone.append(&mut devices);
-        inner.core.revoke_gone(&gone, &begun, now)?;
-        inner.core.settle(&unknown, now)
-    }
-
     /// Goes on after a failure of the ledger, over the same ledger opened again or over another that holds the
     /// same records. Every stream is looked up in it before any goes on; those that no longer stand are cut.
     /// What could not be written before is written with it. Costs one durable write and one read for each
@@ -354,14 +164,280 @@ impl Gate {
     }
 }
 
+/// # From an enrolled device
+impl Gate {
+    /// Carries out what a device has asked for. `device` is the key that the channel has authenticated, and
+    /// `handshake_hash` that of the very channel on which the request arrived.
+    ///
+    /// Any enrolled device may list and revoke; the rest is for the device that offered. Costs what the method
+    /// behind the request costs, and one question to the context.
+    ///
+    /// # Errors
+    /// [`Denial::DeviceNotEnrolled`] before anything is done, or as the method says.
+    pub fn answer<R: RngCore + CryptoRng>(
+        &self,
+        device: &DevicePublicKey,
+        handshake_hash: &[u8; 32],
+        request: &Request,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<Answer, Denial> {
+        self.inner.answer(device, handshake_hash, request, now, rng)
+    }
+
+    /// Registers a desktop's issuer key. `handshake_hash` is that of the very channel on which the
+    /// registration arrived, so that it cannot be relayed from another. A repeated registration has
+    /// no effect. Costs one Ed25519 verification and one durable write.
+    ///
+    /// # Errors
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::RegistrationInvalid`],
+    /// [`Denial::IssuerOfAnotherDevice`], [`Denial::QuotaReached`], [`Denial::Ledger`].
+    pub fn register_issuer(
+        &self,
+        device: &DevicePublicKey,
+        handshake_hash: &[u8; 32],
+        registration: &Registration,
+        now: Now,
+    ) -> Result<(), Denial> {
+        self.inner.register_issuer(device, handshake_hash, registration, now)
+    }
+
+    /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
+    /// one durable write.
+    ///
+    /// # Errors
+    /// [`Denial`] with what does not fit. After [`Denial::ClockSkew`] the desktop mints again with the
+    /// agent's time.
+    pub fn offer(&self, device: &DevicePublicKey, offer: &Offer, now: Now) -> Result<OfferReceipt, Denial> {
+        self.inner.offer(device, offer, now)
+    }
+
+    /// Lets a phone in that waits for confirmation. Only the device that offered the ticket may; its
+    /// owner has compared the [`PairCode`](crate::PairCode) on both screens. Costs one durable write.
+    ///
+    /// # Errors
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::IssuerOfAnotherDevice`], [`Denial::NothingToConfirm`],
+    /// or why the credential no longer stands.
+    pub fn confirm(
+        &self,
+        device: &DevicePublicKey,
+        ticket: &TicketId,
+        holder: &HolderPublicKey,
+        now: Now,
+    ) -> Result<(), Denial> {
+        self.inner.confirm(device, ticket, holder, now)
+    }
+
+    /// Takes new terms for a live credential, from the device that offered it.
+    ///
+    /// What they take away is gone when this returns: no permit beyond them is granted, and none is in
+    /// use; live streams go on with what is left. What they add reaches the phone with its next attach,
+    /// if it shows the credential itself and not a narrowed copy. The earlier credential stays valid,
+    /// within the new terms, until the phone has used the renewed one. Costs one Ed25519 verification,
+    /// one signature and one durable write.
+    ///
+    /// # Errors
+    /// [`Denial`] with what does not fit; nothing has changed then. After [`Denial::Ledger`] live streams stay
+    /// narrowed, and the renewal may be on record or not: send it again. After [`Denial::ClockSkew`] the
+    /// desktop mints again with the agent's time. [`Denial::ApiMisuse`] from inside a permit.
+    pub fn renew<R: RngCore + CryptoRng>(
+        &self,
+        device: &DevicePublicKey,
+        renewal: &RenewalOffer,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<RenewalReceipt, Denial> {
+        self.inner.renew(device, renewal, now, rng)
+    }
+
+    /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
+    /// most [`MAX_LISTED`] entries. See [`Page`] for their order, and for
+    /// what may change between two pages (`docs/PROTOCOL.md` section 8).
+    ///
+    /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
+    /// the audit sink.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`].
+    pub fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
+        self.inner.list(list, now)
+    }
+}
+
+/// # From a peer's first handshake message
+impl Gate {
+    /// Decides on a peer from its message 1, and writes message 2.
+    ///
+    /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
+    /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
+    /// each block of the credential and one run of the policy. A message 1 that is repeated while an
+    /// admission by it waits is refused before any of that. Message 2 costs three scalar multiplications. Waits
+    /// for the ledger.
+    pub fn admit<R: RngCore + CryptoRng>(&self, received: Received, now: Now, rng: &mut R) -> Admission {
+        self.inner.admit(received, now, rng)
+    }
+
+    /// As [`Gate::admit`], for an agent with a Noise of its own. Its guard is live once the agent says that the
+    /// peer's first frame has decrypted, and nothing but the agent's own care has every frame pass it.
+    pub fn admit_peer<R: RngCore + CryptoRng>(&self, peer: Peer<'_>, now: Now, rng: &mut R) -> PeerAdmission {
+        self.inner.admit_peer(peer, now, rng)
+    }
+
+    /// What the gate would say to this phone, with this credential, asking for one action now, and
+    /// why. For operators: it changes nothing and admits nobody. Costs as much as an attach.
+    ///
+    /// # Errors
+    /// [`Denial`] with the reason.
+    pub fn explain(
+        &self,
+        peer: &HolderPublicKey,
+        credential: &CredentialBytes,
+        action: Action,
+        now: Now,
+    ) -> Result<(), Denial> {
+        self.inner.explain(peer, credential, action, now)
+    }
+}
+
+/// # Revocation
+///
+/// Each verb is idempotent, and says what it has ended ([`Revoked`]): said again it answers
+/// [`Revoked::Already`], and for a name that is not on record [`Revoked::Unknown`], which is no error. A gate
+/// remembers the last 1,024 names that it has revoked; beyond them, and after a restart, an issuer, a phone or
+/// a pairing whose records are kept no longer is unknown as well.
+///
+/// Live streams are cut first, and what is named is closed to offers, redemptions, attaches and activations,
+/// before the verb waits for the ledger, the audit sink, the context or a waker. When it returns, the
+/// revocation is durable, no further permit is granted and none is in use. Each costs one durable write and
+/// what the audit sink does with its records, and waits for permits in use, microseconds.
+impl Gate {
+    /// Revokes a ticket before it is redeemed, its credential afterwards.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn revoke_ticket(&self, ticket: &TicketId, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::Ticket(*ticket), now)
+    }
+
+    /// Revokes a credential, with everything that its holder narrowed from it.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn revoke_credential(&self, credential: &CredentialId, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::Credential(*credential), now)
+    }
+
+    /// Revokes every ticket and credential of a session that goes on.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn revoke_session(&self, session: &SessionId, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::Session(session.clone()), now)
+    }
+
+    /// Ends every ticket and credential of a session that has ended. Call it for each session that
+    /// ends, before its id can be used again.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn end_session(&self, session: &SessionId, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::SessionEnd(session.clone()), now)
+    }
+
+    /// Revokes an issuer key, with everything that it signed. A later registration of the same key
+    /// revives nothing. Costs as much as there is to revoke.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn revoke_issuer(&self, issuer: &IssuerPublicKey, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::Issuer(*issuer), now)
+    }
+
+    /// Revokes every issuer key of a device, with everything that they signed.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn revoke_device(&self, device: &DevicePublicKey, now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::Device(*device), now)
+    }
+
+    /// Revokes every device that is not in `enrolled`. Call it when the trust set has changed, and at
+    /// start.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn sync_devices(&self, enrolled: &[DevicePublicKey], now: Now) -> Result<Revoked, Denial> {
+        self.inner.core.revoke(&Revocation::DevicesOutside(enrolled.into()), now)
+    }
+
+    /// Sets the agent's time to the wall clock's, which may be earlier. For an operator whose clock
+    /// once stood in the future: the agent's time never goes back by itself. Whatever could be revived
+    /// by that goes first: every ticket, credential and issuer registration. Desktops register again,
+    /// phones pair again; their credentials are unknown here from now on.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
+    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
+    /// permit, before anything happened.
+    pub fn reset_clock(&self, now: Now) -> Result<(), Denial> {
+        self.inner.core.revoke(&Revocation::Everything, now).map(drop)
+    }
+
+    /// Revokes every pairing that a device has offered under one name for the phone, its label: for a phone
+    /// that was stolen. Any enrolled device may ask for it. The name is compared byte for byte.
+    ///
+    /// # Errors
+    /// [`Denial::ApiMisuse`] for an empty name. Otherwise as [`Gate::revoke_credential`].
+    pub fn revoke_phone(&self, device: &DevicePublicKey, name: &Label, now: Now) -> Result<Revoked, Denial> {
+        self.inner.revoke_phone(device, name, now)
+    }
+
+    /// Revokes what a desktop asks for: the verb above that belongs to it.
+    ///
+    /// # Errors
+    /// As that verb.
+    pub fn revoke(&self, what: &Revoke, now: Now) -> Result<Revoked, Denial> {
+        self.inner.revoke(what, now)
+    }
+}
+
+/// # The passing of time
+impl Gate {
+    /// Settles the gate: asks the context about every session and device of a connection, ends what has run
+    /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
+    /// [`Gate::LEASE`] seconds from `now`.
+    ///
+    /// Call it about once a second. A gate that was not settled for longer grants no permit: whoever asks is
+    /// told [`Denial::Stale`]. Costs one question for each session and device, and one read of the
+    /// ledger; a durable write where something has ended. Waits for the ledger, and then for the audit sink
+    /// unless another call does; streams go on before that.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`]; streams do not go on by it. [`Denial::Interrupted`] if something was revoked while
+    /// the context said that something is gone: settle again.
+    pub fn settle(&self, now: Now) -> Result<(), Denial> {
+        self.inner.settle(now)
+    }
+}
+
 impl core::fmt::Debug for Gate {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Gate").field("agent", &self.inner.agent).finish_non_exhaustive()
     }
-}
-
-fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<(), Denial> {
-    if (min..=max).contains(&seconds) { Ok(()) } else { Err(Denial::LifetimeOutOfBounds { min, max }) }
 }
 
 #[cfg(test)]

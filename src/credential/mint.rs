@@ -74,10 +74,28 @@ impl UnboundCredential {
     }
 
     /// Checks the signature. One Ed25519 verification.
-    pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<(), Error> {
-        Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
-            .map(|_| ())
-            .map_err(|_| problem(CredentialProblem::Signature))
+    pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<VerifiedUnbound, Error> {
+        match Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?) {
+            Ok(_) => Ok(VerifiedUnbound { bytes: self.bytes.clone() }),
+            Err(_) => Err(problem(CredentialProblem::Signature)),
+        }
+    }
+}
+
+/// An unbound credential whose signature verified: what can be bound. [`UnboundCredential::verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VerifiedUnbound {
+    bytes: CredentialBytes,
+}
+
+impl VerifiedUnbound {
+    /// From a record. It was verified before it was stored, and is not again.
+    pub(crate) fn from_stored(bytes: CredentialBytes) -> Self {
+        Self { bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> &CredentialBytes {
+        &self.bytes
     }
 
     /// Appends the binding block. One Ed25519 signature.

@@ -50,7 +50,8 @@ fn unbound() -> UnboundCredential {
 }
 
 fn bound() -> Credential {
-    Credential::parse(&unbound().bind(binding(), &mut OsRng).unwrap()).unwrap()
+    let verified = unbound().verify(&issuer().public()).unwrap();
+    Credential::parse(&verified.bind(binding(), &mut OsRng).unwrap()).unwrap()
 }
 
 fn refused(bytes: Vec<u8>) -> CredentialProblem {
@@ -322,7 +323,8 @@ proptest! {
         // mint, bind and attenuate parse what biscuit-auth wrote, which renders it again and compares
         let unbound = UnboundCredential::mint(authority.clone(), &issuer(), &mut OsRng).unwrap();
         prop_assert_eq!(unbound.authority(), &authority);
-        let mut credential = Credential::parse(&unbound.bind(binding, &mut OsRng).unwrap()).unwrap();
+        let verified = unbound.verify(&issuer().public()).unwrap();
+        let mut credential = Credential::parse(&verified.bind(binding, &mut OsRng).unwrap()).unwrap();
         prop_assert_eq!(credential.binding(), &binding);
         for (ops, end) in attenuations {
             let child = credential.attenuate(ops, end, &mut OsRng).unwrap();

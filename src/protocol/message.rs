@@ -79,6 +79,24 @@ pub struct Registration {
     pub(crate) signature: [u8; 64],
 }
 
+/// An issuer key whose owner has signed for a device, on the channel on which the registration arrived. Only
+/// [`Registration::verify`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VerifiedRegistration {
+    issuer: IssuerPublicKey,
+    device: DevicePublicKey,
+}
+
+impl VerifiedRegistration {
+    pub(crate) fn issuer(&self) -> &IssuerPublicKey {
+        &self.issuer
+    }
+
+    pub(crate) fn device(&self) -> &DevicePublicKey {
+        &self.device
+    }
+}
+
 /// The first field of a message between desktop and agent says what it is.
 mod kind {
     pub(super) const REGISTRATION: u64 = 1;
@@ -223,6 +241,19 @@ impl Registration {
     ) -> Vec<u8> {
         let label = b"sessioncap/1 issuer\0".as_slice();
         [label, handshake_hash, agent.as_bytes(), device.as_bytes(), issuer.as_bytes()].concat()
+    }
+
+    /// Checks the signature, if there is one for this channel, agent and device. One Ed25519 verification.
+    pub(crate) fn verify(
+        &self,
+        handshake_hash: &[u8; 32],
+        agent: &AgentPublicKey,
+        device: &DevicePublicKey,
+    ) -> Option<VerifiedRegistration> {
+        let message = Self::message(handshake_hash, agent, device, &self.issuer);
+        self.issuer
+            .verify(&message, &self.signature)
+            .then_some(VerifiedRegistration { issuer: self.issuer, device: *device })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
 use crate::agent::ledger::record::CredentialRecord;
-use crate::agent::ledger::transition::{Done, Moment, Names, Revocation, Step, Verdict};
+use crate::agent::ledger::transition::{Done, Exit, Moment, Names, Revocation, Step, Verdict};
 use crate::agent::ledger::{Overlay, Snapshot, store};
 use crate::clock::{Now, Timestamp};
 use crate::id::CredentialId;
@@ -24,7 +24,7 @@ impl Core {
     pub(crate) fn settle(&self, unknown: &HashSet<Subject>, now: Now) -> Result<(), Denial> {
         {
             let mut desk = self.desk();
-            desk.judge(now, |_| Ok(Ok(())))?;
+            desk.judge(now, |_| Ok(()))?;
             lock(&self.registry).unknown(unknown, now.monotonic);
             self.lease.renew(now.monotonic);
             // Below: a sink that hangs lets no stream wait.
@@ -63,7 +63,7 @@ impl Core {
             Revocation::Everything => desk.reset(now),
             _ => desk.judge(now, |step| {
                 found = revocation.apply(step)?;
-                Ok(Ok(found))
+                Ok(found)
             }),
         };
         desk.settle_revocation(number, revocation, outcome.is_ok());
@@ -84,7 +84,7 @@ impl Core {
         for revocation in gone {
             let (number, cut) = lock(&self.registry).begin(revocation);
             desk.after.drain.extend(cut);
-            let outcome = desk.judge(now, |step| revocation.apply(step).map(Ok));
+            let outcome = desk.judge(now, |step| Ok(revocation.apply(step)?));
             desk.settle_revocation(number, revocation, outcome.is_ok());
             desk.remember(revocation, outcome?);
         }
@@ -132,7 +132,7 @@ struct Written<T> {
 }
 
 impl Desk<'_> {
-    /// Judges something, with what has run out settled first.
+    /// Judges something, with what has run out settled first. A denial is committed as any other answer.
     pub(crate) fn judge<T>(
         &mut self,
         now: Now,
@@ -140,7 +140,7 @@ impl Desk<'_> {
     ) -> Result<T, Denial> {
         self.run(now, false, |step| {
             step.settle()?;
-            judge(step)
+            Exit::split(judge(step))
         })?
     }
 

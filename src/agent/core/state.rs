@@ -17,7 +17,7 @@ use crate::agent::audit::{AuditPosition, AuditRecord, AuditSink};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Lease, Live, check_outside_permit};
 use crate::agent::ledger::record::Progress;
-use crate::agent::ledger::transition::{Closed, Done, Moment, Revocation, Step};
+use crate::agent::ledger::transition::{Closed, Done, Exit, Moment, Revocation, Step};
 use crate::agent::ledger::{Ledger, LedgerError, Outcome, store};
 use crate::clock::{Now, Timestamp};
 use crate::id::{CredentialId, NodeId};
@@ -144,7 +144,7 @@ impl Core {
             }
             let mut fallen = Vec::new();
             for id in connected {
-                if let Err(denial) = step.stands(id)? {
+                if let Err(denial) = Exit::split(step.stands(id))? {
                     fallen.push((*id, denial));
                 }
             }
@@ -327,10 +327,10 @@ impl Core {
     }
 
     /// Looks something up in what is on record. Waits neither for a commit nor for the sink.
-    pub(crate) fn read<T>(
+    pub(crate) fn read<T, E: Into<Exit>>(
         &self,
         now: Now,
-        mut look: impl FnMut(&Step<'_>) -> Result<T, LedgerFailure>,
+        mut look: impl FnMut(&Step<'_>) -> Result<T, E>,
     ) -> Result<T, Denial> {
         let (ledger, opening) = self.usable().map_err(Denial::Ledger)?;
         let moment =
@@ -338,14 +338,14 @@ impl Core {
         let found = store::read(&*ledger, |snapshot| {
             let step = Step::new(snapshot, moment);
             step.check_owner(opening)?;
-            look(&step)
+            Exit::split(look(&step).map_err(Into::into))
         });
         found.map_err(|error| {
             let mut ended = Vec::new();
             let failure = self.failed(&error, now, &mut ended);
             ended.iter().for_each(|live| live.wake());
             Denial::Ledger(failure)
-        })
+        })?
     }
 
     /// What a failure leaves. What was cut by it is added to `ended`.

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use thiserror::Error;
 use time::Duration;
 
-use super::{Inner, Shared};
+use super::Inner;
+use super::context::Shared;
 use crate::agent::core::PendingMark;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{FirstFrame, Grant, Guard, GuardedChannel, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
 use crate::clock::{Now, Timestamp};
+use crate::credential::bytes::CredentialBytes;
 use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::id::CredentialId;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
 use crate::protocol::frame::Frame;
+use crate::protocol::handshake::{self, Answer};
 use crate::protocol::noise::Channel;
 
 /// An admission that has not taken effect yet.
@@ -91,7 +94,7 @@ impl PendingGuard {
         let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
         let begun = inner.core.begin(now);
         let said = inner.ask(&begun, &Shared::from(record.as_ref()), now)?;
-        let verified = match basis.judged.settle(&inner, &record, ops, begun.agent_time) {
+        let verified = match basis.judged.verified(&inner, &record, ops, begun.agent_time) {
             Ok(verified) => verified,
             // What the ledger has to say comes first.
             Err(denial) => {
@@ -236,8 +239,8 @@ impl NotActivated {
 }
 
 impl Judged {
-    /// Has the policy see the credential if it has not.
-    fn settle(
+    /// Runs the policy if it has not run yet.
+    fn verified(
         self,
         inner: &Inner,
         record: &CredentialRecord,
@@ -285,11 +288,26 @@ pub(super) struct Pending {
 }
 
 impl Inner {
-    pub(super) fn pending_guard(
+    /// The answer, and what becomes a guard with the first frame.
+    pub(super) fn admitted(
         self: &Arc<Self>,
         pending: Pending,
+        credential: Option<CredentialBytes>,
         now: Now,
-    ) -> Result<PendingGuard, Denial> {
+        agent_time: Timestamp,
+    ) -> Result<(Answer, PendingGuard), Denial> {
+        let answer = Answer::Admitted(handshake::Admitted {
+            agent_time,
+            seconds_left: pending.expires_at.since(agent_time),
+            ops: pending.ops,
+            session: pending.record.session.clone(),
+            id: pending.id,
+            credential,
+        });
+        Ok((answer, self.pending_guard(pending, now)?))
+    }
+
+    fn pending_guard(self: &Arc<Self>, pending: Pending, now: Now) -> Result<PendingGuard, Denial> {
         let timeout = Duration::seconds(i64::try_from(ACTIVATION_TIMEOUT).unwrap_or(i64::MAX));
         let activate_before = now.monotonic.saturating_add(timeout);
         let mark = self.core.registry().wait(pending.id, pending.message, activate_before, now.monotonic)?;

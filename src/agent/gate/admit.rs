@@ -1,21 +1,20 @@
-//! Admission: from message 1 of a peer to a live guard.
+//! Admission: decides on a peer from its message 1.
 //!
 //! Checks run from cheap to dear, and each yields what the next one needs: a size and shape, a
 //! record, the same peer, a signature. Up to the signature the peer has proven nothing and is told
 //! nothing; from there on it is told why.
 
+use std::sync::Arc;
+
 use rand_core::{CryptoRng, RngCore};
 
+use super::Inner;
 use super::activate::{PendingChannel, PendingGuard};
-use super::judge::Basis;
 use super::prove::{Proven, Refusal};
-use super::{Gate, Presence};
 use crate::agent::denial::Denial;
 use crate::agent::guard::check_outside_permit;
 use crate::clock::Now;
-use crate::credential::bytes::CredentialBytes;
 use crate::key::HolderPublicKey;
-use crate::op::{Action, OpSet};
 use crate::protocol::handshake::is_scoped;
 use crate::protocol::noise::{Received, Replied};
 
@@ -80,8 +79,8 @@ impl core::fmt::Debug for PeerAdmission {
 
 /// A peer whose message 1 has decrypted.
 ///
-/// For an agent that runs Noise itself; [`Gate::admit`] makes its own. The three belong to one connection: one made
-/// of two connections' parts would admit the wrong peer. It can be used once.
+/// For an agent that runs Noise itself; [`Gate::admit`](super::Gate::admit) makes its own. The three belong to
+/// one connection: one made of two connections' parts would admit the wrong peer. It can be used once.
 pub struct Peer<'a> {
     key: &'a [u8; 32],
     payload: &'a [u8],
@@ -103,15 +102,13 @@ impl core::fmt::Debug for Peer<'_> {
     }
 }
 
-impl Gate {
-    /// Decides on a peer from its message 1, and writes message 2.
-    ///
-    /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
-    /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
-    /// each block of the credential and one run of the policy. A message 1 that is repeated while an
-    /// admission by it waits is refused before any of that. Message 2 costs three scalar multiplications. Waits
-    /// for the ledger.
-    pub fn admit<R: RngCore + CryptoRng>(&self, received: Received, now: Now, rng: &mut R) -> Admission {
+impl Inner {
+    pub(super) fn admit<R: RngCore + CryptoRng>(
+        self: &Arc<Self>,
+        received: Received,
+        now: Now,
+        rng: &mut R,
+    ) -> Admission {
         let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
         match self.admit_peer(peer, now, rng) {
             PeerAdmission::PassThrough => Admission::PassThrough(received),
@@ -128,27 +125,29 @@ impl Gate {
         }
     }
 
-    /// As [`Gate::admit`], for an agent with a Noise of its own. Its guard is live once the agent says that the
-    /// peer's first frame has decrypted, and nothing but the agent's own care has every frame pass it.
-    pub fn admit_peer<R: RngCore + CryptoRng>(&self, peer: Peer<'_>, now: Now, rng: &mut R) -> PeerAdmission {
+    pub(super) fn admit_peer<R: RngCore + CryptoRng>(
+        self: &Arc<Self>,
+        peer: Peer<'_>,
+        now: Now,
+        rng: &mut R,
+    ) -> PeerAdmission {
         let Peer { key, payload, message } = peer;
         if !is_scoped(payload) {
             return PeerAdmission::PassThrough;
         }
-        let inner = &self.inner;
         let silent = |denial| PeerAdmission::Refused { reply: None, denial };
-        if let Err(denial) = inner.core.registry().waiting().check(&message, now.monotonic) {
+        if let Err(denial) = self.core.registry().waiting().check(&message, now.monotonic) {
             return silent(denial);
         }
         // A contest cuts, and a cut waits for permits.
         let peer = check_outside_permit()
             .and_then(|()| HolderPublicKey::from_bytes(*key).map_err(|_| Denial::HolderMismatch));
-        let proven = peer.and_then(|peer| Ok((peer, inner.prove(&peer, payload, now)?)));
+        let proven = peer.and_then(|peer| Ok((peer, self.prove(&peer, payload, now)?)));
         let outcome = match proven {
             // Whatever failed up to here, the peer learns nothing.
             Err(denial) => return silent(denial),
-            Ok((peer, Proven::Ticket(ticket))) => inner.redeem(&peer, *ticket, message, now, rng),
-            Ok((_, Proven::Credential(credential))) => inner.attach(*credential, message, now),
+            Ok((peer, Proven::Ticket(ticket))) => self.redeem(&peer, *ticket, message, now, rng),
+            Ok((_, Proven::Credential(credential))) => self.attach(*credential, message, now),
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
             Ok(reply) => Ok(PeerAdmission::Admitted { reply, guard }),
@@ -157,48 +156,10 @@ impl Gate {
         match sent {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                let agent_time = inner.core.time(now);
+                let agent_time = self.core.time(now);
                 let reply = refusal.answer(agent_time).and_then(|answer| answer.to_payload().ok());
                 PeerAdmission::Refused { reply, denial: refusal.denial }
             }
-        }
-    }
-}
-
-impl Gate {
-    /// What the gate would say to this phone, with this credential, asking for one action now, and
-    /// why. For operators: it changes nothing and admits nobody. Costs as much as an attach.
-    ///
-    /// # Errors
-    /// [`Denial`] with the reason.
-    pub fn explain(
-        &self,
-        peer: &HolderPublicKey,
-        credential: &CredentialBytes,
-        action: Action,
-        now: Now,
-    ) -> Result<(), Denial> {
-        let inner = &self.inner;
-        let proven = inner.prove_credential(peer, credential, OpSet::EMPTY, now)?;
-        let id = proven.shown.credential().id();
-        // Nothing is put on record here: what is gone is only said.
-        let said = match (
-            inner.context.session(&proven.record.session),
-            inner.check_device(&proven.record.device),
-        ) {
-            (Presence::Gone, _) => Err(Denial::SessionGone),
-            (Presence::Unknown, _) => Err(Denial::ContextUnknown),
-            (Presence::Present, Err(Denial::DeviceNotEnrolled)) => Err(Denial::IssuerRevoked),
-            (Presence::Present, device) => device,
-        };
-        let record = inner.core.read(now, |step| step.standing_record(&id, &said))??;
-        let time = inner.core.time(now);
-        let basis = Basis::of(proven.shown, &record)?;
-        basis.check_time(time)?;
-        inner.policy.decide(&basis.verified, &inner.circumstances(&basis.verified, &record, time), action)?;
-        match action {
-            Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
-            _ => Ok(()),
         }
     }
 }

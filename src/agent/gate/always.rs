@@ -1,6 +1,6 @@
 //! A context that says yes, for tests of what does not depend on it.
 
-use super::{AgentContext, Presence};
+use crate::agent::config::{AgentContext, Presence};
 use crate::id::SessionId;
 use crate::key::DevicePublicKey;
 

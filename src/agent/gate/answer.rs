@@ -2,22 +2,14 @@
 
 use rand_core::{CryptoRng, RngCore};
 
-use super::Gate;
+use super::Inner;
 use crate::agent::denial::Denial;
 use crate::clock::Now;
 use crate::key::DevicePublicKey;
 use crate::pair::{Answer, Request};
 
-impl Gate {
-    /// Carries out what a device has asked for. `device` is the key that the channel has authenticated, and
-    /// `handshake_hash` that of the very channel on which the request arrived.
-    ///
-    /// Any enrolled device may list and revoke; the rest is for the device that offered. Costs what the method
-    /// behind the request costs, and one question to the context.
-    ///
-    /// # Errors
-    /// [`Denial::DeviceNotEnrolled`] before anything is done, or as the method says.
-    pub fn answer<R: RngCore + CryptoRng>(
+impl Inner {
+    pub(super) fn answer<R: RngCore + CryptoRng>(
         &self,
         device: &DevicePublicKey,
         handshake_hash: &[u8; 32],
@@ -25,7 +17,7 @@ impl Gate {
         now: Now,
         rng: &mut R,
     ) -> Result<Answer, Denial> {
-        self.inner.check_device(device)?;
+        self.check_device(device)?;
         Ok(match request {
             Request::RegisterIssuer { registration } => {
                 self.register_issuer(device, handshake_hash, registration, now)?;

@@ -1,6 +1,6 @@
-//! What there is: every ticket and credential, for the people who may revoke them.
+//! Lists tickets and credentials on record.
 
-use super::Gate;
+use super::Inner;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, TicketRecord, TicketState};
 use crate::agent::ledger::rows::Entry;
@@ -12,21 +12,11 @@ use crate::limits::{MAX_LIST_READS, MAX_LISTED};
 use crate::pair::{Cursor, List, Listing, ListingState, Page, StateKind, WaitingRenewal};
 use crate::protocol::ticket::PairCode;
 
-impl Gate {
-    /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
-    /// most [`MAX_LISTED`] entries. See [`Page`] for their order, and for
-    /// what may change between two pages (`docs/PROTOCOL.md` section 8).
-    ///
-    /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
-    /// the audit sink.
-    ///
-    /// # Errors
-    /// [`Denial::Ledger`].
-    pub fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
-        let inner = &self.inner;
-        let time = inner.core.time(now);
-        let mut page = inner.core.read(now, |step| page(step, list, &inner.agent, time))?;
-        let registry = inner.core.registry();
+impl Inner {
+    pub(super) fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
+        let time = self.core.time(now);
+        let mut page = self.core.read(now, |step| page(step, list, &self.agent, time))?;
+        let registry = self.core.registry();
         for listing in &mut page.entries {
             let connections = registry.connections(&listing.credential);
             listing.connections = u32::try_from(connections).unwrap_or(u32::MAX);

@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
 use crate::credential::bytes::CredentialBytes;
+use crate::credential::mint::VerifiedUnbound;
 use crate::credential::verify::EditionHashes;
 use crate::error::Error;
 use crate::id::{CredentialId, NodeId, SessionId, TicketId};
@@ -43,7 +44,7 @@ impl SessionRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TicketState {
     /// Waiting for a phone, with the credential that it will get.
-    Open(CredentialBytes),
+    Open(VerifiedUnbound),
     /// Redeemed; the credential's record says by whom.
     Claimed,
     Revoked(RevocationReason),
@@ -347,7 +348,7 @@ impl Wire for Edition {
 impl Wire for TicketState {
     fn encode(&self, writer: &mut Writer) {
         match self {
-            Self::Open(credential) => writer.array(2).uint(0).bytes(credential.as_bytes()),
+            Self::Open(credential) => writer.array(2).uint(0).bytes(credential.bytes().as_bytes()),
             Self::Claimed => writer.array(1).uint(1),
             Self::Revoked(why) => writer.array(2).uint(2).uint(reason_number(*why)),
             Self::Expired => writer.array(1).uint(3),
@@ -357,7 +358,7 @@ impl Wire for TicketState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.array(2)?;
         match reader.uint()? {
-            0 => Ok(Self::Open(credential_bytes(reader)?)),
+            0 => Ok(Self::Open(VerifiedUnbound::from_stored(credential_bytes(reader)?))),
             1 => Ok(Self::Claimed),
             2 => Ok(Self::Revoked(reason(reader)?)),
             3 => Ok(Self::Expired),

@@ -4,21 +4,21 @@
 use std::collections::BTreeSet;
 
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
-use crate::agent::denial::{Denial, LedgerFailure, Quota};
-use crate::agent::ledger::record::{Counts, IssuerRecord, SessionRecord, TicketRecord};
-use crate::agent::ledger::rows::{Handle, Records};
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::ledger::rows::Records;
 use crate::agent::ledger::{Changes, Snapshot};
 use crate::clock::Timestamp;
-use crate::id::{CredentialId, NodeId, TicketId};
-use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey};
-use crate::limits::{ISSUERS_PER_DEVICE, TICKETS_KEPT_PER_OPEN};
+use crate::id::NodeId;
+use crate::key::{AgentPublicKey, DevicePublicKey};
 
 mod attach;
 mod bookkeeping;
 mod closing;
 mod list;
+mod offer;
 mod open;
 mod redeem;
+mod register;
 mod renew;
 mod revoke;
 mod settle;
@@ -26,11 +26,44 @@ mod settle;
 pub(crate) use attach::Visit;
 pub(crate) use closing::{Closed, Names, Revocation};
 pub(crate) use list::Found;
+pub(crate) use offer::NewTicket;
 pub(crate) use redeem::Redemption;
 pub(crate) use renew::{Extension, NewTerms};
 
-/// A verdict inside a transaction that went through: a denial is an answer, not a failure.
-pub(crate) type Verdict<T> = Result<Result<T, Denial>, LedgerFailure>;
+/// Why a transition ends before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// An answer, not a failure: what was written before it is committed.
+    Denied(Denial),
+    /// The transaction fails, and nothing of it is written.
+    Failed(LedgerFailure),
+}
+
+/// What a transition gives.
+pub(crate) type Verdict<T> = Result<T, Exit>;
+
+impl From<Denial> for Exit {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<LedgerFailure> for Exit {
+    fn from(failure: LedgerFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Exit {
+    /// Separates what a transaction commits, a denial included, from what it does not.
+    pub(crate) fn split<T>(verdict: Verdict<T>) -> Result<Result<T, Denial>, LedgerFailure> {
+        match verdict {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Denied(denial)) => Ok(Err(denial)),
+            Err(Self::Failed(failure)) => Err(failure),
+        }
+    }
+}
 
 /// What the agent's context said about a session and the device that shared it, before the transaction.
 pub(crate) type Said = Result<(), Denial>;
@@ -120,145 +153,6 @@ impl<'a> Step<'a> {
     /// Takes out what the sink has, and nothing else.
     pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) {
         taken.iter().for_each(|position| self.records.remove_event(self.moment.node, *position));
-    }
-
-    // --- issuers -------------------------------------------------------------------------------
-
-    /// Registers an issuer key for a device. The same device may do it again without effect.
-    pub(crate) fn register_issuer(
-        &mut self,
-        issuer: &IssuerPublicKey,
-        device: &DevicePublicKey,
-    ) -> Verdict<()> {
-        match self.records.issuer(issuer)? {
-            Some(record) if record.device == *device => return Ok(Ok(())),
-            Some(_) => return Ok(Err(Denial::IssuerOfAnotherDevice)),
-            None => {}
-        }
-        let names = Names { issuer: Some(issuer), device: Some(device), ..Names::default() };
-        if let Err(denial) = self.moment.closed.interrupts(&names) {
-            return Ok(Err(denial));
-        }
-        let of_device =
-            self.records.issuers()?.into_iter().filter(|(_, record)| record.device == *device).count();
-        if u32::try_from(of_device).unwrap_or(u32::MAX) >= ISSUERS_PER_DEVICE {
-            return Ok(Err(Denial::QuotaReached { quota: Quota::IssuersPerDevice, max: ISSUERS_PER_DEVICE }));
-        }
-        let generation = self.records.next_number()?;
-        self.records.put_issuer(issuer, &IssuerRecord { device: *device, generation });
-        self.events.push(AuditEvent::IssuerRegistered { issuer: *issuer, device: *device });
-        Ok(Ok(()))
-    }
-
-    /// The issuer's record, if `device` registered it.
-    pub(crate) fn issuer_of(
-        &mut self,
-        issuer: &IssuerPublicKey,
-        device: &DevicePublicKey,
-    ) -> Verdict<IssuerRecord> {
-        Ok(match self.records.issuer(issuer)? {
-            Some(record) if record.device == *device => Ok(record),
-            Some(_) => Err(Denial::IssuerOfAnotherDevice),
-            None => Err(Denial::IssuerUnknown),
-        })
-    }
-
-    /// The issuers of the devices for which `wanted` is true.
-    fn issuers_where(
-        &self,
-        wanted: impl Fn(&DevicePublicKey) -> bool,
-    ) -> Result<Vec<IssuerPublicKey>, LedgerFailure> {
-        let issuers = self.records.issuers()?;
-        Ok(issuers.into_iter().filter(|(_, record)| wanted(&record.device)).map(|(key, _)| key).collect())
-    }
-
-    // --- offers --------------------------------------------------------------------------------
-
-    /// Takes an offer. `record` comes with its session's epoch still unset.
-    pub(crate) fn offer(
-        &mut self,
-        id: &TicketId,
-        mut record: TicketRecord,
-        quotas: &QuotaLimits,
-    ) -> Verdict<()> {
-        match self.issuer_of(&record.issuer, &record.device)? {
-            Ok(issuer) => record.generation = issuer.generation,
-            Err(denial) => return Ok(Err(denial)),
-        }
-        if let Err(denial) = self.moment.closed.interrupts(&Names::of_ticket(id, &record)) {
-            return Ok(Err(denial));
-        }
-        if self.is_taken(id, &record.credential)? {
-            return Ok(Err(Denial::OfferRepeated));
-        }
-        self.settle_session(&record.session)?;
-        let session = self.records.session(&record.session)?;
-        let counters = self.records.counters()?;
-        let of_device = self.records.device(&record.device)?;
-        if let Err(denial) = check_quotas(session.as_ref(), &of_device, &counters.of_all, quotas) {
-            return Ok(Err(denial));
-        }
-        let session = match session {
-            Some(session) => session,
-            None => {
-                let epoch = self.records.next_number()?;
-                SessionRecord { epoch, open_tickets: 0, live_credentials: 0, ended: 0 }
-            }
-        };
-        record.epoch = session.epoch;
-        self.records.put_session(&record.session, Some(session));
-        self.insert_ticket(id, &record)?;
-        self.events.push(AuditEvent::TicketOffered {
-            ticket: *id,
-            credential: record.credential,
-            session: record.session.clone(),
-            device: record.device,
-            ops: record.ops,
-            label: record.label.clone(),
-            expires_at: record.expires_at,
-        });
-        Ok(Ok(()))
-    }
-
-    /// Whether a ticket's or its credential's id stands for something else. Desktops choose both, and what
-    /// is revoked by one of them must be all that it names.
-    fn is_taken(&mut self, ticket: &TicketId, credential: &CredentialId) -> Result<bool, LedgerFailure> {
-        Ok(self.records.ticket(ticket)?.is_some()
-            || self.records.credential(credential)?.is_some()
-            || !self.records.of_handle(Handle::Ticket(*ticket))?.is_empty()
-            || !self.records.of_handle(Handle::Credential(*credential))?.is_empty())
-    }
-
-    pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
-        self.records.ticket(id)
-    }
-}
-
-/// An open ticket reserves the place of its credential, so that a redemption never fails for want of
-/// one.
-fn check_quotas(
-    session: Option<&SessionRecord>,
-    device: &Counts,
-    agent: &Counts,
-    quotas: &QuotaLimits,
-) -> Result<(), Denial> {
-    let (tickets, credentials) =
-        session.map_or((0, 0), |session| (session.open_tickets, session.live_credentials));
-    let live = |counts: &Counts| counts.open_tickets.saturating_add(counts.live_credentials);
-    let kept = |open: u32| open.saturating_mul(TICKETS_KEPT_PER_OPEN);
-    let used = [
-        (Quota::TicketsPerSession, tickets, quotas.tickets_per_session),
-        (Quota::CredentialsPerSession, tickets.saturating_add(credentials), quotas.credentials_per_session),
-        (Quota::TicketsPerDevice, device.open_tickets, quotas.tickets_per_device),
-        (Quota::CredentialsPerDevice, live(device), quotas.credentials_per_device),
-        (Quota::TicketsKeptPerDevice, device.tickets, kept(quotas.tickets_per_device)),
-        (Quota::TicketsPerAgent, agent.open_tickets, quotas.tickets_per_agent),
-        (Quota::CredentialsPerAgent, live(agent), quotas.credentials_per_agent),
-        (Quota::TicketsKept, agent.tickets, kept(quotas.tickets_per_agent)),
-    ];
-    match used.into_iter().find(|(_, used, max)| used >= max) {
-        Some((quota, _, max)) => Err(Denial::QuotaReached { quota, max }),
-        None => Ok(()),
     }
 }
 

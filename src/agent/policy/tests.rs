@@ -45,7 +45,8 @@ fn credential(ops: OpSet, attenuated: &[(Option<OpSet>, Option<u64>)]) -> Verifi
     let binding =
         Binding { holder: holder(1), epoch: 1, expires_at: Timestamp::from_seconds(END - 50).unwrap() };
     let unbound = UnboundCredential::mint(authority, &issuer, &mut OsRng).unwrap();
-    let mut credential = Credential::parse(&unbound.bind(binding, &mut OsRng).unwrap()).unwrap();
+    let verified = unbound.verify(&issuer.public()).unwrap();
+    let mut credential = Credential::parse(&verified.bind(binding, &mut OsRng).unwrap()).unwrap();
     for (ops, end) in attenuated {
         let end = end.map(|end| Timestamp::from_seconds(end).unwrap());
         credential = credential.attenuate(*ops, end, &mut OsRng).unwrap();

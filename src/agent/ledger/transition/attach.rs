@@ -1,6 +1,6 @@
 //! Whether a credential stands, and what a visit of its phone changes.
 
-use super::{Names, Said, Step, Verdict};
+use super::{Exit, Names, Said, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
@@ -36,29 +36,27 @@ impl Step<'_> {
     /// Whether a credential stands: revoked, session gone, expired, pending, in this order.
     pub(super) fn standing(&self, record: &CredentialRecord, said: &Said) -> Verdict<()> {
         match record.state {
-            CredentialState::Revoked(RevocationReason::SessionEnd) => return Ok(Err(Denial::SessionGone)),
-            CredentialState::Revoked(RevocationReason::Contest) => return Ok(Err(Denial::TicketContested)),
-            CredentialState::Revoked(_) => return Ok(Err(Denial::CredentialRevoked)),
+            CredentialState::Revoked(RevocationReason::SessionEnd) => return Err(Denial::SessionGone.into()),
+            CredentialState::Revoked(RevocationReason::Contest) => return Err(Denial::TicketContested.into()),
+            CredentialState::Revoked(_) => return Err(Denial::CredentialRevoked.into()),
             CredentialState::Pending { .. } | CredentialState::Active | CredentialState::Expired => {}
         }
         let issuer = self.records.issuer(&record.issuer)?;
         if issuer.is_none_or(|issuer| issuer.generation != record.generation) {
-            return Ok(Err(Denial::IssuerRevoked));
+            return Err(Denial::IssuerRevoked.into());
         }
         let session = self.records.session(&record.session)?;
         if session.is_none_or(|session| session.epoch != record.epoch) {
-            return Ok(Err(Denial::SessionGone));
+            return Err(Denial::SessionGone.into());
         }
-        if let Err(denial) = said {
-            return Ok(Err(denial.clone()));
-        }
-        Ok(match record.state {
-            CredentialState::Expired => Err(Denial::CredentialExpired),
-            _ if self.now >= record.ends_at() => Err(Denial::CredentialExpired),
-            CredentialState::Pending { until, .. } if self.now >= until => Err(Denial::TicketExpired),
-            CredentialState::Pending { .. } => Err(Denial::ConfirmationPending),
+        said.clone()?;
+        match record.state {
+            CredentialState::Expired => Err(Denial::CredentialExpired.into()),
+            _ if self.now >= record.ends_at() => Err(Denial::CredentialExpired.into()),
+            CredentialState::Pending { until, .. } if self.now >= until => Err(Denial::TicketExpired.into()),
+            CredentialState::Pending { .. } => Err(Denial::ConfirmationPending.into()),
             CredentialState::Active | CredentialState::Revoked(_) => Ok(()),
-        })
+        }
     }
 
     pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, LedgerFailure> {
@@ -76,14 +74,14 @@ impl Step<'_> {
 
     /// A credential's record, if it stands.
     pub(crate) fn standing_record(&self, id: &CredentialId, said: &Said) -> Verdict<CredentialRecord> {
-        let Some(record) = self.credential_on_record(id)? else {
-            return Ok(Err(Denial::CredentialUnknown));
-        };
-        if let Some(denial) = self.moment.closed.denial(&Names::of_credential(id, &record)) {
-            // What has ended for another reason is told that one.
-            return Ok(Err(self.standing(&record, said)?.err().unwrap_or(denial)));
+        let record = self.credential_on_record(id)?.ok_or(Denial::CredentialUnknown)?;
+        let closed = self.moment.closed.denial(&Names::of_credential(id, &record));
+        // What has ended for another reason is told that one.
+        self.standing(&record, said)?;
+        match closed {
+            Some(denial) => Err(denial.into()),
+            None => Ok(record),
         }
-        Ok(self.standing(&record, said)?.map(|()| record))
     }
 
     /// Whether a credential that was found to stand still does, by its record alone.
@@ -99,25 +97,18 @@ impl Step<'_> {
         holder: &HolderPublicKey,
         said: &Said,
     ) -> Verdict<()> {
-        let Some(offered) = self.records.ticket(ticket)? else {
-            return Ok(Err(Denial::NothingToConfirm));
-        };
+        let offered = self.records.ticket(ticket)?.ok_or(Denial::NothingToConfirm)?;
         let id = offered.credential;
-        let Some(record) = self.credential_of(ticket, &offered)? else {
-            return Ok(Err(Denial::NothingToConfirm));
-        };
+        let record = self.credential_of(ticket, &offered)?.ok_or(Denial::NothingToConfirm)?;
         if record.device != *device {
-            return Ok(Err(Denial::IssuerOfAnotherDevice));
+            return Err(Denial::IssuerOfAnotherDevice.into());
         }
         if record.holder != *holder {
-            return Ok(Err(Denial::NothingToConfirm));
+            return Err(Denial::NothingToConfirm.into());
         }
-        if let Err(denial) = self.moment.closed.interrupts(&Names::of_credential(&id, &record)) {
-            return Ok(Err(denial));
-        }
-        match self.standing(&record, said)? {
-            Ok(()) => Ok(Ok(())),
-            Err(Denial::ConfirmationPending) => {
+        self.moment.closed.interrupts(&Names::of_credential(&id, &record))?;
+        match self.standing(&record, said) {
+            Err(Exit::Denied(Denial::ConfirmationPending)) => {
                 let record =
                     self.change_credential(&id, record, |record| record.state = CredentialState::Active)?;
                 self.events.push(AuditEvent::CredentialConfirmed {
@@ -125,9 +116,10 @@ impl Step<'_> {
                     session: record.session,
                     holder: *holder,
                 });
-                Ok(Ok(()))
+                Ok(())
             }
-            Err(denial) => Ok(Err(denial)),
+            // Confirmed already, or over.
+            standing => standing,
         }
     }
 
@@ -140,44 +132,37 @@ impl Step<'_> {
     ) -> Verdict<CredentialRecord> {
         let record = self.standing_record(id, said)?;
         // Other terms may have come since it was chosen.
-        Ok(record.and_then(|record| match record.latest().hashes.whole == *edition {
+        match record.latest().hashes.whole == *edition {
             true => Ok(record),
-            false => Err(Denial::Interrupted),
-        }))
+            false => Err(Denial::Interrupted.into()),
+        }
     }
 
     /// Notes that a phone is there, once a minute at most, and retires what a renewed credential replaces
     /// once it is used.
     pub(crate) fn attached(&mut self, visit: &Visit<'_>) -> Verdict<Visited> {
-        let record = match self.standing_record(visit.credential, visit.said)? {
-            Ok(record) => record,
-            Err(denial) => return Ok(Err(denial)),
-        };
+        let record = self.standing_record(visit.credential, visit.said)?;
         // It may have been narrowed or retired since it was admitted.
-        let Some((_, edition)) = record.find(&visit.edition) else {
-            return Ok(Err(Denial::CredentialRetired));
-        };
+        let (_, edition) = record.find(&visit.edition).ok_or(Denial::CredentialRetired)?;
         let visited = Visited {
             ops: visit.ops.intersection(edition.ops),
             expires_at: visit.expires_at.min(edition.expires_at),
         };
         if self.now >= visited.expires_at {
-            return Ok(Err(Denial::CredentialExpired));
+            return Err(Denial::CredentialExpired.into());
         }
         if visited.ops.is_empty() {
             let op = visit.ops.iter().next();
-            return Ok(Err(op.map_or(Denial::Internal, |op| Denial::OperationNotGranted { op })));
+            return Err(op.map_or(Denial::Internal, |op| Denial::OperationNotGranted { op }).into());
         }
-        if let Err(denial) = &visit.room {
-            return Ok(Err(denial.clone()));
-        }
+        visit.room.clone()?;
         // What the phone has shown it has stored, so it needs none from before.
         let used = visit.shown.and_then(|shown| record.find(&shown)).map_or(0, |(place, _)| place);
         let renewed = used > 0;
         let now = self.now;
         let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);
         if seen && !renewed {
-            return Ok(Ok(visited));
+            return Ok(visited);
         }
         let record = self.change_credential(visit.credential, record, |record| {
             record.last_seen = Some(now);
@@ -198,6 +183,6 @@ impl Step<'_> {
             holder: record.holder,
             ops: visited.ops,
         });
-        Ok(Ok(visited))
+        Ok(visited)
     }
 }

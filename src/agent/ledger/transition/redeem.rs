@@ -1,7 +1,7 @@
 //! Redemption: who gets a ticket's credential.
 
 use super::renew::Extension;
-use super::{Names, Said, Step, Verdict};
+use super::{Exit, Names, Said, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
@@ -29,47 +29,39 @@ impl Step<'_> {
         holder: &HolderPublicKey,
         redemption: &Redemption,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
-        let Some(ticket) = self.ticket_on_record(id)? else {
-            return Ok(Err(Denial::TicketUnknown));
-        };
-        if let Err(denial) = self.may_redeem(&ticket, &redemption.said)? {
-            return Ok(Err(denial));
-        }
+        let ticket = self.ticket_on_record(id)?.ok_or(Denial::TicketUnknown)?;
+        self.may_redeem(&ticket, &redemption.said)?;
         if ticket.state != TicketState::Claimed
             && let Some(denial) = self.moment.closed.denial(&Names::of_ticket(id, &ticket))
         {
-            return Ok(Err(denial));
+            return Err(denial.into());
         }
         if ticket.state == TicketState::Claimed {
             return self.redeem_again(id, &ticket, holder, &redemption.said);
         }
         // INVARIANT: while a ticket is open, nothing else has its credential's id.
         if self.records.credential(&ticket.credential)?.is_some() {
-            return Err(LedgerFailure::Corrupt);
+            return Err(LedgerFailure::Corrupt.into());
         }
-        match &redemption.bound {
-            Some(bound) => self.claim(id, ticket, holder, bound, redemption).map(Ok),
-            None => Ok(Err(Denial::Internal)),
-        }
+        let bound = redemption.bound.as_ref().ok_or(Denial::Internal)?;
+        Ok(self.claim(id, ticket, holder, bound, redemption)?)
     }
 
     /// What a ticket's record has to say against its redemption, without redeeming it.
     pub(crate) fn redeemable(&self, id: &TicketId, said: &Said) -> Verdict<()> {
-        match self.ticket_on_record(id)? {
-            Some(ticket) => self.may_redeem(&ticket, said),
-            None => Ok(Err(Denial::TicketUnknown)),
-        }
+        let ticket = self.ticket_on_record(id)?.ok_or(Denial::TicketUnknown)?;
+        self.may_redeem(&ticket, said)
     }
 
     fn may_redeem(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
         match ticket.state {
             // Its credential's record has the rest.
-            TicketState::Claimed => Ok(Ok(())),
-            TicketState::Revoked(RevocationReason::SessionEnd) => Ok(Err(Denial::SessionGone)),
-            TicketState::Revoked(_) => Ok(Err(Denial::TicketRevoked)),
+            TicketState::Claimed => Ok(()),
+            TicketState::Revoked(RevocationReason::SessionEnd) => Err(Denial::SessionGone.into()),
+            TicketState::Revoked(_) => Err(Denial::TicketRevoked.into()),
             TicketState::Open(_) => self.may_claim(ticket, said),
             // A gone session or issuer comes before the ticket's own end.
-            TicketState::Expired => Ok(self.may_claim(ticket, said)?.and(Err(Denial::TicketExpired))),
+            TicketState::Expired => self.may_claim(ticket, said).and(Err(Denial::TicketExpired.into())),
         }
     }
 
@@ -83,6 +75,10 @@ impl Step<'_> {
         Ok(self.credential_on_record(&ticket.credential)?.filter(|record| record.ticket == *id))
     }
 
+    pub(crate) fn ticket(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
+        self.records.ticket(id)
+    }
+
     /// A ticket's record, until it may be removed. What is removed when depends on how much else is due,
     /// and a phone's answer must not.
     fn ticket_on_record(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
@@ -93,20 +89,18 @@ impl Step<'_> {
     fn may_claim(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
         let issuer = self.records.issuer(&ticket.issuer)?;
         if issuer.is_none_or(|issuer| issuer.generation != ticket.generation) {
-            return Ok(Err(Denial::IssuerRevoked));
+            return Err(Denial::IssuerRevoked.into());
         }
         let session = self.records.session(&ticket.session)?;
         if session.is_none_or(|session| session.epoch != ticket.epoch) {
-            return Ok(Err(Denial::SessionGone));
+            return Err(Denial::SessionGone.into());
         }
-        if let Err(denial) = said {
-            return Ok(Err(denial.clone()));
-        }
-        Ok(match self.now {
-            now if now >= ticket.expires_at => Err(Denial::TicketExpired),
-            now if now >= ticket.credential_expires_at => Err(Denial::CredentialExpired),
+        said.clone()?;
+        match self.now {
+            now if now >= ticket.expires_at => Err(Denial::TicketExpired.into()),
+            now if now >= ticket.credential_expires_at => Err(Denial::CredentialExpired.into()),
             _ => Ok(()),
-        })
+        }
     }
 
     fn claim(
@@ -168,36 +162,38 @@ impl Step<'_> {
         said: &Said,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
         let credential = ticket.credential;
-        let Some(record) = self.credential_of(id, ticket)? else {
-            return Ok(Err(Denial::TicketUnknown));
-        };
-        let standing = self.standing(&record, said)?;
+        let record = self.credential_of(id, ticket)?.ok_or(Denial::TicketUnknown)?;
+        let standing = self.standing(&record, said);
         if record.holder == *holder {
             match standing {
-                Ok(()) | Err(Denial::ConfirmationPending) => {}
-                Err(denial) => return Ok(Err(denial)),
+                Ok(()) | Err(Exit::Denied(Denial::ConfirmationPending)) => {}
+                Err(exit) => return Err(exit),
             }
             if self.now >= ticket.expires_at.plus(RETRY_WINDOW) {
-                return Ok(Err(Denial::TicketExpired));
+                return Err(Denial::TicketExpired.into());
             }
             if let Some(denial) = self.moment.closed.denial(&Names::of_credential(&credential, &record)) {
-                return Ok(Err(denial));
+                return Err(denial.into());
             }
-            return Ok(Ok((credential, record)));
+            return Ok((credential, record));
         }
         match standing {
-            // The code has leaked, whatever else the context can tell. The same precedence as for the first phone, where there is nothing left to contest.
+            // The code has leaked, whatever else the context can tell. The same precedence as for the first
+            // phone, where there is nothing left to contest.
             Err(
-                denial @ (Denial::CredentialRevoked
-                | Denial::TicketContested
-                | Denial::IssuerRevoked
-                | Denial::SessionGone),
-            ) => return Ok(Err(denial)),
-            _ if self.now >= ticket.expires_at => return Ok(Err(Denial::TicketClaimed)),
+                exit @ (Exit::Failed(_)
+                | Exit::Denied(
+                    Denial::CredentialRevoked
+                    | Denial::TicketContested
+                    | Denial::IssuerRevoked
+                    | Denial::SessionGone,
+                )),
+            ) => return Err(exit),
+            _ if self.now >= ticket.expires_at => return Err(Denial::TicketClaimed.into()),
             _ => {}
         }
         // One that has run out is not revoked as well, whether its end is on record yet or not.
-        if matches!(standing, Ok(()) | Err(Denial::ConfirmationPending)) {
+        if matches!(standing, Ok(()) | Err(Exit::Denied(Denial::ConfirmationPending))) {
             let (first, session) = (record.holder, record.session.clone());
             self.revoke_entry(Entry::Credential(credential), RevocationReason::Contest)?;
             self.events.push(AuditEvent::TicketContested {
@@ -208,6 +204,7 @@ impl Step<'_> {
                 contender: *holder,
             });
         }
-        Ok(Err(Denial::TicketContested))
+        // Committed with what was written above.
+        Err(Denial::TicketContested.into())
     }
 }

@@ -76,40 +76,32 @@ impl NewTerms {
 impl Step<'_> {
     /// The record that new terms would change, if they may.
     pub(crate) fn renewable(&self, terms: &NewTerms, said: &Said) -> Verdict<CredentialRecord> {
-        let Some(record) = self.records.credential(&terms.credential)? else {
-            return Ok(Err(Denial::CredentialUnknown));
-        };
+        let record = self.records.credential(&terms.credential)?.ok_or(Denial::CredentialUnknown)?;
         if record.device != terms.device {
-            return Ok(Err(Denial::IssuerOfAnotherDevice));
+            return Err(Denial::IssuerOfAnotherDevice.into());
         }
         let same =
             record.issuer == terms.issuer && record.ticket == terms.ticket && record.session == terms.session;
         if !same {
-            return Ok(Err(Denial::RenewalMismatch));
+            return Err(Denial::RenewalMismatch.into());
         }
-        if let Err(denial) = self.moment.closed.interrupts(&Names::of_credential(&terms.credential, &record))
-        {
-            return Ok(Err(self.standing(&record, said)?.err().unwrap_or(denial)));
-        }
-        Ok(self.standing(&record, said)?.map(|()| record))
+        let open = self.moment.closed.interrupts(&Names::of_credential(&terms.credential, &record));
+        self.standing(&record, said)?;
+        open?;
+        Ok(record)
     }
 
     /// Whether new terms can be put on record, without doing it.
     pub(crate) fn check_renewal(&self, terms: &NewTerms, extension: &Extension) -> Verdict<()> {
         let record = self.renewable(terms, &Ok(()))?;
-        Ok(record.and_then(|record| terms.applied_to(record, extension)).map(drop))
+        terms.applied_to(record, extension)?;
+        Ok(())
     }
 
     /// Puts new terms on record. The caller knows that the session lives.
     pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &Extension) -> Verdict<Renewed> {
-        let record = match self.renewable(terms, &Ok(()))? {
-            Ok(record) => record,
-            Err(denial) => return Ok(Err(denial)),
-        };
-        let changed = match terms.applied_to(record.clone(), extension) {
-            Ok(changed) => changed,
-            Err(denial) => return Ok(Err(denial)),
-        };
+        let record = self.renewable(terms, &Ok(()))?;
+        let changed = terms.applied_to(record.clone(), extension)?;
         let latest = changed.latest();
         let renewed = Renewed {
             expires_at: latest.expires_at,
@@ -126,6 +118,6 @@ impl Step<'_> {
             });
             self.change_credential(&terms.credential, record, |record| *record = changed)?;
         }
-        Ok(Ok(renewed))
+        Ok(renewed)
     }
 }

@@ -8,18 +8,22 @@ use super::*;
 use crate::agent::ledger::RedbLedger;
 #[cfg(feature = "redb")]
 use crate::agent::ledger::faulty::Disk;
-use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState, TicketState};
+use crate::agent::ledger::record::{Counters, CredentialRecord, CredentialState};
 use crate::agent::ledger::rows::Entry;
 use crate::agent::ledger::{Ledger, MemoryLedger, Overlay, Row, Table, store};
 use crate::clock::Timestamp;
 use crate::credential::bytes::CredentialBytes;
+use crate::credential::mint::VerifiedUnbound;
 use crate::credential::verify::EditionHashes;
 use crate::id::{CredentialId, SessionId, TicketId};
-use crate::key::{AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
+use crate::key::{
+    AgentSecretKey, DeviceSecretKey, HolderPublicKey, HolderSecretKey, IssuerPublicKey, IssuerSecretKey,
+};
 use crate::label::Label;
 use crate::limits::{ENDED_CREDENTIALS_SHARE, MAX_ENDED_CREDENTIALS};
 use crate::op::OpSet;
 use crate::pair::RevocationReason;
+use crate::protocol::message::Registration;
 use crate::protocol::ticket::TicketSecret;
 
 struct Bench {
@@ -50,21 +54,21 @@ impl Bench {
             issuer: IssuerSecretKey::from_bytes([3; 32]).public(),
             device: DeviceSecretKey::from_bytes([4; 32]).public(),
         };
-        let (issuer, device) = (bench.issuer, bench.device);
-        bench.step(|step| step.register_issuer(&issuer, &device)).unwrap();
+        let device = bench.device;
+        bench.register(&IssuerSecretKey::from_bytes([3; 32]), &device);
         bench
     }
 
-    fn step<T>(&mut self, mut act: impl FnMut(&mut Step<'_>) -> Result<T, LedgerFailure>) -> T {
+    fn step<T, E: Into<Exit>>(&mut self, mut act: impl FnMut(&mut Step<'_>) -> Result<T, E>) -> T {
         let moment =
             Moment { agent: &self.agent, node: NodeId::default(), now: self.now, closed: Closed::NONE };
         let transition = |snapshot: &dyn Snapshot| {
             let mut step = Step::new(snapshot, moment);
-            let result = act(&mut step)?;
+            let result = Exit::split(act(&mut step).map_err(Into::into))?;
             let first = AuditPosition { opening: 1, sequence: 0 };
             Ok((step.finish(first, &[])?.changes, result))
         };
-        store::transact(&self.ledger, transition).unwrap()
+        store::transact(&self.ledger, transition).unwrap().unwrap()
     }
 
     /// A credential that was redeemed.
@@ -73,13 +77,11 @@ impl Bench {
         id[..4].copy_from_slice(&number.to_be_bytes());
         let (ticket, credential) = (TicketId::from_bytes(id), CredentialId::from_bytes(id));
         let bytes = CredentialBytes::new(vec![1; 900]).unwrap();
-        let record = TicketRecord {
+        let new = NewTicket {
             key: TicketSecret::from_bytes([0; 16]).public_key(),
             credential,
             session: SessionId::new(session).unwrap(),
-            epoch: 0,
             issuer: self.issuer,
-            generation: 0,
             device: self.device,
             offered_at: self.now,
             expires_at: self.now.plus(300),
@@ -87,24 +89,31 @@ impl Bench {
             ops: OpSet::COMPANION,
             label: Label::default(),
             require_confirm: false,
-            state: TicketState::Open(bytes.clone()),
+            unbound: VerifiedUnbound::from_stored(bytes.clone()),
         };
         let hashes = EditionHashes { stem: [1; 32], whole: [2; 32] };
         let bound = Extension { bytes, hashes };
         let redemption =
             Redemption { label: Label::default(), bound: Some(bound), nonce: [0; 16], said: Ok(()) };
         let holder = self.holder;
-        self.step(|step| step.offer(&ticket, record.clone(), &WIDE)).unwrap();
-        self.step(|step| step.redeem(&ticket, &holder, &redemption)).unwrap();
+        self.step(|step| step.offer(&ticket, &new, &WIDE));
+        self.step(|step| step.redeem(&ticket, &holder, &redemption));
         credential
     }
 
     /// Another device, with an issuer of its own.
     fn device(&mut self, seed: u8) -> (IssuerPublicKey, DevicePublicKey) {
-        let issuer = IssuerSecretKey::from_bytes([100 + seed; 32]).public();
+        let issuer = IssuerSecretKey::from_bytes([100 + seed; 32]);
         let device = DeviceSecretKey::from_bytes([seed; 32]).public();
-        self.step(|step| step.register_issuer(&issuer, &device)).unwrap();
-        (issuer, device)
+        self.register(&issuer, &device);
+        (issuer.public(), device)
+    }
+
+    fn register(&mut self, issuer: &IssuerSecretKey, device: &DevicePublicKey) {
+        let message = Registration::message(&[0; 32], &self.agent, device, &issuer.public());
+        let registration = Registration { issuer: issuer.public(), signature: issuer.sign(&message) };
+        let verified = registration.verify(&[0; 32], &self.agent, device).unwrap();
+        self.step(|step| step.register_issuer(&verified));
     }
 
     /// Whoever offers from now on.
@@ -133,7 +142,7 @@ fn gone_ends_only_the_epoch_and_the_generation_that_were_asked_about() {
     bench.redeemed(1, "session");
     let (epoch, generation) = bench.step(|step| {
         let session = step.records.session(&session)?.map(|found| found.epoch);
-        Ok((session.unwrap(), step.records.issuer(&issuer)?.map_or(0, |found| found.generation)))
+        Ok::<_, Exit>((session.unwrap(), step.records.issuer(&issuer)?.map_or(0, |found| found.generation)))
     });
     bench.step(|step| step.close_session(&session, RevocationReason::SessionEnd, None));
     let again = bench.redeemed(2, "session");
@@ -264,7 +273,7 @@ fn revoking_many_at_once_keeps_what_ending_each_and_forgetting_the_surplus_keeps
                         step.end_credential(&id, record, Ended::Revoked(RevocationReason::Owner))?;
                     }
                 }
-                Ok(())
+                Ok::<_, Exit>(())
             });
         }
         let mut others = Bench { ledger: MemoryLedger::new(), ..bench };
@@ -352,7 +361,7 @@ fn crowded(number: u32) -> Bench {
             let record = CredentialRecord { ticket: TicketId::from_bytes(id), ..record.clone() };
             step.insert_credential(&CredentialId::from_bytes(id), &record)?;
         }
-        Ok(())
+        Ok::<_, Exit>(())
     });
     bench
 }

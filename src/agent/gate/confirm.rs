@@ -1,0 +1,24 @@
+//! Confirmation of a phone that waits.
+
+use super::Inner;
+use super::context::Shared;
+use crate::agent::denial::Denial;
+use crate::clock::Now;
+use crate::id::TicketId;
+use crate::key::{DevicePublicKey, HolderPublicKey};
+
+impl Inner {
+    pub(super) fn confirm(
+        &self,
+        device: &DevicePublicKey,
+        ticket: &TicketId,
+        holder: &HolderPublicKey,
+        now: Now,
+    ) -> Result<(), Denial> {
+        self.check_device(device)?;
+        let begun = self.core.begin(now);
+        let record = self.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
+        let said = self.ask(&begun, &Shared::from(&record), now)?;
+        self.core.desk().judge(now, |step| step.confirm(device, ticket, holder, &said))
+    }
+}

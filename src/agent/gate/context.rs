@@ -1,0 +1,87 @@
+//! Asks the agent's context: whether a session lives, whether a device is enrolled, whether it may share.
+
+use super::Inner;
+use crate::agent::config::Presence;
+use crate::agent::core::Begun;
+use crate::agent::denial::Denial;
+use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
+use crate::agent::ledger::transition::{Revocation, Said};
+use crate::clock::Now;
+use crate::id::SessionId;
+use crate::key::{DevicePublicKey, IssuerPublicKey};
+
+/// A session and the device that shared it, as a record names them.
+pub(super) struct Shared<'a> {
+    session: &'a SessionId,
+    epoch: u64,
+    device: &'a DevicePublicKey,
+    issuer: &'a IssuerPublicKey,
+    generation: u64,
+}
+
+impl<'a> From<&'a TicketRecord> for Shared<'a> {
+    fn from(record: &'a TicketRecord) -> Self {
+        let TicketRecord { session, epoch, device, issuer, generation, .. } = record;
+        Self { session, epoch: *epoch, device, issuer, generation: *generation }
+    }
+}
+
+impl<'a> From<&'a CredentialRecord> for Shared<'a> {
+    fn from(record: &'a CredentialRecord) -> Self {
+        let CredentialRecord { session, epoch, device, issuer, generation, .. } = record;
+        Self { session, epoch: *epoch, device, issuer, generation: *generation }
+    }
+}
+
+impl Inner {
+    /// Asks the context about a session and the device that shared it, without any lock. What is gone is put
+    /// on record: of the epoch and generation that were read before, and only if nothing was revoked since
+    /// `begun`.
+    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
+        let session = self.context.session(shared.session);
+        let device = self.context.device(shared.device);
+        let mut gone = Vec::new();
+        if session == Presence::Gone {
+            gone.push(Revocation::SessionGone(shared.session.clone(), shared.epoch));
+        }
+        if device == Presence::Gone {
+            gone.push(Revocation::IssuerGone(*shared.issuer, shared.generation));
+        }
+        self.core.revoke_gone(&gone, begun, now)?;
+        Ok(match (session, device) {
+            (Presence::Gone, _) => Err(Denial::SessionGone),
+            (_, Presence::Gone) => Err(Denial::IssuerRevoked),
+            (Presence::Unknown, _) | (_, Presence::Unknown) => Err(Denial::ContextUnknown),
+            (Presence::Present, Presence::Present) => Ok(()),
+        })
+    }
+
+    /// Whether this session lives now. What is gone is not put on record.
+    pub(super) fn said_of_session(&self, session: &SessionId) -> Said {
+        match self.context.session(session) {
+            Presence::Present => Ok(()),
+            Presence::Gone => Err(Denial::SessionGone),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+        }
+    }
+
+    /// Whether this device is enrolled now.
+    pub(super) fn check_device(&self, device: &DevicePublicKey) -> Result<(), Denial> {
+        match self.context.device(device) {
+            Presence::Present => Ok(()),
+            Presence::Gone => Err(Denial::DeviceNotEnrolled),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+        }
+    }
+
+    /// Whether this device may share this session now.
+    pub(super) fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
+        self.check_device(device)?;
+        match self.context.session(session) {
+            Presence::Gone => Err(Denial::SessionNotLive),
+            Presence::Unknown => Err(Denial::ContextUnknown),
+            Presence::Present if self.context.may_share(device, session) => Ok(()),
+            Presence::Present => Err(Denial::SharingForbidden),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Explains what a phone would be told.
+
+use super::Inner;
+use super::attach::Basis;
+use crate::agent::denial::Denial;
+use crate::clock::Now;
+use crate::credential::bytes::CredentialBytes;
+use crate::key::HolderPublicKey;
+use crate::op::{Action, OpSet};
+
+impl Inner {
+    pub(super) fn explain(
+        &self,
+        peer: &HolderPublicKey,
+        credential: &CredentialBytes,
+        action: Action,
+        now: Now,
+    ) -> Result<(), Denial> {
+        let proven = self.prove_credential(peer, credential, OpSet::EMPTY, now)?;
+        let id = proven.shown.credential().id();
+        // Nothing is put on record here: what is gone is only said.
+        let session = self.said_of_session(&proven.record.session);
+        let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
+            Denial::DeviceNotEnrolled => Denial::IssuerRevoked,
+            denial => denial,
+        });
+        let said = session.and(device);
+        let record = self.core.read(now, |step| step.standing_record(&id, &said))?;
+        let time = self.core.time(now);
+        let basis = Basis::of(proven.shown, &record, time)?;
+        self.policy.decide(&basis.verified, &self.circumstances(&basis.verified, &record, time), action)?;
+        match action {
+            Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Decides what a phone with the proof of a ticket is granted.
+
+use std::sync::Arc;
+
+use rand_core::{CryptoRng, RngCore};
+
+use super::Inner;
+use super::activate::{AdmittedOn, Judged, Pending, PendingGuard};
+use super::context::Shared;
+use super::prove::{ProvenTicket, Refusal};
+use super::unbound::bind;
+use crate::agent::denial::Denial;
+use crate::agent::ledger::record::{CredentialState, TicketRecord, TicketState};
+use crate::agent::ledger::transition::{Extension, Redemption};
+use crate::clock::Now;
+use crate::credential::block::Binding;
+use crate::credential::bytes::CredentialBytes;
+use crate::credential::caveat::{Circumstances, LiveRecord};
+use crate::credential::verify::Credential;
+use crate::key::HolderPublicKey;
+use crate::protocol::handshake::Answer;
+
+impl Inner {
+    pub(super) fn redeem<R: RngCore + CryptoRng>(
+        self: &Arc<Self>,
+        peer: &HolderPublicKey,
+        ticket: ProvenTicket,
+        message: [u8; 32],
+        now: Now,
+        rng: &mut R,
+    ) -> Result<(Answer, PendingGuard), Refusal> {
+        let mut nonce = [0; 16];
+        rng.fill_bytes(&mut nonce);
+        let redemption = Redemption {
+            bound: self.bind_offered(peer, &ticket.record, rng)?,
+            said: self.ask(&ticket.begun, &Shared::from(&ticket.record), now)?,
+            label: ticket.label,
+            nonce,
+        };
+        if let Some(bound) = &redemption.bound
+            && let Err(rule) = self.allows_any(&bound.bytes, &ticket.record, now)
+        {
+            // What the ledger has to say comes first.
+            let redeemable =
+                self.core.desk().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
+            return Err(redeemable.err().unwrap_or(rule).into());
+        }
+        // Under one lock from the record's word to the live state: no revocation falls in between. A contest
+        // cuts inside, before it is written.
+        let (live, id, record) = {
+            let mut desk = self.core.desk();
+            let (id, record) = desk.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
+            if let CredentialState::Pending { nonce, until } = record.state {
+                return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
+            }
+            (desk.join(&id, &record)?, id, record)
+        };
+        let agent_time = self.core.time(now);
+        self.check_room(&live)?;
+        let edition = record.latest().clone();
+        let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
+        let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;
+        // With operator rules the answer has to name what is allowed at this hour.
+        let (ops, judged) = if self.policy.has_operator_rules() {
+            let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
+            (self.grant(&verified, &record, edition.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
+        } else {
+            (edition.ops, Judged::AtActivation(Box::new(credential)))
+        };
+        let expires_at = edition.expires_at;
+        let basis = AdmittedOn { edition: edition.hashes.whole, shown: None, judged };
+        let pending = Pending { live, id, record, basis, ops, expires_at, message };
+        Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
+    }
+
+    /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
+    /// it can be redeemed later.
+    fn allows_any(&self, bound: &CredentialBytes, ticket: &TicketRecord, now: Now) -> Result<(), Denial> {
+        if !self.policy.has_operator_rules() {
+            return Ok(());
+        }
+        let credential = Credential::parse(bound).map_err(|_| Denial::Internal)?;
+        let verified = credential.verify(&ticket.issuer).map_err(|_| Denial::Internal)?;
+        let time = self.core.time(now);
+        let binding = *verified.credential().binding();
+        let circumstances = Circumstances {
+            agent: &self.agent,
+            urls: &self.urls,
+            session: &ticket.session,
+            epoch: binding.epoch,
+            peer: &binding.holder,
+            time,
+            live: Some(LiveRecord {
+                credential: ticket.credential,
+                ticket: verified.credential().ticket(),
+                holder: binding.holder,
+            }),
+        };
+        match self.policy.grant(&verified, &circumstances, ticket.ops) {
+            Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
+            // Whatever else there is to say, the ledger says it in its order.
+            _ => Ok(()),
+        }
+    }
+
+    /// Binds the offered credential to this phone, if the ticket is open. The ledger decides later
+    /// whether it still is.
+    fn bind_offered<R: RngCore + CryptoRng>(
+        &self,
+        peer: &HolderPublicKey,
+        ticket: &TicketRecord,
+        rng: &mut R,
+    ) -> Result<Option<Extension>, Denial> {
+        let TicketState::Open(unbound) = &ticket.state else {
+            return Ok(None);
+        };
+        let binding =
+            Binding { holder: *peer, epoch: ticket.epoch, expires_at: ticket.credential_expires_at };
+        bind(unbound, binding, rng).map(Some)
+    }
+}

@@ -1,0 +1,23 @@
+//! Registration of an issuer key.
+
+use super::Inner;
+use crate::agent::denial::Denial;
+use crate::clock::Now;
+use crate::key::DevicePublicKey;
+use crate::protocol::message::Registration;
+
+impl Inner {
+    pub(super) fn register_issuer(
+        &self,
+        device: &DevicePublicKey,
+        handshake_hash: &[u8; 32],
+        registration: &Registration,
+        now: Now,
+    ) -> Result<(), Denial> {
+        let verified = registration.verify(handshake_hash, &self.agent, device);
+        let registration = verified.ok_or(Denial::RegistrationInvalid)?;
+        let begun = self.core.begin(now);
+        self.check_device(device)?;
+        self.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
+    }
+}
