@@ -58,9 +58,9 @@ impl Ledger for Counting {
 fn documented() -> BTreeMap<String, String> {
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/agent/gate.rs")).unwrap();
     let table = source.split("/// # Threads").nth(1).unwrap_or_default().split("\n#[derive").next().unwrap();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("/// | ")).skip(2);
+    let rows = table.lines().filter_map(|line| line.strip_prefix("/// | `").map(|row| format!("`{row}")));
     rows.map(|row| {
-        let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+        let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
         let [call, writes, _] = cells.as_slice() else { panic!("{row}") };
         ((*call).to_owned(), (*writes).to_owned())
     })

@@ -63,6 +63,48 @@ use crate::protocol::noise::Received;
 /// Dropping the last one closes it: every connection is cut, nothing is admitted any more, and the ledger
 /// can be opened again. It may write once, to note which audit records have been taken; nothing is lost
 /// without that.
+///
+/// # What an agent tells its gate
+///
+/// | call | when |
+/// |---|---|
+/// | [`settle`](Self::settle) | about once a second |
+/// | [`end_session`](Self::end_session) | when a session ends, before its id can be used again |
+/// | [`sync_devices`](Self::sync_devices) | at start, and when the list of enrolled devices has changed |
+/// | [`answer`](Self::answer) | for each `pair.*` request of a device |
+/// | [`admit`](Self::admit) | for each first message; then [`PendingChannel::activate`] with the frame that follows |
+/// | [`reopen`](Self::reopen) | once [`is_poisoned`](Self::is_poisoned) |
+///
+/// Whoever forgets one is refused more, never less: frames wait where nobody settles, and admissions and
+/// settlings ask the context about session and device.
+///
+/// # Threads
+///
+/// Every call may be made from any thread. Calls that write wait for the ledger's lock and for the disk, then for
+/// the audit sink; a revoking call also waits for permits in use, microseconds. Frames wait for none of these.
+/// An async agent makes the calls of this table on a thread that may block, such as tokio's `spawn_blocking`, and
+/// frames on the task that carries them.
+///
+/// | call | durable writes | waits also for |
+/// |---|---|---|
+/// | `open` | 1 | |
+/// | `register_issuer` | 1 | the context |
+/// | `register_issuer`, again | 0 | the ledger's lock, the context |
+/// | `offer` | 1 | the context |
+/// | `admit`, a redemption | 1 | the context |
+/// | `admit`, an attach | 0 | the ledger's lock, the context |
+/// | `activate`, the first within a minute | 1 | the context |
+/// | `activate`, another | 0 | the ledger's lock, the context |
+/// | `permit`, and every frame | 0 | nothing; with operator rules, once a minute, the policy |
+/// | `list` | 0 | nothing: it reads a snapshot |
+/// | `renew` | 1 | the context, permits in use |
+/// | `settle` | 0 | the ledger's lock, the context |
+/// | `settle`, once a minute | 1 | the context |
+/// | `revoke_credential` and its kin | 1 | permits in use |
+/// | `sync_devices`, nothing to revoke | 0 | the ledger's lock |
+/// | `end_session` | 1 | permits in use |
+///
+/// A cut takes effect before anything in this table is waited for.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
