@@ -90,6 +90,10 @@ pub const MAX_CLOCK_SKEW: u64 = 60;
 /// message 1 can never send one.
 pub const ACTIVATION_TIMEOUT: u64 = 5;
 
+/// How long the answer to a ping may take, seconds. A connection that misses it makes room for another of the
+/// same phone.
+pub const PING_TIMEOUT: i64 = 10;
+
 /// Admissions of one credential that may wait for their first frame, at a time. Beyond it the oldest goes.
 pub const MAX_PENDING: usize = 16;
 

@@ -319,6 +319,57 @@ fn the_receiver_notes_when_the_phone_was_heard() {
     assert_eq!(scene.channel.receiver.last_opened(), now);
 }
 
+/// A phone that was cut off by its network comes back: its dead connections must not keep it out.
+#[test]
+fn a_connection_that_misses_a_ping_makes_room_for_another_of_the_same_phone() {
+    let mut world = World::with(common::ledger::TestLedger::default(), |config| {
+        config.with_quotas(Quotas::default().with_connections_per_credential(2))
+    });
+    let pairing = world.desktop(1).share(&world, &terms());
+    let connect = |world: &World| {
+        let (pending, mut phone) = admitted(world, &pairing.link);
+        let channel = pending.activate(&phone.seal(&data(b"x").to_bytes()).unwrap(), world.now);
+        channel.map(|channel| (channel, phone))
+    };
+    let (mut first, mut first_phone) = connect(&world).unwrap();
+    let (mut second, mut second_phone) = connect(&world).unwrap();
+    let opened = |channel: &mut GuardedChannel, phone: &mut Channel, now| {
+        let pong = phone.seal(&Frame::<Vec<u8>>::Ping { answer: true, number: 1 }.to_bytes()).unwrap();
+        channel.receiver.try_receive(Op::SendInput, now, |_| ()).unwrap();
+        channel.receiver.open(&pong, now).unwrap();
+    };
+    for (channel, phone) in [(&mut first, &mut first_phone), (&mut second, &mut second_phone)] {
+        let ping = channel.sender.try_ping(false, 1, world.now).unwrap();
+        phone.open(&ping).unwrap();
+    }
+    world.pass(9);
+    opened(&mut second, &mut second_phone, world.now);
+    let asking = world.ask(&pairing.link, &phone(2));
+    let refused = world.respond(&asking.message);
+    let full = Denial::TooManyConnections { max: 2 };
+    assert!(matches!(refused, Response::Refused(_, denial) if denial == full), "both may still answer");
+    world.pass(1);
+    let woken = Woken::new();
+    let mut cut = pin!(first.receiver.cut());
+    assert!(cut.as_mut().poll(&mut Context::from_waker(woken.waker())).is_pending());
+    let (mut third, _) = connect(&world).unwrap();
+    let now = world.now;
+    assert!(
+        woken.count() > 0
+            && cut.poll(&mut Context::from_waker(woken.waker())) == Poll::Ready(Denial::Replaced)
+    );
+    let over = PermitError::Over(Denial::Replaced);
+    assert_eq!(first.sender.try_send(Op::StreamOutput, b"x", now), Err(over.clone()));
+    assert_eq!(first.receiver.guard().fork().check(now), Err(over));
+    let end = first.sender.end(Denial::Replaced.end_code()).unwrap();
+    let read = Frame::from_bytes(&first_phone.open(&end).unwrap());
+    assert_eq!(read, Ok(Frame::End(EndCode::CLOSED)), "attach again");
+    for channel in [&mut second, &mut third] {
+        assert!(channel.sender.try_send(Op::StreamOutput, b"x", now).is_ok(), "the others go on");
+    }
+    assert_eq!(world.only_listing().connections, 2);
+}
+
 /// A future that is driven: polled under a permit only, until it is done or cut.
 #[test]
 fn a_driven_future_is_polled_under_permits_and_ends_with_the_cut() {

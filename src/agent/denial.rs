@@ -120,6 +120,9 @@ pub enum Denial {
     /// More admissions of this credential wait for their first frame than may; this one was the oldest.
     #[error("newer admissions of the same credential have taken this one's place")]
     Displaced,
+    /// A newer connection of the same phone has taken this one's place: it had missed a ping.
+    #[error("the phone did not answer a ping, and a newer connection of it has taken this one's place")]
+    Replaced,
     /// The agent cannot tell whether the session, or the device that shared it, is still there.
     #[error("the agent cannot tell whether session and device are still there; try again")]
     ContextUnknown,
@@ -392,6 +395,7 @@ impl Denial {
             Self::ActivationTimeout => "activation_timeout",
             Self::Repeated => "repeated",
             Self::Displaced => "displaced",
+            Self::Replaced => "replaced",
             Self::ContextUnknown => "context_unknown",
             Self::Stale => "stale",
             Self::FrameUnreadable => "frame_unreadable",
@@ -473,6 +477,7 @@ impl Denial {
             | Self::ActivationTimeout
             | Self::Repeated
             | Self::Displaced
+            | Self::Replaced
             | Self::FrameUnreadable
             | Self::FrameTooLong { .. }
             | Self::FrameWaiting

@@ -27,7 +27,7 @@ use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
 use crate::op::{Action, Op, OpSet};
 use crate::sync::{
-    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
 
 mod channel;
@@ -38,6 +38,7 @@ mod permit_error;
 pub(crate) use channel::FirstFrame;
 pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender};
 pub(crate) use lease::Lease;
+use lease::nanoseconds;
 pub use permit_error::PermitError;
 
 #[cfg(not(sessioncap_loom))]
@@ -102,7 +103,46 @@ struct Connection {
     /// Up once one of them has found the credential expired. A clock that is set back afterwards
     /// revives nothing.
     ended: AtomicBool,
+    /// Up once a newer connection of the same phone has taken its place.
+    replaced: AtomicBool,
+    /// When the phone was heard last, and since when a ping waits for it, by the monotonic clock in nanoseconds.
+    heard: AtomicI64,
+    pinged: AtomicI64,
 }
+
+/// No ping waits.
+const NO_PING: i64 = i64::MAX;
+
+impl Connection {
+    fn new(now: Duration) -> Self {
+        Self {
+            ended: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
+            heard: AtomicI64::new(nanoseconds(now)),
+            pinged: AtomicI64::new(NO_PING),
+        }
+    }
+
+    /// A frame of the phone has decrypted.
+    fn hear(&self, now: Now) {
+        self.heard.fetch_max(nanoseconds(now.monotonic), Ordering::AcqRel);
+        self.pinged.store(NO_PING, Ordering::Release);
+    }
+
+    /// A ping leaves. The first that is not answered counts.
+    fn ping(&self, now: Now) {
+        let at = nanoseconds(now.monotonic);
+        let _ = self.pinged.compare_exchange(NO_PING, at, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn has_missed_a_ping(&self, now: Now) -> bool {
+        let since = self.pinged.load(Ordering::Acquire);
+        since != NO_PING && nanoseconds(now.monotonic).saturating_sub(since) >= nanoseconds(PING_TIMEOUT)
+    }
+}
+
+/// How long the answer to a ping may take.
+const PING_TIMEOUT: Duration = Duration::seconds(crate::limits::PING_TIMEOUT);
 
 /// What a guard allows, and until when by either clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,16 +243,39 @@ impl Live {
 
     /// How many connections there are. One that was cut is none, even if its guard is still held.
     pub(crate) fn connections(&self) -> usize {
+        self.count(|_| true)
+    }
+
+    /// How many connections there are, less those that have missed a ping.
+    pub(crate) fn answering(&self, now: Now) -> usize {
+        self.count(|connection| !connection.has_missed_a_ping(now))
+    }
+
+    fn count(&self, counts: impl Fn(&Connection) -> bool) -> usize {
         if self.is_cut() {
             return 0;
         }
-        let mut connections = lock(&self.connections);
-        connections.retain(|connection| connection.strong_count() > 0);
-        connections.len()
+        self.standing().iter().filter(|connection| counts(connection)).count()
     }
 
-    fn connect(&self) -> Arc<Connection> {
-        let connection = Arc::new(Connection { ended: AtomicBool::new(false) });
+    /// The connections whose guards are held and that no other has replaced.
+    fn standing(&self) -> Vec<Arc<Connection>> {
+        let mut connections = lock(&self.connections);
+        connections.retain(|connection| connection.strong_count() > 0);
+        let held = connections.iter().filter_map(Weak::upgrade);
+        held.filter(|connection| !connection.replaced.load(Ordering::Acquire)).collect()
+    }
+
+    /// Ends the connection that was heard the longest ago, of those that have missed a ping. Wake afterwards.
+    pub(crate) fn replace_silent(&self, now: Now) {
+        let silent = self.standing().into_iter().filter(|connection| connection.has_missed_a_ping(now));
+        if let Some(longest) = silent.min_by_key(|connection| connection.heard.load(Ordering::Acquire)) {
+            longest.replaced.store(true, Ordering::Release);
+        }
+    }
+
+    fn connect(&self, now: Duration) -> Arc<Connection> {
+        let connection = Arc::new(Connection::new(now));
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
     }
@@ -320,7 +383,7 @@ impl Guard {
             Some(_) => grant.judged_at.saturating_add(review_interval()),
             None => Duration::MAX,
         };
-        let connection = live.connect();
+        let connection = live.connect(grant.judged_at);
         Self {
             allowed: terms.ops,
             reviewed: terms.ops,
@@ -431,6 +494,9 @@ impl Guard {
         if self.live.cut.load(Ordering::Acquire) != 0 {
             self.check_cut(now)?;
         }
+        if self.connection.replaced.load(Ordering::Acquire) {
+            return Err(PermitError::Over(Denial::Replaced));
+        }
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             self.narrow();
         }
@@ -522,7 +588,7 @@ impl Guard {
     }
 
     /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have
-    /// run out, or its gate closed or without a ledger. It does not watch the clock; sleep for
+    /// run out, or its gate closed or without a ledger; and when a newer connection takes this one's place. It does not watch the clock; sleep for
     /// [`Guard::time_left`] beside it. Works on any executor.
     pub fn cut(&self) -> impl Future<Output = Denial> + Send + Sync + Unpin + use<> {
         self.cut_signal()
@@ -534,7 +600,12 @@ impl Guard {
         waiting.retain(|waiter| waiter.strong_count() > 0);
         waiting.push(Arc::downgrade(&waker));
         drop(waiting);
-        CutSignal { live: Arc::clone(&self.live), _slot: Arc::clone(&self.slot), waker }
+        CutSignal {
+            live: Arc::clone(&self.live),
+            connection: Arc::clone(&self.connection),
+            _slot: Arc::clone(&self.slot),
+            waker,
+        }
     }
 
     /// Resolves with the next settling of the gate, or when the credential is cut. Wait for it after
@@ -568,6 +639,16 @@ impl Guard {
             slot,
             connection: Arc::clone(&self.connection),
         }
+    }
+
+    /// A frame of the phone has decrypted.
+    fn hear(&self, now: Now) {
+        self.connection.hear(now);
+    }
+
+    /// A ping leaves.
+    fn ping(&self, now: Now) {
+        self.connection.ping(now);
     }
 
     /// What the connection may do.
@@ -642,6 +723,7 @@ impl Drop for InUse<'_> {
 #[must_use = "a future does nothing unless it is awaited"]
 struct CutSignal {
     live: Arc<Live>,
+    connection: Arc<Connection>,
     /// Keeps the slot listed after its guard is dropped.
     _slot: Arc<Slot>,
     waker: Arc<Mutex<Option<Waker>>>,
@@ -654,6 +736,9 @@ impl Future for CutSignal {
         lock(&self.waker).replace(context.waker().clone());
         // Looked at after the waker is in place, so that no cut falls in between. A pause is no cut.
         match self.live.denial() {
+            None | Some(Denial::Stale) if self.connection.replaced.load(Ordering::Acquire) => {
+                Poll::Ready(Denial::Replaced)
+            }
             None | Some(Denial::Stale) => Poll::Pending,
             Some(denial) => Poll::Ready(denial),
         }

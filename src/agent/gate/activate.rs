@@ -103,7 +103,7 @@ impl PendingGuard {
             }
         };
         let mut desk = inner.core.desk();
-        let room = inner.check_room(&live);
+        let room = inner.check_room(&live, now);
         let visited = desk.judge(now, |step| {
             step.attached(&Visit {
                 credential: &id,
@@ -137,8 +137,16 @@ impl PendingGuard {
             judged_at,
             review,
         };
-        let guard = Guard::new(grant, live);
+        let full = inner.is_full(&live);
+        if full {
+            live.replace_silent(now);
+        }
+        let guard = Guard::new(grant, Arc::clone(&live));
         drop(desk);
+        // Without the lock: a waker may run foreign code.
+        if full {
+            live.wake();
+        }
         Ok(guard)
     }
 
@@ -325,10 +333,15 @@ impl Inner {
         })
     }
 
-    /// Whether the credential may have one more connection.
-    pub(super) fn check_room(&self, live: &Live) -> Result<(), Denial> {
+    /// Whether the credential may have one more connection. Those that have missed a ping do not count.
+    pub(super) fn check_room(&self, live: &Live, now: Now) -> Result<(), Denial> {
         let max = self.quotas.connections_per_credential;
-        let used = u32::try_from(live.connections()).unwrap_or(u32::MAX);
+        let used = u32::try_from(live.answering(now)).unwrap_or(u32::MAX);
         if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
+    }
+
+    /// Whether all of the credential's connections are taken, by whomever.
+    fn is_full(&self, live: &Live) -> bool {
+        u32::try_from(live.connections()).unwrap_or(u32::MAX) >= self.quotas.connections_per_credential
     }
 }

@@ -106,7 +106,7 @@ impl Inner {
             })?;
             (desk.join(&id, &record)?, record)
         };
-        self.check_room(&live)?;
+        self.check_room(&live, now)?;
         let given = basis.given.clone();
         let basis = AdmittedOn {
             edition: basis.edition,

@@ -56,7 +56,7 @@ impl Inner {
             (desk.join(&id, &record)?, id, record)
         };
         let agent_time = self.core.time(now);
-        self.check_room(&live)?;
+        self.check_room(&live, now)?;
         let edition = record.latest().clone();
         let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
         let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;

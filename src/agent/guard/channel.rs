@@ -163,12 +163,17 @@ impl GuardedSender {
         self.try_control(&Frame::Notice(notice), now)
     }
 
-    /// Encrypts a ping, or the answer to one with the same number.
+    /// Encrypts a ping, or the answer to one with the same number. A phone that sends nothing for ten seconds after
+    /// a ping may be gone: its connection does not keep another one of the same phone out, which takes its place.
     ///
     /// # Errors
     /// [`PermitError::Stale`] and [`PermitError::Over`].
     pub fn try_ping(&mut self, answer: bool, number: u64, now: Now) -> Result<Vec<u8>, PermitError> {
-        self.try_control(&Frame::Ping { answer, number }, now)
+        let frame = self.try_control(&Frame::Ping { answer, number }, now)?;
+        if !answer {
+            self.guard.ping(now);
+        }
+        Ok(frame)
     }
 
     fn try_control(&mut self, frame: &Frame<()>, now: Now) -> Result<Vec<u8>, PermitError> {
@@ -281,6 +286,7 @@ impl GuardedReceiver {
             return Err(over);
         }
         self.last_opened = now;
+        self.guard.hear(now);
         match waiting {
             Waiting::Control(frame) => Ok(frame),
             Waiting::Data | Waiting::Nothing => {

@@ -87,7 +87,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[inline]
-fn nanoseconds(moment: Duration) -> i64 {
+pub(super) fn nanoseconds(moment: Duration) -> i64 {
     moment.whole_seconds().saturating_mul(1_000_000_000).saturating_add(moment.subsec_nanoseconds().into())
 }
 
