@@ -375,7 +375,7 @@ fn at_activation_the_ledgers_word_comes_before_the_credentials() {
     let desktop = world.desktop(9);
     let admitted = |world: &World, seed: u8| {
         let pairing = desktop.share(world, &terms().with_valid_for(60).unwrap());
-        let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload;
+        let payload = world.open(&world.ask(&pairing.link, &phone(seed)).message).unwrap().payload().to_vec();
         let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(seed), &payload) else { panic!() };
         (pairing, guard)
     };

@@ -674,7 +674,8 @@ fn a_changed_record_is_a_denial_or_changes_nothing_that_counts() {
     let expires_at = joined.guard.expires_at();
     let own = attach_payload(OpSet::ALL, joined.credential.as_bytes());
     let revoked_one = attach_payload(OpSet::EMPTY, dead.credential.as_bytes());
-    let redemption = |link: &Link| world.open(&world.ask(link, &phone(3)).message).unwrap().payload;
+    let redemption =
+        |link: &Link| world.open(&world.ask(link, &phone(3)).message).unwrap().payload().to_vec();
     let (first_redemption, second_redemption) = (redemption(&open.link), redemption(&redeemed.link));
     let rows = ledger.rows();
     let (mut denied, mut corrupt, mut admitted) = (0, 0, 0);
@@ -723,7 +724,7 @@ fn an_operation_that_only_the_record_names_is_not_permitted() {
     let pairing = desktop.share(&world, &terms().with_ops(ops).unwrap());
     world.join(&pairing.link, &phone(2)).unwrap();
     // A phone that has lost the answer asks by its ticket, and gets what the record says.
-    let again = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap().payload;
+    let again = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap().payload().to_vec();
     let rows = ledger.rows();
     let ((_, key), record) = rows.iter().find(|((table, _), _)| *table == Table::Credentials).unwrap();
     let mut widened = 0;

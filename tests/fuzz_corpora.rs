@@ -78,7 +78,7 @@ fn the_seeds_reach_past_the_first_checks() {
         let agent = AgentSecretKey::from_bytes([1; 32]);
         let message = by_library.unwrap().message;
         let received = noise::Responder::read(&agent, &message, &mut rand::rngs::OsRng).unwrap();
-        assert_eq!(received.payload, payload, "the targets write what the library writes");
+        assert_eq!(received.payload(), payload, "the targets write what the library writes");
         assert!(Credential::parse(base.credential.bytes()).is_ok());
     });
     for (target, seeds) in seeds() {

@@ -132,7 +132,8 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
             secret[..8].copy_from_slice(&phones.to_be_bytes());
             let phone = HolderSecretKey::from_bytes(secret);
             if rng.gen_bool(0.9) {
-                let payload = world.open(&world.ask(&pairing.link, &phone).message).unwrap().payload;
+                let payload =
+                    world.open(&world.ask(&pairing.link, &phone).message).unwrap().payload().to_vec();
                 let _ = world.admit(&phone, &payload);
             }
             if rng.gen_bool(0.3) {

@@ -99,7 +99,8 @@ fn a_spoiled_first_message_is_not_even_decrypted() {
 fn a_spoiled_redemption_under_proper_encryption_is_refused_in_silence() {
     let siege = Besieged::new();
     let before = siege.state();
-    let good = siege.world.open(&siege.world.ask(&siege.open.link, &phone(3)).message).unwrap().payload;
+    let good =
+        siege.world.open(&siege.world.ask(&siege.open.link, &phone(3)).message).unwrap().payload().to_vec();
     let proof = |payload: &[u8]| {
         cbor::decode_payload(payload).map(|map| map.into_iter().take(2).collect::<cbor::Map>())
     };
@@ -182,7 +183,8 @@ fn a_spoiled_credential_is_refused_in_silence() {
 fn every_other_spelling_of_a_payload_is_refused() {
     let siege = Besieged::new();
     let before = siege.state();
-    let good = siege.world.open(&siege.world.ask(&siege.open.link, &phone(3)).message).unwrap().payload;
+    let good =
+        siege.world.open(&siege.world.ask(&siege.open.link, &phone(3)).message).unwrap().payload().to_vec();
     let map = cbor::decode_payload(&good).unwrap();
     assert_eq!(cbor::payload(&map), good, "both writers agree");
     let frame = |map: &cbor::Map| [b"SCP1".to_vec(), cbor::encode(map)].concat();
@@ -228,7 +230,8 @@ fn every_other_spelling_of_a_payload_is_refused() {
 #[test]
 fn whoever_has_proven_nothing_gets_no_word() {
     let siege = Besieged::new();
-    let redeem = |link: &Link| siege.world.open(&siege.world.ask(link, &phone(3)).message).unwrap().payload;
+    let redeem =
+        |link: &Link| siege.world.open(&siege.world.ask(link, &phone(3)).message).unwrap().payload().to_vec();
     let unknown_ticket = Desktop::new(&siege.world, 9).mint(&siege.world, &terms());
     let map = cbor::decode_payload(&redeem(&siege.open.link)).unwrap();
     let bad_proof = cbor::payload(&cbor::with(&map, 2, cbor::bytes(&[1; 64])));
@@ -292,7 +295,7 @@ fn answered_attach(world: &World, payload: &[u8]) -> Result<Attached, PhoneError
 fn a_phone_refuses_whatever_is_not_exactly_an_answer() {
     let siege = Besieged::new();
     let world = &siege.world;
-    let redemption = world.open(&world.ask(&siege.open.link, &phone(3)).message).unwrap().payload;
+    let redemption = world.open(&world.ask(&siege.open.link, &phone(3)).message).unwrap().payload().to_vec();
     let PeerAdmission::Admitted { reply, .. } = world.admit(&phone(3), &redemption) else { panic!() };
     let good = reply;
     let map = cbor::decode_payload(&good).unwrap();

@@ -174,7 +174,7 @@ fn a_permit_inside_a_permit_works_and_ends_with_it() {
 fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
-    let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload;
+    let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload().to_vec();
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let inside = joined.guard.ask(Op::SendInput, world.now, || world.admit(&phone(3), &payload));
     let Ok(PeerAdmission::Refused { denial, .. }) = inside else { panic!("{inside:?}") };

@@ -250,7 +250,7 @@ fn a_contest_needs_the_secret_not_just_the_ticket_id() {
     assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
     // Nor can the first phone's own proof be shown by somebody else.
     let received = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap();
-    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(3), &received.payload) else {
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(3), received.payload()) else {
         panic!()
     };
     assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
@@ -266,7 +266,8 @@ fn a_proof_made_for_another_agent_is_worth_nothing_here() {
     let link = Link::new(url, rogue.public(), pairing.link.ticket().clone());
     let message = redeem(&link, &phone(2), text("phone"), &mut OsRng).unwrap().message;
     let seen_by_rogue = noise::Responder::read(&rogue, &message, &mut OsRng).unwrap();
-    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), &seen_by_rogue.payload) else {
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), &seen_by_rogue.payload().to_vec())
+    else {
         panic!()
     };
     assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
@@ -382,7 +383,7 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     let pairing = world.desktop(9).share(&world, &confirmed_terms());
     let message = world.ask(&pairing.link, &phone(2)).message;
     let received = world.open(&message).unwrap();
-    let PeerAdmission::Refused { reply, .. } = world.admit(&phone(2), &received.payload) else { panic!() };
+    let PeerAdmission::Refused { reply, .. } = world.admit(&phone(2), received.payload()) else { panic!() };
     let reply = reply.unwrap();
     assert_eq!(reply.len(), 160, "the smallest size");
     let keys: Vec<u64> = cbor::decode_payload(&reply).unwrap().into_iter().map(|(key, _)| key).collect();
@@ -723,7 +724,7 @@ fn a_payload_with_the_magic_is_scoped_even_from_an_enrolled_key() {
 fn a_key_that_is_not_canonical_or_of_low_order_is_not_even_answered() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
-    let payload = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap().payload;
+    let payload = world.open(&world.ask(&pairing.link, &phone(2)).message).unwrap().payload().to_vec();
     let mut second_spelling = *phone(2).public().as_bytes();
     second_spelling[31] |= 0x80;
     for key in [[0; 32], [0xff; 32], second_spelling] {

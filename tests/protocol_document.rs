@@ -82,13 +82,13 @@ fn vector() -> Vec<(&'static str, String)> {
     // the agent: its ephemeral key above, then the nonce and the key for the next block
     let mut rng = Drawn::new([(0x0b, 16), (0x0c, 32)]);
     let PeerAdmission::Admitted { reply, .. } = gate.admit_peer(
-        Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+        Peer::new(received.peer().as_bytes(), received.payload(), received.handshake_hash()),
         now,
         &mut rng,
     ) else {
         panic!("refused")
     };
-    let redeem_payload = received.payload.clone();
+    let redeem_payload = received.payload().to_vec();
     let replied = received.reply(&reply).unwrap();
     let Redeemed::Attached { credential, mut attached } = asking.next.finish(&replied.message).unwrap()
     else {
@@ -101,8 +101,10 @@ fn vector() -> Vec<(&'static str, String)> {
         parsed.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut Drawn::new([(0x0d, 32)])).unwrap();
     let attaching =
         attach(&agent.public(), &phone, &credential, OpSet::EMPTY, &mut Drawn::new([(0x0e, 32)])).unwrap();
-    let attach_payload =
-        Responder::read(&agent, &attaching.message, &mut Drawn::new([(0x0f, 32)])).unwrap().payload;
+    let attach_payload = Responder::read(&agent, &attaching.message, &mut Drawn::new([(0x0f, 32)]))
+        .unwrap()
+        .payload()
+        .to_vec();
     let code = PairCode::new(&pairing.ticket, &agent.public(), &phone.public(), &[0x0b; 16]);
 
     vec![

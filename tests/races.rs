@@ -61,7 +61,7 @@ fn of_many_phones_that_redeem_at_once_at_most_one_is_ever_active_and_none_stays(
         let phones: Vec<_> = (20..26).map(phone).collect();
         let payloads: Vec<_> = phones
             .iter()
-            .map(|phone| world.open(&world.ask(&pairing.link, phone).message).unwrap().payload)
+            .map(|phone| world.open(&world.ask(&pairing.link, phone).message).unwrap().payload().to_vec())
             .collect();
         let start = Barrier::new(phones.len());
         let admitted: Vec<PendingGuard> = thread::scope(|scope| {

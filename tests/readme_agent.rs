@@ -172,7 +172,11 @@ impl Compiler {
         for line in String::from_utf8(built.stdout).unwrap().lines() {
             let message: Value = serde_json::from_str(line).unwrap();
             let name = message["target"]["name"].as_str().unwrap_or_default();
-            let library = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let mut library = message["filenames"]
+                .as_array()
+                .map_or(&[][..], Vec::as_slice)
+                .iter()
+                .filter_map(Value::as_str);
             let package = message["package_id"].as_str().unwrap_or_default();
             let wanted = match name {
                 "sessioncap" => message["target"]["kind"][0] == "lib",
@@ -180,7 +184,7 @@ impl Compiler {
                 "rand" => package.contains("@0.8") || package.contains("#0.8"),
                 _ => false,
             };
-            if let Some(path) = library.filter(|path| wanted && path.ends_with(".rlib")).last() {
+            if let Some(path) = library.rfind(|path| wanted && path.ends_with(".rlib")) {
                 found.insert(name.to_owned(), path.to_owned());
             }
         }

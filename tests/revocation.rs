@@ -346,7 +346,7 @@ fn debug_output_of_no_type_holds_a_credential_or_a_ticket() {
     let asking = world.ask(&pairing.link, &phone(2));
     shown.push(("Asking", format!("{asking:?}")));
     let received = world.open(&asking.message).unwrap();
-    let admission = world.admit(&phone(2), &received.payload);
+    let admission = world.admit(&phone(2), received.payload());
     shown.push(("Admission", format!("{admission:?}")));
     let PeerAdmission::Admitted { reply, guard } = admission else { panic!() };
     shown.push(("PendingGuard", format!("{guard:?}")));

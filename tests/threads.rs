@@ -81,7 +81,7 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     seen.push(("`offer`", count.1));
 
     let asking = world.ask(&pairing.link, &phone(2));
-    let payload = world.open(&asking.message).unwrap().payload;
+    let payload = world.open(&asking.message).unwrap().payload().to_vec();
     let (count, admission) = ledger.of(|| world.admit(&phone(2), &payload));
     seen.push(("`admit`, a redemption", count.1));
     let PeerAdmission::Admitted { guard, .. } = admission else { panic!() };

@@ -277,7 +277,7 @@ fn check_proof(fields: &mut Fields) {
     let link = Link::new(AgentUrl::parse(URL).unwrap(), agent.public(), TicketSecret::from_bytes(secret));
     let asking = redeem(&link, &holder, Label::default(), &mut CounterRng::new(0)).unwrap();
     let received = Responder::read(&agent, &asking.message, &mut CounterRng::new(0)).unwrap();
-    let map = cbor::decode_payload(&received.payload).unwrap();
+    let map = cbor::decode_payload(received.payload()).unwrap();
     assert_eq!((cbor::bytes_of(&map, 1), cbor::bytes_of(&map, 2)), (id, proof.to_vec()));
 }
 
@@ -435,7 +435,7 @@ fn check_handshake(fields: &mut Fields) {
     let started = Initiator::start(&holder, &agent.public(), &first, &mut phone_rng).unwrap();
     assert_eq!(hex(&started.message), fields.text("message_1"));
     let received = Responder::read(&agent, &started.message, &mut agent_rng).unwrap();
-    assert_eq!((received.peer, &received.payload), (holder.public(), &first));
+    assert_eq!((*received.peer(), received.payload()), (holder.public(), first.as_slice()));
     let mut replied = received.reply(&second).unwrap();
     assert_eq!(hex(&replied.message), fields.text("message_2"));
     let mut finished = started.next.finish(&replied.message).unwrap();

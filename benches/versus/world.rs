@@ -114,7 +114,7 @@ impl World {
     }
 
     pub fn admit(&self, received: &Received) -> (Vec<u8>, PendingGuard) {
-        let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
+        let peer = Peer::new(received.peer().as_bytes(), received.payload(), received.handshake_hash());
         match self.gate.admit_peer(peer, self.now, &mut OsRng) {
             PeerAdmission::Admitted { reply, guard } => (reply, guard),
             other => panic!("{other:?}"),

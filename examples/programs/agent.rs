@@ -433,7 +433,7 @@ impl Agent {
         self.look_at_ledger();
         match admission {
             Admission::PassThrough(received) => {
-                let device = DevicePublicKey::from_bytes(*received.peer.as_bytes()).ok()?;
+                let device = DevicePublicKey::from_bytes(*received.peer().as_bytes()).ok()?;
                 self.devices.contains(&device).then_some(Decided::Device { device, received })
             }
             Admission::Admitted { message, pending } => {

@@ -260,11 +260,11 @@ pub fn message_1(data: &[u8]) {
         0 => {
             let Ok(received) = Responder::read(&agent(), rest, &mut CounterRng::new(8)) else { return };
             let admission = base.gate.admit_peer(
-                Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+                Peer::new(received.peer().as_bytes(), received.payload(), received.handshake_hash()),
                 base.now,
                 &mut CounterRng::new(9),
             );
-            judge_admission(base, &received.peer, &received.payload, admission);
+            judge_admission(base, received.peer(), received.payload(), admission);
         }
         1 => judge_payload(base, who, rest),
         2 => judge_payload(base, who, &[&MAGIC, rest].concat()),

@@ -180,19 +180,35 @@ impl Responder {
 
 /// What message 1 said, and the state that can answer it. `Debug` does not show the payload, which can
 /// hold a credential.
+///
+/// Key, payload and hash are of one connection and stay together.
 pub struct Received {
-    /// The peer's static key. Message 1 can be replayed: only a transport frame proves that the
-    /// peer is there.
-    pub peer: HolderPublicKey,
-    /// The peer's payload, empty for a device of the old kind.
-    pub payload: Vec<u8>,
-    /// The handshake hash after message 1 (Noise revision 34, section 5.2), the same for every replay of the
-    /// message.
-    pub handshake_hash: [u8; 32],
+    peer: HolderPublicKey,
+    payload: Vec<u8>,
+    handshake_hash: [u8; 32],
     state: Box<snow::HandshakeState>,
 }
 
 impl Received {
+    /// The peer's static key. Message 1 can be replayed: only a transport frame proves that the peer is there.
+    #[must_use]
+    pub fn peer(&self) -> &HolderPublicKey {
+        &self.peer
+    }
+
+    /// The peer's payload, empty for a device of the old kind.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The handshake hash after message 1 (Noise revision 34, section 5.2), the same for every replay of the
+    /// message.
+    #[must_use]
+    pub fn handshake_hash(&self) -> [u8; 32] {
+        self.handshake_hash
+    }
+
     /// Writes message 2. Costs three scalar multiplications. Dropping what was received without a reply is how a
     /// stranger is refused.
     ///

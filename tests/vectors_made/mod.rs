@@ -34,11 +34,11 @@ impl Stage {
         let asking = redeem(&pairing.link, &phone(2), text("phone"), &mut CounterRng::new(2)).unwrap();
         let received = world.open(&asking.message).unwrap();
         let admission = world.gate.admit_peer(
-            Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash),
+            Peer::new(received.peer().as_bytes(), received.payload(), received.handshake_hash()),
             world.now,
             &mut CounterRng::new(3),
         );
-        let request = received.payload;
+        let request = received.payload().to_vec();
         let PeerAdmission::Admitted { reply, .. } = admission else { panic!("{admission:?}") };
         let map = cbor::decode_payload(&reply).unwrap();
         let bytes = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();

@@ -109,7 +109,7 @@ impl Inner {
         now: Now,
         rng: &mut R,
     ) -> Admission {
-        let peer = Peer::new(received.peer.as_bytes(), &received.payload, received.handshake_hash);
+        let peer = Peer::new(received.peer().as_bytes(), received.payload(), received.handshake_hash());
         match self.admit_peer(peer, now, rng) {
             PeerAdmission::PassThrough => Admission::PassThrough(received),
             PeerAdmission::Refused { reply, denial } => {
