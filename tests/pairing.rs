@@ -266,8 +266,7 @@ fn a_proof_made_for_another_agent_is_worth_nothing_here() {
     let link = Link::new(url, rogue.public(), pairing.link.ticket().clone());
     let message = redeem(&link, &phone(2), text("phone"), &mut OsRng).unwrap().message;
     let seen_by_rogue = noise::Responder::read(&rogue, &message, &mut OsRng).unwrap();
-    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), &seen_by_rogue.payload().to_vec())
-    else {
+    let PeerAdmission::Refused { reply, denial } = world.admit(&phone(2), seen_by_rogue.payload()) else {
         panic!()
     };
     assert_eq!((reply, denial), (None, Denial::TicketProofInvalid));
