@@ -251,8 +251,8 @@ impl Gate {
     }
 
     /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
-    /// most [`MAX_LISTED`] entries. See [`Page`] for their order, and for
-    /// what may change between two pages (`docs/PROTOCOL.md` section 8).
+    /// most [`MAX_LISTED`](crate::limits::MAX_LISTED) entries. See [`Page`] for their order, and for what may
+    /// change between two pages (`docs/PROTOCOL.md` section 8).
     ///
     /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
     /// the audit sink.
