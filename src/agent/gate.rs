@@ -415,7 +415,7 @@ impl Gate {
     }
 }
 
-/// # The passing of time
+/// # Settling
 impl Gate {
     /// Settles the gate: asks the context about every session and device of a connection, ends what has run
     /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
