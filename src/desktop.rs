@@ -133,6 +133,8 @@ impl Issuer {
 }
 
 /// New terms for a credential that a phone holds already. What identifies it is in the agent's list.
+///
+/// A caller writes it out: the agent needs each of these fields, and none of them has a default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     /// The credential.

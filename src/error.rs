@@ -59,6 +59,9 @@ pub enum Error {
     /// Text that is not a pair code.
     #[error("a pair code is two groups of three digits")]
     PairCodeText,
+    /// A name of a privilege that the protocol does not have.
+    #[error("there is no such privilege; see `Privilege::ALL` for their names")]
+    PrivilegeUnknown,
     /// A session id with a character that could change the meaning of a path or a line.
     #[error("a session id is 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`")]
     SessionId,
@@ -97,6 +100,7 @@ impl Error {
             Self::OpsEmpty => "ops_empty",
             Self::SessionId => "session_id_malformed",
             Self::PairCodeText => "pair_code_malformed",
+            Self::PrivilegeUnknown => "privilege_unknown",
             Self::Time => "time_out_of_range",
             Self::TimeText => "time_malformed",
             Self::TooManyAttenuations { .. } => "too_many_attenuations",

@@ -336,6 +336,19 @@ impl fmt::Display for Privilege {
     }
 }
 
+impl FromStr for Privilege {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::PrivilegeUnknown`] for any other text than a [`name`](Self::name).
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let named = Self::ALL.iter().copied().find(|privilege| privilege.name() == name);
+        named.ok_or(Error::PrivilegeUnknown)
+    }
+}
+
+text_forms!(Privilege, "the name of a privilege");
+
 /// What a peer's request amounts to, once an adapter has read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -362,8 +375,10 @@ mod tests {
     fn every_name_reads_back_and_no_privilege_is_an_operation() {
         for &op in Op::ALL {
             assert_eq!(op.name().parse(), Ok(op));
+            assert_eq!(op.name().parse::<Privilege>(), Err(Error::PrivilegeUnknown));
         }
         for &privilege in Privilege::ALL {
+            assert_eq!(privilege.name().parse(), Ok(privilege));
             assert_eq!(privilege.name().parse::<Op>(), Err(Error::OpUnknown));
         }
     }

@@ -81,6 +81,7 @@ fn read(noise: AwaitingReply, message: &[u8]) -> Result<(Answer, Channel), Phone
 /// A message for the agent, and the state that reads the answer to it.
 #[derive(Debug)]
 #[must_use = "send the message and read the answer"]
+#[non_exhaustive]
 pub struct Asking<S> {
     /// To be sent as one binary WebSocket message. The same message may be sent again if the
     /// connection breaks before an answer comes, but only as long as the app runs: a new one is as

@@ -435,12 +435,21 @@ fn a_spoiled_registration_is_refused() {
 
 #[test]
 fn a_spoiled_receipt_is_refused_or_another_receipt() {
-    let receipt = OfferReceipt {
-        ticket: TicketId::from_bytes([0x5a; 16]),
-        agent_time: seconds(1_780_000_000),
-        expires_at: seconds(1_780_000_300),
-    };
-    let good = receipt.to_bytes();
+    let (agent_time, expires_at) = (1_780_000_000_u32, 1_780_000_300_u32);
+    let good = [
+        &[0xa4, 0, 3, 1, 0x50][..],
+        &[0x5a; 16],
+        &[2, 0x1a],
+        &agent_time.to_be_bytes(),
+        &[3, 0x1a],
+        &expires_at.to_be_bytes(),
+    ]
+    .concat();
+    let receipt = OfferReceipt::from_bytes(&good).unwrap();
+    assert_eq!(receipt.ticket, TicketId::from_bytes([0x5a; 16]));
+    assert_eq!(receipt.agent_time, seconds(agent_time.into()));
+    assert_eq!(receipt.expires_at, seconds(expires_at.into()));
+    assert_eq!(receipt.to_bytes(), good);
     for bytes in spoiled(&good, 10_000) {
         match OfferReceipt::from_bytes(&bytes) {
             Ok(other) => assert!(other != receipt && other.to_bytes() == bytes),

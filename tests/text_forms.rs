@@ -104,6 +104,7 @@ proptest! {
     #[test]
     fn operations_read_back(ops in ops(), op in 0..Op::ALL.len()) {
         reads_back(&Op::ALL[op])?;
+        reads_back(&Privilege::ALL[op % Privilege::ALL.len()])?;
         prop_assert_eq!(ops.to_string().parse(), Ok(ops));
         through_serde(&ops)?;
         prop_assert_eq!(serde_json::to_value(ops).unwrap().as_array().unwrap().len(), ops.iter().count());
@@ -201,6 +202,7 @@ fn other_texts_are_refused_with_what_is_wrong() {
     refuses::<Label>(&[" ", "a\nb", "\u{202e}abc", &"x".repeat(41)]);
     refuses::<AgentUrl>(&["", "agent.example", "wss://", "wss://a:0", "wss://a?b", "ftp://a"]);
     refuses::<Op>(&["", "Resize", "resize ", "create_session", "companion"]);
+    refuses::<Privilege>(&["", "Enroll", "enroll ", "resize", "companion"]);
     refuses::<CredentialBytes>(&["", "=", "a+/=", "ab==", "A B", "AB"]);
     refuses::<PairCode>(&[
         "", "123456", "123-456", "12 3456", "123 45", "123  456", "+12 345", "123 456 ", "12a 456",

@@ -293,8 +293,8 @@ impl Gate {
     }
 
     /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
-    /// most [`MAX_LISTED`] entries. See [`Page`] for their order, and for
-    /// what may change between two pages (`docs/PROTOCOL.md` section 8).
+    /// most [`MAX_LISTED`](crate::limits::MAX_LISTED) entries. See [`Page`] for their order, and for what may
+    /// change between two pages (`docs/PROTOCOL.md` section 8).
     ///
     /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
     /// the audit sink.
@@ -457,7 +457,7 @@ impl Gate {
     }
 }
 
-/// # The passing of time
+/// # Settling
 impl Gate {
     /// Settles the gate: asks the context about every session and device of a connection, ends what has run
     /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for

@@ -37,7 +37,8 @@ pub enum Frame<D = Vec<u8>> {
     End(EndCode),
 }
 
-/// A code and a number that concern the connection and not the session.
+/// A code and a number that concern the connection and not the session. Its frame has room for these three
+/// fields and no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
     /// What it is about: one of the constants, or a code from 64 on that the agent's own protocol defines.

@@ -32,6 +32,7 @@ pub struct Offer {
 
 /// What the agent answers to an [`Offer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OfferReceipt {
     /// The ticket's id.
     pub ticket: TicketId,
@@ -55,6 +56,7 @@ pub struct RenewalOffer {
 
 /// What the agent answers to a [`RenewalOffer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RenewalReceipt {
     /// The credential's id, the same as before.
     pub credential: CredentialId,

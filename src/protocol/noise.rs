@@ -106,6 +106,7 @@ impl Initiator {
 
 /// Message 1 and the state that waits for message 2.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Started {
     /// To be sent to the agent, as one binary WebSocket message.
     pub message: Vec<u8>,
@@ -137,6 +138,7 @@ impl AwaitingReply {
 }
 
 /// A finished handshake. `Debug` does not show the payload, which can hold a credential.
+#[non_exhaustive]
 pub struct Finished {
     /// The other side's payload.
     pub payload: Vec<u8>,
@@ -225,6 +227,7 @@ impl Received {
 
 /// Message 2 and the transport behind it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Replied {
     /// To be sent to the peer, as one binary WebSocket message.
     pub message: Vec<u8>,

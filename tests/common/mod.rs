@@ -282,7 +282,7 @@ impl World {
 
     /// Redeems and sends the first frame.
     pub fn join(&self, link: &Link, phone: &HolderSecretKey) -> Result<Joined, Refusal> {
-        let Asking { message, next } = self.ask(link, phone);
+        let Asking { message, next, .. } = self.ask(link, phone);
         match self.respond(&message) {
             Response::Admitted(message, channel, guard) => match next.finish(&message).unwrap() {
                 Redeemed::Attached { credential, attached } => {

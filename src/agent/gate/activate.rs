@@ -230,6 +230,7 @@ impl core::fmt::Debug for PendingChannel {
 /// Why an admitted connection did not become live.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the connection did not become live: {denial}")]
+#[non_exhaustive]
 pub struct NotActivated {
     /// The end frame, to be sent before the connection is closed. None if the peer has proven nothing: close as
     /// for a stranger.

@@ -49,15 +49,15 @@ impl Inner {
         }
         self.core.revoke_gone(&gone, begun, now)?;
         Ok(match (session, device) {
-            (Presence::Gone, _) => Err(Denial::SessionGone),
-            (_, Presence::Gone) => Err(Denial::IssuerRevoked),
-            (Presence::Unknown, _) | (_, Presence::Unknown) => Err(Denial::ContextUnknown),
-            (Presence::Present, Presence::Present) => Ok(()),
+            (Presence::Gone, _) => Said::Denied(Denial::SessionGone),
+            (_, Presence::Gone) => Said::Denied(Denial::IssuerRevoked),
+            (Presence::Unknown, _) | (_, Presence::Unknown) => Said::Denied(Denial::ContextUnknown),
+            (Presence::Present, Presence::Present) => Said::Present,
         })
     }
 
     /// Whether this session lives now. What is gone is not put on record.
-    pub(super) fn said_of_session(&self, session: &SessionId) -> Said {
+    pub(super) fn check_session(&self, session: &SessionId) -> Result<(), Denial> {
         match self.context.session(session) {
             Presence::Present => Ok(()),
             Presence::Gone => Err(Denial::SessionGone),

@@ -3,6 +3,7 @@
 use super::Inner;
 use super::attach::Basis;
 use crate::agent::denial::Denial;
+use crate::agent::ledger::transition::Said;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
 use crate::key::HolderPublicKey;
@@ -19,12 +20,12 @@ impl Inner {
         let proven = self.prove_credential(peer, credential, OpSet::EMPTY, now)?;
         let id = proven.shown.credential().id();
         // Nothing is put on record here: what is gone is only said.
-        let session = self.said_of_session(&proven.record.session);
+        let session = self.check_session(&proven.record.session);
         let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
             Denial::DeviceNotEnrolled => Denial::IssuerRevoked,
             denial => denial,
         });
-        let said = session.and(device);
+        let said = Said::from(session.and(device));
         let record = self.core.read(now, |step| step.standing_record(&id, &said))?;
         let time = self.core.time(now);
         let basis = Basis::of(proven.shown, &record, time)?;

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 use super::always::Always;
 use super::{Gate, GateConfig, Peer, PeerAdmission, PendingGuard};
 use crate::agent::denial::Denial;
-use crate::agent::guard::Guard;
+use crate::agent::guard::{Guard, PermitError};
 use crate::agent::ledger::MemoryLedger;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
@@ -317,7 +317,7 @@ fn an_expiry_that_the_gate_finds_and_a_stream_whose_clock_is_behind() {
         gate.settle(cast().now.plus(Duration::hours(13))).unwrap();
         let mut guard = streaming.join().unwrap();
         let after = guard.permit(Op::SendInput, cast().now, || ());
-        assert_eq!(after.map_err(Denial::from), Err(Denial::CredentialExpired), "the gate has ended it");
+        assert_eq!(after, Err(PermitError::Over(Denial::CredentialExpired)), "the gate has ended it");
     });
 }
 

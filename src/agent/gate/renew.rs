@@ -8,7 +8,7 @@ use super::lifetime::Lifetime;
 use super::unbound::bind;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Terms, check_outside_permit};
-use crate::agent::ledger::transition::NewTerms;
+use crate::agent::ledger::transition::{NewTerms, Said};
 use crate::clock::Now;
 use crate::credential::block::Binding;
 use crate::key::DevicePublicKey;
@@ -39,7 +39,7 @@ impl Inner {
             ops: authority.ops,
             expires_at: authority.expires_at.min(end),
         };
-        let said = self.said_of_session(&terms.session);
+        let said = Said::from(self.check_session(&terms.session));
         let record = self.core.desk().judge(now, |step| step.renewable(&terms, &said))?;
         // A slow clock and a short time must not end what they are to prolong.
         let past = terms.expires_at <= begun.agent_time;

@@ -66,7 +66,30 @@ impl Exit {
 }
 
 /// What the agent's context said about a session and the device that shared it, before the transaction.
-pub(crate) type Said = Result<(), Denial>;
+///
+/// It is passed on instead of returned, because what is on record comes before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    Present,
+    /// One of them is gone or unknown.
+    Denied(Denial),
+}
+
+impl From<Result<(), Denial>> for Said {
+    fn from(checked: Result<(), Denial>) -> Self {
+        checked.err().map_or(Self::Present, Self::Denied)
+    }
+}
+
+impl Said {
+    /// Denies, where it is its turn.
+    fn check(&self) -> Result<(), Denial> {
+        match self {
+            Self::Present => Ok(()),
+            Self::Denied(denial) => Err(denial.clone()),
+        }
+    }
+}
 
 /// How many may be open or live at a time. See [`Quotas`](crate::agent::Quotas).
 #[derive(Debug, Clone, Copy)]

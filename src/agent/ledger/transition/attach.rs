@@ -49,7 +49,7 @@ impl Step<'_> {
         if session.is_none_or(|session| session.epoch != record.epoch) {
             return Err(Denial::SessionGone.into());
         }
-        said.clone()?;
+        said.check()?;
         match record.state {
             CredentialState::Expired => Err(Denial::CredentialExpired.into()),
             _ if self.now >= record.ends_at() => Err(Denial::CredentialExpired.into()),
@@ -86,7 +86,7 @@ impl Step<'_> {
 
     /// Whether a credential that was found to stand still does, by its record alone.
     pub(crate) fn stands(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
-        self.standing_record(id, &Ok(()))
+        self.standing_record(id, &Said::Present)
     }
 
     /// Confirms a phone that waits.

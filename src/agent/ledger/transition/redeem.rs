@@ -95,7 +95,7 @@ impl Step<'_> {
         if session.is_none_or(|session| session.epoch != ticket.epoch) {
             return Err(Denial::SessionGone.into());
         }
-        said.clone()?;
+        said.check()?;
         match self.now {
             now if now >= ticket.expires_at => Err(Denial::TicketExpired.into()),
             now if now >= ticket.credential_expires_at => Err(Denial::CredentialExpired.into()),

@@ -93,14 +93,14 @@ impl Step<'_> {
 
     /// Whether new terms can be put on record, without doing it.
     pub(crate) fn check_renewal(&self, terms: &NewTerms, extension: &Extension) -> Verdict<()> {
-        let record = self.renewable(terms, &Ok(()))?;
+        let record = self.renewable(terms, &Said::Present)?;
         terms.applied_to(record, extension)?;
         Ok(())
     }
 
     /// Puts new terms on record. The caller knows that the session lives.
     pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &Extension) -> Verdict<Renewed> {
-        let record = self.renewable(terms, &Ok(()))?;
+        let record = self.renewable(terms, &Said::Present)?;
         let changed = terms.applied_to(record.clone(), extension)?;
         let latest = changed.latest();
         let renewed = Renewed {
