@@ -20,13 +20,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
+
+#[path = "readme_agent/compiler.rs"]
+mod compiler;
+
+use compiler::Compiler;
 
 const HARNESS: &str = include_str!("readme_agent/harness.rs");
 
@@ -151,72 +155,6 @@ fn deletions(text: &str) -> Vec<Deletion> {
     finder.found
 }
 
-/// A compiler that finds this crate and the others that the tests use, as this very build has them.
-struct Compiler {
-    externs: Vec<String>,
-    dependencies: PathBuf,
-    scratch: PathBuf,
-}
-
-impl Compiler {
-    fn new() -> Self {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let built = Command::new(cargo)
-            .current_dir(root())
-            .args(["test", "--no-run", "--all-features", "--test", "readme_agent", "--offline"])
-            .arg("--message-format=json")
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let mut found = BTreeMap::new();
-        for line in String::from_utf8(built.stdout).unwrap().lines() {
-            let message: Value = serde_json::from_str(line).unwrap();
-            let name = message["target"]["name"].as_str().unwrap_or_default();
-            let mut library = message["filenames"]
-                .as_array()
-                .map_or(&[][..], Vec::as_slice)
-                .iter()
-                .filter_map(Value::as_str);
-            let package = message["package_id"].as_str().unwrap_or_default();
-            let wanted = match name {
-                "sessioncap" => message["target"]["kind"][0] == "lib",
-                "tokio" | "time" => true,
-                "rand" => package.contains("@0.8") || package.contains("#0.8"),
-                _ => false,
-            };
-            if let Some(path) = library.rfind(|path| wanted && path.ends_with(".rlib")) {
-                found.insert(name.to_owned(), path.to_owned());
-            }
-        }
-        assert_eq!(found.len(), 4, "{found:?}");
-        let dependencies = Path::new(&found["tokio"]).parent().unwrap().to_owned();
-        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme_agent");
-        fs::create_dir_all(&scratch).unwrap();
-        let externs = found.iter().map(|(name, path)| format!("{name}={path}")).collect();
-        Self { externs, dependencies, scratch }
-    }
-
-    /// Compiles a file, and says what is wrong with it if something is.
-    fn compile(&self, name: &str, source: &str, extra: &[&str]) -> Result<PathBuf, String> {
-        let file = self.scratch.join(name).with_extension("rs");
-        fs::write(&file, source).unwrap();
-        let output = self.scratch.join(format!("lib{name}.out"));
-        let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-        let mut command = Command::new(rustc);
-        command
-            .arg("--edition=2024")
-            .arg(&file)
-            .arg("-L")
-            .arg(format!("dependency={}", self.dependencies.display()));
-        for library in &self.externs {
-            command.args(["--extern", library]);
-        }
-        let done = command.args(extra).args(["--cap-lints=allow", "-o"]).arg(&output).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        if done.status.success() { Ok(output) } else { Err(said) }
-    }
-}
-
 /// A version of the sample as a module, with what the harness calls.
 fn module(name: &str, sample: &str) -> String {
     format!(
@@ -277,7 +215,7 @@ fn shortened(text: &str) -> String {
 #[test]
 fn no_part_left_out_of_the_readmes_agent_lets_anybody_in_or_keeps_anybody_there() {
     let sample = sample();
-    let compiler = Compiler::new();
+    let compiler = Compiler::new("readme_agent");
     let deletions = deletions(&sample);
     assert!(deletions.len() >= 25, "{}", deletions.len());
     let versions: Vec<(String, String)> = std::iter::once(("whole".to_owned(), sample.clone()))
