@@ -301,7 +301,7 @@ fn each_wrong_backend_fails_the_clause_that_it_breaks() {
 }
 
 #[test]
-fn hooks_that_are_not_given_are_reported_as_unchecked() {
+fn clauses_of_missing_hooks_are_reported_as_unchecked() {
     struct Plain(Arc<MemoryLedger>);
     impl Backend for Plain {
         fn open(&self, _: NodeId) -> Result<Box<dyn Ledger>, LedgerFailure> {

@@ -228,7 +228,7 @@ fn every_other_spelling_of_a_payload_is_refused() {
 // --- who has proven nothing is told nothing ---
 
 #[test]
-fn whoever_has_proven_nothing_gets_no_word() {
+fn a_peer_that_has_proven_nothing_gets_no_message() {
     let siege = Besieged::new();
     let redeem =
         |link: &Link| siege.world.open(&siege.world.ask(link, &phone(3)).message).unwrap().payload().to_vec();
@@ -330,7 +330,7 @@ fn a_phone_refuses_whatever_is_not_exactly_an_answer() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_a_mismatch() {
+fn an_answer_to_another_request_is_a_mismatch() {
     let world = World::new();
     let time = (7, Value::Uint(START as u64));
     let left = (8, Value::Uint(60));

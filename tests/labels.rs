@@ -70,7 +70,7 @@ fn problem(character: char, unicode: &Unicode) -> Option<LabelProblem> {
 }
 
 #[test]
-fn every_character_is_judged_as_unicode_16_says() {
+fn every_character_is_accepted_or_refused_as_unicode_16_says() {
     let unicode = Unicode::new();
     for character in all() {
         let expected = problem(character, &unicode);
@@ -156,7 +156,7 @@ fn print_the_tables() {
 }
 
 #[test]
-fn names_of_people_and_things_are_labels() {
+fn names_of_people_and_things_are_accepted_as_labels() {
     for label in [
         "",
         "phone",

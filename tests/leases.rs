@@ -54,7 +54,7 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
 }
 
 #[test]
-fn what_is_final_comes_before_stale() {
+fn a_final_denial_precedes_stale() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let short = terms().with_valid_for(30).unwrap();
@@ -70,7 +70,7 @@ fn what_is_final_comes_before_stale() {
 }
 
 #[test]
-fn whoever_waits_for_a_settling_is_woken_by_it_or_by_the_end() {
+fn a_task_that_waits_for_a_settle_is_woken_by_it_or_by_the_cut() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -146,7 +146,7 @@ fn two_nodes_share_a_ledger_and_neither_closes_the_other() {
 // --- what the context says ---
 
 #[test]
-fn what_the_context_says_is_gone_ends_at_the_next_settling() {
+fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_settle() {
     type Gone = fn(&World, &Desktop);
     let ways: [(Gone, Denial, RevocationReason); 2] = [
         (|world, _| world.stop_session(SESSION), Denial::SessionGone, RevocationReason::SessionEnd),
@@ -180,7 +180,7 @@ fn what_the_context_says_is_gone_ends_at_the_next_settling() {
 }
 
 #[test]
-fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
+fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_request() {
     type Ask = fn(&World, &Pairing, PendingGuard, &CredentialBytes) -> Denial;
     let asks: [Ask; 4] = [
         |world, _, _, credential| world.attach(&phone(2), credential, OpSet::EMPTY).unwrap_err().denial,
@@ -245,7 +245,7 @@ impl AgentContext for SaysGone {
 
 /// The answer is about a session that has ended and begun again by the time the gate hears it.
 #[test]
-fn gone_ends_only_what_it_was_asked_about() {
+fn gone_ends_only_the_epoch_or_generation_in_question() {
     let mut world = World::new();
     let meanwhile = Meanwhile::default();
     let context = SaysGone { context: world.context.clone(), meanwhile: Arc::clone(&meanwhile) };
@@ -272,7 +272,7 @@ fn gone_ends_only_what_it_was_asked_about() {
 }
 
 #[test]
-fn what_the_context_does_not_know_admits_nobody_and_pauses_after_thirty_seconds() {
+fn an_unknown_session_or_device_admits_nobody_and_pauses_streams_after_thirty_seconds() {
     type Set = fn(&World, &Desktop, bool);
     let ways: [Set; 2] = [
         |world, _, unknown| {
@@ -351,7 +351,7 @@ fn a_phone_is_revoked_by_the_name_that_its_desktop_gave_it() {
 
 /// By its own clocks, before anybody settles.
 #[test]
-fn a_paused_stream_whose_credential_has_run_out_is_over_and_not_paused() {
+fn a_paused_stream_whose_credential_has_expired_is_over_and_not_paused() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms().with_valid_for(60).unwrap());

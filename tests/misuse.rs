@@ -90,7 +90,7 @@ fn a_guard_used_after_its_end_is_refused_for_good() {
 }
 
 #[test]
-fn an_answer_meant_for_another_question_is_refused() {
+fn an_answer_to_another_request_is_refused() {
     let world = World::new();
     let desktop = world.desktop(9);
     let (one, two) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
@@ -171,7 +171,7 @@ fn a_permit_inside_a_permit_works_and_ends_with_it() {
 }
 
 #[test]
-fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
+fn the_gate_returns_an_error_when_it_is_called_from_inside_a_permit() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload().to_vec();

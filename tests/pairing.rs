@@ -90,7 +90,7 @@ fn the_same_key_gets_the_same_credential_bytes_after_a_lost_answer() {
 }
 
 #[test]
-fn a_retry_is_told_the_present_time_and_what_is_left() {
+fn a_retry_gets_the_present_time_and_the_remaining_seconds() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms().with_valid_for(3_600).unwrap());
     let _first = world.join(&pairing.link, &phone(2)).unwrap();
@@ -188,7 +188,7 @@ fn an_unredeemed_ticket_ends_with_its_lifetime() {
 }
 
 #[test]
-fn a_ticket_whose_credential_has_run_out_is_not_used_up_and_the_phone_is_told() {
+fn a_ticket_whose_credential_has_expired_is_not_claimed_and_the_answer_is_expired() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms().with_valid_for(30).unwrap());
     world.pass(30);
@@ -201,7 +201,7 @@ fn a_ticket_whose_credential_has_run_out_is_not_used_up_and_the_phone_is_told() 
 // --- another phone ---
 
 #[test]
-fn a_second_phone_within_the_lifetime_puts_both_out() {
+fn a_second_phone_within_the_lifetime_gets_both_refused() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let mut first = world.join(&pairing.link, &phone(2)).unwrap();
@@ -258,7 +258,7 @@ fn a_contest_needs_the_secret_not_just_the_ticket_id() {
 }
 
 #[test]
-fn a_proof_made_for_another_agent_is_worth_nothing_here() {
+fn a_proof_made_for_another_agent_is_refused() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let rogue = AgentSecretKey::from_bytes([66; 32]);
@@ -320,7 +320,7 @@ proptest! {
 }
 
 #[test]
-fn phones_that_redeem_at_the_same_moment_are_all_put_out() {
+fn phones_that_redeem_at_the_same_moment_are_all_refused() {
     for _ in 0..20 {
         let world = World::new();
         let pairing = world.desktop(9).share(&world, &terms());
@@ -433,7 +433,7 @@ fn only_the_desktop_that_offered_confirms_and_only_the_phone_that_waits() {
 }
 
 #[test]
-fn a_phone_that_nobody_confirms_is_out_when_the_ticket_ends() {
+fn a_phone_that_nobody_confirms_expires_with_the_ticket() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &confirmed_terms());
@@ -461,7 +461,7 @@ fn a_confirmed_phone_stays_when_the_ticket_ends() {
 }
 
 #[test]
-fn a_second_phone_puts_out_one_that_waits() {
+fn a_second_phone_revokes_a_pending_one() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &confirmed_terms());
@@ -740,7 +740,7 @@ proptest! {
     /// The operations that a guard permits are those that were both offered and asked for; none
     /// asked for means all that were offered.
     #[test]
-    fn a_guard_permits_scope_and_asked(offered in 1..=0xff_u64, asked in 0..=0xff_u64) {
+    fn a_guard_permits_the_requested_operations_within_the_scope(offered in 1..=0xff_u64, asked in 0..=0xff_u64) {
         let (offered, asked) = (OpSet::from_bits(offered).unwrap(), OpSet::from_bits(asked).unwrap());
         let world = World::new();
         let pairing = world.desktop(9).share(&world, &terms().with_ops(offered).unwrap());

@@ -216,7 +216,7 @@ fn other_texts_are_refused_with_what_is_wrong() {
 }
 
 #[test]
-fn a_time_has_one_spelling() {
+fn a_time_has_one_text_form() {
     refuses::<Timestamp>(&[
         "",
         "1970-01-01",

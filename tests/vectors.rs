@@ -126,7 +126,7 @@ fn a_links_agent_is_read_as_any_other_agent_address() {
 }
 
 #[test]
-fn a_link_host_is_judged_before_the_digits() {
+fn a_link_host_is_checked_before_the_digits() {
     holds(&[
         "invalid/link-foreign-link-host-no-digits.json",
         "invalid/link-foreign-link-host-ipv4-newer.json",
@@ -135,7 +135,7 @@ fn a_link_host_is_judged_before_the_digits() {
 }
 
 #[test]
-fn a_sealed_unbound_credential_is_not_taken() {
+fn a_sealed_unbound_credential_is_refused() {
     holds(&[
         "invalid/credential-unbound-sealed.json",
         "invalid/offer-credential-sealed.json",
@@ -144,17 +144,17 @@ fn a_sealed_unbound_credential_is_not_taken() {
 }
 
 #[test]
-fn a_block_without_caveats_is_not_taken() {
+fn a_block_without_caveats_is_refused() {
     holds(&["invalid/credential-block-without-caveats.json"]);
 }
 
 #[test]
-fn a_binding_block_for_another_phone_than_the_records_is_told_nothing() {
+fn a_binding_block_for_another_phone_than_the_records_gets_no_answer() {
     holds(&["invalid/attach-own-binding-of-another-phone.json"]);
 }
 
 #[test]
-fn a_binding_block_for_another_epoch_than_the_records_is_told_nothing() {
+fn a_binding_block_for_another_epoch_than_the_records_gets_no_answer() {
     holds(&["invalid/attach-own-binding-of-another-epoch.json"]);
 }
 

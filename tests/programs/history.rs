@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::phone;
-use super::takeback::follow;
+use super::revocation::follow;
 use super::wire::redeem;
 use super::world::{ECHO, World, new_directory};
 use crate::programs::desktop::log::lines;

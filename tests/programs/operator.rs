@@ -14,7 +14,7 @@ use sessioncap::{AgentUrl, Label, OpSet, SessionId, Status};
 use time::UtcOffset;
 
 use super::phone;
-use super::takeback::follow;
+use super::revocation::follow;
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
 use crate::programs::agent::{Config, Running, start_over};
@@ -56,7 +56,7 @@ async fn seconds_left(world: &World, ticket: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
+async fn resetting_the_clock_removes_everything_and_desktops_register_again() {
     let (world, ahead) = world_with_clock().await;
     let session = world.session(ECHO).await;
     set_clock_ahead(&ahead, 50_000);
@@ -214,7 +214,7 @@ async fn an_agent_that_starts_again_ends_the_sessions_that_it_does_not_have() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_fails_keeps_every_phone_waiting_and_no_device_until_it_is_open_again() {
+async fn a_failed_ledger_makes_phones_wait_and_no_device_until_it_is_open_again() {
     let (directory, kept) = (new_directory(), Kept::default());
     let agent = Inside::start(&directory, &kept, None).await;
     let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
@@ -326,7 +326,7 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
 }
 
 #[tokio::test]
-async fn an_audit_file_that_cannot_be_written_is_no_start() {
+async fn an_agent_whose_audit_file_cannot_be_written_does_not_start() {
     let directory = new_directory();
     let output = tokio::process::Command::new(super::program("agent"))
         .args(["--listen", "127.0.0.1:0", "--state"])
