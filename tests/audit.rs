@@ -1,4 +1,4 @@
-//! Audit records: each once, in order, whatever ends the process or keeps the sink from its work.
+//! Audit records: each once and in order, also if the process is killed or the sink fails.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -117,7 +117,7 @@ fn records_that_the_sink_missed_are_passed_to_it_at_the_next_opening() {
         let pairing = desktop.share(&world, &terms());
         let _joined = world.join(&pairing.link, &phone(2)).unwrap();
         let before = log.names();
-        // The last call of a transaction is its commit: then it is on the disk, and nobody has heard.
+        // The last call of a transaction is its commit: the change is on the disk, and the sink has not been called.
         ledger.fail_nth(nth, Fault::Done);
         if world.gate.revoke_credential(&pairing.credential, world.now).is_ok() {
             assert_eq!(durable, 1);
@@ -233,7 +233,7 @@ fn a_dropped_record_stays_dropped_after_a_kill() {
         world.pass(660);
     }
     log.fill(false);
-    // Told, and nothing is written after it.
+    // Recorded, and nothing is written after it.
     world.gate.settle(world.now).unwrap();
     let before = log.names().len();
     kill(world);

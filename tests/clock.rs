@@ -118,7 +118,7 @@ fn a_jump_of_a_year_forward_ends_everything_and_is_not_undone_by_itself() {
     world.now = at(START + YEAR, BOOT + 1);
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
     assert!(world.join(&open.link, &phone(3)).is_err());
-    // Back again: the agent goes on from where it was.
+    // Back again: the agent's time continues from where it was.
     world.now = at(START + 2, BOOT + 2);
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
     assert!(world.join(&open.link, &phone(3)).is_err());

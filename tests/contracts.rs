@@ -1,5 +1,5 @@
 //! Contracts at their edges: two revokers, a clock that is set back, a session that ends while an offer
-//! is under way, a ledger that panics, verdicts that grow old.
+//! is under way, a ledger that panics, policy decisions that are repeated.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -169,7 +169,7 @@ impl rand::RngCore for SameCid {
 }
 impl rand::CryptoRng for SameCid {}
 
-/// What is revoked by an id is all that it names, so it names one thing at a time.
+/// A revocation by id covers everything with that id, so an id names one record at a time.
 #[test]
 fn an_id_names_one_record_until_that_is_forgotten() {
     let mut world = World::new();
@@ -197,7 +197,7 @@ fn an_id_names_one_record_until_that_is_forgotten() {
     let p = joined.guard.ask(Op::SendInput, world.now, || ());
     let at = world.attach(&phone(3), &joined.credential, OpSet::EMPTY).map(|_| ());
     assert!(p.is_ok() && at.is_ok(), "stream {p:?}, record {at:?}");
-    // The second ticket is forgotten long before its credential, and still stands for it.
+    // The second ticket is forgotten long before its credential, and its id is still in use.
     world.pass(900 + 600);
     world.gate.settle(world.now).unwrap();
     world.gate.settle(world.now).unwrap();
@@ -210,7 +210,7 @@ fn an_id_names_one_record_until_that_is_forgotten() {
     assert_eq!(back.denial, Denial::CredentialRevoked);
 }
 
-/// A gate that is opened over the same ledger afterwards could not take back what an earlier one let in.
+/// A gate that is opened over the same ledger afterwards could not cut the connections of an earlier one.
 #[test]
 fn dropping_a_gate_cuts_its_connections() {
     let ledger = TestLedger::default();

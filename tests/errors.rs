@@ -1,4 +1,4 @@
-//! What errors say: to a person, to a program, and about their causes.
+//! Errors: their texts, codes and sources.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -15,10 +15,10 @@ use sessioncap::desktop::*;
 use sessioncap::phone::*;
 use sessioncap::*;
 
-/// `EIO`, as a system says it.
+/// `EIO`, as an operating system reports it.
 const EIO: i32 = 5;
 
-/// A ledger whose disk has gone.
+/// A ledger whose disk is gone.
 struct Gone(MemoryLedger, Arc<AtomicBool>);
 
 impl Gone {
@@ -62,7 +62,7 @@ fn a_denial_and_a_failed_reopening_keep_the_systems_error_as_source() {
     gone.store(true, Ordering::SeqCst);
     assert_eq!(world.gate.settle(world.now), Err(Denial::Ledger(LedgerFailure::Io)));
     assert_eq!(world.gate.ledger_error().as_ref().and_then(os_error), Some(EIO));
-    // the ledger can be used, so the gate goes on
+    // the ledger can be used, so the gate continues
     gone.store(false, Ordering::SeqCst);
     assert_eq!(world.gate.settle(world.now), Ok(()));
     assert_eq!(world.gate.reopen(MemoryLedger::new(), world.now).unwrap_err().cause(), LedgerFailure::InUse);

@@ -1,4 +1,4 @@
-//! A ledger that fails at any one call, or whose records have changed: always a denial, never an
+//! A ledger that fails at any one call, or whose records have changed, leads to a denial, never to an
 //! admission that the records do not carry.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -250,7 +250,7 @@ fn streams_that_have_waited_for_a_minute_are_cut_and_phones_attach_once_the_ledg
     assert_eq!(poll(&mut cut), core::task::Poll::Ready(POISONED), "whoever settles ends what waits");
     world.gate.reopen(ledger.opened_again(), world.now).unwrap();
     assert_eq!(asks.guard.ask(Op::SendInput, world.now, || ()), Err(POISONED), "over is over");
-    // The old guards are still held: their phones are let in all the same.
+    // The old guards are still held: their phones are admitted anyway.
     for (seed, credential) in [(2, &asks.credential), (3, &idle.credential)] {
         let mut back = world.attach(&phone(seed), credential, OpSet::EMPTY).unwrap();
         assert_eq!(back.ask(Op::SendInput, world.now, || 1), Ok(1));
@@ -358,7 +358,7 @@ fn a_gate_that_a_reopening_closes_for_good_wakes_the_streams_that_it_cut() {
     assert!(cut.as_mut().poll(&mut context).is_ready());
 }
 
-/// What a revocation names, while it is not on record.
+/// The names of a revocation that is not on record.
 #[test]
 fn an_unwritten_revocation_keeps_its_name_closed_and_the_next_transaction_writes_it() {
     let ledger = TestLedger::default();
@@ -377,7 +377,7 @@ fn an_unwritten_revocation_keeps_its_name_closed_and_the_next_transaction_writes
     // Reads write nothing, so the name stays closed by the gate alone.
     let listed = world.list();
     assert!(listed.iter().any(|listing| listing.state == ListingState::Active), "{listed:?}");
-    // Whatever is decided next puts it on record first.
+    // The next transaction writes it first.
     let refused = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
     assert_eq!(refused.denial, Denial::CredentialRevoked);
     assert!(world.join(&open.link, &phone(3)).is_err());

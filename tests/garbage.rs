@@ -1,4 +1,4 @@
-//! What is kept, for how long, and what a call costs however much is there. A year passes in seconds.
+//! Which records are kept, for how long, and that the cost of a call does not grow with them. A year passes in seconds.
 //!
 //! `SESSIONCAP_CASES` multiplies the pairings of the year; 1 by default.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -143,7 +143,7 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
         }
         world.stop_session(&id);
         world.gate.end_session(&session(&id), world.now).unwrap();
-        // what an agent's timer does
+        // as an agent's timer does
         for _ in 0..8 {
             world.gate.settle(world.now).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The guarded channel: what passes, under what, and what passes after a cut.
+//! The guarded channel: which frames pass under which operation, and which pass after a cut.
 #![cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -142,7 +142,7 @@ fn data_passes_in_both_directions_under_its_operation_and_not_otherwise() {
     let denial = Denial::PrivilegeDenied { privilege: Privilege::Administer };
     assert_eq!(refused.map(|_| ()), Err(PermitError::Refused(denial)));
     assert!(!written.get(), "nothing was made for it");
-    // No counter was taken by what was refused.
+    // A refused frame used no counter.
     let frame = scene.channel.sender.try_send(Op::StreamOutput, b"more", now).unwrap();
     assert_eq!(scene.read(&frame), data(b"more"));
 
@@ -292,7 +292,7 @@ fn data_of_the_greatest_length_passes_and_more_is_refused_without_harm() {
     assert_eq!(scene.read(&frame), data(&vec![1; MAX_DATA_LEN]));
 }
 
-/// Whoever writes the data cannot make another kind of frame of it.
+/// The writer of the data cannot turn it into another kind of frame.
 #[test]
 fn the_writer_of_the_data_cannot_overwrite_the_head() {
     let mut scene = scene().started();
@@ -319,7 +319,7 @@ fn the_receiver_notes_when_the_phone_was_heard() {
     assert_eq!(scene.channel.receiver.last_opened(), now);
 }
 
-/// A phone that was cut off by its network comes back: its dead connections must not keep it out.
+/// A phone that lost its network attaches again: its dead connections must not lead to a refusal.
 #[test]
 fn a_connection_that_misses_a_ping_makes_room_for_another_of_the_same_phone() {
     let mut world = World::with(common::ledger::TestLedger::default(), |config| {

@@ -1,5 +1,5 @@
 //! Truncated, oversized, changed and random bytes at every step. Each is refused with a clear error,
-//! and nothing is lost by it: the records stay as they were, and the honest flow goes on.
+//! and nothing is lost by it: the records do not change, and the honest flow continues.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -225,7 +225,7 @@ fn every_other_spelling_of_a_payload_is_refused() {
     siege.honest_flow_succeeds();
 }
 
-// --- who has proven nothing is told nothing ---
+// --- a peer that has proven nothing gets no message ---
 
 #[test]
 fn a_peer_that_has_proven_nothing_gets_no_message() {
@@ -396,7 +396,7 @@ fn a_spoiled_offer_is_refused() {
     };
     let good = pairing.offer.to_bytes();
     for offer in spoiled(&good, limits::MAX_OFFER_LEN + 1) {
-        // Lifetimes, label and confirmation are the desktop's word, on its own channel.
+        // The desktop chooses lifetimes, label and confirmation, on its own channel.
         if signed(&offer) == signed(&good) {
             continue;
         }

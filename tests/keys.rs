@@ -1,5 +1,5 @@
-//! Keys and signatures that a peer brings: what is no key is refused where it enters, and a signature
-//! counts only if the strict verification takes it.
+//! Keys and signatures from a peer: an invalid key is refused where it is read, and a signature
+//! counts only if strict verification accepts it.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;

@@ -1,4 +1,4 @@
-//! What a label may hold: the tables in the code and in `docs/PROTOCOL.md` section 15 are what Unicode
+//! The characters of a label: the tables in the code and in `docs/PROTOCOL.md` section 15 agree with Unicode
 //! 16.0 says, for every character.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! What a redemption is answered once a ticket has ended: the rows of `docs/PROTOCOL.md` section 8 and the
+//! The answers to a redemption after its ticket has ended: the rows of `docs/PROTOCOL.md` section 8 and the
 //! times of its section 12, one by one, to the second.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]

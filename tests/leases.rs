@@ -1,4 +1,4 @@
-//! What lets streams go on: settlings, the context, and being the only gate of a node.
+//! Conditions for streams to continue: `settle`, the context, and being the only gate of a node.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -111,7 +111,7 @@ fn a_node_that_is_opened_again_closes_the_gate_that_had_it() {
     assert_eq!(first.gate.failure(), Some(LedgerFailure::Fenced));
     let refused = first.gate.reopen(ledger.clone(), first.now).map_err(|error| error.cause());
     assert_eq!(refused, Err(LedgerFailure::Fenced), "for good");
-    // Every call says so, also as the first that finds it.
+    // Every call returns it, also the first that finds it.
     let third = World::on(ledger.clone());
     let _fourth = World::on(ledger);
     assert_eq!(third.gate.revoke_credential(&pairing.credential, third.now), Err(fenced));
@@ -143,7 +143,7 @@ fn two_nodes_share_a_ledger_and_neither_closes_the_other() {
     assert_eq!(two.gate.settle(two.now), Ok(()), "is nothing to the other");
 }
 
-// --- what the context says ---
+// --- the answers of the context ---
 
 #[test]
 fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_settle() {
@@ -169,7 +169,7 @@ fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_settle() {
         world.gate.settle(world.now).unwrap();
         assert_eq!(permit(&mut joined.guard, world.now), Err(reason));
         assert_eq!(permit(&mut stays.guard, world.now), Ok(1));
-        // On record: it does not come back with the session or the device.
+        // It is on record: the session's or device's return does not revive it.
         world.start_session(SESSION);
         world.enrol(desktop.device);
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
@@ -217,7 +217,7 @@ fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_request() {
 /// Something that happens while the context is asked.
 type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// Says that a session is gone, and lets something happen before the gate hears it.
+/// Answers that a session is gone, and makes a change before the gate receives the answer.
 struct SaysGone {
     context: Context,
     meanwhile: Meanwhile,
@@ -317,7 +317,7 @@ fn an_unknown_session_or_device_admits_nobody_and_pauses_streams_after_thirty_se
         assert_eq!(permit(&mut joined.guard, world.now), Ok(1), "and it goes on");
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
         assert!(world.join(&open.link, &phone(4)).is_ok(), "the ticket is still open");
-        // The thirty seconds begin anew.
+        // The thirty seconds begin again.
         set(&world, &desktop, true);
         world.pass(29);
         assert_eq!(permit(&mut joined.guard, world.now), Ok(1));

@@ -1,4 +1,4 @@
-//! The list of what was shared, page by page, and what a revocation says that it has ended.
+//! The list of tickets and credentials, page by page, and the outcome of a revocation.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -202,7 +202,7 @@ fn the_longest_page_fits_one_frame() {
     assert!((limits::MAX_FRAME_LEN / 2..=limits::MAX_FRAME_LEN).contains(&length), "{length}");
 }
 
-// --- what a revocation says ---
+// --- the outcome of a revocation ---
 
 type Verb = (&'static str, fn(&World, &Pairing, &Desktop) -> Result<Revoked, Denial>);
 

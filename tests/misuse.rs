@@ -3,14 +3,14 @@
 //! | wrong order | what stops it |
 //! |---|---|
 //! | a message answered or finished twice | does not compile: the state is consumed |
-//! | a permit from an admission without a first frame | does not compile: `PendingGuard` has none |
-//! | an admission made live twice | does not compile: `activate` consumes |
+//! | a permit from an admission without a first frame | does not compile: `PendingGuard` and `PendingChannel` grant none |
+//! | an admission activated twice | does not compile: `activate` consumes it |
 //! | a guard made or copied by hand | does not compile: no constructor, no `Clone` |
 //! | a key in the place of another kind | does not compile: a type for each |
 //! | a privilege among the operations | does not compile: no conversion |
 //! | a secret printed or serialised | does not compile: neither `Display` nor `Serialize` |
 //! | an unverified credential in a decision | does not compile: verified is another, private type |
-//! | an `.await` inside a permit | does not compile: its closure is not async (a future that it *returns* would run outside: its documentation says so) |
+//! | an `.await` inside a permit | does not compile: its closure is not async (a future that it *returns* would run outside the permit: use `Guard::drive`) |
 //! | everything below | an error, as its test shows |
 //!
 //! Some of those that do not compile are `compile_fail` examples where the types are documented.

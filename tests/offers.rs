@@ -1,4 +1,4 @@
-//! What desktops bring: registrations and offers, and every way in which an agent refuses them.
+//! Registrations and offers of desktops, and every way in which an agent refuses them.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;

@@ -54,7 +54,7 @@ fn ten_in_the_evening_ends_the_input_of_a_stream_that_began_before() {
 fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() {
     let world = world(NO_INPUT_AT_NIGHT);
     let mut guard = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap().guard;
-    // What an agent does: sleep for `time_left`, then `check`.
+    // As an agent does: sleep for `time_left`, then `check`.
     let mut now = world.now;
     for _ in 0..4 {
         now = now.plus(guard.time_left(now).try_into().unwrap());

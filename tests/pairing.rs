@@ -387,7 +387,7 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     assert_eq!(reply.len(), 160, "the smallest size");
     let keys: Vec<u64> = cbor::decode_payload(&reply).unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [6, 7, 8, 13], "status, time, seconds left, nonce");
-    // Even with the credential out of the agent's own ledger, the phone is not let in.
+    // Even with the credential from the agent's own ledger, the phone is not admitted.
     let credential = stored_credential(&ledger);
     let PeerAdmission::Refused { denial, .. } =
         world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
@@ -580,7 +580,7 @@ fn presence_is_noted_with_the_first_frame_and_once_a_minute() {
         holder: phone(2).public(),
         ops: OpSet::COMPANION,
     };
-    // So does the log: a phone that comes back again and again does not fill it.
+    // So does the log: a phone that attaches again and again does not fill it.
     assert_eq!(world.events().into_iter().filter(|e| *e == attached).count(), 2);
 }
 
@@ -665,7 +665,7 @@ fn of_admissions_that_wait_for_their_first_frame_the_oldest_gives_way() {
     }
     assert!(waiting.remove(0).activate_after_first_frame(world.now).is_ok(), "sixteen may wait");
     assert!(theirs.activate_after_first_frame(world.now).is_ok(), "another credential's are not touched");
-    // What was given up, or has waited for too long, takes no place.
+    // Admissions that were dropped, or have waited for too long, use no place.
     drop(waiting);
     let first = wait(&world, 2, &joined.credential);
     let _given_up: Vec<_> = (0..10).map(|_| drop(wait(&world, 2, &joined.credential))).collect();

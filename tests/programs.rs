@@ -119,7 +119,7 @@ async fn a_companion_follows_and_types_and_outlives_the_desktop() {
         }
     }
 
-    // The last output arrives before the end is told.
+    // The last output arrives before the end.
     world.dd_ok(&["session", "close", session.as_str()]).await;
     assert_eq!(companion.exit_code().await, 0);
     assert!(companion.stderr.all().await.contains("the session has ended"));
@@ -417,7 +417,7 @@ async fn a_phone_waits_for_an_agent_that_starts_again() {
     let pairing = world.pair(&session, &[]).await;
     let mut companion = world.companion("phone.json", &["join", &pairing.text, "--attach"]);
     companion.stdout.until("ready").await;
-    // Killed, and away until the phone has found nobody there.
+    // The agent is killed, and away until the phone has failed to connect.
     world.agent.signal(Signal::KILL);
     companion.stderr.until("cannot be reached").await;
     world.restart(|_| ()).await;

@@ -1,5 +1,5 @@
 //! New terms for a credential that a phone holds: narrower at once, wider with its next attach, and
-//! never a way to lose the phone.
+//! never so that the phone is locked out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -268,7 +268,7 @@ fn terms_that_changed_during_an_attach_are_not_granted() {
         match (renewed_before, admission) {
             // The bytes that would be given are not the latest.
             (true, PeerAdmission::Refused { denial, .. }) => assert_eq!(denial, Denial::Interrupted),
-            // The credential that was shown still stands, and no other is given this time.
+            // The credential that was shown is still valid, and no other is given this time.
             (false, PeerAdmission::Admitted { guard, .. }) => {
                 assert_eq!(guard.activate_after_first_frame(world.now).unwrap().ops(), OpSet::COMPANION);
             }
@@ -477,7 +477,7 @@ fn a_waiting_edition_and_its_bytes_survive_a_restart() {
     assert_eq!(scene.attach(&scene.phone.credential).unwrap_err(), retired());
 }
 
-// --- taking back ---
+// --- revocation ---
 
 #[test]
 fn a_revocation_revokes_every_edition() {
@@ -511,7 +511,7 @@ fn a_phone_that_was_revoked_pairs_again_with_a_new_ticket() {
     assert!(scene.attach(&scene.phone.credential).is_err());
 }
 
-// --- who may, and what fits ---
+// --- who may renew, and which terms match ---
 
 #[test]
 fn only_the_device_that_offered_renews() {

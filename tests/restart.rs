@@ -1,4 +1,4 @@
-//! What a gate finds when it is opened again over the same ledger, and what an operator can empty.
+//! A gate that is opened again over the same ledger, and an operator's reset of the clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -266,7 +266,7 @@ fn a_format_that_is_not_known_is_not_touched() {
     let header = rows.get_mut(&(Table::Meta, b"header".to_vec())).unwrap();
     assert_eq!(header[1], 3, "the format, behind the array's head");
     header[1] = 4;
-    // Whatever else a later format writes is not read.
+    // Other rows of a later format are not read.
     rows.insert((Table::Meta, b"progress".to_vec()), vec![0xff; 3]);
     ledger.set_rows(rows.clone());
     let refused = World::try_with(ledger.clone(), world.now, |config| config).err();

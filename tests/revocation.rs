@@ -1,4 +1,4 @@
-//! Taking back: every verb, at every point of a credential's life, from any thread.
+//! Revocation: every method, at every point of a credential's life, from any thread.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -17,7 +17,7 @@ use sessioncap::*;
 
 type Verb = fn(&World, &Pairing, &Desktop) -> Result<(), Denial>;
 
-/// One way to take a pairing back, and what its stream and its phone are told from then on.
+/// One way to revoke a pairing, and the reasons that its stream and its phone get from then on.
 struct Way {
     name: &'static str,
     verb: Verb,
@@ -169,7 +169,7 @@ fn an_unknown_id_cuts_nobody() {
     assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
-// --- nothing comes back ---
+// --- nothing is revived ---
 
 #[test]
 fn registering_a_revoked_issuer_again_revives_nothing() {
@@ -727,7 +727,7 @@ fn a_revoker_and_arriving_phones_agree() {
     }
 }
 
-/// The precedence is revoked, session gone, expired, whether or not somebody has settled it in between.
+/// The precedence is revoked, session gone, expired, whether or not the gate was settled in between.
 #[test]
 fn an_issuer_or_session_that_ended_later_precedes_expired() {
     type End = fn(&World, &Desktop) -> Result<(), Denial>;

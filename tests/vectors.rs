@@ -1,6 +1,6 @@
 //! Test vectors as files, for this implementation and for others.
 //!
-//! `vectors/valid/*.json` hold inputs and the bytes that must come of them, `vectors/invalid/*.json`
+//! `vectors/valid/*.json` hold inputs and the bytes that must result, `vectors/invalid/*.json`
 //! one defective input each, named for its defect, with the error that it must give. Each file names
 //! its kind. Bytes are lower-case hexadecimal. Every file is checked from its own content alone, and
 //! all of them together must be what this build would write:
@@ -235,7 +235,7 @@ fn read_files() -> Files {
     files
 }
 
-// --- what each kind means ---
+// --- the kinds of vectors ---
 
 fn agent_key(bytes: [u8; 32]) -> AgentPublicKey {
     AgentPublicKey::from_bytes(bytes).unwrap()
@@ -368,7 +368,7 @@ fn check_request(fields: &mut Fields) {
     assert!(!matches!(judged(&payload), "payload_malformed"), "{}", fields.name);
 }
 
-/// What an agent without records says to a request.
+/// The answer of an agent without records to a request.
 fn judged(payload: &[u8]) -> &'static str {
     match World::new().admit(&phone(2), payload) {
         PeerAdmission::Refused { denial, .. } => denial.code(),

@@ -1,4 +1,4 @@
-//! Peers without a right, and bytes without a meaning.
+//! Peers that may do nothing, and malformed bytes.
 
 use futures_util::SinkExt;
 use rand::RngCore;

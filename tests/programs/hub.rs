@@ -1,4 +1,4 @@
-//! The laws of the agent's session hub, with real programs on real terminals.
+//! The rules of the agent's session hub, with real programs on real terminals.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What an operator meets: clocks that were wrong, ledgers that fail, and agents that start again.
+//! Cases for an operator: wrong clocks, failing ledgers, and agents that start again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ async fn a_clock_that_is_set_back_revives_nothing() {
         let late = redeem(&world, &unused.link, &phone(2)).await.err();
         assert_eq!(late, Some(Told::Status(Status::Expired)), "{seconds}");
     }
-    // The agent's time goes on from where it was, and so does work.
+    // The agent's time continues, and so do its programs.
     let pairing = world.pair(&session, &["--expires", "1h"]).await;
     follow(redeem(&world, &pairing.link, &phone(3)).await.unwrap().stream).await;
     let left = seconds_left(&world, &pairing.ticket).await;
@@ -81,7 +81,7 @@ async fn resetting_the_clock_removes_everything_and_desktops_register_again() {
     assert!(matches!(back, Some(Told::Nothing(_))), "{back:?}");
     assert!(world.grants().await.is_empty());
 
-    // Without another word from anyone.
+    // Without another request.
     let again = world.pair(&session, &["--expires", "1h"]).await;
     let joined = redeem(&world, &again.link, &phone(1)).await.unwrap();
     let left = seconds_left(&world, &again.ticket).await;
@@ -91,7 +91,7 @@ async fn resetting_the_clock_removes_everything_and_desktops_register_again() {
     assert!(log.contains("the clock was reset"), "{log}");
 }
 
-/// A ledger that outlives its agent, and can be told to fail.
+/// A ledger that outlives its agent and can be made to fail.
 #[derive(Clone, Default)]
 struct Kept {
     ledger: Arc<MemoryLedger>,
@@ -140,7 +140,7 @@ impl Inside {
             urls: Vec::new(),
             rules: None,
             offset: UtcOffset::UTC,
-            // Whoever was removed stays so.
+            // A removed device stays removed.
             enroll: if at.is_none() { vec![device.public()] } else { Vec::new() },
             audit: Some(directory.join("agent/audit.jsonl")),
             clock: Clock::system().unwrap(),
@@ -240,7 +240,7 @@ async fn a_failed_ledger_makes_phones_wait_and_no_device_until_it_is_open_again(
     within("the device's output", seen).await;
     assert_eq!(logged("the ledger is open again"), 0);
 
-    // The disk has room again: the stream goes on, and has lost nothing.
+    // The disk has room again: the stream continues and has lost nothing.
     kept.broken.store(false, Ordering::SeqCst);
     within("the phone's output", async {
         let mut seen = Vec::new();

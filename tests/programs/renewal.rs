@@ -1,4 +1,4 @@
-//! Other terms without another scan, and several phones beside each other.
+//! Renewal without another scan, and several phones of one session.
 
 use serde_json::{Value, json};
 use sessioncap::{CredentialBytes, OpSet, Status};

@@ -1,4 +1,4 @@
-//! What was handed out comes back: revoked, contested, run out, or gone with its session or device.
+//! Access ends: revoked, contested, expired, or ended with its session or device.
 
 use futures_util::FutureExt;
 use serde_json::json;
@@ -79,7 +79,7 @@ async fn a_revoked_phone_sees_and_types_nothing_more() {
             how => vec![how],
         };
         world.dd_ok(&[&["session", "revoke"], what.as_slice()].concat()).await;
-        // After the call has returned: what is typed and printed from here on is not the phone's.
+        // The call has returned: the phone gets no output and types nothing from here on.
         if how == "--device" {
             stream.type_in_if_open("after\r").await;
         }
