@@ -54,7 +54,7 @@ fn a_wider_block_has_no_effect() {
 }
 
 #[test]
-fn a_child_ends_by_its_own_date_and_the_parent_goes_on() {
+fn a_child_expires_at_its_own_date_and_the_parent_stays_valid() {
     let mut world = World::new();
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     let end = world.now.timestamp().plus(60);
@@ -81,7 +81,7 @@ fn a_child_that_has_expired_already_names_the_block_that_says_so() {
 }
 
 #[test]
-fn a_child_dies_with_its_parent() {
+fn revoking_a_parent_revokes_its_children() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
@@ -141,7 +141,7 @@ fn six_narrowings_are_accepted_by_the_agent() {
 }
 
 #[test]
-fn an_attach_gets_what_is_both_held_and_asked_for() {
+fn an_attach_grants_the_operations_both_held_and_requested() {
     let world = World::new();
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     let child =
@@ -263,7 +263,7 @@ fn an_unbound_credential_is_no_credential() {
 /// Whoever holds an unbound credential holds the key of its next block, and can bind it to a phone of
 /// his own. Only the agent writes records, so that is worth nothing.
 #[test]
-fn a_binding_that_the_agent_did_not_make_is_worth_nothing() {
+fn a_binding_that_the_agent_did_not_make_is_refused() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());

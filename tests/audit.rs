@@ -1,4 +1,4 @@
-//! Audit records: each once, in order, whatever ends the process or keeps the sink from its work.
+//! Audit records: each once and in order, also if the process is killed or the sink fails.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -65,7 +65,7 @@ fn name(event: &AuditEvent) -> String {
 }
 
 #[test]
-fn a_shared_sink_is_told_and_asked_like_its_own() {
+fn a_shared_sink_is_called_like_an_owned_one() {
     fn has(sink: impl AuditSink, record: &AuditRecord) -> bool {
         sink.has(record)
     }
@@ -108,7 +108,7 @@ fn assert_whole(records: &[AuditRecord]) {
 }
 
 #[test]
-fn what_became_durable_and_was_not_told_is_told_at_the_next_opening() {
+fn records_that_the_sink_missed_are_passed_to_it_at_the_next_opening() {
     let mut durable = 0;
     for nth in 1.. {
         let (ledger, log) = (TestLedger::default(), Log::default());
@@ -117,7 +117,7 @@ fn what_became_durable_and_was_not_told_is_told_at_the_next_opening() {
         let pairing = desktop.share(&world, &terms());
         let _joined = world.join(&pairing.link, &phone(2)).unwrap();
         let before = log.names();
-        // The last call of a transaction is its commit: then it is on the disk, and nobody has heard.
+        // The last call of a transaction is its commit: the change is on the disk, and the sink has not been called.
         ledger.fail_nth(nth, Fault::Done);
         if world.gate.revoke_credential(&pairing.credential, world.now).is_ok() {
             assert_eq!(durable, 1);
@@ -136,7 +136,7 @@ fn what_became_durable_and_was_not_told_is_told_at_the_next_opening() {
 }
 
 #[test]
-fn a_record_that_the_log_has_is_not_told_again_after_a_kill() {
+fn a_record_that_the_log_has_is_not_recorded_again_after_a_kill() {
     let (ledger, log) = (TestLedger::default(), Log::default());
     for _ in 0..3 {
         let (world, desktop) = open(&ledger, &log);
@@ -154,7 +154,7 @@ fn a_record_that_the_log_has_is_not_told_again_after_a_kill() {
 }
 
 #[test]
-fn a_sink_that_knows_nothing_is_told_the_last_few_again_only_after_a_kill() {
+fn a_sink_without_memory_gets_the_last_records_again_only_after_a_kill() {
     let ledger = TestLedger::default();
     let (world, desktop) = open(&ledger, &Log::default());
     desktop.register(&world).unwrap();
@@ -197,7 +197,7 @@ fn a_full_log_delays_records_and_neither_loses_nor_reorders_them() {
 }
 
 #[test]
-fn a_sink_that_panics_has_not_kept_the_record_and_keeps_nobody_from_revoking() {
+fn a_sink_that_panics_has_not_taken_the_record_and_holds_up_no_revocation() {
     let (ledger, log) = (TestLedger::default(), Log::default());
     let (mut world, desktop) = open(&ledger, &log);
     desktop.register(&world).unwrap();
@@ -222,7 +222,7 @@ fn a_sink_that_panics_has_not_kept_the_record_and_keeps_nobody_from_revoking() {
 }
 
 #[test]
-fn what_was_given_up_stays_so_after_a_kill() {
+fn a_dropped_record_stays_dropped_after_a_kill() {
     let (ledger, log) = (TestLedger::default(), Log::default());
     log.fill(true);
     let (mut world, desktop) = open(&ledger, &log);
@@ -233,7 +233,7 @@ fn what_was_given_up_stays_so_after_a_kill() {
         world.pass(660);
     }
     log.fill(false);
-    // Told, and nothing is written after it.
+    // Recorded, and nothing is written after it.
     world.gate.settle(world.now).unwrap();
     let before = log.names().len();
     kill(world);
@@ -243,7 +243,7 @@ fn what_was_given_up_stays_so_after_a_kill() {
 }
 
 #[test]
-fn an_agent_that_is_killed_at_every_start_fills_nothing() {
+fn an_agent_that_is_killed_at_every_start_does_not_fill_the_ledger() {
     for full in [false, true] {
         let (ledger, log) = (TestLedger::default(), Log::default());
         log.fill(full);
@@ -254,7 +254,7 @@ fn an_agent_that_is_killed_at_every_start_fills_nothing() {
 }
 
 #[test]
-fn a_log_that_is_never_written_fills_neither_ledger_nor_memory_and_stops_nothing() {
+fn a_log_that_is_never_written_fills_neither_ledger_nor_memory_and_stops_no_call() {
     let (ledger, log) = (TestLedger::default(), Log::default());
     log.fill(true);
     let (mut world, desktop) = open(&ledger, &log);
@@ -276,7 +276,7 @@ fn a_log_that_is_never_written_fills_neither_ledger_nor_memory_and_stops_nothing
 
 /// As after a corrupt ledger was moved away, and its log was not.
 #[test]
-fn a_new_ledger_beside_an_old_log_loses_nothing_by_it() {
+fn a_new_ledger_with_an_old_log_loses_no_record() {
     let log = Log::default();
     let old = TestLedger::default();
     (0..3).for_each(|_| kill(open(&old, &log).0));
@@ -298,7 +298,7 @@ fn a_new_ledger_beside_an_old_log_loses_nothing_by_it() {
 }
 
 #[test]
-fn what_was_not_told_of_another_agents_records_is_told_before_they_are_discarded() {
+fn unrecorded_events_of_another_agent_key_are_recorded_before_its_records_are_discarded() {
     let (ledger, log) = (TestLedger::default(), Log::default());
     let (world, desktop) = open(&ledger, &log);
     log.fill(true);

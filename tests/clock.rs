@@ -118,7 +118,7 @@ fn a_jump_of_a_year_forward_ends_everything_and_is_not_undone_by_itself() {
     world.now = at(START + YEAR, BOOT + 1);
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
     assert!(world.join(&open.link, &phone(3)).is_err());
-    // Back again: the agent goes on from where it was.
+    // Back again: the agent's time continues from where it was.
     world.now = at(START + 2, BOOT + 2);
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
     assert!(world.join(&open.link, &phone(3)).is_err());
@@ -197,7 +197,7 @@ proptest! {
 
 /// A call settles a few records only, the earliest first.
 #[test]
-fn what_has_run_out_is_refused_before_its_record_is_settled() {
+fn an_expired_credential_is_refused_before_its_record_is_expired() {
     let wide = Quotas::default().with_tickets_per_session(99).with_credentials_per_session(99);
     let mut world =
         World::with(sessioncap::agent::ledger::MemoryLedger::new(), |config| config.with_quotas(wide));
@@ -236,7 +236,7 @@ fn what_has_run_out_is_refused_before_its_record_is_settled() {
 
 /// After a restart nobody knows who was connected, so that nothing ends its record before others.
 #[test]
-fn a_credential_that_has_run_out_is_not_given_again_before_its_record_is_settled() {
+fn an_expired_credential_is_not_given_again_before_its_record_is_expired() {
     let ledger = TestLedger::default();
     let wide = Quotas::default().with_tickets_per_session(99).with_credentials_per_session(99);
     let mut world = World::with(ledger.clone(), |config| config.with_quotas(wide));
@@ -276,7 +276,7 @@ fn an_ended_credential_is_unknown_ten_minutes_after_its_end_to_the_second() {
 proptest! {
     /// Whatever the fractions of both clocks are, and wherever the wall clock is set meanwhile.
     #[test]
-    fn the_time_left_is_over_to_the_nanosecond_when_the_credential_is(
+    fn the_time_left_reaches_zero_at_the_nanosecond_of_expiry(
         wall in 0..1_000_000_000_i64, monotonic in 0..1_000_000_000_i64, later in 0..3_500_000_000_000_i64,
         set_back in prop_oneof![Just(0), 0..10_000_000_000_000_i64],
     ) {

@@ -1,4 +1,4 @@
-//! The public suite for backends: right ones pass, and one that is wrong in one way fails that clause.
+//! The public suite for backends: correct ones pass, and one that is wrong in one way fails that clause.
 #![cfg(feature = "conformance")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -39,11 +39,11 @@ enum Wrong {
     StaleReads,
     /// Each opening has its own copy.
     TwoOwners,
-    /// Says that nothing was done, and did it.
+    /// Reports that nothing was done, and did it.
     SaysNotDone,
-    /// Says that a commit without an answer was not done.
+    /// Reports that a commit without an answer was not done.
     SaysNotDoneWhenUnknown,
-    /// Says that a commit failed that was made to fail, and that it went well.
+    /// Reports success for a commit that was made to fail.
     SaysDone,
     /// Does not keep the cause of a refusal.
     ForgetsCauses,
@@ -60,9 +60,9 @@ enum Wrong {
 #[derive(Default)]
 struct Store {
     rows: Rows,
-    /// What the transaction before the last left.
+    /// The rows after the transaction before the last.
     before: Rows,
-    /// What a crash leaves.
+    /// The rows after a crash.
     durable: Rows,
     commits: u64,
     reads: u64,
@@ -301,7 +301,7 @@ fn each_wrong_backend_fails_the_clause_that_it_breaks() {
 }
 
 #[test]
-fn hooks_that_are_not_given_are_reported_as_unchecked() {
+fn clauses_of_missing_hooks_are_reported_as_unchecked() {
     struct Plain(Arc<MemoryLedger>);
     impl Backend for Plain {
         fn open(&self, _: NodeId) -> Result<Box<dyn Ledger>, LedgerFailure> {

@@ -1,5 +1,5 @@
 //! Contracts at their edges: two revokers, a clock that is set back, a session that ends while an offer
-//! is under way, a ledger that panics, verdicts that grow old.
+//! is under way, a ledger that panics, policy decisions that are repeated.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -86,7 +86,7 @@ fn a_ledger_that_panics_has_failed_like_any_other() {
 }
 
 #[test]
-fn a_ledger_that_panics_at_the_end_of_its_gate_keeps_no_stream() {
+fn a_ledger_that_panics_while_its_gate_is_dropped_keeps_no_stream() {
     let fail = Arc::new(AtomicBool::new(false));
     let world = World::on(Panicky(MemoryLedger::new(), fail.clone()));
     let pairing = world.desktop(9).share(&world, &terms());
@@ -123,7 +123,7 @@ fn a_ticket_is_not_used_up_while_the_operator_forbids_everything() {
 }
 
 #[test]
-fn a_verdict_is_decided_anew_every_60_seconds() {
+fn a_policy_decision_is_repeated_every_60_seconds() {
     let policy = Policy::with_operator_rules(
         r#"deny if operation("send_input"), hour($h), $h >= 21;"#,
         UtcOffset::UTC,
@@ -169,9 +169,9 @@ impl rand::RngCore for SameCid {
 }
 impl rand::CryptoRng for SameCid {}
 
-/// What is revoked by an id is all that it names, so it names one thing at a time.
+/// A revocation by id covers everything with that id, so an id names one record at a time.
 #[test]
-fn an_id_stands_for_one_thing_until_that_is_forgotten() {
+fn an_id_names_one_record_until_that_is_forgotten() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let mint = |w: &World, seed, ttl, valid| {
@@ -197,7 +197,7 @@ fn an_id_stands_for_one_thing_until_that_is_forgotten() {
     let p = joined.guard.ask(Op::SendInput, world.now, || ());
     let at = world.attach(&phone(3), &joined.credential, OpSet::EMPTY).map(|_| ());
     assert!(p.is_ok() && at.is_ok(), "stream {p:?}, record {at:?}");
-    // The second ticket is forgotten long before its credential, and still stands for it.
+    // The second ticket is forgotten long before its credential, and its id is still in use.
     world.pass(900 + 600);
     world.gate.settle(world.now).unwrap();
     world.gate.settle(world.now).unwrap();
@@ -210,9 +210,9 @@ fn an_id_stands_for_one_thing_until_that_is_forgotten() {
     assert_eq!(back.denial, Denial::CredentialRevoked);
 }
 
-/// A gate that is opened over the same ledger afterwards could not take back what an earlier one let in.
+/// A gate that is opened over the same ledger afterwards could not cut the connections of an earlier one.
 #[test]
-fn a_gate_that_is_dropped_takes_its_connections_along() {
+fn dropping_a_gate_cuts_its_connections() {
     let ledger = TestLedger::default();
     let world = World::on(ledger.clone());
     let desktop = world.desktop(9);
@@ -299,7 +299,7 @@ impl std::task::Wake for PanickingWaker {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_neither_the_revoker_nor_other_streams() {
+fn a_waker_that_panics_holds_up_neither_the_revoker_nor_other_streams() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let joined = world.join(&pairing.link, &phone(2)).unwrap();
@@ -349,7 +349,7 @@ fn the_last_second_of_the_year_9999_panics_nowhere() {
 }
 
 #[test]
-fn a_narrowed_copy_that_has_nothing_left_is_told_so() {
+fn a_narrowed_copy_without_operations_left_is_refused_as_such() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -370,7 +370,7 @@ fn a_narrowed_copy_that_has_nothing_left_is_told_so() {
 }
 
 #[test]
-fn at_activation_the_ledgers_word_comes_before_the_credentials() {
+fn at_activation_the_ledgers_reason_precedes_the_credentials() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let admitted = |world: &World, seed: u8| {

@@ -1,8 +1,8 @@
 //! A process that offers, redeems, renews and revokes is killed at any moment, again and again. What
 //! it had acknowledged by then is compared with what the ledger says afterwards, by a model that knows
-//! nothing of records; and its audit log, which the killed process wrote, tells the same story.
+//! nothing of records; and the audit log that the killed process wrote has to agree.
 //!
-//! `SESSIONCAP_CASES` is the number of kills; 200 by default. `SESSIONCAP_SEED` chooses what is done.
+//! `SESSIONCAP_CASES` is the number of kills; 200 by default. `SESSIONCAP_SEED` chooses the calls.
 #![cfg(all(unix, feature = "redb"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
@@ -124,7 +124,7 @@ enum Call {
     EndSession(u64),
     /// And registers it again.
     RevokeIssuer,
-    /// So many seconds pass, and what has run out is settled.
+    /// So many seconds pass, and the gate is settled.
     Pass(u64),
 }
 
@@ -290,7 +290,7 @@ fn unhex(text: &str) -> CredentialBytes {
 
 // --- what its user knows ---
 
-/// What is known of one pairing from acknowledgements alone.
+/// The state of one pairing according to acknowledgements alone.
 #[derive(Debug, Default, Clone)]
 struct Known {
     /// When its ticket ends.
@@ -531,7 +531,7 @@ impl Drop for Place {
     }
 }
 
-/// The log alone tells what the ledger says, each record once and in order.
+/// The log alone agrees with the ledger, each record once and in order.
 fn check_log(path: &Path, world: &World) {
     let mut story = Story::default();
     for record in LogFile::lines(path) {

@@ -1,4 +1,4 @@
-//! What errors say: to a person, to a program, and about their causes.
+//! Errors: their texts, codes and sources.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -15,10 +15,10 @@ use sessioncap::desktop::*;
 use sessioncap::phone::*;
 use sessioncap::*;
 
-/// `EIO`, as a system says it.
+/// `EIO`, as an operating system reports it.
 const EIO: i32 = 5;
 
-/// A ledger whose disk has gone.
+/// A ledger whose disk is gone.
 struct Gone(MemoryLedger, Arc<AtomicBool>);
 
 impl Gone {
@@ -45,7 +45,7 @@ fn os_error(error: &LedgerError) -> Option<i32> {
 }
 
 #[test]
-fn a_gate_that_does_not_open_says_what_the_system_said() {
+fn a_gate_that_does_not_open_keeps_the_systems_error_as_source() {
     let ledger = Gone(MemoryLedger::new(), Arc::new(AtomicBool::new(true)));
     let agent = AgentSecretKey::from_bytes([1; 32]).public();
     let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap();
@@ -55,21 +55,21 @@ fn a_gate_that_does_not_open_says_what_the_system_said() {
 }
 
 #[test]
-fn what_the_system_said_stands_behind_a_denial_and_a_failed_reopening() {
+fn a_denial_and_a_failed_reopening_keep_the_systems_error_as_source() {
     let gone = Arc::new(AtomicBool::new(false));
     let world = World::on(Gone(MemoryLedger::new(), Arc::clone(&gone)));
     assert_eq!(world.gate.ledger_error(), None);
     gone.store(true, Ordering::SeqCst);
     assert_eq!(world.gate.settle(world.now), Err(Denial::Ledger(LedgerFailure::Io)));
     assert_eq!(world.gate.ledger_error().as_ref().and_then(os_error), Some(EIO));
-    // the ledger can be used, so the gate goes on
+    // the ledger can be used, so the gate continues
     gone.store(false, Ordering::SeqCst);
     assert_eq!(world.gate.settle(world.now), Ok(()));
     assert_eq!(world.gate.reopen(MemoryLedger::new(), world.now).unwrap_err().cause(), LedgerFailure::InUse);
 }
 
 #[test]
-fn errors_of_a_ledger_are_equal_if_they_differ_in_nothing_but_the_systems_words() {
+fn ledger_errors_that_differ_only_in_their_source_are_equal() {
     let error = LedgerError::not_done(LedgerFailure::Full);
     assert_eq!(error.clone().because("no space left"), error);
     assert_ne!(error.clone().unusable(), error);
@@ -78,21 +78,21 @@ fn errors_of_a_ledger_are_equal_if_they_differ_in_nothing_but_the_systems_words(
 }
 
 #[test]
-fn an_answer_that_is_malformed_says_what_is_wrong_with_it() {
+fn a_malformed_answer_has_its_defect_as_source() {
     let error = PhoneError::AnswerMalformed(Error::Time);
     assert_eq!(error.source().unwrap().to_string(), Error::Time.to_string());
     assert!(PhoneError::Refused(Status::Busy).source().is_none());
 }
 
 #[test]
-fn an_error_in_a_rule_says_where_it_stands_and_what_the_engine_said() {
+fn a_rule_error_has_a_position_and_the_engines_error_as_source() {
     let error = Policy::with_operator_rules("deny if hour($h), $h > ;", time::UtcOffset::UTC).unwrap_err();
     assert_eq!((error.line(), error.code()), (1, "syntax"));
     assert!(error.column() > 1 && error.source().is_some(), "{error:?}");
 }
 
 #[test]
-fn each_advice_helps() {
+fn each_error_text_gives_advice_that_helps() {
     let full = |quota| Denial::QuotaReached { quota, max: 1 }.to_string();
     for quota in [Quota::TicketsKept, Quota::TicketsKeptPerDevice] {
         assert!(full(quota).ends_with("; wait a few minutes"), "revoking does not help: {}", full(quota));
@@ -118,7 +118,7 @@ fn each_advice_helps() {
 
 /// What the agent refuses, from the phone's point of view: the next step and whether it works.
 #[test]
-fn a_phone_that_follows_the_next_step_gets_in_or_stops_asking() {
+fn a_phone_that_follows_the_next_step_attaches_or_stops_asking() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -152,7 +152,7 @@ fn a_desktop_error_says_the_bounds() {
 }
 
 #[test]
-fn a_detail_of_a_shared_value_has_its_own_code() {
+fn a_problem_of_a_shared_value_has_its_own_code() {
     assert_eq!(AgentUrl::parse("ftp://agent.example").unwrap_err().code(), "agent_url_scheme");
     assert_eq!(Label::new("a\nb").unwrap_err().code(), "label_control");
     assert_eq!(CredentialBytes::new(vec![]).unwrap_err().code(), "credential_encoding");

@@ -1,4 +1,4 @@
-//! A ledger that fails at any one call, or whose records have changed: always a denial, never an
+//! A ledger that fails at any one call, or whose records have changed, leads to a denial, never to an
 //! admission that the records do not carry.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -206,7 +206,7 @@ fn poll<F: Future>(future: &mut core::pin::Pin<&mut F>) -> core::task::Poll<F::O
 
 /// Whichever call finds the failure.
 #[test]
-fn streams_wait_while_the_ledger_has_failed_and_go_on_once_it_is_open_again() {
+fn streams_wait_while_the_ledger_has_failed_and_continue_once_it_is_open_again() {
     for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
         let ledger = TestLedger::default();
         let (mut world, desktop) = world_on(&ledger);
@@ -234,7 +234,7 @@ fn streams_wait_while_the_ledger_has_failed_and_go_on_once_it_is_open_again() {
 }
 
 #[test]
-fn streams_that_have_waited_for_a_minute_are_over_and_phones_come_back_to_an_open_ledger() {
+fn streams_that_have_waited_for_a_minute_are_cut_and_phones_attach_once_the_ledger_is_open() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -250,7 +250,7 @@ fn streams_that_have_waited_for_a_minute_are_over_and_phones_come_back_to_an_ope
     assert_eq!(poll(&mut cut), core::task::Poll::Ready(POISONED), "whoever settles ends what waits");
     world.gate.reopen(ledger.opened_again(), world.now).unwrap();
     assert_eq!(asks.guard.ask(Op::SendInput, world.now, || ()), Err(POISONED), "over is over");
-    // The old guards are still held: their phones are let in all the same.
+    // The old guards are still held: their phones are admitted anyway.
     for (seed, credential) in [(2, &asks.credential), (3, &idle.credential)] {
         let mut back = world.attach(&phone(seed), credential, OpSet::EMPTY).unwrap();
         assert_eq!(back.ask(Op::SendInput, world.now, || 1), Ok(1));
@@ -259,7 +259,7 @@ fn streams_that_have_waited_for_a_minute_are_over_and_phones_come_back_to_an_ope
 
 /// Another ledger, or an older state of the same one.
 #[test]
-fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
+fn a_stream_without_a_valid_record_in_the_reopened_ledger_is_cut() {
     let ledger = TestLedger::default();
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -276,7 +276,7 @@ fn what_does_not_stand_in_the_ledger_that_is_opened_again_is_cut() {
 
 /// Somebody else has had the records meanwhile.
 #[test]
-fn a_stream_that_does_not_stand_in_the_ledger_that_is_opened_again_is_told_why() {
+fn a_stream_that_a_reopening_cuts_has_a_reason() {
     type Meanwhile = fn(&mut World, &Pairing);
     let cases: [(Meanwhile, Denial); 4] = [
         (
@@ -333,7 +333,7 @@ fn a_ledger_that_is_open_is_not_opened_again_and_one_that_fails_to_open_changes_
 }
 
 #[test]
-fn a_gate_that_is_shut_for_good_by_a_reopening_wakes_the_streams_that_it_cut() {
+fn a_gate_that_a_reopening_closes_for_good_wakes_the_streams_that_it_cut() {
     let ledger = TestLedger::default();
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -358,9 +358,9 @@ fn a_gate_that_is_shut_for_good_by_a_reopening_wakes_the_streams_that_it_cut() {
     assert!(cut.as_mut().poll(&mut context).is_ready());
 }
 
-/// What a revocation names, while it is not on record.
+/// The names of a revocation that is not on record.
 #[test]
-fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_with_whatever_comes_next() {
+fn an_unwritten_revocation_keeps_its_name_closed_and_the_next_transaction_writes_it() {
     let ledger = TestLedger::default();
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -377,7 +377,7 @@ fn what_could_not_be_revoked_on_record_stays_closed_until_it_is_and_is_written_w
     // Reads write nothing, so the name stays closed by the gate alone.
     let listed = world.list();
     assert!(listed.iter().any(|listing| listing.state == ListingState::Active), "{listed:?}");
-    // Whatever is decided next puts it on record first.
+    // The next transaction writes it first.
     let refused = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
     assert_eq!(refused.denial, Denial::CredentialRevoked);
     assert!(world.join(&open.link, &phone(3)).is_err());
@@ -402,7 +402,7 @@ fn an_issuer_key_is_not_registered_before_its_revocation_is_on_record() {
 
 /// By a call that has something to tell itself.
 #[test]
-fn a_revocation_that_is_written_late_opens_its_name_again_and_is_told_once() {
+fn a_revocation_that_is_written_late_opens_its_name_and_is_recorded_once() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -437,7 +437,7 @@ fn told_in_order(world: &World, wanted: impl Fn(&AuditEvent) -> bool) -> usize {
 }
 
 #[test]
-fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_next() {
+fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_the_next_transaction() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();
@@ -460,7 +460,7 @@ fn a_reset_of_the_clock_that_is_written_late_sets_the_clock_with_whatever_comes_
 /// Each is one that the ledger has refused and that can be written later.
 /// Whichever call fails, and whether the change was written or not.
 #[test]
-fn a_ledger_that_is_opened_again_tells_each_record_once() {
+fn reopening_a_ledger_passes_each_record_to_the_sink_once() {
     for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
         for nth in 1.. {
             let ledger = TestLedger::default();
@@ -507,7 +507,7 @@ fn a_reset_of_the_clock_that_is_written_when_the_ledger_is_opened_again_sets_the
 }
 
 #[test]
-fn a_gate_keeps_so_many_unwritten_revocations_and_shuts_with_the_next() {
+fn a_gate_keeps_a_bounded_number_of_unwritten_revocations_and_closes_with_the_next() {
     let ledger = TestLedger::default();
     let (world, desktop) = world_on(&ledger);
     desktop.register(&world).unwrap();

@@ -61,7 +61,7 @@ fn random_sequences_of_calls_pass() {
     let mut rng = rand::rngs::StdRng::seed_from_u64(number("SESSIONCAP_SEED", 1));
     for _ in 0..60 * number("SESSIONCAP_CASES", 1) {
         let mut calls: Vec<u8> = (0..180).map(|_| rng.r#gen()).collect();
-        // Something has to be there before it can be taken back.
+        // Something has to be on record before it can be revoked.
         calls[..6].copy_from_slice(&[0, 0, rng.gen_range(1..200), 1, 0, 0]);
         println!("{calls:?}");
         targets::operations(&calls);
@@ -250,7 +250,7 @@ fn seeds() -> [(&'static str, Seeds); 7] {
     ]
 }
 
-/// What a phone sends; see the target for the bytes before each plaintext.
+/// The frames of a phone; see the target for the bytes before each plaintext.
 fn frames() -> Seeds {
     const SETTLE: u8 = 1;
     const PASS: u8 = 2;

@@ -1,4 +1,4 @@
-//! What is kept, for how long, and what a call costs however much is there. A year passes in seconds.
+//! Which records are kept, for how long, and that the cost of a call does not grow with them. A year passes in seconds.
 //!
 //! `SESSIONCAP_CASES` multiplies the pairings of the year; 1 by default.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -143,7 +143,7 @@ fn a_year_of_use_leaves_no_more_behind_than_a_week() {
         }
         world.stop_session(&id);
         world.gate.end_session(&session(&id), world.now).unwrap();
-        // what an agent's timer does
+        // as an agent's timer does
         for _ in 0..8 {
             world.gate.settle(world.now).unwrap();
         }
@@ -183,7 +183,7 @@ fn tickets_on_record_are_bounded_and_make_room_within_minutes() {
 }
 
 #[test]
-fn no_call_costs_more_because_many_have_run_out_at_once() {
+fn no_call_costs_more_when_many_expire_at_once() {
     let mut cost = Vec::new();
     for many in [200, 1_000] {
         let ledger = Watched::default();
@@ -211,7 +211,7 @@ fn no_call_costs_more_because_many_have_run_out_at_once() {
 }
 
 #[test]
-fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
+fn a_revocation_costs_the_same_however_many_other_records_there_are() {
     let mut cost = Vec::new();
     for many in [10, 1_000] {
         let ledger = Watched::default();
@@ -244,7 +244,7 @@ fn taking_one_thing_back_costs_the_same_however_much_else_there_is() {
 }
 
 #[test]
-fn after_a_jump_of_the_clock_what_is_connected_is_found_before_anything_else() {
+fn after_a_jump_of_the_clock_connected_credentials_are_expired_first() {
     let mut world = World::with(MemoryLedger::new(), |config| config.with_quotas(wide()));
     let desktop = world.desktop(9);
     // Tickets that end first, and would be found first.

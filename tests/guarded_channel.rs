@@ -1,4 +1,4 @@
-//! The guarded channel: what passes, under what, and what passes after a cut.
+//! The guarded channel: which frames pass under which operation, and which pass after a cut.
 #![cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -90,7 +90,7 @@ fn the_first_frame_waits_to_be_received_under_its_operation() {
 }
 
 #[test]
-fn a_first_frame_that_is_no_data_is_told_and_one_that_is_no_frame_is_refused_with_an_end() {
+fn a_first_control_frame_is_reported_and_a_malformed_one_is_refused_with_an_end() {
     let ping = Frame::Ping { answer: false, number: 7 };
     let mut scene = scene_with(&ping);
     assert_eq!(scene.channel.receiver.first(), Some(Frame::Ping { answer: false, number: 7 }));
@@ -107,7 +107,7 @@ fn a_first_frame_that_is_no_data_is_told_and_one_that_is_no_frame_is_refused_wit
 }
 
 #[test]
-fn a_first_frame_that_does_not_decrypt_activates_nothing_and_is_told_nothing() {
+fn a_first_frame_that_does_not_decrypt_activates_nothing_and_gets_no_answer() {
     let world = World::new();
     let pairing = world.desktop(1).share(&world, &terms());
     let (pending, _) = admitted(&world, &pairing.link);
@@ -117,7 +117,7 @@ fn a_first_frame_that_does_not_decrypt_activates_nothing_and_is_told_nothing() {
 }
 
 #[test]
-fn a_phone_that_was_revoked_before_its_first_frame_is_told_by_an_end() {
+fn a_phone_that_was_revoked_before_its_first_frame_gets_an_end() {
     let world = World::new();
     let pairing = world.desktop(1).share(&world, &terms());
     let (pending, mut phone) = admitted(&world, &pairing.link);
@@ -142,7 +142,7 @@ fn data_passes_in_both_directions_under_its_operation_and_not_otherwise() {
     let denial = Denial::PrivilegeDenied { privilege: Privilege::Administer };
     assert_eq!(refused.map(|_| ()), Err(PermitError::Refused(denial)));
     assert!(!written.get(), "nothing was made for it");
-    // No counter was taken by what was refused.
+    // A refused frame used no counter.
     let frame = scene.channel.sender.try_send(Op::StreamOutput, b"more", now).unwrap();
     assert_eq!(scene.read(&frame), data(b"more"));
 
@@ -164,7 +164,7 @@ fn one_frame_waits_and_the_next_is_not_opened_before_it_was_taken() {
 }
 
 #[test]
-fn what_reads_a_frame_says_its_operation_or_refuses_it() {
+fn the_reader_of_a_frame_names_its_operation_or_refuses_it() {
     let mut scene = scene();
     let now = scene.world.now;
     let read = |data: &[u8]| match data {
@@ -238,7 +238,7 @@ fn a_stale_frame_is_kept_in_both_directions_until_the_gate_is_settled() {
 }
 
 #[test]
-fn waiting_calls_ask_again_with_the_settling_and_end_with_the_cut() {
+fn waiting_calls_continue_after_a_settle_and_fail_with_a_cut() {
     for cut in [false, true] {
         let mut scene = scene();
         scene.world.pass_unsettled(6);
@@ -269,7 +269,7 @@ fn waiting_calls_ask_again_with_the_settling_and_end_with_the_cut() {
 }
 
 #[test]
-fn a_frame_that_does_not_decrypt_is_the_end_of_receiving() {
+fn a_frame_that_does_not_decrypt_ends_receiving() {
     let mut scene = scene().started();
     let now = scene.world.now;
     let unreadable = Err(PermitError::Over(Denial::FrameUnreadable));
@@ -292,9 +292,9 @@ fn data_of_the_greatest_length_passes_and_more_is_refused_without_harm() {
     assert_eq!(scene.read(&frame), data(&vec![1; MAX_DATA_LEN]));
 }
 
-/// Whoever writes the data cannot make another kind of frame of it.
+/// The writer of the data cannot turn it into another kind of frame.
 #[test]
-fn what_writes_the_data_cannot_take_the_heads_place() {
+fn the_writer_of_the_data_cannot_overwrite_the_head() {
     let mut scene = scene().started();
     let now = scene.world.now;
     for forged in [Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes(), Vec::new()] {
@@ -319,7 +319,7 @@ fn the_receiver_notes_when_the_phone_was_heard() {
     assert_eq!(scene.channel.receiver.last_opened(), now);
 }
 
-/// A phone that was cut off by its network comes back: its dead connections must not keep it out.
+/// A phone that lost its network attaches again: its dead connections must not lead to a refusal.
 #[test]
 fn a_connection_that_misses_a_ping_makes_room_for_another_of_the_same_phone() {
     let mut world = World::with(common::ledger::TestLedger::default(), |config| {
@@ -429,7 +429,7 @@ fn a_driven_future_waits_while_the_gate_is_stale() {
 }
 
 #[test]
-fn errors_say_whether_the_connection_goes_on() {
+fn errors_say_whether_the_connection_continues() {
     let mut scene = scene();
     let now = scene.world.now;
     let mut guard = scene.channel.receiver.guard().fork();

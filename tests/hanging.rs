@@ -221,7 +221,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
         assert!(cut.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
         verb(&world.gate, &pairing, &desktop, world.now).unwrap();
         let (of_the_first, redeemed, told, others) = outcome.lock().unwrap().take().unwrap();
-        // Why, in the words of what is under way.
+        // The reason, from the revocation under way.
         let denial = match name {
             "issuer" | "device" | "devices" => Denial::IssuerRevoked,
             "session's end" => Denial::SessionGone,
@@ -283,7 +283,7 @@ fn nothing_is_registered_offered_renewed_or_confirmed_between_the_cut_and_its_re
     }
 }
 
-/// A sink that hangs, and otherwise keeps what it is told.
+/// A sink that hangs, and otherwise keeps its records.
 #[derive(Clone, Default)]
 struct HangingSink {
     hold: Hold,

@@ -1,5 +1,5 @@
 //! Truncated, oversized, changed and random bytes at every step. Each is refused with a clear error,
-//! and nothing is lost by it: the records stay as they were, and the honest flow goes on.
+//! and nothing is lost by it: the records do not change, and the honest flow continues.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -225,10 +225,10 @@ fn every_other_spelling_of_a_payload_is_refused() {
     siege.honest_flow_succeeds();
 }
 
-// --- who has proven nothing is told nothing ---
+// --- a peer that has proven nothing gets no message ---
 
 #[test]
-fn whoever_has_proven_nothing_gets_no_word() {
+fn a_peer_that_has_proven_nothing_gets_no_message() {
     let siege = Besieged::new();
     let redeem =
         |link: &Link| siege.world.open(&siege.world.ask(link, &phone(3)).message).unwrap().payload().to_vec();
@@ -330,7 +330,7 @@ fn a_phone_refuses_whatever_is_not_exactly_an_answer() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_a_mismatch() {
+fn an_answer_to_another_request_is_a_mismatch() {
     let world = World::new();
     let time = (7, Value::Uint(START as u64));
     let left = (8, Value::Uint(60));
@@ -396,7 +396,7 @@ fn a_spoiled_offer_is_refused() {
     };
     let good = pairing.offer.to_bytes();
     for offer in spoiled(&good, limits::MAX_OFFER_LEN + 1) {
-        // Lifetimes, label and confirmation are the desktop's word, on its own channel.
+        // The desktop chooses lifetimes, label and confirmation, on its own channel.
         if signed(&offer) == signed(&good) {
             continue;
         }

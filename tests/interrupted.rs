@@ -1,4 +1,4 @@
-//! What happens while a call waits for the agent's answer, which it asks for without the gate's lock.
+//! Changes while a call waits for the agent's context, which it asks without holding the gate's lock.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -14,7 +14,7 @@ use time::Duration;
 
 type Interruption = Box<dyn FnOnce() + Send>;
 
-/// What the gate asks its agent.
+/// The questions of the gate to its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
     Enrolled,

@@ -1,5 +1,5 @@
-//! Keys and signatures that a peer brings: what is no key is refused where it enters, and a signature
-//! counts only if the strict verification takes it.
+//! Keys and signatures from a peer: an invalid key is refused where it is read, and a signature
+//! counts only if strict verification accepts it.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -45,7 +45,7 @@ fn no_keys() -> Vec<([u8; 32], Error)> {
 }
 
 #[test]
-fn an_offer_with_a_ticket_key_that_is_none_is_malformed() {
+fn an_offer_with_an_invalid_ticket_key_is_malformed() {
     let world = World::new();
     let desktop = world.desktop(9);
     for (key, error) in no_keys() {
@@ -59,7 +59,7 @@ fn an_offer_with_a_ticket_key_that_is_none_is_malformed() {
 }
 
 #[test]
-fn issuer_keys_that_are_none_are_refused_wherever_they_enter() {
+fn invalid_issuer_keys_are_refused_wherever_they_enter() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -78,7 +78,7 @@ fn issuer_keys_that_are_none_are_refused_wherever_they_enter() {
 }
 
 #[test]
-fn text_that_is_no_key_is_told_apart_from_a_key_that_is_refused() {
+fn text_that_is_no_key_and_a_refused_key_are_different_errors() {
     let good = phone(2).public().to_string();
     for text in ["", "x", &good[1..], &good.to_uppercase(), &good.replacen(&good[..1], "g", 1)] {
         assert_eq!(text.parse::<HolderPublicKey>(), Err(Error::KeyText), "{text}");

@@ -1,4 +1,4 @@
-//! What a label may hold: the tables in the code and in `docs/PROTOCOL.md` section 15 are what Unicode
+//! The characters of a label: the tables in the code and in `docs/PROTOCOL.md` section 15 agree with Unicode
 //! 16.0 says, for every character.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -70,7 +70,7 @@ fn problem(character: char, unicode: &Unicode) -> Option<LabelProblem> {
 }
 
 #[test]
-fn every_character_is_judged_as_unicode_16_says() {
+fn every_character_is_accepted_or_refused_as_unicode_16_says() {
     let unicode = Unicode::new();
     for character in all() {
         let expected = problem(character, &unicode);
@@ -156,7 +156,7 @@ fn print_the_tables() {
 }
 
 #[test]
-fn names_of_people_and_things_are_labels() {
+fn names_of_people_and_things_are_accepted_as_labels() {
     for label in [
         "",
         "phone",

@@ -1,4 +1,4 @@
-//! What a redemption is answered once a ticket has ended: the rows of `docs/PROTOCOL.md` section 8 and the
+//! The answers to a redemption after its ticket has ended: the rows of `docs/PROTOCOL.md` section 8 and the
 //! times of its section 12, one by one, to the second.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -44,7 +44,7 @@ fn told(world: &World, pairing: &Pairing, who: u8) -> Refusal {
 }
 
 #[test]
-fn ten_minutes_after_its_end_a_ticket_is_unknown_whatever_became_of_it() {
+fn ten_minutes_after_its_end_a_ticket_is_unknown_in_every_state() {
     row("| 10 minutes after the ticket's end, or later | none, as for an unknown ticket |");
     row("| tickets kept | 16 for each that may be open, until their end and 600 s |");
     row("| retry window | 600 s after the ticket's end |");
@@ -71,7 +71,7 @@ fn ten_minutes_after_its_end_a_ticket_is_unknown_whatever_became_of_it() {
 }
 
 #[test]
-fn a_ticket_whose_credential_is_kept_no_longer_is_unknown() {
+fn a_ticket_whose_credential_is_no_longer_kept_is_unknown() {
     row(
         "| redeemed, and the credential's record is kept no longer (section 12) | none, as for an unknown ticket |",
     );
@@ -96,7 +96,7 @@ fn a_ticket_whose_credential_is_kept_no_longer_is_unknown() {
 }
 
 #[test]
-fn what_was_taken_back_comes_before_the_end() {
+fn revoked_and_session_gone_precede_expired() {
     row("| the ticket or its credential was revoked, or its issuer | revoked |");
     row("| its session has ended | session gone |");
     whatever_is_due(|mut world, desktop| {

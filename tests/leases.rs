@@ -1,4 +1,4 @@
-//! What lets streams go on: settlings, the context, and being the only gate of a node.
+//! Conditions for streams to continue: `settle`, the context, and being the only gate of a node.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -54,7 +54,7 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
 }
 
 #[test]
-fn what_is_final_comes_before_stale() {
+fn a_final_denial_precedes_stale() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let short = terms().with_valid_for(30).unwrap();
@@ -70,7 +70,7 @@ fn what_is_final_comes_before_stale() {
 }
 
 #[test]
-fn whoever_waits_for_a_settling_is_woken_by_it_or_by_the_end() {
+fn a_task_that_waits_for_a_settle_is_woken_by_it_or_by_the_cut() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -111,7 +111,7 @@ fn a_node_that_is_opened_again_closes_the_gate_that_had_it() {
     assert_eq!(first.gate.failure(), Some(LedgerFailure::Fenced));
     let refused = first.gate.reopen(ledger.clone(), first.now).map_err(|error| error.cause());
     assert_eq!(refused, Err(LedgerFailure::Fenced), "for good");
-    // Every call says so, also as the first that finds it.
+    // Every call returns it, also the first that finds it.
     let third = World::on(ledger.clone());
     let _fourth = World::on(ledger);
     assert_eq!(third.gate.revoke_credential(&pairing.credential, third.now), Err(fenced));
@@ -143,10 +143,10 @@ fn two_nodes_share_a_ledger_and_neither_closes_the_other() {
     assert_eq!(two.gate.settle(two.now), Ok(()), "is nothing to the other");
 }
 
-// --- what the context says ---
+// --- the answers of the context ---
 
 #[test]
-fn what_the_context_says_is_gone_ends_at_the_next_settling() {
+fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_settle() {
     type Gone = fn(&World, &Desktop);
     let ways: [(Gone, Denial, RevocationReason); 2] = [
         (|world, _| world.stop_session(SESSION), Denial::SessionGone, RevocationReason::SessionEnd),
@@ -169,7 +169,7 @@ fn what_the_context_says_is_gone_ends_at_the_next_settling() {
         world.gate.settle(world.now).unwrap();
         assert_eq!(permit(&mut joined.guard, world.now), Err(reason));
         assert_eq!(permit(&mut stays.guard, world.now), Ok(1));
-        // On record: it does not come back with the session or the device.
+        // It is on record: the session's or device's return does not revive it.
         world.start_session(SESSION);
         world.enrol(desktop.device);
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
@@ -180,7 +180,7 @@ fn what_the_context_says_is_gone_ends_at_the_next_settling() {
 }
 
 #[test]
-fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
+fn a_session_or_device_that_the_context_calls_gone_ends_at_the_next_request() {
     type Ask = fn(&World, &Pairing, PendingGuard, &CredentialBytes) -> Denial;
     let asks: [Ask; 4] = [
         |world, _, _, credential| world.attach(&phone(2), credential, OpSet::EMPTY).unwrap_err().denial,
@@ -217,7 +217,7 @@ fn what_the_context_says_is_gone_ends_by_whoever_asks_for_it() {
 /// Something that happens while the context is asked.
 type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// Says that a session is gone, and lets something happen before the gate hears it.
+/// Answers that a session is gone, and makes a change before the gate receives the answer.
 struct SaysGone {
     context: Context,
     meanwhile: Meanwhile,
@@ -245,7 +245,7 @@ impl AgentContext for SaysGone {
 
 /// The answer is about a session that has ended and begun again by the time the gate hears it.
 #[test]
-fn gone_ends_only_what_it_was_asked_about() {
+fn gone_ends_only_the_epoch_or_generation_in_question() {
     let mut world = World::new();
     let meanwhile = Meanwhile::default();
     let context = SaysGone { context: world.context.clone(), meanwhile: Arc::clone(&meanwhile) };
@@ -272,7 +272,7 @@ fn gone_ends_only_what_it_was_asked_about() {
 }
 
 #[test]
-fn what_the_context_does_not_know_admits_nobody_and_pauses_after_thirty_seconds() {
+fn an_unknown_session_or_device_admits_nobody_and_pauses_streams_after_thirty_seconds() {
     type Set = fn(&World, &Desktop, bool);
     let ways: [Set; 2] = [
         |world, _, unknown| {
@@ -317,7 +317,7 @@ fn what_the_context_does_not_know_admits_nobody_and_pauses_after_thirty_seconds(
         assert_eq!(permit(&mut joined.guard, world.now), Ok(1), "and it goes on");
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
         assert!(world.join(&open.link, &phone(4)).is_ok(), "the ticket is still open");
-        // The thirty seconds begin anew.
+        // The thirty seconds begin again.
         set(&world, &desktop, true);
         world.pass(29);
         assert_eq!(permit(&mut joined.guard, world.now), Ok(1));
@@ -351,7 +351,7 @@ fn a_phone_is_revoked_by_the_name_that_its_desktop_gave_it() {
 
 /// By its own clocks, before anybody settles.
 #[test]
-fn a_paused_stream_whose_credential_has_run_out_is_over_and_not_paused() {
+fn a_paused_stream_whose_credential_has_expired_is_over_and_not_paused() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms().with_valid_for(60).unwrap());

@@ -1,4 +1,4 @@
-//! The list of what was shared, page by page, and what a revocation says that it has ended.
+//! The list of tickets and credentials, page by page, and the outcome of a revocation.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -129,7 +129,7 @@ fn tickets_come_before_credentials_and_both_in_the_order_of_their_ids() {
 }
 
 #[test]
-fn what_ends_between_two_pages_keeps_its_place() {
+fn an_entry_that_ends_between_two_pages_keeps_its_place() {
     let scene = scene();
     let Scene { world, .. } = &scene;
     for of in [List::default(), List::default().with_session(session(SESSION))] {
@@ -202,7 +202,7 @@ fn the_longest_page_fits_one_frame() {
     assert!((limits::MAX_FRAME_LEN / 2..=limits::MAX_FRAME_LEN).contains(&length), "{length}");
 }
 
-// --- what a revocation says ---
+// --- the outcome of a revocation ---
 
 type Verb = (&'static str, fn(&World, &Pairing, &Desktop) -> Result<Revoked, Denial>);
 
@@ -221,7 +221,7 @@ fn named() -> PairingTerms {
 }
 
 #[test]
-fn every_verb_says_that_it_has_ended_a_ticket_and_said_again_that_it_was_ended_before() {
+fn every_method_returns_ended_and_when_repeated_already() {
     for redeemed in [false, true] {
         for (name, verb) in VERBS {
             let mut world = World::new();
@@ -242,7 +242,7 @@ fn every_verb_says_that_it_has_ended_a_ticket_and_said_again_that_it_was_ended_b
 }
 
 #[test]
-fn every_verb_says_that_it_knows_no_such_name() {
+fn every_method_returns_unknown_for_an_unknown_name() {
     let world = World::new();
     let desktop = world.desktop(9);
     desktop.share(&world, &named());
@@ -276,7 +276,7 @@ fn a_revocation_of_many_says_how_many_it_has_ended() {
 }
 
 #[test]
-fn what_ran_out_or_was_ended_otherwise_is_known_as_long_as_it_is_on_record() {
+fn an_ended_name_is_known_as_long_as_it_is_on_record() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let ticket = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());
@@ -297,7 +297,7 @@ fn an_issuer_without_pairings_ends_as_a_registration() {
 }
 
 #[test]
-fn syncing_the_devices_says_what_that_has_ended_and_never_that_it_knows_nothing() {
+fn syncing_the_devices_returns_what_it_ended_and_never_unknown() {
     let world = World::new();
     let (one, other) = (world.desktop(9), world.desktop(8));
     one.share(&world, &terms());
@@ -308,7 +308,7 @@ fn syncing_the_devices_says_what_that_has_ended_and_never_that_it_knows_nothing(
 }
 
 #[test]
-fn a_revocation_that_could_not_be_written_and_is_said_again_was_no_typo() {
+fn a_revocation_that_could_not_be_written_returns_already_when_repeated() {
     use common::ledger::Fault;
     for (name, verb) in VERBS {
         let ledger = TestLedger::default();
@@ -323,7 +323,7 @@ fn a_revocation_that_could_not_be_written_and_is_said_again_was_no_typo() {
 }
 
 #[test]
-fn a_revocation_whose_write_was_lost_or_not_told_is_no_typo_once_the_ledger_is_open_again() {
+fn a_revocation_with_a_lost_or_unknown_write_returns_already_once_the_ledger_is_open_again() {
     use common::ledger::Fault;
     for fault in [Fault::Broken, Fault::Lost, Fault::Done] {
         for (name, verb) in VERBS {
@@ -349,7 +349,7 @@ fn a_revocation_whose_write_was_lost_or_not_told_is_no_typo_once_the_ledger_is_o
 }
 
 #[test]
-fn a_request_to_revoke_is_the_verb_that_it_names() {
+fn a_request_to_revoke_calls_the_method_that_it_names() {
     let requests: [fn(&Pairing, &Desktop) -> Revoke; 6] = [
         |p, _| Revoke::Ticket(p.ticket),
         |p, _| Revoke::Credential(p.credential),

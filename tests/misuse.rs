@@ -3,14 +3,14 @@
 //! | wrong order | what stops it |
 //! |---|---|
 //! | a message answered or finished twice | does not compile: the state is consumed |
-//! | a permit from an admission without a first frame | does not compile: `PendingGuard` has none |
-//! | an admission made live twice | does not compile: `activate` consumes |
+//! | a permit from an admission without a first frame | does not compile: `PendingGuard` and `PendingChannel` grant none |
+//! | an admission activated twice | does not compile: `activate` consumes it |
 //! | a guard made or copied by hand | does not compile: no constructor, no `Clone` |
 //! | a key in the place of another kind | does not compile: a type for each |
 //! | a privilege among the operations | does not compile: no conversion |
 //! | a secret printed or serialised | does not compile: neither `Display` nor `Serialize` |
 //! | an unverified credential in a decision | does not compile: verified is another, private type |
-//! | an `.await` inside a permit | does not compile: its closure is not async (a future that it *returns* would run outside: its documentation says so) |
+//! | an `.await` inside a permit | does not compile: its closure is not async (a future that it *returns* would run outside the permit: use `Guard::drive`) |
 //! | everything below | an error, as its test shows |
 //!
 //! Some of those that do not compile are `compile_fail` examples where the types are documented.
@@ -90,7 +90,7 @@ fn a_guard_used_after_its_end_is_refused_for_good() {
 }
 
 #[test]
-fn an_answer_meant_for_another_question_is_refused() {
+fn an_answer_to_another_request_is_refused() {
     let world = World::new();
     let desktop = world.desktop(9);
     let (one, two) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
@@ -171,7 +171,7 @@ fn a_permit_inside_a_permit_works_and_ends_with_it() {
 }
 
 #[test]
-fn the_gate_says_so_when_it_is_called_from_inside_a_permit() {
+fn the_gate_returns_an_error_when_it_is_called_from_inside_a_permit() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let payload = world.open(&world.ask(&pairing.link, &phone(3)).message).unwrap().payload().to_vec();

@@ -62,7 +62,7 @@ fn play<O: Fn() -> Box<dyn Ledger>>(place: impl Fn() -> O) {
     }
 }
 
-/// Sequences that never get anywhere prove nothing.
+/// Sequences in which no call succeeds prove nothing.
 fn check_reach(tally: &BTreeMap<(String, &'static str), usize>, cases: u32) {
     let each = [
         ("Activate", &["ok", "activation_timeout", "too_many_connections"][..]),

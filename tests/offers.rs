@@ -1,4 +1,4 @@
-//! What desktops bring: registrations and offers, and every way in which an agent refuses them.
+//! Registrations and offers of desktops, and every way in which an agent refuses them.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -276,7 +276,7 @@ fn the_earlier_of_both_clocks_ends_the_credential() {
 }
 
 #[test]
-fn an_offer_is_taken_once() {
+fn an_offer_is_accepted_once() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());
@@ -391,7 +391,7 @@ fn an_offer_does_not_outlive_a_session_that_ended_meanwhile() {
 }
 
 #[test]
-fn no_terms_offer_nothing() {
+fn terms_without_operations_are_refused() {
     assert_eq!(terms().with_ops(OpSet::EMPTY).err(), Some(DesktopError::OpsEmpty));
 }
 
@@ -605,7 +605,7 @@ fn what_expired_elsewhere_does_not_hold_up_a_sessions_own_places() {
 }
 
 #[test]
-fn no_full_quota_pushes_out_what_is_live() {
+fn a_full_quota_never_removes_a_live_record() {
     let world = with_quotas(|quotas| quotas.tickets_per_agent = 1);
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &terms());

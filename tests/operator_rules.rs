@@ -54,7 +54,7 @@ fn ten_in_the_evening_ends_the_input_of_a_stream_that_began_before() {
 fn a_stream_that_is_asked_only_now_and_then_is_reviewed_by_the_caller_s_timer() {
     let world = world(NO_INPUT_AT_NIGHT);
     let mut guard = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap().guard;
-    // What an agent does: sleep for `time_left`, then `check`.
+    // As an agent does: sleep for `time_left`, then `check`.
     let mut now = world.now;
     for _ in 0..4 {
         now = now.plus(guard.time_left(now).try_into().unwrap());
@@ -195,7 +195,7 @@ fn the_hour_is_the_operators_own() {
 }
 
 #[test]
-fn a_rule_that_names_one_operation_lets_no_other_through_with_it() {
+fn a_rule_that_names_one_operation_allows_no_other() {
     let world = world(r#"check if operation("read_metadata");"#);
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     assert_eq!(joined.guard.ops(), OpSet::only(Op::ReadMetadata));
@@ -233,7 +233,7 @@ fn refused(rules: &str, problem: RuleProblem, rule: usize, line: usize) -> RuleE
 }
 
 #[test]
-fn an_error_names_rule_line_and_column_and_keeps_what_the_engine_said() {
+fn an_error_has_rule_line_and_column_and_the_engines_error() {
     let rules =
         "// nights\ndeny if hour($h), $h >= 22;\n/* input\n\n*/ deny if operation($o),\n    $o == ;\n";
     let error = refused(rules, RuleProblem::Syntax, 2, 6);
@@ -393,7 +393,7 @@ fn a_hostile_text_is_refused_before_the_engine_reads_it() {
 }
 
 #[test]
-fn the_largest_rules_within_the_limits_are_read_and_judged() {
+fn the_largest_rules_within_the_limits_are_read_and_evaluated() {
     let nested = format!("check if hour($h), {}$h < 22{};", "(".repeat(31), ")".repeat(31));
     let chained = format!("check if hour($h), {}$h < 22;", "1 + ".repeat(200) + "1 > 0, ");
     let closures = "check if hour($h), [1, 2, 3].any($x -> [4, 5, 6].any($y -> $x + $y < $h));";
@@ -405,7 +405,7 @@ fn the_largest_rules_within_the_limits_are_read_and_judged() {
 }
 
 #[test]
-fn what_the_ledger_has_to_say_comes_before_an_operators_rule() {
+fn a_denial_by_the_ledger_precedes_one_by_an_operators_rule() {
     let mut world = world("deny if true;");
     let desktop = world.desktop(9);
     let short = desktop.share(&world, &terms().with_ticket_lifetime(30).unwrap());

@@ -90,7 +90,7 @@ fn the_same_key_gets_the_same_credential_bytes_after_a_lost_answer() {
 }
 
 #[test]
-fn a_retry_is_told_the_present_time_and_what_is_left() {
+fn a_retry_gets_the_present_time_and_the_remaining_seconds() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms().with_valid_for(3_600).unwrap());
     let _first = world.join(&pairing.link, &phone(2)).unwrap();
@@ -188,7 +188,7 @@ fn an_unredeemed_ticket_ends_with_its_lifetime() {
 }
 
 #[test]
-fn a_ticket_whose_credential_has_run_out_is_not_used_up_and_the_phone_is_told() {
+fn a_ticket_whose_credential_has_expired_is_not_claimed_and_the_answer_is_expired() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms().with_valid_for(30).unwrap());
     world.pass(30);
@@ -201,7 +201,7 @@ fn a_ticket_whose_credential_has_run_out_is_not_used_up_and_the_phone_is_told() 
 // --- another phone ---
 
 #[test]
-fn a_second_phone_within_the_lifetime_puts_both_out() {
+fn a_second_phone_within_the_lifetime_gets_both_refused() {
     let mut world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let mut first = world.join(&pairing.link, &phone(2)).unwrap();
@@ -258,7 +258,7 @@ fn a_contest_needs_the_secret_not_just_the_ticket_id() {
 }
 
 #[test]
-fn a_proof_made_for_another_agent_is_worth_nothing_here() {
+fn a_proof_made_for_another_agent_is_refused() {
     let world = World::new();
     let pairing = world.desktop(9).share(&world, &terms());
     let rogue = AgentSecretKey::from_bytes([66; 32]);
@@ -320,7 +320,7 @@ proptest! {
 }
 
 #[test]
-fn phones_that_redeem_at_the_same_moment_are_all_put_out() {
+fn phones_that_redeem_at_the_same_moment_are_all_refused() {
     for _ in 0..20 {
         let world = World::new();
         let pairing = world.desktop(9).share(&world, &terms());
@@ -387,7 +387,7 @@ fn the_answer_to_a_waiting_phone_has_no_credential_and_no_room_for_one() {
     assert_eq!(reply.len(), 160, "the smallest size");
     let keys: Vec<u64> = cbor::decode_payload(&reply).unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [6, 7, 8, 13], "status, time, seconds left, nonce");
-    // Even with the credential out of the agent's own ledger, the phone is not let in.
+    // Even with the credential from the agent's own ledger, the phone is not admitted.
     let credential = stored_credential(&ledger);
     let PeerAdmission::Refused { denial, .. } =
         world.admit(&phone(2), &attach_payload(OpSet::EMPTY, &credential))
@@ -433,7 +433,7 @@ fn only_the_desktop_that_offered_confirms_and_only_the_phone_that_waits() {
 }
 
 #[test]
-fn a_phone_that_nobody_confirms_is_out_when_the_ticket_ends() {
+fn a_phone_that_nobody_confirms_expires_with_the_ticket() {
     let mut world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &confirmed_terms());
@@ -461,7 +461,7 @@ fn a_confirmed_phone_stays_when_the_ticket_ends() {
 }
 
 #[test]
-fn a_second_phone_puts_out_one_that_waits() {
+fn a_second_phone_revokes_a_pending_one() {
     let world = World::new();
     let desktop = world.desktop(9);
     let pairing = desktop.share(&world, &confirmed_terms());
@@ -580,7 +580,7 @@ fn presence_is_noted_with_the_first_frame_and_once_a_minute() {
         holder: phone(2).public(),
         ops: OpSet::COMPANION,
     };
-    // So does the log: a phone that comes back again and again does not fill it.
+    // So does the log: a phone that attaches again and again does not fill it.
     assert_eq!(world.events().into_iter().filter(|e| *e == attached).count(), 2);
 }
 
@@ -665,7 +665,7 @@ fn of_admissions_that_wait_for_their_first_frame_the_oldest_gives_way() {
     }
     assert!(waiting.remove(0).activate_after_first_frame(world.now).is_ok(), "sixteen may wait");
     assert!(theirs.activate_after_first_frame(world.now).is_ok(), "another credential's are not touched");
-    // What was given up, or has waited for too long, takes no place.
+    // Admissions that were dropped, or have waited for too long, use no place.
     drop(waiting);
     let first = wait(&world, 2, &joined.credential);
     let _given_up: Vec<_> = (0..10).map(|_| drop(wait(&world, 2, &joined.credential))).collect();
@@ -740,7 +740,7 @@ proptest! {
     /// The operations that a guard permits are those that were both offered and asked for; none
     /// asked for means all that were offered.
     #[test]
-    fn a_guard_permits_scope_and_asked(offered in 1..=0xff_u64, asked in 0..=0xff_u64) {
+    fn a_guard_permits_the_requested_operations_within_the_scope(offered in 1..=0xff_u64, asked in 0..=0xff_u64) {
         let (offered, asked) = (OpSet::from_bits(offered).unwrap(), OpSet::from_bits(asked).unwrap());
         let world = World::new();
         let pairing = world.desktop(9).share(&world, &terms().with_ops(offered).unwrap());

@@ -22,10 +22,10 @@ mod hub;
 mod operator;
 #[path = "programs/renewal.rs"]
 mod renewal;
+#[path = "programs/revocation.rs"]
+mod revocation;
 #[path = "programs/screen.rs"]
 mod screen;
-#[path = "programs/takeback.rs"]
-mod takeback;
 #[path = "programs/wire.rs"]
 mod wire;
 #[path = "programs/world.rs"]
@@ -46,7 +46,7 @@ fn phone(seed: u8) -> HolderSecretKey {
 }
 
 #[tokio::test]
-async fn the_story_ends_well() {
+async fn the_story_runs_to_its_end() {
     let output = Command::new(program("pair_mobile")).output();
     let output = within("the story's end", output).await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -119,7 +119,7 @@ async fn a_companion_follows_and_types_and_outlives_the_desktop() {
         }
     }
 
-    // The last output arrives before the end is told.
+    // The last output arrives before the end.
     world.dd_ok(&["session", "close", session.as_str()]).await;
     assert_eq!(companion.exit_code().await, 0);
     assert!(companion.stderr.all().await.contains("the session has ended"));
@@ -292,7 +292,7 @@ async fn opt_in_operations_work_when_they_were_named_and_only_on_the_own_session
 }
 
 #[tokio::test]
-async fn an_operators_rule_takes_input_away() {
+async fn an_operators_rule_ends_the_permission_to_type() {
     let directory = new_directory();
     let rules = directory.join("rules");
     std::fs::write(&rules, r#"deny if operation("send_input"), hour($h), $h >= 0;"#).unwrap();
@@ -397,7 +397,7 @@ async fn a_lost_answer_is_fetched_again_by_the_same_phone_alone() {
 }
 
 #[tokio::test]
-async fn giving_up_takes_the_code_with_it() {
+async fn giving_up_revokes_the_ticket() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     // Ctrl-C, a service manager, a window that is closed.
@@ -417,7 +417,7 @@ async fn a_phone_waits_for_an_agent_that_starts_again() {
     let pairing = world.pair(&session, &[]).await;
     let mut companion = world.companion("phone.json", &["join", &pairing.text, "--attach"]);
     companion.stdout.until("ready").await;
-    // Killed, and away until the phone has found nobody there.
+    // The agent is killed, and away until the phone has failed to connect.
     world.agent.signal(Signal::KILL);
     companion.stderr.until("cannot be reached").await;
     world.restart(|_| ()).await;

@@ -1,4 +1,4 @@
-//! The worked vector of `docs/PROTOCOL.md` is what this build does, byte for byte.
+//! This build reproduces the worked vector of `docs/PROTOCOL.md` byte for byte.
 #![cfg(all(feature = "holder", feature = "issuer", feature = "agent", feature = "attenuate"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

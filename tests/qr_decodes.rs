@@ -1,4 +1,4 @@
-//! What a phone's camera sees. A decoder that shares no code with the encoder reads the terminal
+//! QR codes as a phone's camera sees them. A decoder that shares no code with the encoder reads the terminal
 //! output, as a terminal emulator shows it in themes of every kind, and the rasterised SVG.
 
 #![cfg(feature = "qr")]
@@ -65,7 +65,7 @@ const UPSIDE_DOWN_THEME: Theme = Theme {
     ],
     ..DARK_THEME
 };
-/// All one colour: whatever leans on the theme vanishes.
+/// All one colour: everything that depends on the theme vanishes.
 const MUD_THEME: Theme = Theme { foreground: 0x80, background: 0x80, palette: [0x80; 16] };
 const THEMES: [Theme; 4] = [DARK_THEME, LIGHT_THEME, UPSIDE_DOWN_THEME, MUD_THEME];
 

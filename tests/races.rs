@@ -102,7 +102,7 @@ const VERBS: [(&str, Verb); 9] = [
 ];
 
 #[test]
-fn when_any_verb_returns_no_permit_is_granted_and_none_is_in_use() {
+fn when_any_revocation_returns_no_permit_is_granted_and_none_is_in_use() {
     for (name, verb) in VERBS {
         over_each_ledger(3, 2, |world| {
             let desktop = world.desktop(9);
@@ -135,7 +135,7 @@ fn when_any_verb_returns_no_permit_is_granted_and_none_is_in_use() {
 }
 
 #[test]
-fn when_a_narrowing_returns_what_it_took_is_neither_granted_nor_in_use() {
+fn when_a_narrowing_returns_no_permit_for_the_removed_operations_is_granted_or_in_use() {
     over_each_ledger(10, 4, |world| {
         let desktop = world.desktop(9);
         let pairing = desktop.share(&world, &terms());
@@ -164,7 +164,7 @@ fn when_a_narrowing_returns_what_it_took_is_neither_granted_nor_in_use() {
 }
 
 #[test]
-fn whoever_becomes_live_around_a_revocation_is_cut_by_it() {
+fn a_connection_that_becomes_live_during_a_revocation_is_cut_by_it() {
     over_each_ledger(12, 6, |world| {
         let pairing = world.desktop(9).share(&world, &terms());
         let joined = world.join(&pairing.link, &phone(2)).unwrap();

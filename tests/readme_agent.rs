@@ -1,8 +1,8 @@
 //! The README's agent, as it stands and with each of its parts left out. What compiles without a part is run in
-//! simulated time against whatever should end a phone's connection: all is over five seconds and one settling
-//! later, and nobody gets in who should not.
+//! simulated time against every event that should end a phone's connection: it is over five seconds and one `settle`
+//! later, and no phone is admitted that should not be.
 //!
-//! `tests/readme_agent/outcomes.txt` lists each part with what happens without it. To write it anew:
+//! `tests/readme_agent/outcomes.txt` lists each part with the outcome without it. To write it again:
 //!
 //! ```text
 //! SESSIONCAP_README=write cargo test --all-features --test readme_agent

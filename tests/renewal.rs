@@ -1,5 +1,5 @@
 //! New terms for a credential that a phone holds: narrower at once, wider with its next attach, and
-//! never a way to lose the phone.
+//! never so that the phone is locked out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -81,7 +81,7 @@ fn retired() -> Refusal {
 // --- narrowing ---
 
 #[test]
-fn fewer_operations_hold_at_once_on_a_live_stream_that_goes_on() {
+fn fewer_operations_take_effect_at_once_and_the_stream_continues() {
     let Scene { world, desktop, pairing, phone: Phone { mut guard, .. } } = scene();
     let mut other_task = guard.fork();
     assert_eq!(guard.ask(Op::SendInput, world.now, || 1), Ok(1));
@@ -133,7 +133,7 @@ fn a_narrowing_returns_only_when_no_permit_under_the_earlier_terms_is_in_use() {
 }
 
 #[test]
-fn a_shorter_time_holds_at_once_by_either_clock_and_ends_the_stream() {
+fn a_shorter_time_takes_effect_at_once_by_either_clock_and_ends_the_stream() {
     for end in ["permit", "settle", "monotonic"] {
         let mut scene = scene();
         scene.renew(OpSet::COMPANION, 60).unwrap();
@@ -174,7 +174,7 @@ fn a_connection_that_was_admitted_before_the_narrowing_and_activated_after_it_ha
 }
 
 #[test]
-fn a_connection_of_which_nothing_is_left_is_not_activated() {
+fn a_connection_without_operations_left_is_not_activated() {
     let scene = scene();
     let payload = attach_payload(ops([Op::SendInput]), scene.phone.credential.as_bytes());
     let PeerAdmission::Admitted { guard, .. } = scene.world.admit(&scene.phone.key, &payload) else {
@@ -238,7 +238,7 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
 /// The gate judges without its lock. Another stream runs out at the first look, and its waker renews before
 /// the second one.
 #[test]
-fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
+fn terms_that_changed_during_an_attach_are_not_granted() {
     for renewed_before in [false, true] {
         let Scene { mut world, desktop, pairing, phone: Phone { key, credential, .. } } = scene();
         if renewed_before {
@@ -268,7 +268,7 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
         match (renewed_before, admission) {
             // The bytes that would be given are not the latest.
             (true, PeerAdmission::Refused { denial, .. }) => assert_eq!(denial, Denial::Interrupted),
-            // The credential that was shown still stands, and no other is given this time.
+            // The credential that was shown is still valid, and no other is given this time.
             (false, PeerAdmission::Admitted { guard, .. }) => {
                 assert_eq!(guard.activate_after_first_frame(world.now).unwrap().ops(), OpSet::COMPANION);
             }
@@ -280,7 +280,7 @@ fn terms_that_have_changed_while_an_attach_was_judged_are_not_given() {
 // --- extending ---
 
 #[test]
-fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is_used() {
+fn wider_terms_wait_for_the_next_attach_and_the_earlier_edition_is_kept_until_the_new_one_is_used() {
     let mut scene = scene();
     let old = scene.phone.credential.clone();
     let wider = OpSet::COMPANION.union(ops([Op::Resize]));
@@ -313,7 +313,7 @@ fn more_waits_for_the_next_attach_and_the_earlier_one_stays_until_the_new_one_is
 }
 
 #[test]
-fn what_was_shown_but_not_followed_by_a_frame_retires_nothing() {
+fn an_edition_shown_without_a_frame_retires_nothing() {
     let scene = scene();
     let old = scene.phone.credential.clone();
     scene.renew(OpSet::ALL, HOUR).unwrap();
@@ -394,7 +394,7 @@ fn too_many_unused_extensions_are_refused_and_narrowing_is_not() {
 }
 
 #[test]
-fn taking_operations_away_is_never_refused_even_if_the_end_has_to_stay() {
+fn removing_operations_is_never_refused_even_if_the_end_cannot_change() {
     let mut scene = scene();
     for hours in 2..2 + limits::MAX_EDITIONS as u64 {
         scene.renew(OpSet::COMPANION, hours * HOUR).unwrap();
@@ -477,10 +477,10 @@ fn a_waiting_edition_and_its_bytes_survive_a_restart() {
     assert_eq!(scene.attach(&scene.phone.credential).unwrap_err(), retired());
 }
 
-// --- taking back ---
+// --- revocation ---
 
 #[test]
-fn a_revocation_takes_every_edition() {
+fn a_revocation_revokes_every_edition() {
     let mut scene = scene();
     scene.renew(OpSet::ALL, 2 * HOUR).unwrap();
     let (mut guard, new) = scene.attach(&scene.phone.credential).unwrap();
@@ -511,7 +511,7 @@ fn a_phone_that_was_revoked_pairs_again_with_a_new_ticket() {
     assert!(scene.attach(&scene.phone.credential).is_err());
 }
 
-// --- who may, and what fits ---
+// --- who may renew, and which terms match ---
 
 #[test]
 fn only_the_device_that_offered_renews() {
@@ -622,7 +622,7 @@ fn a_signature_by_another_key_under_the_right_name_is_refused() {
 }
 
 #[test]
-fn what_does_not_stand_or_waits_is_not_renewed() {
+fn an_ended_or_pending_credential_is_not_renewed() {
     let mut scene = scene();
     let confirm = terms().with_confirmation(Confirmation::Required);
     let waiting = scene.desktop.share(&scene.world, &confirm);

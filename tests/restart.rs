@@ -1,4 +1,4 @@
-//! What a gate finds when it is opened again over the same ledger, and what an operator can empty.
+//! A gate that is opened again over the same ledger, and an operator's reset of the clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -50,7 +50,7 @@ fn nothing_that_has_ended_is_revived_by_a_restart_with_the_wall_clock_set_back()
 }
 
 #[test]
-fn what_was_not_yet_written_is_at_most_a_minute() {
+fn at_most_a_minute_of_the_agents_time_is_unwritten() {
     let ledger = TestLedger::default();
     let (mut world, desktop) = started(&ledger);
     let pairing = desktop.share(&world, &terms().with_valid_for(600).unwrap());
@@ -130,7 +130,7 @@ fn equal_readings_are_no_progress_and_no_harm() {
 }
 
 #[test]
-fn a_suspended_machine_wakes_to_what_has_run_out() {
+fn time_in_suspension_counts_for_expiry() {
     let (mut world, desktop) = started(&TestLedger::default());
     let pairing = desktop.share(&world, &terms().with_valid_for(3_600).unwrap());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
@@ -194,7 +194,7 @@ fn a_reset_cuts_every_stream_and_leaves_no_record_behind() {
 }
 
 #[test]
-fn numbers_that_were_given_stay_given_after_a_reset() {
+fn used_numbers_are_not_used_again_after_a_reset() {
     let epoch = |joined: &Joined| {
         let credential = Credential::parse(&joined.credential).unwrap();
         let epoch = credential.caveats().find_map(|(_, caveat)| match caveat {
@@ -266,7 +266,7 @@ fn a_format_that_is_not_known_is_not_touched() {
     let header = rows.get_mut(&(Table::Meta, b"header".to_vec())).unwrap();
     assert_eq!(header[1], 3, "the format, behind the array's head");
     header[1] = 4;
-    // Whatever else a later format writes is not read.
+    // Other rows of a later format are not read.
     rows.insert((Table::Meta, b"progress".to_vec()), vec![0xff; 3]);
     ledger.set_rows(rows.clone());
     let refused = World::try_with(ledger.clone(), world.now, |config| config).err();
@@ -275,7 +275,7 @@ fn a_format_that_is_not_known_is_not_touched() {
 }
 
 #[test]
-fn rows_without_a_header_are_nobodys_and_are_not_touched() {
+fn rows_without_a_header_are_not_touched() {
     let ledger = TestLedger::default();
     let (world, desktop) = started(&ledger);
     let pairing = desktop.share(&world, &terms());

@@ -1,4 +1,4 @@
-//! Taking back: every verb, at every point of a credential's life, from any thread.
+//! Revocation: every method, at every point of a credential's life, from any thread.
 #![cfg(all(feature = "agent", feature = "holder", feature = "issuer"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
@@ -17,7 +17,7 @@ use sessioncap::*;
 
 type Verb = fn(&World, &Pairing, &Desktop) -> Result<(), Denial>;
 
-/// One way to take a pairing back, and what its stream and its phone are told from then on.
+/// One way to revoke a pairing, and the reasons that its stream and its phone get from then on.
 struct Way {
     name: &'static str,
     verb: Verb,
@@ -52,7 +52,7 @@ fn ways() -> [Way; 7] {
 }
 
 #[test]
-fn every_verb_before_redemption_leaves_nothing_to_redeem() {
+fn every_method_before_redemption_leaves_nothing_to_redeem() {
     for way in ways() {
         let world = World::new();
         let desktop = world.desktop(9);
@@ -66,7 +66,7 @@ fn every_verb_before_redemption_leaves_nothing_to_redeem() {
 }
 
 #[test]
-fn every_verb_after_redemption_cuts_the_stream_and_shuts_the_door() {
+fn every_method_after_redemption_cuts_the_stream_and_refuses_attaches() {
     for way in ways() {
         let world = World::new();
         let desktop = world.desktop(9);
@@ -93,7 +93,7 @@ fn every_verb_after_redemption_cuts_the_stream_and_shuts_the_door() {
 }
 
 #[test]
-fn every_verb_may_be_said_twice() {
+fn every_method_may_be_called_twice() {
     for way in ways() {
         let world = World::new();
         let desktop = world.desktop(9);
@@ -111,7 +111,7 @@ fn every_verb_may_be_said_twice() {
 }
 
 #[test]
-fn every_verb_takes_an_unknown_id_for_done() {
+fn every_method_accepts_an_unknown_id() {
     for way in ways() {
         let world = World::new();
         let desktop = Desktop::new(&world, 9);
@@ -169,7 +169,7 @@ fn an_unknown_id_cuts_nobody() {
     assert_eq!(joined.guard.ask(Op::SendInput, world.now, || 1), Ok(1));
 }
 
-// --- nothing comes back ---
+// --- nothing is revived ---
 
 #[test]
 fn registering_a_revoked_issuer_again_revives_nothing() {
@@ -226,7 +226,7 @@ fn a_revoked_session_that_goes_on_can_be_shared_again() {
 }
 
 #[test]
-fn the_context_alone_ends_a_session_for_whoever_comes_next() {
+fn the_context_alone_ends_a_session_for_the_next_attach() {
     let world = World::new();
     let desktop = world.desktop(9);
     let (open, redeemed) = (desktop.share(&world, &terms()), desktop.share(&world, &terms()));
@@ -396,7 +396,7 @@ impl CountingWaker {
 }
 
 #[test]
-fn a_cut_wakes_whoever_waits_for_it_with_the_reason() {
+fn a_cut_wakes_its_waiters_with_the_reason() {
     for way in ways() {
         let world = World::new();
         let desktop = world.desktop(9);
@@ -727,9 +727,9 @@ fn a_revoker_and_arriving_phones_agree() {
     }
 }
 
-/// The precedence is revoked, session gone, expired, whether or not somebody has settled it in between.
+/// The precedence is revoked, session gone, expired, whether or not the gate was settled in between.
 #[test]
-fn what_had_run_out_is_told_of_an_issuer_or_a_session_that_ended_later() {
+fn an_issuer_or_session_that_ended_later_precedes_expired() {
     type End = fn(&World, &Desktop) -> Result<(), Denial>;
     let ends: [(End, Status); 4] = [
         (

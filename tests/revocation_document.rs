@@ -1,4 +1,4 @@
-//! The document's tables name tests. They exist, and every row has one.
+//! Every row of the tables in `docs/REVOCATION.md` names a test that exists.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;

@@ -1,5 +1,5 @@
 //! The shape of the source: who may import whom, how long a file may be, which file owns which crate.
-//! What the compiler does not check and a reviewer would have to.
+//! These are rules that the compiler does not check.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Every name, key and time that crosses a program's border reads back from what was written: as text, and
-//! through serde. Nothing else is read, and no secret is written.
+//! Every name, key and time can be read back from what was written, as text and
+//! through serde. No other text is accepted, and no secret is written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fmt::{Debug, Display};
@@ -216,7 +216,7 @@ fn other_texts_are_refused_with_what_is_wrong() {
 }
 
 #[test]
-fn a_time_has_one_spelling() {
+fn a_time_has_one_text_form() {
     refuses::<Timestamp>(&[
         "",
         "1970-01-01",

@@ -1,4 +1,4 @@
-//! What each call of the gate waits for: the table on `Gate`'s page is what happens.
+//! The durable writes that each call of the gate waits for: the table on `Gate`'s page is correct.
 #![cfg(all(feature = "holder", feature = "issuer", feature = "agent"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

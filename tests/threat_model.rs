@@ -1,4 +1,4 @@
-//! `docs/THREAT_MODEL.md` names files and tests: each of them exists.
+//! The files and tests that `docs/THREAT_MODEL.md` and `tests/weakened/` name exist.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ fn tests() -> BTreeSet<String> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (at, line) in lines.iter().enumerate() {
             let Some(rest) = line.trim_start_matches("async ").strip_prefix("fn ") else { continue };
-            // The attribute stands above, with others or a comment between.
+            // The attribute is above, with others or a comment between.
             let above = lines.get(at.saturating_sub(4)..at).unwrap();
             if above.iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test")) {
                 names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
@@ -89,7 +89,7 @@ fn every_weakened_check_names_its_test_and_applies_to_files_that_exist() {
         assert!(tests.contains(name), "{path:?}: no such test: {name}");
         let files: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("--- a/")).collect();
         assert!(!files.is_empty() && files.iter().all(|file| root().join(file).is_file()), "{path:?}");
-        // What it takes out is still there to be taken out.
+        // The lines that it removes still exist.
         for file in files {
             let source = std::fs::read_to_string(root().join(file)).unwrap();
             for line in text.lines().filter(|line| line.starts_with('-') && !line.starts_with("---")) {

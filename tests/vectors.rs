@@ -1,6 +1,6 @@
 //! Test vectors as files, for this implementation and for others.
 //!
-//! `vectors/valid/*.json` hold inputs and the bytes that must come of them, `vectors/invalid/*.json`
+//! `vectors/valid/*.json` hold inputs and the bytes that must result, `vectors/invalid/*.json`
 //! one defective input each, named for its defect, with the error that it must give. Each file names
 //! its kind. Bytes are lower-case hexadecimal. Every file is checked from its own content alone, and
 //! all of them together must be what this build would write:
@@ -126,7 +126,7 @@ fn a_links_agent_is_read_as_any_other_agent_address() {
 }
 
 #[test]
-fn a_link_host_is_judged_before_the_digits() {
+fn a_link_host_is_checked_before_the_digits() {
     holds(&[
         "invalid/link-foreign-link-host-no-digits.json",
         "invalid/link-foreign-link-host-ipv4-newer.json",
@@ -135,7 +135,7 @@ fn a_link_host_is_judged_before_the_digits() {
 }
 
 #[test]
-fn a_sealed_unbound_credential_is_not_taken() {
+fn a_sealed_unbound_credential_is_refused() {
     holds(&[
         "invalid/credential-unbound-sealed.json",
         "invalid/offer-credential-sealed.json",
@@ -144,17 +144,17 @@ fn a_sealed_unbound_credential_is_not_taken() {
 }
 
 #[test]
-fn a_block_without_caveats_is_not_taken() {
+fn a_block_without_caveats_is_refused() {
     holds(&["invalid/credential-block-without-caveats.json"]);
 }
 
 #[test]
-fn a_binding_block_for_another_phone_than_the_records_is_told_nothing() {
+fn a_binding_block_for_another_phone_than_the_records_gets_no_answer() {
     holds(&["invalid/attach-own-binding-of-another-phone.json"]);
 }
 
 #[test]
-fn a_binding_block_for_another_epoch_than_the_records_is_told_nothing() {
+fn a_binding_block_for_another_epoch_than_the_records_gets_no_answer() {
     holds(&["invalid/attach-own-binding-of-another-epoch.json"]);
 }
 
@@ -235,7 +235,7 @@ fn read_files() -> Files {
     files
 }
 
-// --- what each kind means ---
+// --- the kinds of vectors ---
 
 fn agent_key(bytes: [u8; 32]) -> AgentPublicKey {
     AgentPublicKey::from_bytes(bytes).unwrap()
@@ -368,7 +368,7 @@ fn check_request(fields: &mut Fields) {
     assert!(!matches!(judged(&payload), "payload_malformed"), "{}", fields.name);
 }
 
-/// What an agent without records says to a request.
+/// The answer of an agent without records to a request.
 fn judged(payload: &[u8]) -> &'static str {
     match World::new().admit(&phone(2), payload) {
         PeerAdmission::Refused { denial, .. } => denial.code(),

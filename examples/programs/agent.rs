@@ -1,4 +1,4 @@
-//! The agent: it owns sessions, lets enrolled devices rule them, and lets phones do what their
+//! The agent: it owns sessions, gives enrolled devices full control of them, and lets phones do what their
 //! credentials say.
 
 pub mod cli;
@@ -43,7 +43,7 @@ pub use phone::RAW;
 const MAX_CONNECTIONS: usize = 256;
 /// Of these, peers that have not proven anything yet. The others keep their places.
 const MAX_STRANGERS: usize = 128;
-/// First messages judged at a time: each costs curve arithmetic, and the sessions need the machine too.
+/// First messages processed at a time: each costs curve arithmetic, and the sessions need the machine too.
 const MAX_JUDGED: usize = 4;
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -56,10 +56,10 @@ pub const LOOK: Duration = Duration::from_secs(1);
 /// How often the list of devices is looked at.
 const DEVICES_LOOK: Duration = Duration::from_secs(1);
 
-/// How often the gate is settled. It lets streams wait after five seconds without.
+/// How often the gate is settled. Streams wait when it was not settled for five seconds.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// The longest time between two tries to open a ledger that has failed, in settlings.
+/// The longest time between two tries to open a ledger that has failed, in calls of `settle`.
 const LONGEST_PAUSE: u32 = 30;
 /// What viewers get to read a session's last output before its credentials end. Nobody attaches
 /// within it: the session is off the list already.
@@ -68,7 +68,7 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// Takes lines for the agent's log. No line holds a secret.
 pub type Log = Arc<dyn Fn(String) + Send + Sync>;
 
-/// What an agent is started with.
+/// The configuration of an agent.
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -89,7 +89,7 @@ pub struct Config {
     /// Its clock.
     pub clock: Clock,
     /// How often a phone's connection looks at it at least: a wall clock that is set forward must end it
-    /// although no timer has run out. Nothing else waits for that.
+    /// although no timer has expired. Nothing else waits for that.
     pub look: Duration,
     /// How long a phone may take for one frame.
     pub patience: Duration,
@@ -97,7 +97,7 @@ pub struct Config {
     pub log: Log,
 }
 
-/// What every connection shares.
+/// State that all connections share.
 struct Agent {
     key: AgentSecretKey,
     gate: Gate,
@@ -232,7 +232,7 @@ fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
     }
 }
 
-/// What the gate asks.
+/// The gate's context.
 struct Context {
     devices: Arc<Devices>,
     hub: Hub,
@@ -283,8 +283,8 @@ impl Agent {
         answer.await.map_err(|_| Problem::said("the agent could not decide; see its log"))
     }
 
-    /// Once the ledger has failed, streams wait and no phone comes: the gate sees to that. Devices and
-    /// sessions go on.
+    /// Once the ledger has failed, the gate makes streams wait and admits no phone. Devices and
+    /// sessions continue.
     fn look_at_ledger(&self) {
         if self.gate.is_poisoned() && !self.failure_logged.swap(true, Ordering::Relaxed) {
             self.log(
@@ -295,7 +295,7 @@ impl Agent {
     }
 
     /// Settles the gate about once a second, and opens its ledger again once that has failed: at once, and
-    /// then ever more rarely.
+    /// then at growing intervals.
     async fn maintain<L: Ledger + 'static>(self: Arc<Self>, open: Arc<dyn Fn() -> Outcome<L> + Send + Sync>) {
         let mut turn = interval(SETTLE);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -311,7 +311,7 @@ impl Agent {
                 });
                 match opened.await.and_then(|opened| opened) {
                     Ok(()) => {
-                        self.log("the ledger is open again: phones go on");
+                        self.log("the ledger is open again: phones continue");
                         self.failure_logged.store(false, Ordering::Relaxed);
                         pause = 1;
                     }
@@ -328,7 +328,7 @@ impl Agent {
         }
     }
 
-    /// Takes back what an earlier process has left: what removed devices shared, and every session,
+    /// Revokes what an earlier process has left: the pairings of removed devices, and every session,
     /// since none has survived it.
     async fn catch_up(self: &Arc<Self>) -> Outcome<()> {
         let (enrolled, hub) = (self.devices.enrolled(), self.hub.clone());
@@ -415,7 +415,7 @@ impl Agent {
                 transport::send_last(socket, [message], CloseCode::Normal).await;
                 None
             }
-            // Nobody can be told apart, so whoever is no device may try again.
+            // The agent cannot tell a phone from a stranger, so any peer that is no device may try again.
             None if self.failure_logged.load(Ordering::Relaxed) => {
                 transport::send_last(socket, [], CloseCode::Again).await;
                 None
@@ -426,7 +426,7 @@ impl Agent {
         }
     }
 
-    /// What message 1 amounts to; `None` means nothing at all.
+    /// The result of message 1; `None` if the peer has proven nothing.
     fn decide(&self, message: &[u8]) -> Option<Decided> {
         let received = Responder::read(&self.key, message, &mut OsRng).ok()?;
         let admission = self.gate.admit(received, self.now(), &mut OsRng);
@@ -475,7 +475,7 @@ impl Agent {
         }
     }
 
-    /// Follows the list of devices, and takes back what removed ones have shared.
+    /// Follows the list of devices, and revokes what removed ones have shared.
     async fn watch_devices(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
         let mut look = interval(DEVICES_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

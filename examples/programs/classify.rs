@@ -1,10 +1,10 @@
-//! What a phone's request amounts to. The one place where a method's name becomes a right.
+//! The action behind a phone's request. The only place that maps a method's name to an operation.
 
 use sessioncap::{Action, Op, Privilege};
 
 use super::request::Request;
 
-/// The action behind a request. What is not listed is a privilege, so nobody's credential allows it.
+/// The action behind a request. A method that is not listed is a privilege, so no credential allows it.
 pub fn classify(request: &Request) -> Action {
     match request.method() {
         // Session operations. The session is the credential's, never the request's.

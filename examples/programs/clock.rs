@@ -27,7 +27,7 @@ impl Clock {
 
     /// The machine's clocks, the wall clock ahead by the whole seconds that `file` holds when they are
     /// read. A smaller number than before sets only the wall clock back, as a person could: the other
-    /// never goes back. For trying out by hand what the passing of hours does.
+    /// never goes back. For trying out by hand the effects of passing hours.
     pub fn moved_by_file(file: PathBuf) -> Outcome<Self> {
         let system = SystemClock::new()?;
         let furthest = AtomicI32::new(0);

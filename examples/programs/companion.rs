@@ -1,4 +1,4 @@
-//! The phone: it redeems a link, keeps what it got, and comes back with it.
+//! The phone: it redeems a link, stores the credential, and attaches with it.
 
 pub mod cli;
 mod follow;
@@ -112,7 +112,7 @@ pub struct Live {
     stream: Secure,
     /// The session.
     pub session: SessionId,
-    /// What this connection may do.
+    /// The operations of this connection.
     pub ops: OpSet,
     /// The agent's time at the handshake.
     pub agent_time: Timestamp,
@@ -124,7 +124,7 @@ pub struct Live {
     early: VecDeque<Vec<u8>>,
 }
 
-/// What an agent sends to an attached phone.
+/// The frames of an agent to an attached phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromAgent {
     /// Terminal output.
@@ -150,7 +150,7 @@ impl Live {
         }
     }
 
-    /// What comes next. Cancel-safe.
+    /// The next frame. Cancel-safe.
     pub async fn next(&mut self) -> Outcome<FromAgent> {
         match self.early.pop_front() {
             Some(output) => Ok(FromAgent::Output(output)),
@@ -223,7 +223,7 @@ impl Live {
         self.send(&Frame::End(EndCode::LEFT)).await
     }
 
-    /// Leaves. The session goes on.
+    /// Leaves. The session continues.
     pub async fn leave(self) {
         self.stream.end_with(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
     }

@@ -21,7 +21,7 @@ use sessioncap::{
     RenewalReceipt, SessionId, TicketId, Timestamp,
 };
 
-/// What a desktop knows of its agent and of itself.
+/// A desktop's own keys, and its agent's address and key.
 pub struct Identity {
     /// Where the agent is.
     pub url: AgentUrl,
@@ -48,7 +48,7 @@ pub struct Shared {
     pub receipt: OfferReceipt,
 }
 
-/// What `pair.log` says.
+/// The answer to `pair.log`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Log {
@@ -220,7 +220,7 @@ impl<'a> Desktop<'a> {
         }
     }
 
-    /// Sets the agent's time to its wall clock's. Everything that was shared is gone afterwards.
+    /// Sets the agent's time to its wall clock's. Every pairing is removed.
     pub async fn reset_clock(&mut self) -> Outcome<String> {
         let answer = self.call(&json!({ "method": "agent.reset_clock" })).await?;
         Ok(answer.get("agent_time").and_then(Value::as_str).unwrap_or("set").to_owned())
@@ -261,7 +261,7 @@ impl<'a> Desktop<'a> {
         }
     }
 
-    /// Revokes something, and says what that has ended.
+    /// Revokes something, and returns the outcome.
     pub async fn revoke(&mut self, what: Revoke) -> Outcome<Revoked> {
         match self.ask(&Request::Revoke(what)).await? {
             Answer::Revoked(revoked) => Ok(revoked),
@@ -275,13 +275,13 @@ impl<'a> Desktop<'a> {
         Ok(self.stream)
     }
 
-    /// Connects anew, after a request was given up before its answer came.
+    /// Connects again, after a request was abandoned before its answer came.
     pub async fn resume(&mut self) -> Outcome<()> {
         *self = Self::connect(self.identity).await?;
         Ok(())
     }
 
-    /// Ends the connection. What was shared goes on.
+    /// Ends the connection. Pairings stay valid.
     pub async fn disconnect(self) {
         self.stream.end().await;
     }

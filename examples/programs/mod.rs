@@ -1,4 +1,4 @@
-//! What the example programs share. `pair_mobile` runs all of it in one process.
+//! Code shared by the example programs. `pair_mobile` runs all of it in one process.
 #![allow(dead_code, reason = "each program uses a part of it")]
 
 pub mod agent;

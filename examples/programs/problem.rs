@@ -1,4 +1,4 @@
-//! What can go wrong in a program, as a sentence that its user can act on.
+//! Errors of the programs, each a sentence that the user can act on.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -29,7 +29,7 @@ pub enum Problem {
     /// The machine has no clock that will do.
     #[error(transparent)]
     Clock(#[from] sessioncap::ClockUnsupported),
-    /// An operator's rules would not do what they say.
+    /// An operator's rules are faulty.
     #[error(transparent)]
     Rule(#[from] sessioncap::agent::RuleError),
     /// The agent answered a request with an error.
@@ -37,7 +37,7 @@ pub enum Problem {
     Refused {
         /// A stable name.
         code: String,
-        /// The agent's words.
+        /// The agent's message.
         detail: String,
         /// The agent's clock, seconds since 1970, if that is what it is about.
         agent_time: Option<u64>,
@@ -47,13 +47,13 @@ pub enum Problem {
     Unreachable {
         /// Where.
         url: String,
-        /// What the network says.
+        /// The network's error.
         cause: String,
     },
     /// The close that every stranger gets.
     #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
     TurnedAway,
-    /// The connection is gone and nobody said that it would be.
+    /// The connection broke without an end.
     #[error("the connection broke off; what came before is complete, but there may have been more")]
     BrokenOff,
     /// The agent said why it ends the connection.
@@ -61,7 +61,7 @@ pub enum Problem {
     Ended {
         /// A stable name.
         code: String,
-        /// The agent's words.
+        /// The agent's message.
         detail: String,
     },
     /// The other side does not read, or does not answer.

@@ -19,7 +19,7 @@ use super::problem::{Outcome, Problem};
 use super::terminal::print_raw;
 use stage::{Stage, check, see, see_end};
 
-/// A session that prints something, asks something, and then does as it is told.
+/// A session that prints something, asks something, and then runs what is typed.
 const SCRIPT: &str = "echo 'build: 3 of 3 tests pass'
 printf 'deploy to staging? [y/N] '
 read -r answer
@@ -29,7 +29,7 @@ while read -r line; do echo \"you said: $line\"; done";
 /// The shortest ticket that an agent takes, seconds.
 const SHORT_TICKET: u64 = 30;
 
-/// Tells it all, or says which step went wrong.
+/// Runs the story, or returns the step that went wrong.
 pub async fn run() -> Outcome<ExitCode> {
     let stage = Stage::set_up().await?;
     let told = tell(&stage).await;
@@ -99,7 +99,7 @@ async fn a_phone_redeems(stage: &Stage, link: &Link) -> Outcome<(Live, Pairing)>
 async fn it_follows_and_answers(stage: &Stage, phone: &mut Live) -> Outcome<()> {
     stage.step("The phone sees the session's output.");
     stage.show(&see(phone, "deploy to staging? [y/N] ").await?);
-    stage.step("It answers the prompt, and the shell goes on.");
+    stage.step("It answers the prompt, and the shell continues.");
     phone.type_in(b"y\r").await?;
     stage.show(&see(phone, "deploying, as answered").await?);
     Ok(())
@@ -139,7 +139,7 @@ async fn it_can_do_nothing_else(stage: &Stage, phone: &mut Live) -> Outcome<()> 
 }
 
 async fn the_desktop_leaves(stage: &Stage, desktop: Desktop<'_>, phone: &mut Live) -> Outcome<()> {
-    stage.step("The desktop disconnects. The phone goes on.");
+    stage.step("The desktop disconnects. The phone stays connected.");
     desktop.disconnect().await;
     phone.type_in(b"still here\r").await?;
     stage.show(&see(phone, "you said: still here").await?);
@@ -208,7 +208,7 @@ async fn two_phones_show_one_code(stage: &Stage, link: &Link, mut first: Live) -
 }
 
 async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcome<()> {
-    stage.step("They pair anew. This time the desktop has to confirm the phone.");
+    stage.step("They pair again. This time the desktop has to confirm the phone.");
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let terms = PairingTerms::default().with_confirmation(Confirmation::Required);
     let shared = desktop.share(session, &terms).await?;
@@ -225,7 +225,7 @@ async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcom
     stage.step("`session revoke`: the stream is cut at once.");
     let revoked = desktop.revoke(Revoke::Ticket(shared.pairing.ticket)).await?;
     check(revoked == Revoked::Ended { pairings: 1 }, "the agent says that it ended one phone's credential")?;
-    // The session goes on, and what it prints from here on must not reach the phone.
+    // The session continues, and its output must not reach the phone from here on.
     let mut terminal = desktop.attach(session).await?;
     terminal.send(b"after the revocation\r").await?;
     stage::see_raw(&mut terminal, "you said: after the revocation").await?;

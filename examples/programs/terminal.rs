@@ -1,4 +1,4 @@
-//! What the programs share of the terminal they run in.
+//! The terminal that a program runs in.
 
 use std::io::{BufRead, IsTerminal, Read, Write};
 
@@ -13,7 +13,7 @@ pub fn print_raw(bytes: &[u8]) -> Outcome<()> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|_| Problem::said("standard output is closed"))
 }
 
-/// A line on standard output. That nobody reads it any more is no reason to stop.
+/// A line on standard output. A closed output is no reason to stop.
 pub fn tell(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
@@ -115,7 +115,7 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that is gone needs no repair.
+        // A closed terminal needs no repair.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
     }
 }

@@ -25,10 +25,10 @@ pub type Socket = WebSocketStream<TcpStream>;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of output in one frame, as in the deployed agent.
 pub const CHUNK: usize = 4 * 1024;
-/// How long a last word may take.
+/// How long a last message may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The close that every stranger gets, whoever it is and whatever it tried.
+/// The close that every stranger gets.
 pub const STRANGER: CloseCode = CloseCode::Policy;
 
 fn config() -> WebSocketConfig {
@@ -123,7 +123,7 @@ pub async fn send_last(mut socket: Socket, messages: impl IntoIterator<Item = Ve
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<_, tokio_tungstenite::tungstenite::Error>(())
     };
-    // A peer that does not listen loses the last word, and nothing else.
+    // A peer that does not read loses the last message, and nothing else.
     let _ = timeout(LAST_WORD, farewell).await;
 }
 

@@ -1,5 +1,5 @@
 //! A second writer of this protocol's messages, made from RFC 8949 and `docs/PROTOCOL.md` and not
-//! from the library, so that tests can also write what the library never would.
+//! from the library, so that tests can also write messages that the library would not write.
 
 /// A value of the few kinds that the protocol has.
 #[derive(Debug, Clone, PartialEq, Eq)]

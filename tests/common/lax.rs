@@ -1,4 +1,4 @@
-//! Signatures that the plain verification of Ed25519 takes and the strict one does not.
+//! Signatures that plain Ed25519 verification accepts and strict verification refuses.
 
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use ed25519_dalek::{Signature, SigningKey, Verifier};

@@ -148,7 +148,7 @@ impl Snapshot for TestLedger {
     }
 }
 
-/// What [`Snapshot::range`] is to give, without its limit.
+/// The rows that [`Snapshot::range`] has to return, without its limit.
 pub fn range<'a>(
     rows: &'a Rows,
     table: Table,

@@ -1,4 +1,4 @@
-//! What an audit log alone tells of every ticket and credential, to be compared with what the ledger
+//! The state of every ticket and credential according to an audit log alone, to be compared with what the ledger
 //! says. Knows only the JSON that a log holds.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use sessioncap::pair::{Listing, ListingState};
 
 use serde_json::Value;
 
-/// What has become of a ticket, or of the credential that it gave.
+/// The state of a ticket, or of its credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     Open,
@@ -44,7 +44,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Goes on with a record. What cannot follow what was told before is an error.
+    /// Applies a record. A record that contradicts an earlier one is an error.
     pub fn take(&mut self, record: &AuditRecord) -> Result<(), String> {
         self.take_json(&serde_json::to_value(record).unwrap())
     }
@@ -103,13 +103,13 @@ impl Story {
         Ok(())
     }
 
-    /// That the ledger says the same.
+    /// Checks that the ledger agrees.
     pub fn compare(&self, listings: &[Listing]) -> Result<(), String> {
         let mut listed = BTreeMap::new();
         for listing in listings {
             let ticket = listing.ticket.to_string();
             let (says, told) = (Fate::of(listing), self.fates.get(&ticket));
-            // What has run out is told of when it is settled.
+            // An expiry is recorded when `settle` finds it.
             let same = told == Some(&says) || says == Fate::Expired && told.is_some_and(Fate::is_live);
             if !same {
                 return Err(format!("the ledger says {says:?} of {ticket}, and the log {told:?}"));

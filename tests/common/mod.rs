@@ -44,7 +44,7 @@ pub struct Facts {
     pub devices: HashSet<DevicePublicKey>,
     pub sessions: HashSet<SessionId>,
     pub private: HashSet<SessionId>,
-    /// Of which the agent cannot tell whether they run.
+    /// For these the agent does not know whether they run.
     pub unknown: HashSet<SessionId>,
     pub unknown_devices: HashSet<DevicePublicKey>,
 }
@@ -84,7 +84,7 @@ pub fn at(wall: i64, monotonic: i64) -> Now {
     Now::new(OffsetDateTime::from_unix_timestamp(wall).unwrap(), Duration::seconds(monotonic))
 }
 
-/// What a guard says, with the reason alone where a permit is not granted.
+/// The answer of a guard, with the reason alone if a permit is not granted.
 pub trait Asks {
     fn ask<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial>;
     fn ask_action<T>(&mut self, action: Action, now: Now, use_it: impl FnOnce() -> T) -> Result<T, Denial>;
@@ -244,7 +244,7 @@ impl World {
         Responder::read(&self.agent, message, &mut OsRng)
     }
 
-    /// What the gate says to a payload from a phone's key.
+    /// The gate's answer to a payload from a phone's key.
     pub fn admit(&self, phone: &HolderSecretKey, payload: &[u8]) -> PeerAdmission {
         self.admit_key(phone.public().as_bytes(), payload)
     }
@@ -321,7 +321,7 @@ impl World {
         self.attach_and_store(phone, credential, OpSet::EMPTY).unwrap().1
     }
 
-    /// The same, with what the phone has to store.
+    /// The same, with the values that the phone has to store.
     pub fn attach_and_store(
         &self,
         phone: &HolderSecretKey,
@@ -362,7 +362,7 @@ impl World {
         })
     }
 
-    /// What has happened since the gate was opened.
+    /// The audit records since the gate was opened.
     pub fn events(&self) -> Vec<AuditEvent> {
         let events: Vec<_> = self.audit.lock().unwrap().iter().map(|record| record.event.clone()).collect();
         let opened = |event: &AuditEvent| matches!(event, AuditEvent::GateOpened { .. });
@@ -429,7 +429,7 @@ pub struct Joined {
     pub credential: CredentialBytes,
 }
 
-/// What the agent knows, and what the phone was told.
+/// The agent's reason, and the phone's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     pub denial: Denial,
@@ -442,12 +442,12 @@ impl Refusal {
         Self { denial: denial.unwrap_or(Denial::PayloadMalformed), told: None, code: None }
     }
 
-    /// Refused with a word to the phone.
+    /// Refused with an answer to the phone.
     pub fn told(denial: Denial, status: sessioncap::Status) -> Self {
         Self { denial, told: Some(PhoneError::Refused(status)), code: None }
     }
 
-    /// Refused without a word.
+    /// Refused without an answer.
     pub fn silent(denial: Denial) -> Self {
         Self { denial, told: None, code: None }
     }
@@ -501,7 +501,7 @@ impl Desktop {
         pairing
     }
 
-    /// New terms for what a pairing gave, `valid_for` seconds from now.
+    /// New terms for a pairing's credential, `valid_for` seconds from now.
     pub fn renew(
         &self,
         world: &World,

@@ -1,4 +1,4 @@
-//! What can happen, and how likely it is where.
+//! The moves of the model, and how likely each is in each state.
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -11,7 +11,7 @@ pub const SESSIONS: usize = 3;
 pub const PHONES: usize = 4;
 const TICKETS: usize = 14;
 
-/// What a phone does with the answer that lets it in.
+/// What a phone does with the answer that admits it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// It stores it and sends its first frame.
@@ -114,7 +114,7 @@ pub enum Move {
     Settle,
     ResetClock,
     /// The agent ends and begins again over the same ledger, with its wall clock moved and perhaps a
-    /// monotonic clock that counts anew.
+    /// monotonic clock that starts again.
     Restart {
         wall: i64,
         monotonic_anew: bool,

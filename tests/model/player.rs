@@ -1,4 +1,4 @@
-//! Plays a sequence at a gate, and asks the rules at every step whether that is what should happen.
+//! Plays a sequence at a gate, and compares every step with the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -30,7 +30,7 @@ macro_rules! ensure {
     };
 }
 
-/// How a ledger is opened. What was written before is there again.
+/// How a ledger is opened. Rows that were written before are there again.
 pub type Opens<'a> = &'a dyn Fn() -> Box<dyn Ledger>;
 
 fn rows(ledger: &dyn Ledger) -> usize {
@@ -84,7 +84,7 @@ fn why(reason: RevocationReason) -> Why {
     }
 }
 
-/// What came of a call.
+/// The outcome of a call.
 struct Came {
     code: Option<&'static str>,
     /// None where no phone asked.
@@ -101,7 +101,7 @@ impl Came {
     }
 }
 
-/// A gate, what it gave, and the rules that it is compared with.
+/// A gate, the credentials that it gave, and the rules that it is compared with.
 pub struct Player<'a> {
     rules: Rules,
     opens: Opens<'a>,
@@ -111,12 +111,12 @@ pub struct Player<'a> {
     story: Story,
     desktops: Desktops,
     pairings: Vec<Pairing>,
-    /// What was given, by ticket and edition, whether it arrived or not.
+    /// The credentials given, by ticket and edition, whether they arrived or not.
     given: BTreeMap<(usize, usize), CredentialBytes>,
     codes: BTreeMap<usize, String>,
     waiting: Vec<PendingGuard>,
     guards: Vec<Guard>,
-    /// What has come of which moves, how often.
+    /// How often each move had each outcome.
     pub tally: BTreeMap<(String, &'static str), usize>,
 }
 
@@ -178,7 +178,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Makes the context what the rules say.
+    /// Sets the context to the state of the rules.
     fn surround(&mut self) {
         let now = self.now();
         let world = self.world.as_mut().expect("it is open");
@@ -461,7 +461,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// The operator is told of one operation what the phone would be, without a place being taken.
+    /// `explain` gives the operator the answer that the phone would get for one operation, without a connection.
     fn check_explained(
         &self,
         ticket: usize,
@@ -479,7 +479,7 @@ impl<'a> Player<'a> {
         match self.world().gate.explain(&key, shown, action, self.now()) {
             Ok(()) => ensure!(prediction.ok.is_some() || full, "{op} explained as allowed: {prediction:?}"),
             Err(denial) => {
-                // It puts nothing on record, so what is gone is only said.
+                // It writes no record, so a session or device that is gone is only reported.
                 let device = self.rules.tickets[ticket].device;
                 let said = denial == Denial::IssuerRevoked && !self.rules.enrolled.contains(&device);
                 let fits = said || prediction.no.iter().any(|no| no.code == denial.code());
@@ -489,7 +489,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// What an admission says, and what becomes of it.
+    /// The answer of an admission, and its effect.
     fn let_in(
         &mut self,
         ticket: usize,
@@ -549,7 +549,7 @@ impl<'a> Player<'a> {
 
     // --- what must hold ---
 
-    /// Every guard permits what the rules say, and the list says what the rules do.
+    /// Guards and list agree with the rules.
     fn check(&mut self) -> Outcome {
         self.check_guards()?;
         self.check_list()
@@ -586,7 +586,7 @@ impl<'a> Player<'a> {
                 checked.is_none() || stale || guard.time_left(now).is_zero(),
                 "{who}: is over, with time left"
             );
-            // A cut is told to who waits for it; the passing of time only where the record was settled.
+            // A cut wakes its waiters; an expiry only if the record was settled.
             let signal = pin!(guard.cut()).poll(&mut Context::from_waker(Waker::noop()));
             ensure!(of.cut.is_empty() || signal.is_ready(), "{who}: was cut, and nobody is told");
             let may_end = codes.iter().any(|code| *code != "stale");
@@ -678,7 +678,7 @@ impl<'a> Player<'a> {
         ensure!(fits, "seen {seen:?}, was there {:?}", credential.visited);
         let in_use = &credential.editions[0];
         ensure!(listing.ops == ops(in_use.ops), "allows {:?}, not {:?}", listing.ops, ops(in_use.ops));
-        // What has run out is cut and simplified once it is settled.
+        // An expired credential is cut and simplified once it is settled.
         if over {
             return Ok(());
         }
@@ -752,9 +752,9 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// When all is said, nothing stays but what is registered.
+    /// At the end only registrations are left.
     pub fn finish(&mut self) -> Outcome {
-        // Nobody is connected any more, so that nothing is asked about what may be gone.
+        // No phone is connected any more, so that the context is not asked about anything that may be gone.
         self.waiting.clear();
         self.guards.clear();
         self.rules.waiting.clear();

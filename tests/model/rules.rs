@@ -1,4 +1,4 @@
-//! The model: what the documents promise, over small numbers and without any cryptography.
+//! The model: the promises of the documents, over small numbers and without cryptography.
 //!
 //! Where a prediction allows more than one outcome, the comment there says why.
 
@@ -14,7 +14,7 @@ const GRACE: u64 = 600;
 const SKEW: u64 = 60;
 const ACTIVATION: i64 = 5;
 const WAITING_RENEWALS: usize = sessioncap::limits::MAX_EDITIONS;
-/// How long a settling lasts.
+/// For how long one `settle` lets streams continue.
 const LEASE: i64 = 5;
 const ISSUERS_PER_DEVICE: usize = 4;
 /// Smaller than the defaults, so that they are reached.
@@ -24,7 +24,7 @@ pub const TICKETS_PER_AGENT: usize = 4;
 pub const CREDENTIALS_PER_AGENT: usize = 6;
 pub const CONNECTIONS: usize = 2;
 
-/// What a phone is told.
+/// The answer to a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     Nothing,
@@ -43,7 +43,7 @@ fn no(code: &'static str, status: Status) -> No {
     No { code, told: Told::Status(status) }
 }
 
-/// Refused without a word; also for calls that are not a phone's.
+/// Refused without an answer; also for calls that are not a phone's.
 fn silent(code: &'static str) -> No {
     No { code, told: Told::Nothing }
 }
@@ -81,7 +81,7 @@ impl Why {
         }
     }
 
-    /// What may be said of something that had run out before it was taken back. The documents order
+    /// The possible answers for something that had expired before it was revoked. The documents order
     /// the reasons by what is on record, and whether an end was on record first depends on how much
     /// was settled.
     fn late(self) -> Vec<No> {
@@ -96,7 +96,7 @@ impl Why {
     }
 }
 
-/// One credential's terms: its token's own, and what its owner's last word leaves of them.
+/// One credential's terms: its token's own, and those that the latest renewal leaves.
 #[derive(Debug, Clone)]
 pub struct Edition {
     pub serial: usize,
@@ -117,9 +117,9 @@ pub enum State {
 pub struct Credential {
     pub holder: usize,
     pub state: State,
-    /// Taken back when it had run out already.
+    /// Revoked after it had expired.
     pub late: BTreeSet<Why>,
-    /// Seen to have run out by a settling that left nothing undone.
+    /// Found expired by a `settle` that left nothing undone.
     pub settled: bool,
     /// The one in use first. Never empty.
     pub editions: Vec<Edition>,
@@ -158,7 +158,7 @@ pub struct Ticket {
     epoch: usize,
     generation: usize,
     pub ops: u8,
-    /// As minted: what a second offer of the same says.
+    /// As minted, for a second offer of the same.
     minted_end: u64,
     valid_for: u64,
     pub end: u64,
@@ -244,7 +244,7 @@ pub struct Guard {
     pub ended: bool,
 }
 
-/// What a phone is let in with.
+/// What a phone is admitted with.
 #[derive(Debug, Clone)]
 pub struct Granted {
     pub ops: u8,
@@ -303,7 +303,7 @@ pub struct Rules {
     /// How often each session was closed, and each issuer revoked.
     epochs: BTreeMap<usize, usize>,
     generations: BTreeMap<usize, usize>,
-    /// The monotonic time of the last settling.
+    /// The monotonic time of the last `settle`.
     settled_at: i64,
     pub tickets: Vec<Ticket>,
     pub waiting: Vec<Waiting>,
@@ -397,13 +397,13 @@ impl Rules {
         self.at = self.monotonic;
     }
 
-    // --- what stands ---
+    // --- what is valid ---
 
     fn over(&self, ticket: &Ticket) -> bool {
         self.time >= ticket.over()
     }
 
-    /// Whether a credential stands: revoked, session gone, expired, pending, in this order.
+    /// Whether a credential is valid: revoked, session gone, expired, pending, in this order.
     fn standing(&self, ticket: &Ticket) -> Result<(), Vec<No>> {
         let Some(credential) = ticket.credential() else { panic!("no credential here") };
         if let State::Revoked(why) = credential.state {
@@ -524,7 +524,7 @@ impl Rules {
         let open = |ticket: &&Ticket| matches!(ticket.fate, Fate::Open);
         let here = |ticket: &&Ticket| ticket.session == offer.session;
         let now = |ticket: &&Ticket| !self.over(ticket);
-        // What has run out in another session counts until it is settled, and a call settles only so
+        // An expired record in another session counts until it is settled, and a call settles only so
         // much.
         let counted = |ticket: &&Ticket| now(ticket) || !(ticket.settled || here(ticket));
         let count = |of: &dyn Fn(&&Ticket) -> bool| self.tickets.iter().filter(live).filter(of).count();
@@ -827,7 +827,7 @@ impl Rules {
     }
 
     /// The editions under new terms: what the phone cannot have is replaced, everything else shrinks to
-    /// the owner's last word, and what goes beyond it waits behind. None if too many wait.
+    /// the latest renewal, and terms that go beyond it wait. None if too many wait.
     fn renewed(&self, ticket: usize, ops: u8, end: u64) -> Option<Vec<Edition>> {
         let credential = self.tickets[ticket].credential().expect("it stands");
         let mut editions: Vec<Edition> = credential.editions.clone();
@@ -839,7 +839,7 @@ impl Rules {
         let latest = editions.last().expect("never empty");
         if latest.ops != ops || latest.end != end {
             if editions.len() > WAITING_RENEWALS {
-                // Taking operations away is never refused, even if the end has to stay.
+                // Removing operations is never refused, even if the end cannot change.
                 return (takes_away && latest.ops == ops).then_some(editions);
             }
             let serial = credential.serials;
@@ -1016,7 +1016,7 @@ impl Rules {
         let time = self.time;
         let credential = self.tickets[waiting.ticket].credential_mut();
         credential.visited = Some(time);
-        // What the phone has shown it has stored: what came before is retired.
+        // A phone has stored what it shows: earlier editions are retired.
         let retired = granted.shown.and_then(|shown| credential.place(shown)).unwrap_or(0);
         credential.editions.drain(..retired);
         if retired > 0 || credential.noted.is_none_or(|noted| time - noted >= 60) {
@@ -1177,7 +1177,7 @@ impl Rules {
         }
     }
 
-    /// Everything that has run out is seen to have.
+    /// Finds every expiry.
     fn settle(&mut self) {
         let time = self.time;
         let mut ended = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What the audit file keeps, and what a desktop reads of it.
+//! The contents of the audit file, and what a desktop reads of it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::phone;
-use super::takeback::follow;
+use super::revocation::follow;
 use super::wire::redeem;
 use super::world::{ECHO, World, new_directory};
 use crate::programs::desktop::log::lines;
@@ -47,7 +47,7 @@ async fn a_sessions_log_tells_its_story_in_order_and_no_secret() {
     assert_eq!(companion.exit_code().await, 1);
     world.dd_ok(&["session", "close", session.as_str()]).await;
 
-    // What was answered is in the file already.
+    // Events that were answered are in the file already.
     let log = json_log(&world, &[session.as_str()]).await;
     let story =
         ["ticket_offered", "ticket_redeemed", "phone_attached", "credential_renewed", "credential_revoked"];

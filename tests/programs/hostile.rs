@@ -1,4 +1,4 @@
-//! Peers without a right, and bytes without a meaning.
+//! Peers that may do nothing, and malformed bytes.
 
 use futures_util::SinkExt;
 use rand::RngCore;
@@ -18,7 +18,7 @@ fn message(world: &World, key: &HolderSecretKey, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn whoever_has_proven_nothing_gets_the_close_of_every_stranger() {
+async fn a_peer_that_has_proven_nothing_gets_the_close_of_a_stranger() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;

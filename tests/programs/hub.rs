@@ -1,4 +1,4 @@
-//! The laws of the agent's session hub, with real programs on real terminals.
+//! The rules of the agent's session hub, with real programs on real terminals.
 
 use std::time::Instant;
 
@@ -79,7 +79,7 @@ async fn every_reader_gets_all_output_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_stalls_nobody_and_is_told_that_it_lags() {
+async fn a_reader_that_stalls_holds_up_nobody_and_gets_lagged() {
     let (hub, _ended) = hub();
     let command =
         "stty -opost -echo; echo ok; read x; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo done; cat";
@@ -138,7 +138,7 @@ async fn a_close_kills_the_whole_group_and_a_shells_jobs() {
 }
 
 #[tokio::test]
-async fn an_end_is_told_once_even_when_a_close_races_it() {
+async fn an_end_is_reported_once_even_when_a_close_races_it() {
     let (hub, mut ended) = hub();
     let mut ids = Vec::new();
     for number in 0..40 {

@@ -1,4 +1,4 @@
-//! What an operator meets: clocks that were wrong, ledgers that fail, and agents that start again.
+//! Cases for an operator: wrong clocks, failing ledgers, and agents that start again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use sessioncap::{AgentUrl, Label, OpSet, SessionId, Status};
 use time::UtcOffset;
 
 use super::phone;
-use super::takeback::follow;
+use super::revocation::follow;
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
 use crate::programs::agent::{Config, Running, start_over};
@@ -41,7 +41,7 @@ async fn a_clock_that_is_set_back_revives_nothing() {
         let late = redeem(&world, &unused.link, &phone(2)).await.err();
         assert_eq!(late, Some(Told::Status(Status::Expired)), "{seconds}");
     }
-    // The agent's time goes on from where it was, and so does work.
+    // The agent's time continues, and so do its programs.
     let pairing = world.pair(&session, &["--expires", "1h"]).await;
     follow(redeem(&world, &pairing.link, &phone(3)).await.unwrap().stream).await;
     let left = seconds_left(&world, &pairing.ticket).await;
@@ -56,7 +56,7 @@ async fn seconds_left(world: &World, ticket: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
+async fn resetting_the_clock_removes_everything_and_desktops_register_again() {
     let (world, ahead) = world_with_clock().await;
     let session = world.session(ECHO).await;
     set_clock_ahead(&ahead, 50_000);
@@ -81,7 +81,7 @@ async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
     assert!(matches!(back, Some(Told::Nothing(_))), "{back:?}");
     assert!(world.grants().await.is_empty());
 
-    // Without another word from anyone.
+    // Without another request.
     let again = world.pair(&session, &["--expires", "1h"]).await;
     let joined = redeem(&world, &again.link, &phone(1)).await.unwrap();
     let left = seconds_left(&world, &again.ticket).await;
@@ -91,7 +91,7 @@ async fn resetting_the_clock_takes_everything_and_desktops_register_anew() {
     assert!(log.contains("the clock was reset"), "{log}");
 }
 
-/// A ledger that outlives its agent, and can be told to fail.
+/// A ledger that outlives its agent and can be made to fail.
 #[derive(Clone, Default)]
 struct Kept {
     ledger: Arc<MemoryLedger>,
@@ -140,7 +140,7 @@ impl Inside {
             urls: Vec::new(),
             rules: None,
             offset: UtcOffset::UTC,
-            // Whoever was removed stays so.
+            // A removed device stays removed.
             enroll: if at.is_none() { vec![device.public()] } else { Vec::new() },
             audit: Some(directory.join("agent/audit.jsonl")),
             clock: Clock::system().unwrap(),
@@ -214,7 +214,7 @@ async fn an_agent_that_starts_again_ends_the_sessions_that_it_does_not_have() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_fails_keeps_every_phone_waiting_and_no_device_until_it_is_open_again() {
+async fn a_failed_ledger_makes_phones_wait_and_no_device_until_it_is_open_again() {
     let (directory, kept) = (new_directory(), Kept::default());
     let agent = Inside::start(&directory, &kept, None).await;
     let mut desktop = Desktop::connect(&agent.identity).await.unwrap();
@@ -240,7 +240,7 @@ async fn a_ledger_that_fails_keeps_every_phone_waiting_and_no_device_until_it_is
     within("the device's output", seen).await;
     assert_eq!(logged("the ledger is open again"), 0);
 
-    // The disk has room again: the stream goes on, and has lost nothing.
+    // The disk has room again: the stream continues and has lost nothing.
     kept.broken.store(false, Ordering::SeqCst);
     within("the phone's output", async {
         let mut seen = Vec::new();
@@ -326,7 +326,7 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
 }
 
 #[tokio::test]
-async fn an_audit_file_that_cannot_be_written_is_no_start() {
+async fn an_agent_whose_audit_file_cannot_be_written_does_not_start() {
     let directory = new_directory();
     let output = tokio::process::Command::new(super::program("agent"))
         .args(["--listen", "127.0.0.1:0", "--state"])

@@ -1,17 +1,17 @@
-//! Other terms without another scan, and several phones beside each other.
+//! Renewal without another scan, and several phones of one session.
 
 use serde_json::{Value, json};
 use sessioncap::{CredentialBytes, OpSet, Status};
 
 use super::phone;
-use super::takeback::{follow, go_on};
+use super::revocation::{follow, go_on};
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, set_clock_ahead, world_with_clock};
 use crate::programs::companion;
 use crate::programs::companion::state::Pairing;
 
 #[tokio::test]
-async fn what_a_renewal_takes_away_is_gone_at_once_and_the_stream_goes_on() {
+async fn operations_that_a_renewal_removes_are_refused_at_once_and_the_stream_continues() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
@@ -41,7 +41,7 @@ async fn what_a_renewal_takes_away_is_gone_at_once_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn what_a_renewal_adds_comes_with_the_next_attach_and_is_stored_before_it_is_used() {
+async fn operations_that_a_renewal_adds_come_with_the_next_attach_and_are_stored_before_use() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &["--expires", "1h", "--label", "kitchen"]).await;
@@ -118,7 +118,7 @@ async fn a_code_that_nobody_has_redeemed_is_not_renewed() {
 }
 
 #[tokio::test]
-async fn several_phones_of_one_session_are_listed_and_taken_back_one_by_one() {
+async fn several_phones_of_one_session_are_listed_and_revoked_one_by_one() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let mut phones = Vec::new();

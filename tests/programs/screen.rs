@@ -6,7 +6,7 @@ use image::{GrayImage, Luma};
 
 /// Pixels of one module, and half of a terminal cell.
 const MODULE: u32 = 4;
-/// What a dark theme shows around the code.
+/// The area that a dark theme shows around the code.
 const DARK_THEME: u8 = 0x1c;
 /// Cells of it that the camera sees.
 const AROUND: u16 = 5;

@@ -26,7 +26,7 @@ pub async fn open(world: &World) -> Socket {
     within("a websocket", connect_async(world.url.to_string())).await.unwrap().0
 }
 
-/// What an agent answers to a first message.
+/// An agent's answer to a first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Message(Vec<u8>),
@@ -66,7 +66,7 @@ pub struct Stream {
     ended: Option<EndCode>,
 }
 
-/// What the frames carry.
+/// The contents of the frames.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// Plain bytes, and nothing as the end mark.
@@ -190,7 +190,7 @@ impl Stream {
     }
 }
 
-/// The first message of a client of the old kind, and what reads the answer.
+/// The first message of a client without this protocol, and the state that reads the answer.
 pub async fn connect_device(world: &World, key: &DeviceSecretKey) -> Result<Stream, Answer> {
     let mut socket = open(world).await;
     let key = HolderSecretKey::from_bytes(*key.expose_bytes());
@@ -206,7 +206,7 @@ pub async fn connect_device(world: &World, key: &DeviceSecretKey) -> Result<Stre
     }
 }
 
-/// What a phone is told instead of being let in.
+/// The refusal that a phone gets.
 #[derive(Debug, PartialEq)]
 pub enum Told {
     Status(Status),
@@ -264,7 +264,7 @@ pub async fn attach(
     }
 }
 
-/// What message 2 of an attach says.
+/// The contents of message 2 of an attach.
 #[derive(Debug, PartialEq)]
 pub struct Terms {
     pub ops: OpSet,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// How long anything may take.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Says `ready`, and then repeats every line that is typed, once.
+/// Prints `ready`, then repeats every typed line once.
 pub const ECHO: &str = "stty -echo; echo ready; while read -r line; do echo \"got:$line\"; done";
 
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -192,7 +192,7 @@ impl World {
         self.agent.stdout.until("listening").await;
     }
 
-    /// What `session grants --json` says of one ticket.
+    /// The entry of one ticket in `session grants --json`.
     pub async fn grant(&self, ticket: &str) -> Value {
         let mut grants = self.grants().await.into_iter();
         grants.find(|grant| grant["ticket"] == ticket).expect("the ticket is listed")
@@ -272,7 +272,7 @@ impl World {
     }
 }
 
-/// An agent whose clock is ahead by what the file says.
+/// An agent whose clock is ahead by the number in the file.
 pub async fn world_with_clock() -> (World, PathBuf) {
     let directory = new_directory();
     let ahead = directory.join("ahead");

@@ -1,4 +1,4 @@
-//! What the README's agent leaves to its own program: sockets, sessions, a clock. Everything here is in one
+//! The parts that the README's agent leaves to the program: sockets, sessions, a clock. Everything here is in one
 //! process and in simulated time, and a phone that writes what it likes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -22,8 +22,8 @@ use crate::programs::transport;
 /// Prints one line of JSON with its address and key once it listens; everything else goes to standard
 /// error. SIGHUP has the list of devices read again, SIGTERM and Ctrl-C end it.
 ///
-/// Should the ledger fail, every phone is cut off and refused until the agent is started again;
-/// devices and sessions go on.
+/// If the ledger fails, phones wait while the agent tries to open it again, and are cut off after a minute;
+/// devices and sessions continue.
 #[derive(Parser)]
 #[command(name = "agent")]
 pub struct Arguments {
@@ -54,8 +54,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
     /// A file with the number of seconds that the agent's wall clock is ahead (negative: behind), read
-    /// at each use. For trying out by hand what the passing of time does, and what a clock that is set
-    /// back does not.
+    /// at each use. For trying out by hand the effects of passing time, and of a clock that is set
+    /// back.
     #[arg(long, value_name = "FILE")]
     clock_offset_file: Option<PathBuf>,
 }

@@ -32,7 +32,7 @@ struct Connection<'a> {
     handshake_hash: [u8; 32],
 }
 
-/// What a request leads to.
+/// The result of a request.
 enum Answer {
     Reply(Value),
     /// Acknowledge, then raw bytes.

@@ -22,7 +22,7 @@ const SHOWN: usize = 1_000;
 const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
 /// Bytes of one answer, with room for what stands around the records.
 const ROOM: usize = Channel::MAX_PLAINTEXT_LEN - 256;
-/// Bytes at the end of the file that are kept in mind: more than the ledger can have to tell again.
+/// Bytes at the end of the file that are kept in memory: more than the ledger can pass again.
 const TAIL: u64 = 1024 * 1024;
 /// How every record begins.
 const OPENS_LINE: &[u8] = b"{\"opening\":";
@@ -83,7 +83,7 @@ impl AuditSink for Writing {
         let failed_before = std::mem::replace(&mut file.failing, outcome.is_err());
         drop(file);
         outcome.map_err(|error| {
-            // It is tried again with whatever happens next.
+            // It is tried again with the next record.
             if !failed_before {
                 let path = self.path.display();
                 (self.log)(format!("audit records wait in the ledger: {path} cannot be written: {error}"));

@@ -11,7 +11,7 @@
 //! marks them instead, so that it can still be told why it was refused. Replies keep the order of
 //! their requests; a refusal is a notice in the reply's place.
 //!
-//! Nothing of the session passes but through the guarded channel, under its operation.
+//! Session data passes only through the guarded channel, under its operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,14 +59,14 @@ enum End {
     Left,
     /// The session has ended, and the phone has had all of its output.
     SessionEnded,
-    /// The credential does not stand any more, or the phone may not go on for another reason.
+    /// The credential is not valid any more, or the connection is over for another reason.
     Over(Denial),
     /// The phone reads too slowly to follow the output.
     Lagged,
     /// The phone is gone, does not read, or breaks the protocol. There is nobody to tell.
     Gone,
     /// Over in the middle of a frame that the phone does not take: no later one would decrypt, so
-    /// nothing can follow. The phone learns why when it comes back.
+    /// nothing can follow. The phone learns why when it attaches again.
     Mute(Denial),
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: Pendi
     }
 }
 
-/// What a connection waits for.
+/// The events that a connection waits for.
 enum Event {
     Cut(Denial),
     Look,
@@ -113,13 +113,13 @@ enum Event {
     Output(OutputEvent),
 }
 
-/// What a data frame holds.
+/// The contents of a data frame.
 enum Asked {
     Input(Vec<u8>),
     Request(Action, Request),
 }
 
-/// What comes of a data frame that was let out.
+/// The result of a data frame that was received.
 enum Taken {
     Typed(Result<(), HubError>, Vec<u8>),
     Request(Action, Request),

@@ -17,7 +17,7 @@ use crate::programs::problem::{Outcome, Problem, While};
 pub struct Pairing {
     /// Where the agent is.
     pub url: AgentUrl,
-    /// The agent's key, from the link: what the phone insists on.
+    /// The agent's key, from the link: the phone accepts no other agent.
     pub agent: AgentPublicKey,
     /// The ticket that it came from. The ticket's secret is not kept.
     pub ticket: TicketId,

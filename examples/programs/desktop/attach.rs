@@ -41,7 +41,7 @@ pub(super) async fn run(identity: &Identity, session: &SessionId) -> Outcome<()>
                     if end.is_some() {
                         stream.end().await;
                         drop(raw);
-                        terminal::note("detached; the session goes on");
+                        terminal::note("detached; the session continues");
                         return Ok(());
                     }
                 }

@@ -95,8 +95,8 @@ enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Give a phone that is paired other terms, without another scan. What they take away is gone at
-    /// once; what they add comes with its next attach.
+    /// Give a paired phone new terms, without another scan. Operations that they remove are refused at
+    /// once; operations that they add come with its next attach.
     Renew(Renew),
     /// Show what has happened to what was shared, oldest first, the last 1,000 records. Those that could
     /// not be written yet are missing until they can.
@@ -111,7 +111,7 @@ enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Take back what was shared. Whoever uses it is cut off at once.
+    /// Revoke what was shared. Phones that use it are cut off at once.
     Revoke(Revoke),
 }
 

@@ -63,20 +63,20 @@ pub(super) async fn run(
         None => {
             let until = shared.receipt.expires_at;
             give_up(desktop, session, &shared, show).await.during(format_args!(
-                "the code could not be taken back and may be used until {until}; `session revoke {ticket}` does it"
+                "the code could not be revoked and may be used until {until}; `session revoke {ticket}` revokes it"
             ))
         }
     }
 }
 
-/// Takes the code back, unless a phone is in.
+/// Revokes the code, unless a phone was admitted.
 async fn give_up(
     desktop: &mut Desktop<'_>,
     session: &SessionId,
     shared: &Shared,
     show: Show,
 ) -> Outcome<ExitCode> {
-    // On a fresh request: the one under way may have been given up in the middle.
+    // On a new connection: a request may have been abandoned in the middle.
     desktop.resume().await?;
     let entry = desktop.entry(session, &shared.pairing.ticket).await?;
     if entry.is_some_and(|entry| entry.state == ListingState::Active) {
@@ -156,7 +156,9 @@ async fn wait(
             }
             ListingState::Revoked { why } => {
                 let why = name(why);
-                return Err(Problem::Said(format!("the code was revoked ({why}) before a phone was let in")));
+                return Err(Problem::Said(format!(
+                    "the code was revoked ({why}) before a phone was admitted"
+                )));
             }
             ListingState::Expired => return Err(Problem::said("no phone came in time; pair again")),
             _ => return Err(Problem::said("the agent is newer than this client; update it")),

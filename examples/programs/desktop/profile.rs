@@ -69,7 +69,7 @@ impl Profile {
         let bytes = files::read_private(&self.directory.join("agent.json"))?.ok_or_else(|| {
             Problem::said("name the agent with --agent and --agent-key, once with `keygen` to have it stored")
         })?;
-        serde_json::from_slice(&bytes).during("agent.json cannot be read; write it anew with `keygen`")
+        serde_json::from_slice(&bytes).during("agent.json cannot be read; write it again with `keygen`")
     }
 
     fn device_path(&self) -> PathBuf {

@@ -1,4 +1,4 @@
-//! What the story stands on: an agent with a clock that can be moved, the desktop's files, and eyes.
+//! The setting of the story: an agent with a clock that can be moved, the desktop's files, and checks of the output.
 
 use std::cell::Cell;
 use std::fmt::Debug;

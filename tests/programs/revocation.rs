@@ -1,4 +1,4 @@
-//! What was handed out comes back: revoked, contested, run out, or gone with its session or device.
+//! Access ends: revoked, contested, expired, or ended with its session or device.
 
 use futures_util::FutureExt;
 use serde_json::json;
@@ -79,7 +79,7 @@ async fn a_revoked_phone_sees_and_types_nothing_more() {
             how => vec![how],
         };
         world.dd_ok(&[&["session", "revoke"], what.as_slice()].concat()).await;
-        // After the call has returned: what is typed and printed from here on is not the phone's.
+        // The call has returned: the phone gets no output and types nothing from here on.
         if how == "--device" {
             stream.type_in_if_open("after\r").await;
         }
@@ -97,7 +97,7 @@ async fn a_revoked_phone_sees_and_types_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_code_that_two_phones_show_is_worth_nothing_to_either() {
+async fn a_code_that_two_phones_redeem_is_revoked_for_both() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
@@ -112,7 +112,7 @@ async fn a_code_that_two_phones_show_is_worth_nothing_to_either() {
 }
 
 #[tokio::test]
-async fn a_ticket_runs_out_on_the_agents_clock() {
+async fn a_ticket_expires_by_the_agents_clock() {
     let (world, ahead) = world_with_clock().await;
     let session = world.session(ECHO).await;
     let mut pairing = world.pair(&session, &["--ttl", "30s"]).await;
@@ -124,7 +124,7 @@ async fn a_ticket_runs_out_on_the_agents_clock() {
 }
 
 #[tokio::test]
-async fn a_credential_runs_out_in_the_middle_of_a_stream() {
+async fn a_credential_expires_in_the_middle_of_a_stream() {
     let (world, ahead) = world_with_clock().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &["--expires", "5m"]).await;
@@ -151,7 +151,7 @@ async fn a_desktop_whose_clock_is_off_mints_again_with_the_agents() {
 }
 
 #[tokio::test]
-async fn a_session_that_ends_takes_its_phones_along_after_their_last_output() {
+async fn a_session_that_ends_cuts_its_phones_after_their_last_output() {
     let world = World::start().await;
     let session = world.session("echo ready; read -r line; echo \"last:$line\"").await;
     let pairing = world.pair(&session, &[]).await;
@@ -167,7 +167,7 @@ async fn a_session_that_ends_takes_its_phones_along_after_their_last_output() {
 }
 
 #[tokio::test]
-async fn a_device_that_leaves_the_list_takes_what_it_shared() {
+async fn removing_a_device_from_the_list_revokes_what_it_shared() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
@@ -298,7 +298,7 @@ async fn an_idle_phone_notices_that_its_time_was_shortened() {
 }
 
 #[tokio::test]
-async fn idle_phones_are_told_one_by_one_and_the_others_go_on() {
+async fn idle_phones_are_cut_one_by_one_and_the_others_continue() {
     let world = World::start().await;
     let session = world.session(ECHO).await;
     let mut staying = {
