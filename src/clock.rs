@@ -1,4 +1,4 @@
-//! Time as a value that the caller passes in. Nothing here reads a clock.
+//! Time as a value that the caller passes in. This module reads no clock.
 
 use core::fmt;
 use core::str::FromStr;
@@ -11,11 +11,10 @@ use crate::text::text_forms;
 
 /// One reading of the caller's two clocks.
 ///
-/// `wall` is what gets written into credentials. `monotonic` never goes back and goes on while the
-/// machine sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. With
-/// both, a wall clock that somebody moved is seen. `SystemClock` (feature `system-clock`) reads both; build
-/// one by hand from any other source. Read the clocks anew for each call: from one frozen reading, nothing
-/// ever runs out.
+/// `wall` is the time that credentials contain. `monotonic` never goes back and continues while the machine
+/// sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. Together they reveal a
+/// wall clock that was set. `SystemClock` (feature `system-clock`) reads both; any other source can build a
+/// `Now` itself. Read the clocks anew for each call: with a reused reading, nothing expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Now {
@@ -26,31 +25,31 @@ pub struct Now {
 }
 
 impl Now {
-    /// A reading of both clocks.
+    /// Makes a reading of both clocks.
     #[must_use]
     pub fn new(wall: OffsetDateTime, monotonic: Duration) -> Self {
         Self { wall, monotonic }
     }
 
-    /// The same reading some time later, for tests and simulations.
+    /// Returns the same reading some time later, for tests and simulations.
     #[must_use]
     pub fn plus(self, elapsed: Duration) -> Self {
         Self { wall: self.wall.saturating_add(elapsed), monotonic: self.monotonic.saturating_add(elapsed) }
     }
 
-    /// The wall clock as whole seconds since 1970, cut off, not rounded.
+    /// Returns the wall clock in whole seconds since 1970, rounded down.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         Timestamp::clamped(self.wall.unix_timestamp())
     }
 
-    /// What the wall clock shows beyond its whole seconds.
+    /// Returns the fraction of a second of the wall clock.
     #[cfg(feature = "agent")]
     pub(crate) fn fraction(self) -> Duration {
         Duration::nanoseconds(self.wall.nanosecond().into())
     }
 
-    /// How long until the wall clock shows `end`; zero if it has.
+    /// Returns how long until the wall clock reaches `end`; zero if it has.
     #[cfg(feature = "agent")]
     pub(crate) fn until(self, end: Timestamp) -> Duration {
         end.after(self.timestamp()).saturating_sub(self.fraction()).max(Duration::ZERO)
@@ -71,10 +70,10 @@ impl Timestamp {
     /// The latest time.
     pub const MAX: Self = Self(LAST);
 
-    /// From seconds since 1970.
+    /// Makes a time from seconds since 1970.
     ///
     /// # Errors
-    /// [`Error::Time`] after the year 9999.
+    /// [`Error::Time`] if it is after the year 9999.
     pub fn from_seconds(seconds: u64) -> Result<Self, Error> {
         if seconds > LAST {
             return Err(Error::Time);
@@ -86,37 +85,37 @@ impl Timestamp {
         Self(u64::try_from(seconds).unwrap_or(0).min(LAST))
     }
 
-    /// Seconds since 1970.
+    /// Returns the seconds since 1970.
     #[must_use]
     pub fn seconds(self) -> u64 {
         self.0
     }
 
-    /// This time and `seconds` more, at most [`Timestamp::MAX`].
+    /// Returns this time plus `seconds`, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds).min(LAST))
     }
 
-    /// Seconds from `earlier` to this time, 0 if it is not earlier.
+    /// Returns the seconds from `earlier` to this time, or 0 if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// [`Timestamp::since`] as a duration.
+    /// Returns [`Timestamp::since`] as a duration.
     #[cfg(feature = "agent")]
     pub(crate) fn after(self, earlier: Self) -> Duration {
         Duration::seconds(i64::try_from(self.since(earlier)).unwrap_or(i64::MAX))
     }
 
-    /// Seconds between the two, whichever comes first.
+    /// Returns the seconds between the two times, in either order.
     #[must_use]
     pub fn distance(self, other: Self) -> u64 {
         self.0.abs_diff(other.0)
     }
 
-    /// The same moment as a date, in UTC.
+    /// Returns the same moment as a UTC date.
     #[must_use]
     pub fn to_date(self) -> OffsetDateTime {
         i64::try_from(self.0)
@@ -151,14 +150,14 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = Error;
 
-    /// Reads the one form that `Display` writes: RFC 3339 in UTC, whole seconds, capital `T` and `Z`.
+    /// Reads the format that `Display` writes: RFC 3339 in UTC, whole seconds, capital `T` and `Z`.
     ///
     /// # Errors
-    /// [`Error::TimeText`] for any other text, and for a date that no calendar has.
+    /// [`Error::TimeText`] for any other text and for a date that does not exist.
     fn from_str(text: &str) -> Result<Self, Error> {
         let date = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Error::TimeText)?;
         let seconds = u64::try_from(date.unix_timestamp()).map_err(|_| Error::TimeText)?;
-        // RFC 3339 has other spellings of the same moment.
+        // RFC 3339 allows other forms of the same moment.
         Self::from_seconds(seconds).ok().filter(|time| time.to_string() == text).ok_or(Error::TimeText)
     }
 }

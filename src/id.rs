@@ -1,4 +1,4 @@
-//! Names of things: a session at an agent, a ticket, a credential.
+//! Ids of sessions, tickets and credentials.
 
 use core::fmt;
 use core::num::ParseIntError;
@@ -11,8 +11,8 @@ use crate::text::text_forms;
 
 /// A session's id: 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and neither `.` nor `..`.
 ///
-/// These are the unreserved characters of RFC 3986 section 2.3. No id of this type can end a path
-/// segment, start a query, split a line or climb a directory, whatever it is formatted into.
+/// These are the unreserved characters of RFC 3986 section 2.3. Inserted into a path, query or line, such an
+/// id cannot end it, start another one or leave its directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(String);
 
@@ -20,7 +20,7 @@ impl SessionId {
     /// Longest session id, characters.
     pub const MAX_LEN: usize = MAX_SESSION_ID_LEN;
 
-    /// Checks and takes an id.
+    /// Makes an id after checking the text.
     ///
     /// # Errors
     /// [`Error::SessionId`] for any other text.
@@ -34,7 +34,7 @@ impl SessionId {
         if well_formed { Ok(Self(id)) } else { Err(Error::SessionId) }
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,13 +74,13 @@ macro_rules! id_16 {
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// The id of these bytes.
+            /// Makes an id from its bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
 
-            /// The bytes.
+            /// Returns the bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
@@ -124,12 +124,12 @@ id_16! {
     TicketId
 }
 id_16! {
-    /// A credential's id, `cid`: random, chosen by the issuer, the handle by which it is revoked.
+    /// A credential's id, `cid`: random, chosen by the issuer, used to revoke the credential.
     CredentialId
 }
 
-/// One gateway of an agent, where several share a ledger: a number that its operator gives it, and that no
-/// other gateway of the same agent has. A single gateway keeps the default, 0. Serialised as a number.
+/// The number of one gateway, if several gateways of an agent share a ledger. The operator gives each gateway
+/// another number. A single gateway keeps the default, 0. Serialised as a number.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
@@ -137,13 +137,13 @@ id_16! {
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// The gateway with this number.
+    /// Makes the id of the gateway with this number.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
@@ -160,7 +160,7 @@ impl FromStr for NodeId {
     type Err = ParseIntError;
 
     /// # Errors
-    /// As for `u32`.
+    /// [`ParseIntError`], as for `u32`.
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
         text.parse().map(Self)
     }

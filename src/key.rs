@@ -1,8 +1,8 @@
-//! Keys: one type for each role, so that a key cannot stand where another belongs.
+//! Keys: one type for each role, so that a key cannot be used in place of another.
 //!
-//! Agent, device and holder keys are X25519 (RFC 7748) and serve as Noise static keys. Issuer keys
-//! are Ed25519 (RFC 8032). Every public key is checked when it is taken in: a canonical encoding,
-//! and a point that is not of low order. This file is the only owner of the curve crates.
+//! Agent, device and holder keys are X25519 (RFC 7748) and serve as Noise static keys. Issuer keys are
+//! Ed25519 (RFC 8032). Every public key is checked when it is read: its encoding must be canonical, and its
+//! point not of low order. Only this file uses the curve crates.
 
 use core::fmt;
 use core::str::FromStr;
@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::secret::Secret;
 use crate::text::text_forms;
 
-/// The canonical u-coordinates of low order on Curve25519 and its twist: 0, 1, the two of order 8,
-/// and p - 1. A shared secret with any of them is zero whatever the other key is.
+/// The canonical u-coordinates of low order on Curve25519 and its twist: 0, 1, the two of order 8, and p - 1.
+/// Key agreement with any of them gives zero.
 const LOW_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -36,7 +36,7 @@ const LOW_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-/// Whether `bytes`, little-endian, are below p = 2^255 - 19. Bit 255 set means they are not.
+/// Whether `bytes`, little-endian, are below p = 2^255 - 19. If bit 255 is set, they are not.
 fn is_canonical_x25519(bytes: &[u8; 32]) -> bool {
     let [low, middle @ .., high] = bytes;
     *high < 0x7f || (*high == 0x7f && (middle.iter().any(|byte| *byte != 0xff) || *low < 0xed))
@@ -52,8 +52,8 @@ fn check_x25519(bytes: &[u8; 32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what is no point in its canonical form, and a point of low order, with which a signature by
-/// nobody can be found.
+/// Refuses a non-canonical encoding, and a point of low order, for which anyone can find a signature that
+/// verifies.
 pub(crate) fn check_ed25519(bytes: &[u8; 32]) -> Result<(), Error> {
     let point = CompressedEdwardsY(*bytes).decompress().ok_or(Error::KeyNotCanonical)?;
     if point.compress().as_bytes() != bytes {
@@ -69,19 +69,18 @@ fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
 
-/// The Ed25519 public key of a 32-byte seed (RFC 8032 section 5.1.5).
+/// Returns the Ed25519 public key of a 32-byte seed (RFC 8032 section 5.1.5).
 pub(crate) fn ed25519_public(seed: &[u8; 32]) -> [u8; 32] {
     SigningKey::from_bytes(seed).verifying_key().to_bytes()
 }
 
-/// The Ed25519 signature of `message` (RFC 8032 section 5.1.6).
+/// Returns the Ed25519 signature of `message` (RFC 8032 section 5.1.6).
 pub(crate) fn ed25519_sign(seed: &[u8; 32], message: &[u8]) -> [u8; 64] {
     SigningKey::from_bytes(seed).sign(message).to_bytes()
 }
 
-/// Strict verification: canonical encodings, neither a key nor a commitment of low order, no cofactor.
-/// One message has one signature for a signer that follows the RFC, and nobody else can make a second
-/// one from it.
+/// Verifies strictly: canonical encodings, no key or commitment of low order, no cofactor. A signer that
+/// follows the RFC makes one signature for a message, and nobody else can derive a second one from it.
 pub(crate) fn ed25519_verify(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(public)
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
@@ -96,24 +95,25 @@ macro_rules! key_pair {
         pub struct $secret(Secret<32>);
 
         impl $secret {
-            /// A new key from the caller's generator.
+            /// Generates a key from the caller's generator.
             pub fn generate<R: RngCore + CryptoRng>(rng: &mut R) -> Self {
                 Self(Secret::random(rng))
             }
 
-            /// Takes a stored key. Any 32 bytes are one. The caller wipes its own copy.
+            /// Makes a key from stored bytes. Every 32-byte string is a valid key. The caller wipes its own
+            /// copy.
             #[must_use]
             pub fn from_bytes(bytes: [u8; 32]) -> Self {
                 Self(Secret::new(bytes))
             }
 
-            /// The 32 bytes to store: in a keychain, or in a file that only its owner can read.
+            /// Returns the 32 bytes to store, in a keychain or in a file that only its owner can read.
             #[must_use]
             pub fn expose_bytes(&self) -> &[u8; 32] {
                 self.0.expose()
             }
 
-            /// The public half. Costs one scalar multiplication.
+            /// Returns the public key. Costs one scalar multiplication.
             #[must_use]
             pub fn public(&self) -> $public {
                 $public($derive(self.0.expose()))

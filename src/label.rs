@@ -1,4 +1,4 @@
-//! A short text that people see (`docs/PROTOCOL.md` sections 2 and 15).
+//! A short text for people (`docs/PROTOCOL.md` sections 2 and 15).
 
 use core::fmt;
 use core::str::FromStr;
@@ -9,12 +9,12 @@ use crate::text::text_forms;
 
 mod table;
 
-/// A short text that people see beside a key. Not trusted for anything.
+/// A short text that is shown to people beside a key. No decision depends on it.
 ///
-/// It may be empty. One that is not shows something, and holds nothing that hides or rearranges what
-/// stands around it: no control or format character, no separator of lines, nothing for private use and
-/// nothing that Unicode 16.0 does not know. The two joiners that names and emoji need are allowed, and the
-/// two variation selectors that tell text from emoji.
+/// It may be empty. Otherwise it has something visible, and no character that hides or rearranges the text
+/// around it: no control or format character, no line separator, no private-use character and none that
+/// Unicode 16.0 does not assign. The two joiners that names and emoji need are allowed, and so are the two
+/// variation selectors that choose between text and emoji.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Label(String);
 
@@ -22,18 +22,18 @@ impl Label {
     /// Longest label, bytes of UTF-8.
     pub const MAX_LEN: usize = MAX_LABEL_LEN;
 
-    /// Checks and takes a label. Costs two look-ups in a table for each character.
+    /// Makes a label after checking the text. Costs two table look-ups for each character.
     ///
     /// # Errors
-    /// [`Error::Label`] with the first rule that the text breaks: over [`Label::MAX_LEN`] bytes, a
-    /// character that may not be there, or nothing that can be seen.
+    /// [`Error::Label`] with the first rule that the text breaks: it is longer than [`Label::MAX_LEN`] bytes,
+    /// has a forbidden character, or has nothing visible.
     pub fn new(text: impl Into<String>) -> Result<Self, Error> {
         let text = text.into();
         check(&text).map_err(Error::Label)?;
         Ok(Self(text))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -47,7 +47,7 @@ fn check(text: &str) -> Result<(), LabelProblem> {
     if let Some(problem) = text.chars().find_map(problem) {
         return Err(problem);
     }
-    // An empty one shows nothing and pretends nothing.
+    // An empty label cannot be mistaken for another.
     if !text.is_empty() && text.chars().all(|character| is_in(&table::BLANK, character)) {
         return Err(LabelProblem::Blank);
     }
@@ -56,7 +56,7 @@ fn check(text: &str) -> Result<(), LabelProblem> {
 
 fn problem(character: char) -> Option<LabelProblem> {
     match character {
-        // Unicode changes none of these first three any more.
+        // Unicode never changes these first three groups.
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => Some(LabelProblem::Control { character }),
         '\u{2028}' | '\u{2029}' => Some(LabelProblem::Separator { character }),
         '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{ffffd}' | '\u{100000}'..='\u{10fffd}' => {
@@ -68,7 +68,7 @@ fn problem(character: char) -> Option<LabelProblem> {
     }
 }
 
-/// Whether `character` stands behind an odd number of `borders`.
+/// Whether `character` is after an odd number of `borders`.
 fn is_in(borders: &[u32], character: char) -> bool {
     borders.partition_point(|border| *border <= u32::from(character)) % 2 == 1
 }

@@ -1,29 +1,29 @@
-//! Hand a phone **one agent session, a few named operations, for a while**, through a link or QR
-//! code, and hold the phone to exactly that.
+//! Hands a phone **one agent session, with a few named operations, for a limited time**, through a link or a
+//! QR code, and enforces exactly that grant.
 //!
-//! A desktop that is enrolled at an agent mints a one-time ticket and a capability token for one
-//! session. A phone redeems the ticket in one Noise IK round trip and gets the token, bound to its
-//! own key. From then on every frame passes through a guarded channel, under an operation. Whatever was handed out can be
-//! taken back at once, live streams included.
+//! A desktop that is enrolled at an agent mints a one-time ticket and a capability token, the credential, for
+//! one session. A phone redeems the ticket in one Noise IK round trip and receives the credential, bound to
+//! its own key. From then on, every frame passes through a guarded channel under a named operation. The owner
+//! can revoke a ticket or credential at any time; revoking also cuts live streams.
 //!
-//! The crate opens no socket, reads no clock and draws no randomness of its own: messages are byte
-//! slices, time is a [`Now`] and randomness a `rand_core` 0.6 generator that the caller passes.
-//! `SystemClock` (feature `system-clock`) reads the operating system's clocks for a caller that has none
-//! of its own; gate and guard never use it. The crate runs beside any async runtime. `docs/PROTOCOL.md`
-//! specifies every byte; sections are cited where the code follows them.
+//! The crate opens no socket, reads no clock and draws no randomness of its own. Messages are byte slices,
+//! time is a [`Now`], and randomness is a `rand_core` 0.6 generator that the caller passes. `SystemClock`
+//! (feature `system-clock`) reads the operating system's clocks for callers that have no time source; the
+//! gate and the guard never use it. The crate works with any async runtime. `docs/PROTOCOL.md` specifies
+//! every byte; the code cites its sections.
 //!
-//! # Which type for which need
+//! # Which type to use
 //!
-//! | you write | you want |
+//! | you write | use |
 //! |---|---|
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
-//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and its kin, [`agent::Gate::explain`], [`agent::Policy`] |
-//! | desktop and agent, for what they say to each other | [`pair::Request`], [`pair::Answer`] |
+//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Policy`] |
+//! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
-//! # The whole story
+//! # Example
 //!
 //! ```
 //! # #[cfg(all(feature = "holder", feature = "issuer", feature = "agent", feature = "system-clock"))]
@@ -44,7 +44,7 @@
 //! # let device = DeviceSecretKey::generate(&mut OsRng).public();
 //! # let channel_hash = [0; 32];
 //!
-//! // Both clocks, read anew for every call. Any other source will do that builds each `Now` itself.
+//! // Both clocks are read anew for every call. Any other time source can build a `Now` itself.
 //! let clock = SystemClock::new()?;
 //!
 //! // The agent: a gate over a ledger.
@@ -70,20 +70,20 @@
 //! let Admission::Admitted { message, pending } = gate.admit(received, clock.now(), &mut OsRng)
 //! else { return Err("refused".into()) };
 //!
-//! // The phone is in.
+//! // The phone is admitted.
 //! let Redeemed::Attached { credential, mut attached } = asking.next.finish(&message)?
 //! else { return Err("waiting for the desktop".into()) };
 //! let frame = attached.channel.seal(&Frame::Data(b"ls -l\n").to_bytes())?;
 //!
-//! // The agent: the first frame makes the channel live, and waits in it. Data passes under an operation.
+//! // The agent: the first frame activates the channel and waits in it. Data needs an operation.
 //! let (mut sender, mut receiver) = pending.activate(&frame, clock.now())?.split();
 //! receiver.try_receive(Op::SendInput, clock.now(), |typed| { /* hand it to the session */ })?;
 //! let frame = sender.try_send(Op::StreamOutput, b"total 0\n", clock.now())?;
-//! // About once a second: without it, streams wait after five.
+//! // Call it about once a second. Streams pause five seconds after the last call.
 //! gate.settle(clock.now())?;
 //! assert!(sender.try_send(Op::ReadHistory, b"", clock.now()).is_err());
 //!
-//! // Taken back: the stream is cut before this returns.
+//! // Revokes the credential and cuts the stream before returning.
 //! gate.revoke_credential(&pairing.credential, clock.now())?;
 //! assert_eq!(sender.try_send(Op::StreamOutput, b"", clock.now()), Err(PermitError::Over(Denial::CredentialRevoked)));
 //! # let _ = (frame, credential);
@@ -183,9 +183,9 @@ mod sync;
 mod system_clock;
 mod text;
 
-/// Randomness in the signatures of this crate: generators implement the traits of this version.
+/// The generator traits in this crate's signatures. Generators must implement the traits of this version.
 pub use rand_core;
-/// Dates and durations in the signatures of this crate.
+/// The date and duration types in this crate's signatures.
 pub use time;
 
 pub use agent_url::{AgentUrl, Scheme};
@@ -214,7 +214,7 @@ pub use status::Status;
 #[cfg(feature = "system-clock")]
 pub use system_clock::{ClockUnsupported, SystemClock};
 
-// For the tests, fuzz targets and benches of this crate. No part of its interface.
+// For this crate's own tests, fuzz targets and benches; not part of its public interface.
 #[cfg(feature = "_credential")]
 #[doc(hidden)]
 pub use credential::UnboundCredential;

@@ -1,5 +1,4 @@
-//! What a request can be: a session operation that a credential may allow, or a privilege that no
-//! credential can.
+//! The kinds of request: a session operation, which a credential may allow, or a privilege, which none can.
 
 use core::fmt;
 use core::str::FromStr;
@@ -9,28 +8,28 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use crate::error::Error;
 use crate::text::text_forms;
 
-/// One thing that a phone can be allowed to do with its session.
+/// An operation that a phone can be allowed to do with its session.
 ///
-/// The numbers are bit positions on the wire, the names are the Datalog and text form
-/// (`docs/PROTOCOL.md` section 3). Both are fixed for ever.
+/// The numbers are bit positions on the wire; the names are used in Datalog and text (`docs/PROTOCOL.md`
+/// section 3). Both are fixed permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Op {
-    /// See the session's name, state, size and times.
+    /// Sees the session's name, state, size and times.
     ReadMetadata = 0,
-    /// Receive its output, with the recent screen that an attach replays from memory.
+    /// Receives its output, including the recent screen that an attach replays from memory.
     StreamOutput = 1,
-    /// Type into it, or answer its prompt.
+    /// Types into it, or answers its prompt.
     SendInput = 2,
-    /// Leave it, with the session going on.
+    /// Leaves it while the session continues.
     Detach = 3,
-    /// Be told of prompts and of the session's end.
+    /// Receives notifications of prompts and of the session's end.
     ReceiveNotifications = 4,
-    /// Change the terminal's size, which every viewer sees. Opt-in.
+    /// Changes the terminal's size, which every viewer sees. Opt-in.
     Resize = 5,
-    /// Read the stored transcript from before. Opt-in.
+    /// Reads the stored transcript. Opt-in.
     ReadHistory = 6,
-    /// Cancel running work. Opt-in.
+    /// Cancels running work. Opt-in.
     Interrupt = 7,
 }
 
@@ -47,7 +46,7 @@ impl Op {
         Self::Interrupt,
     ];
 
-    /// The name in Datalog, on command lines and in logs.
+    /// Returns the name in Datalog, on command lines and in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +61,7 @@ impl Op {
         }
     }
 
-    /// What it lets a phone do, for a person.
+    /// Returns a description of what it allows, for a person.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -92,7 +91,7 @@ impl FromStr for Op {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::OpUnknown`] for any other text than a [`name`](Self::name).
+    /// [`Error::OpUnknown`] for any text that is not a [`name`](Self::name).
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.iter().copied().find(|op| op.name() == name).ok_or(Error::OpUnknown)
     }
@@ -100,7 +99,7 @@ impl FromStr for Op {
 
 text_forms!(Op, "the name of an operation");
 
-/// How the empty set is written.
+/// The text of the empty set.
 const NOTHING: &str = "nothing";
 
 /// A set of operations.
@@ -112,7 +111,7 @@ impl OpSet {
     pub const EMPTY: Self = Self(0);
     /// Every operation, the opt-in ones too.
     pub const ALL: Self = Self((1 << Op::ALL.len()) - 1);
-    /// What a companion has by default: metadata, output, input, detach, notifications.
+    /// The default set of a companion: metadata, output, input, detach, notifications.
     pub const COMPANION: Self = Self(
         Op::ReadMetadata.bit()
             | Op::StreamOutput.bit()
@@ -121,75 +120,75 @@ impl OpSet {
             | Op::ReceiveNotifications.bit(),
     );
 
-    /// The set of one operation.
+    /// Makes a set of one operation.
     #[must_use]
     pub const fn only(op: Op) -> Self {
         Self(op.bit())
     }
 
-    /// This set and one operation more.
+    /// Returns this set and one more operation.
     #[must_use]
     pub const fn with(self, op: Op) -> Self {
         Self(self.0 | op.bit())
     }
 
-    /// This set less one operation.
+    /// Returns this set without one operation.
     #[must_use]
     pub const fn without(self, op: Op) -> Self {
         Self(self.0 & !op.bit())
     }
 
-    /// What is in both.
+    /// Returns the operations in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in either.
+    /// Returns the operations in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in this set and not in the other.
+    /// Returns the operations in this set that are not in the other.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether `op` is in it.
+    /// Whether `op` is in the set.
     #[must_use]
     pub const fn contains(self, op: Op) -> bool {
         self.0 & op.bit() != 0
     }
 
-    /// Whether all of this set is in `other`.
+    /// Whether `other` contains this set.
     #[must_use]
     pub const fn is_subset_of(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 
-    /// Whether it holds nothing.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Its operations, in the order of their bits.
+    /// Returns the operations, in the order of their bits.
     pub fn iter(self) -> impl Iterator<Item = Op> {
         Op::ALL.iter().copied().filter(move |op| self.contains(*op))
     }
 
-    /// The bits, as on the wire.
+    /// Returns the bits, as on the wire.
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// The set of some bits.
+    /// Makes a set from its bits.
     ///
     /// # Errors
-    /// [`Error::OpUnknown`] if a bit stands for no operation.
+    /// [`Error::OpUnknown`] if a bit is not that of an operation.
     pub fn from_bits(bits: u64) -> Result<Self, Error> {
         match u16::try_from(bits) {
             Ok(bits) if Self(bits).is_subset_of(Self::ALL) => Ok(Self(bits)),
@@ -204,12 +203,12 @@ impl FromIterator<Op> for OpSet {
     }
 }
 
-/// Names separated by commas; `companion` stands for the default set, and `nothing` alone for the empty one.
+/// Reads names separated by commas. `companion` means the default set, and `nothing` alone the empty one.
 impl FromStr for OpSet {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::OpUnknown`] for any other name, and for no name.
+    /// [`Error::OpUnknown`] for any other name, and for an empty text.
     fn from_str(names: &str) -> Result<Self, Error> {
         if names == NOTHING {
             return Ok(Self::EMPTY);
@@ -242,14 +241,14 @@ impl fmt::Debug for OpSet {
     }
 }
 
-/// Serialised as a list of names.
+/// Serialises as a list of names.
 impl serde::Serialize for OpSet {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
     }
 }
 
-/// From a list of names, each at most once.
+/// Deserialises from a list of names, each at most once.
 impl<'de> serde::Deserialize<'de> for OpSet {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(Names)
@@ -277,29 +276,29 @@ impl<'de> Visitor<'de> for Names {
     }
 }
 
-/// What no credential can ever allow.
+/// An action that no credential can allow.
 ///
-/// There is no conversion from a privilege to an [`Op`], so no code path can put one in a
-/// credential, an offer or a scope:
+/// A privilege cannot be converted to an [`Op`], so no code path can put one into a credential, an offer or a
+/// scope:
 ///
 /// ```compile_fail
 /// let ops = sessioncap::OpSet::only(sessioncap::Privilege::CreateSession);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Privilege {
-    /// List sessions, machines, applications, logs.
+    /// Lists sessions, machines, applications or logs.
     DiscoverFleet,
-    /// Start a session.
+    /// Starts a session.
     CreateSession,
-    /// Deploy, close, delete, or otherwise rule a lifecycle.
+    /// Deploys, closes, deletes or otherwise manages a session.
     Administer,
-    /// Change a mode, a setting, a title.
+    /// Changes a mode, a setting or a title.
     Configure,
-    /// Enrol a device or a recipient.
+    /// Enrols a device or a recipient.
     Enroll,
-    /// Run a command anywhere but in the session.
+    /// Runs a command outside the session.
     ExecuteOutsideSession,
-    /// Use the agent's file service.
+    /// Uses the agent's file service.
     AccessFiles,
 }
 
@@ -315,7 +314,7 @@ impl Privilege {
         Self::AccessFiles,
     ];
 
-    /// The name in the policy and in logs.
+    /// Returns the name in the policy and in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -340,7 +339,7 @@ impl FromStr for Privilege {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::PrivilegeUnknown`] for any other text than a [`name`](Self::name).
+    /// [`Error::PrivilegeUnknown`] for any text that is not a [`name`](Self::name).
     fn from_str(name: &str) -> Result<Self, Error> {
         let named = Self::ALL.iter().copied().find(|privilege| privilege.name() == name);
         named.ok_or(Error::PrivilegeUnknown)
@@ -349,12 +348,12 @@ impl FromStr for Privilege {
 
 text_forms!(Privilege, "the name of a privilege");
 
-/// What a peer's request amounts to, once an adapter has read it.
+/// The action that a peer's request asks for, once an adapter has parsed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// A session operation: the credential decides.
+    /// A session operation, which the credential decides.
     Session(Op),
-    /// A privilege: refused to every credential, in code, before any policy is asked.
+    /// A privilege, which code refuses to every credential before the policy runs.
     Privileged(Privilege),
 }
 

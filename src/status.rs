@@ -1,42 +1,42 @@
-//! What the agent may tell a peer that has proven a ticket or a credential, and refuses nevertheless.
+//! The refusals that the agent may tell a peer that has proven a ticket or a credential.
 
 use core::fmt;
 
 use serde::de::Visitor;
 use thiserror::Error;
 
-/// Why the agent refuses, as it says in message 2 (`docs/PROTOCOL.md` section 13).
+/// The reason for a refusal in message 2 (`docs/PROTOCOL.md` section 13).
 ///
-/// A peer that has proven nothing gets no status at all, only the close that any stranger gets. The wire
-/// numbers 0 and 1 are no refusals: they admit, and ask to wait for the desktop.
+/// A peer that has proven nothing gets no status; its connection is closed as for any stranger. The wire
+/// numbers 0 and 1 are not refusals: they mean "admitted" and "waiting for confirmation".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum Status {
-    /// The ticket or the credential has ended.
+    /// The ticket or the credential has expired.
     #[error("it has expired; ask the desktop for a new code")]
     Expired,
     /// Another phone has redeemed this ticket.
     #[error("another phone has used this code; ask the desktop for a new one")]
     Claimed,
-    /// The owner took it back.
+    /// The owner revoked it.
     #[error("it was revoked by the owner; ask for a new code")]
     Revoked,
     /// The session has ended.
     #[error("the session has ended; ask its owner to share another")]
     SessionGone,
-    /// None of the operations asked for is allowed.
+    /// None of the requested operations is allowed.
     #[error("none of these operations is allowed; ask for others, or later")]
     OperationDenied,
     /// The credential has as many connections as it may have.
     #[error("too many connections with this credential; close one")]
     Busy,
-    /// The agent could not decide and therefore refuses; trying later may help.
+    /// The agent could not decide and therefore refuses; a later attempt may succeed.
     #[error("the agent could not decide; try again later")]
     Unavailable,
 }
 
 impl Status {
-    /// All of them, in the order of their wire numbers.
+    /// Every status, in the order of the wire numbers.
     pub const ALL: &'static [Self] = &[
         Self::Expired,
         Self::Claimed,
@@ -47,7 +47,7 @@ impl Status {
         Self::Unavailable,
     ];
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -61,13 +61,13 @@ impl Status {
         }
     }
 
-    /// The refusal of a wire number, if it is one.
+    /// Returns the refusal with this wire number, if there is one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.iter().copied().find(|status| u64::from(status.number()) == number)
     }
 
-    /// The status with this [`code`](Self::code), if there is one.
+    /// Returns the status with this [`code`](Self::code), if there is one.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|status| status.code() == code)
@@ -88,7 +88,7 @@ impl Status {
     }
 }
 
-/// As its [`code`](Status::code).
+/// Serialises as the [`code`](Status::code).
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.code())

@@ -1,5 +1,5 @@
-//! The operating system's clocks, for callers that have none of their own. The one file of the crate that
-//! reads a clock; nothing else in the crate uses it.
+//! The operating system's clocks, for callers that have no time source. Only this file of the crate reads a
+//! clock, and nothing else in the crate uses it.
 
 use core::fmt;
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use crate::clock::Now;
 
 /// Reads the operating system's clocks.
 ///
-/// The wall clock is [`SystemTime`]. The monotonic clock is one that goes on while the machine sleeps, so
+/// The wall clock is [`SystemTime`]. The monotonic clock is one that continues while the machine sleeps, so
 /// that a night in a closed laptop counts:
 ///
 /// | operating system | clock | its manual |
@@ -36,7 +36,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// The clocks of the system that this program runs on.
+    /// Returns the clocks of the operating system.
     ///
     /// # Errors
     /// [`ClockUnsupported`] if no monotonic clock of this system is known to count sleep.
@@ -57,7 +57,7 @@ impl fmt::Debug for SystemClock {
     }
 }
 
-/// No monotonic clock of this operating system is known to count sleep.
+/// The error if no monotonic clock of this operating system is known to count sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("no clock of this operating system is known to count the time that the machine sleeps")]
 pub struct ClockUnsupported {
@@ -65,14 +65,14 @@ pub struct ClockUnsupported {
 }
 
 impl ClockUnsupported {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         "clock_unsupported"
     }
 }
 
-/// A wall clock that is set beyond what a date can hold reads as the nearest date.
+/// Reads the wall clock. A time beyond the range of a date reads as the nearest date.
 fn wall() -> OffsetDateTime {
     let length = |length| Duration::try_from(length).unwrap_or(Duration::MAX);
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
@@ -105,7 +105,7 @@ mod counts_sleep {
 
     pub(super) fn read(clock: Clock) -> Duration {
         let reading = clock_gettime(clock);
-        // Below a second, always.
+        // The nanoseconds are below one second.
         Duration::new(reading.tv_sec, i32::try_from(reading.tv_nsec).unwrap_or(0))
     }
 }

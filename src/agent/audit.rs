@@ -1,4 +1,4 @@
-//! What happened, for the operator's log: one event for each transition, no secret in any.
+//! Audit records for the operator's log: one event for each transition, without secrets.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::label::Label;
 use crate::op::OpSet;
 use crate::pair::RevocationReason;
 
-/// One thing that happened at the gate, and when.
+/// An event at the gate, and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
@@ -20,10 +20,10 @@ pub struct AuditRecord {
     pub agent: AgentPublicKey,
     /// The gateway of that agent.
     pub node: NodeId,
-    /// How often the node had opened its ledger by then: 1 for a new one.
+    /// How often the node had opened its ledger when the event happened: 1 for a new one.
     pub opening: u64,
-    /// Counts up by one from 0 since it was opened. A gap, or an opening that begins with another
-    /// number, means that the log has lost something.
+    /// Counts the records of this opening from 0. A gap, or an opening whose first number is not 0, means
+    /// that the log has lost records.
     pub sequence: u64,
     /// The agent's time.
     pub at: Timestamp,
@@ -38,24 +38,24 @@ impl AuditRecord {
     }
 }
 
-/// A record's place among all records of one node. Later is greater.
+/// The place of a record among all records of one node, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AuditPosition {
     pub(crate) opening: u64,
     pub(crate) sequence: u64,
 }
 
-/// What happened.
+/// An event at the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditEvent {
     /// The gate was opened over its ledger.
     GateOpened {
-        /// Whether the ledger held another agent key's records, which are gone now.
+        /// Whether the ledger held another agent key's records, which were discarded.
         discarded: bool,
     },
-    /// The operator has set the agent's time, and every record is gone.
+    /// The operator set the agent's time, which removed every record.
     ClockReset {
         /// The agent's time before.
         from: Timestamp,
@@ -67,7 +67,7 @@ pub enum AuditEvent {
         /// The device.
         device: DevicePublicKey,
     },
-    /// An issuer key was revoked, with everything that it had signed.
+    /// An issuer key was revoked, with everything that it signed.
     IssuerRevoked {
         /// The key.
         issuer: IssuerPublicKey,
@@ -76,11 +76,11 @@ pub enum AuditEvent {
     TicketOffered {
         /// The ticket.
         ticket: TicketId,
-        /// The credential that it will give.
+        /// The credential that its redemption gives.
         credential: CredentialId,
         /// The session.
         session: SessionId,
-        /// Who offered it.
+        /// The device that offered it.
         device: DevicePublicKey,
         /// What it allows.
         ops: OpSet,
@@ -126,7 +126,7 @@ pub enum AuditEvent {
         /// Why.
         why: RevocationReason,
     },
-    /// A ticket ran out unused.
+    /// A ticket expired without being redeemed.
     TicketExpired {
         /// The ticket.
         ticket: TicketId,
@@ -142,8 +142,8 @@ pub enum AuditEvent {
         /// The phone.
         holder: HolderPublicKey,
     },
-    /// A phone is there: its first transport frame was decrypted. Told at most once a minute for a
-    /// credential, with what that connection may do, so that a phone cannot fill a log.
+    /// A phone attached: its first transport frame was decrypted. Recorded at most once a minute for a
+    /// credential, so that a phone cannot fill the log.
     PhoneAttached {
         /// The credential.
         credential: CredentialId,
@@ -154,8 +154,8 @@ pub enum AuditEvent {
         /// What this connection may do.
         ops: OpSet,
     },
-    /// A credential was renewed. It is narrowed already; where it was extended, the phone has the
-    /// extension from its next attach on.
+    /// A credential was renewed. Removed operations and time are gone already; added ones reach the phone at
+    /// its next attach.
     CredentialRenewed {
         /// The credential.
         credential: CredentialId,
@@ -168,7 +168,7 @@ pub enum AuditEvent {
         /// Whether a renewed credential waits for the phone.
         waiting: bool,
     },
-    /// A phone has used a renewed credential for the first time. The earlier one is retired.
+    /// A phone used a renewed credential for the first time. The earlier one is retired.
     RenewalUsed {
         /// The credential.
         credential: CredentialId,
@@ -186,14 +186,14 @@ pub enum AuditEvent {
         /// Why.
         why: RevocationReason,
     },
-    /// A credential ran out.
+    /// A credential expired.
     CredentialExpired {
         /// The credential.
         credential: CredentialId,
         /// The session.
         session: SessionId,
     },
-    /// A session's credentials and tickets were ended.
+    /// A session's credentials and tickets were revoked.
     SessionClosed {
         /// The session.
         session: SessionId,
@@ -203,7 +203,7 @@ pub enum AuditEvent {
 }
 
 impl AuditEvent {
-    /// The session that it is about; none for what is about a device or the gate itself.
+    /// Returns the session that the event is about, or `None` if it is about a device or the gate itself.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         match self {
@@ -229,27 +229,26 @@ impl AuditEvent {
 
 /// Takes audit records in order, each once.
 ///
-/// The ledger keeps a record with the change that it tells of, until the sink has taken it and
-/// something else is written. So nothing is lost between a change and its log, whenever the process
-/// ends: what the sink may not have is told again when the ledger is next opened, first and under the
-/// same numbers.
+/// The ledger stores each record in the same transaction as its change, and removes it with a later write
+/// once the sink has taken it. A crash therefore loses no record: when the ledger is next opened, the sink
+/// first gets the records that it may not have, with the same numbers.
 ///
-/// Called under the gate's lock after the change is durable: it may write a line to a file, as the
-/// ledger does; it must not wait for a peer, and must not call the gate or hold a handle of it. One that
-/// panics has not kept the record. For a function that keeps whatever it takes there is
+/// The gate calls the sink under a lock, after the change is durable. The sink may write a line to a file, as
+/// the ledger does. It must not wait for a peer, call the gate, or hold a handle of it. If it panics, the
+/// record counts as not kept. For a function that keeps every record there is
 /// [`GateConfig::with_audit_fn`](crate::agent::GateConfig::with_audit_fn).
 pub trait AuditSink: Send + Sync {
     /// Takes one record.
     ///
     /// # Errors
-    /// [`NotKept`] if the sink cannot keep it now. It is told again, before any later one, with what
-    /// happens next and after a restart. Beyond [`Gate::MAX_AUDIT_WAITING`](crate::agent::Gate::MAX_AUDIT_WAITING)
-    /// the oldest is given up, and its number is missing in the log.
+    /// [`NotKept`] if the sink cannot keep the record now. The gate offers it again, before any later record,
+    /// at the next event and after a restart. Beyond
+    /// [`Gate::MAX_AUDIT_WAITING`](crate::agent::Gate::MAX_AUDIT_WAITING), the oldest record is dropped, and
+    /// its number is missing in the log.
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept>;
 
-    /// Whether the sink has this very record from an earlier process, so that none is told twice. Asked
-    /// when a ledger is opened that a process was killed over, for the last few. A sink that does not know
-    /// is told them again.
+    /// Returns whether the sink has this record from an earlier process. Called for the last few records when
+    /// a ledger is opened after an unclean shutdown. A sink that returns `false` gets the record again.
     fn has(&self, record: &AuditRecord) -> bool {
         let _ = record;
         false
@@ -281,7 +280,7 @@ impl<T: AuditSink + ?Sized> AuditSink for Box<T> {
     }
 }
 
-/// A function as a sink that keeps whatever it takes.
+/// A sink that passes each record to a function and keeps it.
 pub(super) struct KeepWith<F>(pub(super) F);
 
 impl<F: Fn(AuditRecord) + Send + Sync> AuditSink for KeepWith<F> {

@@ -1,4 +1,4 @@
-//! What a gate is opened with: addresses, quotas, policy, audit sink, and the agent's context.
+//! The configuration of a gate: addresses, quotas, policy, audit sink, and the agent's context.
 
 use std::sync::Arc;
 
@@ -14,36 +14,37 @@ use crate::limits::{
     DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION,
 };
 
-/// What the agent's context knows of a session or a device.
+/// What the agent knows about a session or a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It is there.
+    /// It exists: the session runs, the device is enrolled.
     Present,
-    /// It is gone for good: the session has ended, the device was struck off. The gate puts that on record,
-    /// as [`Gate::end_session`](crate::agent::Gate::end_session) and [`Gate::revoke_device`](crate::agent::Gate::revoke_device) do.
+    /// It is gone permanently: the session has ended, the device is no longer enrolled. The gate records
+    /// that, as [`Gate::end_session`](crate::agent::Gate::end_session) and
+    /// [`Gate::revoke_device`](crate::agent::Gate::revoke_device) do.
     Gone,
-    /// The agent cannot tell now, for example because what it asks does not answer. Nothing is admitted, and
-    /// nothing ends.
+    /// The agent cannot tell now, for example because a service that it asks does not respond. The gate
+    /// admits nothing for it and ends nothing.
     Unknown,
 }
 
 impl From<bool> for Presence {
-    /// For whoever always knows.
+    /// Converts the answer of an agent that always knows.
     fn from(present: bool) -> Self {
         if present { Self::Present } else { Self::Gone }
     }
 }
 
-/// What the gate asks the agent that links it. Called without any lock of the gate; a call that waits delays
-/// only the call of the gate that asks.
+/// Answers the gate's questions about the agent's sessions and devices. The gate holds no lock during a call;
+/// a slow answer delays only the call that needs it.
 pub trait AgentContext: Send + Sync {
-    /// Whether the device is in the agent's trust set now.
+    /// Returns whether the device is enrolled now.
     fn device(&self, device: &DevicePublicKey) -> Presence;
 
-    /// Whether the session is running now.
+    /// Returns whether the session is running now.
     fn session(&self, session: &SessionId) -> Presence;
 
-    /// Whether this enrolled device may share this running session.
+    /// Returns whether this enrolled device may share this running session.
     fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool;
 }
 
@@ -61,8 +62,8 @@ impl<T: AgentContext + ?Sized> AgentContext for Arc<T> {
     }
 }
 
-/// How many may be open or live at a time. Full means that an offer is refused; nothing live is ever
-/// pushed out.
+/// How many tickets, credentials and connections may exist at a time. If a quota is full, an offer is
+/// refused; nothing live is removed to make room.
 ///
 /// ```
 /// use sessioncap::agent::Quotas;
@@ -81,10 +82,10 @@ pub struct Quotas {
     pub tickets_per_agent: u32,
     /// Live credentials at the agent, open tickets included.
     pub credentials_per_agent: u32,
-    /// Open tickets of one device. By default a quarter of those at the agent, rounded up, and at least as
-    /// many as one session may have.
+    /// Open tickets of one device. The default is a quarter of those at the agent, rounded up, but at least
+    /// as many as for one session.
     pub tickets_per_device: Option<u32>,
-    /// Live credentials of one device, open tickets included. By default as for tickets.
+    /// Live credentials of one device, open tickets included. The default is computed as for tickets.
     pub credentials_per_device: Option<u32>,
     /// Connections of one credential.
     pub connections_per_credential: u32,
@@ -105,49 +106,49 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// With at most so many open tickets for one session.
+    /// Sets the most open tickets for one session.
     #[must_use]
     pub const fn with_tickets_per_session(mut self, most: u32) -> Self {
         self.tickets_per_session = most;
         self
     }
 
-    /// With at most so many live credentials for one session, open tickets included.
+    /// Sets the most live credentials for one session, open tickets included.
     #[must_use]
     pub const fn with_credentials_per_session(mut self, most: u32) -> Self {
         self.credentials_per_session = most;
         self
     }
 
-    /// With at most so many open tickets at the agent.
+    /// Sets the most open tickets at the agent.
     #[must_use]
     pub const fn with_tickets_per_agent(mut self, most: u32) -> Self {
         self.tickets_per_agent = most;
         self
     }
 
-    /// With at most so many live credentials at the agent, open tickets included.
+    /// Sets the most live credentials at the agent, open tickets included.
     #[must_use]
     pub const fn with_credentials_per_agent(mut self, most: u32) -> Self {
         self.credentials_per_agent = most;
         self
     }
 
-    /// With at most so many open tickets of one device.
+    /// Sets the most open tickets of one device.
     #[must_use]
     pub const fn with_tickets_per_device(mut self, most: u32) -> Self {
         self.tickets_per_device = Some(most);
         self
     }
 
-    /// With at most so many live credentials of one device, open tickets included.
+    /// Sets the most live credentials of one device, open tickets included.
     #[must_use]
     pub const fn with_credentials_per_device(mut self, most: u32) -> Self {
         self.credentials_per_device = Some(most);
         self
     }
 
-    /// With at most so many connections of one credential.
+    /// Sets the most connections of one credential.
     #[must_use]
     pub const fn with_connections_per_credential(mut self, most: u32) -> Self {
         self.connections_per_credential = most;
@@ -169,7 +170,7 @@ impl Quotas {
     }
 }
 
-/// What a gate is opened with.
+/// The configuration of a gate.
 pub struct GateConfig {
     pub(super) agent: AgentPublicKey,
     pub(super) node: NodeId,
@@ -180,10 +181,10 @@ pub struct GateConfig {
 }
 
 impl GateConfig {
-    /// For an agent with this Noise key, reached at these addresses.
+    /// Configures a gate for the agent with this Noise key, reached at these addresses.
     ///
     /// # Errors
-    /// [`Misuse::NoAgentUrl`] without an address.
+    /// [`Misuse::NoAgentUrl`] if `urls` is empty.
     pub fn new(agent: AgentPublicKey, urls: impl Into<Vec<AgentUrl>>) -> Result<Self, Misuse> {
         let urls = urls.into();
         if urls.is_empty() {
@@ -194,35 +195,35 @@ impl GateConfig {
         Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(KeepWith(|_| {})) })
     }
 
-    /// With another policy, for an operator's own rules.
+    /// Replaces the policy, for an operator's own rules.
     #[must_use]
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// With other quotas.
+    /// Replaces the quotas.
     #[must_use]
     pub fn with_quotas(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
         self
     }
 
-    /// As one of several gateways of the agent, which share a ledger.
+    /// Sets the node number, if several gateways of the agent share a ledger.
     #[must_use]
     pub fn with_node(mut self, node: NodeId) -> Self {
         self.node = node;
         self
     }
 
-    /// With a place for audit records. Without one they are dropped.
+    /// Sets the sink for audit records. Without one, they are dropped.
     #[must_use]
     pub fn with_audit(mut self, audit: impl AuditSink + 'static) -> Self {
         self.audit = Box::new(audit);
         self
     }
 
-    /// With a function that takes audit records and keeps every one.
+    /// Sets a function that takes audit records and keeps every one.
     #[must_use]
     pub fn with_audit_fn(self, keep: impl Fn(AuditRecord) + Send + Sync + 'static) -> Self {
         self.with_audit(KeepWith(keep))

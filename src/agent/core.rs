@@ -1,4 +1,4 @@
-//! What a gate keeps: the ledger, the clock, who is connected, and audit records on their way to the sink.
+//! The shared state of a gate: ledger, clock, registry of connections, and audit outbox.
 
 mod clock;
 mod desk;
@@ -16,8 +16,8 @@ pub(crate) use state::{Begun, Core};
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// No code that holds these locks can panic half-way through a change: a ledger that panics is caught by
-/// its store.
+/// Locks a mutex and ignores poisoning: code that holds these locks cannot panic in the middle of a change,
+/// because the store catches a ledger's panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

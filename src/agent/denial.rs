@@ -1,8 +1,7 @@
-//! Why the agent refuses: a reason for the operator, and what the peer may be told.
+//! The reasons for a refusal, for the operator, and the part of them that the peer may be told.
 //!
-//! What a peer is told is made of [`Denial::status`] and of nothing else, and a [`Status`] can only be a
-//! refusal. Every variant is named there: one that is added does not compile before somebody has decided who
-//! may hear of it.
+//! The peer is told only what [`Denial::status`] returns, and a [`Status`] can only be a refusal. That method
+//! matches every variant by name, so that adding one requires deciding who may be told.
 
 use thiserror::Error;
 
@@ -16,18 +15,19 @@ use crate::status::Status;
 /// A refusal with its reason.
 ///
 /// `Display` is a sentence for the operator's log, [`Denial::code`] a stable name for programs, and
-/// [`Denial::status`] what the peer may be told. None of them holds a secret. What the operating system said
-/// when a ledger failed is in [`Gate::ledger_error`](crate::agent::Gate::ledger_error).
+/// [`Denial::status`] what the peer may be told. None of them contains a secret.
+/// [`Gate::ledger_error`](crate::agent::Gate::ledger_error) has the operating system's error after a ledger
+/// failure.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Denial {
-    /// The payload has this protocol's magic and is otherwise not one.
+    /// The payload has this protocol's magic but is malformed.
     #[error("the payload is malformed; the phone's app may be of another version")]
     PayloadMalformed,
     /// No ticket has this id.
     #[error("no such ticket")]
     TicketUnknown,
-    /// The signature is not by the ticket's key over this agent and this peer.
+    /// The signature does not verify with the ticket's key for this agent and peer.
     #[error("the proof of the ticket does not verify for this peer")]
     TicketProofInvalid,
     /// No credential has this id.
@@ -36,7 +36,7 @@ pub enum Denial {
     /// The bytes are not a credential.
     #[error("not a credential: {0}")]
     CredentialMalformed(CredentialProblem),
-    /// The signatures are not by the issuer on record, or the binding is not the agent's.
+    /// The signatures are not those of the issuer on record, or the binding is not by this agent.
     #[error("the credential's signatures do not verify")]
     CredentialSignatureInvalid,
     /// The credential is bound to another key.
@@ -46,10 +46,10 @@ pub enum Denial {
     /// The ticket was not redeemed in time.
     #[error("the ticket has expired")]
     TicketExpired,
-    /// Another phone holds the ticket, and its lifetime is over.
+    /// Another phone has redeemed the ticket, and its lifetime is over.
     #[error("another phone has redeemed this ticket")]
     TicketClaimed,
-    /// A second phone showed the ticket within its lifetime: both are out.
+    /// A second phone presented the ticket within its lifetime; both phones are cut off.
     #[error("two phones redeemed the same ticket; both are cut off")]
     TicketContested,
     /// The ticket was revoked.
@@ -58,19 +58,19 @@ pub enum Denial {
     /// The desktop has not confirmed the phone yet.
     #[error("the desktop has not confirmed this phone yet")]
     ConfirmationPending,
-    /// The credential has ended.
+    /// The credential has expired.
     #[error("the credential has expired")]
     CredentialExpired,
     /// The credential was revoked.
     #[error("the credential was revoked")]
     CredentialRevoked,
-    /// A renewed credential has taken its place.
-    #[error("a renewed credential has taken this one's place")]
+    /// The phone has used a renewed credential, which replaces this one.
+    #[error("a renewed credential has replaced this one")]
     CredentialRetired,
     /// The session has ended.
     #[error("the session has ended")]
     SessionGone,
-    /// A caveat forbids it.
+    /// A caveat forbids the action.
     #[error("block {block} of the credential allows {caveat}")]
     CaveatFailed {
         /// The block that holds the caveat: 0 the desktop's, 1 the agent's, then the holder's.
@@ -84,28 +84,28 @@ pub enum Denial {
         /// The operation.
         op: Op,
     },
-    /// The request names another session than the connection's.
+    /// The request names a session other than the connection's.
     #[error("the credential is for another session")]
     OtherSession,
-    /// No credential can ever allow it.
+    /// No credential can allow this.
     #[error("`{privilege}` is never allowed by a credential")]
     PrivilegeDenied {
         /// The privilege.
         privilege: Privilege,
     },
-    /// The policy knows no such operation.
+    /// The policy does not know the operation.
     #[error("the policy denies everything outside the session vocabulary")]
     OutsideVocabulary,
     /// The policy found no live record for this credential and peer.
-    #[error("no live record stands behind the credential")]
+    #[error("the credential has no live record")]
     NoLiveRecord,
-    /// The agent's operator forbids it.
+    /// An operator rule forbids the action.
     #[error("operator rule {rule} forbids it")]
     OperatorRule {
-        /// The rule, counted from 1 in the order of the text, as in `RuleError`.
+        /// The number of the rule, counted from 1 in the order of the text, as in `RuleError`.
         rule: usize,
     },
-    /// The credential's connections are used up.
+    /// The credential has as many connections as it may have.
     #[error("the credential has its {max} connections already")]
     TooManyConnections {
         /// The most connections.
@@ -114,37 +114,37 @@ pub enum Denial {
     /// The first transport frame came too late.
     #[error("the peer did not send a transport frame in time")]
     ActivationTimeout,
-    /// The same first message, while an admission by it waits for its first frame.
+    /// The same first message was admitted before, and that admission still waits for its first frame.
     #[error("this first message was admitted already and waits for its first frame")]
     Repeated,
-    /// More admissions of this credential wait for their first frame than may; this one was the oldest.
-    #[error("newer admissions of the same credential have taken this one's place")]
+    /// Too many newer admissions of this credential wait for their first frame; this one was the oldest.
+    #[error("newer admissions of the same credential have replaced this one")]
     Displaced,
-    /// A newer connection of the same phone has taken this one's place: it had missed a ping.
-    #[error("the phone did not answer a ping, and a newer connection of it has taken this one's place")]
+    /// A newer connection of the same phone has replaced this one, which had missed a ping.
+    #[error("the phone did not answer a ping, and its newer connection has replaced this one")]
     Replaced,
-    /// The agent cannot tell whether the session, or the device that shared it, is still there.
-    #[error("the agent cannot tell whether session and device are still there; try again")]
+    /// The agent cannot tell whether the session, or the device that shared it, still exists.
+    #[error("the agent cannot tell whether session and device still exist; try again")]
     ContextUnknown,
     /// The gate was not settled for some seconds, or its ledger has failed. Not final: try the frame again
     /// after the next settling.
-    #[error("the gate's view is stale; keep the frame and ask again after the next settling")]
+    #[error("the gate was not settled in time; keep the frame and ask again after the next settling")]
     Stale,
 
-    /// The frame does not decrypt, or is not of the protocol.
+    /// The frame does not decrypt or is malformed.
     #[error("the frame could not be read; close the connection")]
     FrameUnreadable,
-    /// More data than one frame holds.
+    /// The data does not fit one frame.
     #[error("a frame holds at most {max} bytes of data; split it")]
     FrameTooLong {
         /// The most bytes.
         max: usize,
     },
     /// A data frame still waits to be received.
-    #[error("a frame still waits; receive or discard it first")]
+    #[error("a data frame still waits; receive or discard it first")]
     FrameWaiting,
 
-    /// The device is not in the agent's trust set.
+    /// The device is not enrolled at the agent.
     #[error("the device is not enrolled")]
     DeviceNotEnrolled,
     /// The issuer key was registered, or the ticket offered, by another device.
@@ -159,13 +159,13 @@ pub enum Denial {
     /// The registration is not signed for this channel.
     #[error("the registration does not verify for this channel")]
     RegistrationInvalid,
-    /// The offer or renewal cannot be read.
+    /// The offer or renewal is malformed.
     #[error("the offer or renewal is malformed: {0}")]
     OfferMalformed(Error),
-    /// The offered credential is for something else than the offer says, or for another agent.
+    /// The offered credential does not match the offer, or is for another agent.
     #[error("the offered credential does not match the offer or this agent")]
     OfferMismatch,
-    /// The offered ticket or credential exists already.
+    /// The offered ticket or credential id is already in use.
     #[error("this ticket or credential was offered before")]
     OfferRepeated,
     /// The session is not running.
@@ -175,12 +175,12 @@ pub enum Denial {
     #[error("this device may not share the session")]
     SharingForbidden,
     /// The credential's end does not fit the agent's clock; mint again with the agent's time.
-    #[error("the desktop's clock is off; it is {agent_time} here")]
+    #[error("the desktop's clock is off; mint again with the agent's time, {agent_time}")]
     ClockSkew {
         /// The agent's time.
         agent_time: Timestamp,
     },
-    /// A lifetime out of bounds.
+    /// The lifetime is out of bounds.
     #[error("the lifetime must be {min} to {max} seconds")]
     LifetimeOutOfBounds {
         /// The shortest, seconds.
@@ -188,7 +188,7 @@ pub enum Denial {
         /// The longest, seconds.
         max: u64,
     },
-    /// A quota is full. Nothing live is ever pushed out to make room.
+    /// A quota is used up. Nothing live is removed to make room.
     #[error("the quota of {max} {quota} is used up; {}", .quota.advice())]
     QuotaReached {
         /// Which quota.
@@ -196,44 +196,44 @@ pub enum Denial {
         /// Its size.
         max: u32,
     },
-    /// Something was revoked, or a session ended, while this was being judged. Try again.
-    #[error("something was taken back meanwhile; try again")]
+    /// Something was revoked, or a session ended, while the request was decided. Try again.
+    #[error("something was revoked meanwhile; try again")]
     Interrupted,
-    /// A renewal names another agent, session, ticket or issuer than the credential's, or holds the
+    /// The renewal names an agent, session, ticket or issuer other than the credential's, or contains the
     /// wrong kind of credential.
     #[error("the renewal does not match the credential that it names")]
     RenewalMismatch,
-    /// The credential was extended as often as it can be before its phone attaches.
+    /// The credential was extended as often as it can be before its phone attaches again.
     #[error("the phone has not used any of its last {max} renewed credentials; extend once it has")]
     RenewalsUnused {
         /// The most that may wait.
         max: usize,
     },
-    /// Nothing is waiting to be confirmed for this ticket and phone.
-    #[error("nothing waits for confirmation here")]
+    /// No phone waits for confirmation with this ticket and key.
+    #[error("no phone waits for confirmation with this ticket and key")]
     NothingToConfirm,
 
-    /// A limit of the policy engine was hit.
-    #[error("the policy engine hit its limit")]
+    /// The policy engine reached a limit.
+    #[error("the policy engine reached a limit")]
     PolicyLimit,
     /// The policy engine failed.
     #[error("the policy engine failed")]
     PolicyFailed,
-    /// The agent could not build or read its own message: a defect, to be reported.
+    /// The agent could not build or read its own message. This is a defect; please report it.
     #[error("the agent could not handle its own message; please report this")]
     Internal,
-    /// The policy and the native scope disagree: a defect, to be reported.
+    /// The policy and the native scope disagree. This is a defect; please report it.
     #[error("the policy and the native scope disagree; please report this")]
     PolicyDisagreement,
     /// The ledger could not be read or written.
     #[error("the ledger is unavailable: {0}")]
     Ledger(LedgerFailure),
-    /// A call in the wrong place.
+    /// The API was called in a context that forbids the call.
     #[error("misuse: {0}")]
     ApiMisuse(Misuse),
 }
 
-/// Which quota is full.
+/// A quota that can be full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Quota {
@@ -249,16 +249,16 @@ pub enum Quota {
     /// Live credentials at the agent, open tickets included.
     #[error("credentials")]
     CredentialsPerAgent,
-    /// Tickets on record at the agent, whatever became of them. They are forgotten within minutes.
+    /// Tickets on record at the agent, in any state. They are removed within minutes.
     #[error("tickets within the last minutes")]
     TicketsKept,
-    /// Open tickets of the device: its share of those at the agent.
+    /// Open tickets of the device: its share of the agent's quota.
     #[error("open tickets of this device")]
     TicketsPerDevice,
-    /// Live credentials of the device, open tickets included: its share of those at the agent.
+    /// Live credentials of the device, open tickets included: its share of the agent's quota.
     #[error("credentials of this device")]
     CredentialsPerDevice,
-    /// Tickets on record of the device, whatever became of them. They are forgotten within minutes.
+    /// Tickets on record of the device, in any state. They are removed within minutes.
     #[error("tickets of this device within the last minutes")]
     TicketsKeptPerDevice,
     /// Issuer keys of the device.
@@ -267,7 +267,7 @@ pub enum Quota {
 }
 
 impl Quota {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -283,7 +283,7 @@ impl Quota {
         }
     }
 
-    /// What makes room.
+    /// Returns how to make room.
     fn advice(self) -> &'static str {
         match self {
             Self::TicketsKept | Self::TicketsKeptPerDevice => "wait a few minutes",
@@ -298,52 +298,52 @@ impl Quota {
     }
 }
 
-/// How the ledger failed. Every one of these denies.
+/// How the ledger failed. After each of these, the gate refuses everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LedgerFailure {
     /// Reading or writing failed.
     #[error("reading or writing failed; check its path and its disk")]
     Io,
-    /// There is no room left to write.
+    /// The disk is full.
     #[error("the disk is full; make room and open it again")]
     Full,
-    /// It cannot be written at all.
+    /// The ledger cannot be written at all.
     #[error("it is read-only here; check its permissions and its file system")]
     ReadOnly,
-    /// Another process, or another gate of this one, has it open.
+    /// Another process, or another gate of this process, has it open.
     #[error("another process has it open; stop that one first")]
     InUse,
     /// A record, or the file itself, is not in its canonical form.
     #[error("it is corrupt; move it away to start anew, and pair all phones again")]
     Corrupt,
-    /// Written in a format that this build does not know.
+    /// The ledger has a format that this build does not know.
     #[error(
         "it is in format {version}, which this build does not know; use the build that wrote it, or move it away to start anew"
     )]
     UnknownFormat {
-        /// The format that it names.
+        /// The number of the format.
         version: u64,
     },
-    /// What stands in its place is a directory, a link or a device.
-    #[error("no plain file stands in its place; name another")]
+    /// The path is a directory, a link or a device.
+    #[error("the path is not a regular file; choose another path")]
     NotAFile,
-    /// An earlier failure left the outcome unknown; open the ledger again.
+    /// An earlier failure left the outcome unknown. Open the ledger again.
     #[error("an earlier read or write failed; open it again")]
     Poisoned,
-    /// The last gate over it was dropped.
+    /// The last gate over the ledger was dropped.
     #[error("its gate was closed; open it again")]
     Closed,
-    /// Another gate has opened this node since, and owns it now.
-    #[error("another gate has opened this node since; close this one, or give each a node of its own")]
+    /// Another gate has opened the ledger as this node and now owns it.
+    #[error("another gate has opened it as this node; close this one, or give each its own node number")]
     Fenced,
-    /// More revocations than the gate can keep could not be written.
+    /// There are more unwritten revocations than the gate can keep.
     #[error("too many revocations could not be written; open it again and revoke again")]
     Unwritten,
 }
 
 impl LedgerFailure {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -363,7 +363,7 @@ impl LedgerFailure {
 }
 
 impl Denial {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     #[deny(clippy::wildcard_enum_match_arm, reason = "a new denial needs a name of its own")]
     pub fn code(&self) -> &'static str {
@@ -427,11 +427,11 @@ impl Denial {
         }
     }
 
-    /// What a phone may be told, once it has proven its ticket or credential. `None` means nothing:
+    /// Returns what a phone may be told once it has proven its ticket or credential. `None` means nothing:
     /// close the connection as for any stranger.
     ///
-    /// [`Denial::ConfirmationPending`] has none: a redemption is answered by the digits to compare, and an
-    /// attach before the desktop has confirmed by nothing.
+    /// [`Denial::ConfirmationPending`] has no status: a redemption is answered with the digits to compare,
+    /// and an attach before confirmation is closed without an answer.
     #[must_use]
     #[deny(clippy::wildcard_enum_match_arm, reason = "somebody has to decide what a peer may be told")]
     pub fn status(&self) -> Option<Status> {
@@ -499,7 +499,7 @@ impl Denial {
         }
     }
 
-    /// The code of the end frame that tells the phone why its connection is over (section 6.5).
+    /// Returns the code of the end frame that tells the phone why its connection is over (section 6.5).
     #[must_use]
     pub fn end_code(&self) -> EndCode {
         match self {
@@ -508,7 +508,8 @@ impl Denial {
         }
     }
 
-    /// Code and detail of the notice that tells the phone why a data frame was refused (section 6.5).
+    /// Returns the code and detail of the notice that tells the phone why a data frame was refused (section
+    /// 6.5).
     pub(crate) fn notice(&self) -> (u16, u16) {
         let place =
             |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX);

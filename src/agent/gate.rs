@@ -1,18 +1,19 @@
-//! The agent's side: it takes offers, admits phones, and takes everything back
-//! (`docs/PROTOCOL.md` sections 6 and 8).
+//! The agent's side: accepts offers, admits phones and revokes what they were given (`docs/PROTOCOL.md`
+//! sections 6 and 8).
 //!
-//! Every method of [`Gate`] is here, and what it does is in the file of `gate/` that has its name. Methods by
-//! kind:
-//! - from an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`],
-//!   [`Gate::renew`], or [`Gate::answer`] for whichever it asks for;
-//! - from a peer's first handshake message: [`Gate::admit`];
-//! - from the operator, or any enrolled device: [`Gate::list`], [`Gate::revoke`] and the verbs behind it;
-//! - from the operator alone: [`Gate::reset_clock`];
-//! - from the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
+//! Every method of [`Gate`] is declared here; the file of `gate/` with the same name implements it. By
+//! caller:
+//! - an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`], [`Gate::renew`], or
+//!   [`Gate::answer`], which dispatches any of its requests;
+//! - a peer, with its first handshake message: [`Gate::admit`];
+//! - the operator or any enrolled device: [`Gate::list`], and [`Gate::revoke`], which dispatches to the other
+//!   revoking methods;
+//! - the operator only: [`Gate::reset_clock`];
+//! - the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
-//! All of them may be called from any thread. Each holds one short lock; cryptography runs outside.
-//! Order inside every change: validate, make it durable, publish it in memory, answer. A revocation
-//! cuts in memory first.
+//! Every method can be called from any thread. Each holds one lock for a short time; cryptography runs
+//! outside it. Every change is validated, made durable, published in memory and then answered, in this order.
+//! A revocation cuts in memory first.
 
 mod activate;
 mod admit;
@@ -58,13 +59,13 @@ use crate::pair::{Answer, List, Page, Request, Revoke, Revoked};
 use crate::protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 use crate::protocol::noise::Received;
 
-/// The agent's gate. Cheap to clone; all clones are one gate.
+/// The agent's gate. Clones are cheap and share one gate.
 ///
-/// Dropping the last one closes it: every connection is cut, nothing is admitted any more, and the ledger
-/// can be opened again. It may write once, to note which audit records have been taken; nothing is lost
-/// without that.
+/// Dropping the last clone closes the gate: it cuts every connection, admits nothing more, and releases the
+/// ledger, which can then be opened again. It may write once, to note which audit records the sink has taken;
+/// nothing is lost if that write fails.
 ///
-/// # What an agent tells its gate
+/// # What an agent calls
 ///
 /// | call | when |
 /// |---|---|
@@ -75,15 +76,15 @@ use crate::protocol::noise::Received;
 /// | [`admit`](Self::admit) | for each first message; then [`PendingChannel::activate`] with the frame that follows |
 /// | [`reopen`](Self::reopen) | once [`is_poisoned`](Self::is_poisoned) |
 ///
-/// Whoever forgets one is refused more, never less: frames wait where nobody settles, and admissions and
-/// settlings ask the context about session and device.
+/// Omitting a call makes the gate refuse more, not less: frames wait if nobody calls `settle`, and admission
+/// and `settle` ask the context about the session and the device.
 ///
 /// # Threads
 ///
-/// Every call may be made from any thread. Calls that write wait for the ledger's lock and for the disk, then for
-/// the audit sink; a revoking call also waits for permits in use, microseconds. Frames wait for none of these.
-/// An async agent makes the calls of this table on a thread that may block, such as tokio's `spawn_blocking`, and
-/// frames on the task that carries them.
+/// Every method can be called from any thread. Methods that write wait for the ledger's lock, the disk and
+/// then the audit sink; revoking methods also wait for permits in use, which takes microseconds. Frames wait
+/// for none of these. An async agent calls the methods of this table on a thread that may block, such as with
+/// tokio's `spawn_blocking`, and handles frames on the task that carries them.
 ///
 /// | call | durable writes | waits also for |
 /// |---|---|---|
@@ -100,11 +101,11 @@ use crate::protocol::noise::Received;
 /// | `renew` | 1 | the context, permits in use |
 /// | `settle` | 0 | the ledger's lock, the context |
 /// | `settle`, once a minute | 1 | the context |
-/// | `revoke_credential` and its kin | 1 | permits in use |
+/// | `revoke_credential` and other revoking methods | 1 | permits in use |
 /// | `sync_devices`, nothing to revoke | 0 | the ledger's lock |
 /// | `end_session` | 1 | permits in use |
 ///
-/// A cut takes effect before anything in this table is waited for.
+/// A cut takes effect before the call waits for anything in this table.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
@@ -120,8 +121,8 @@ struct Inner {
     core: Core,
 }
 
-/// Held by every clone of a gate, and by nothing else. What was admitted may outlive the gate, and ends
-/// with it: a gate that is opened over the same ledger afterwards could not take it back.
+/// Closes the gate when the last clone is dropped. Guards hold only [`Inner`]: they may outlive the gate but
+/// must end with it, because a gate opened later over the same ledger could not revoke them.
 struct Opened(Arc<Inner>);
 
 impl Drop for Opened {
@@ -131,27 +132,27 @@ impl Drop for Opened {
 }
 
 impl Gate {
-    /// How long streams go on after a settling, seconds.
+    /// How long streams may continue after a call of [`Gate::settle`], seconds.
     pub const LEASE: u64 = LEASE;
     /// How long an admitted connection has to send its first frame, seconds.
     pub const ACTIVATION_TIMEOUT: u64 = ACTIVATION_TIMEOUT;
     /// How long streams wait for [`Gate::reopen`] before they are cut, seconds.
     pub const STALE_TIMEOUT: u64 = STALE_TIMEOUT;
-    /// How far a desktop's clock may stand from the agent's when it mints, seconds.
+    /// How far a desktop's clock may differ from the agent's when it mints, seconds.
     pub const MAX_CLOCK_SKEW: u64 = MAX_CLOCK_SKEW;
-    /// Audit records that wait for a sink that cannot keep them. Beyond it the oldest is given up.
+    /// How many audit records wait for a sink that cannot keep them. Beyond this, the gate drops the oldest.
     pub const MAX_AUDIT_WAITING: usize = MAX_AUDIT_WAITING;
 
-    /// Opens a gate over a ledger. A ledger that holds another agent key's records is emptied: those
-    /// sessions are gone. The agent's time begins no earlier than it was when the ledger was last
-    /// written. Costs one durable write.
+    /// Opens a gate over a ledger. If the ledger holds records of another agent key, they are discarded,
+    /// because that agent's sessions no longer exist. The agent's time starts no earlier than when the ledger
+    /// was last written. Costs one durable write.
     ///
-    /// Tell it of what has changed in the meantime: [`Gate::end_session`] for sessions that are gone,
-    /// [`Gate::sync_devices`] for devices.
+    /// Afterwards report what changed while the gate was closed: call [`Gate::end_session`] for each session
+    /// that has ended and [`Gate::sync_devices`] with the enrolled devices.
     ///
     /// # Errors
-    /// [`LedgerError`], with what the operating system said as its source; nothing is admitted by a gate that
-    /// does not open.
+    /// [`LedgerError`] if the ledger cannot be read, written or used; its source is the operating system's
+    /// error.
     pub fn open(
         config: GateConfig,
         ledger: impl Ledger + 'static,
@@ -164,58 +165,59 @@ impl Gate {
         Ok(Self { _opened: Arc::new(Opened(Arc::clone(&inner))), inner })
     }
 
-    /// The agent's Noise key.
+    /// Returns the agent's Noise key.
     #[must_use]
     pub fn agent(&self) -> &AgentPublicKey {
         &self.inner.agent
     }
 
-    /// Goes on after a failure of the ledger, over the same ledger opened again or over another that holds the
-    /// same records. Every stream is looked up in it before any goes on; those that no longer stand are cut.
-    /// What could not be written before is written with it. Costs one durable write and one read for each
+    /// Resumes after a ledger failure, over the same ledger opened again or another one that holds the same
+    /// records. Looks up every stream's credential first, and cuts those that are no longer valid. Also
+    /// writes the revocations that could not be written before. Costs one durable write and one read for each
     /// connected credential.
     ///
-    /// Streams wait for it for [`Gate::STALE_TIMEOUT`] seconds; after that they are
-    /// over, and phones attach again once it is open.
+    /// Streams wait for this call for [`Gate::STALE_TIMEOUT`] seconds and are then cut; those phones must
+    /// attach again.
     ///
     /// # Errors
-    /// [`LedgerError`]; the gate stays as it was, and this can be called again. [`LedgerFailure::InUse`]
-    /// if the ledger has not failed, or why the gate is shut for good.
+    /// [`LedgerError`] if the ledger cannot be used; the gate is unchanged and the call can be repeated. Its
+    /// cause is [`LedgerFailure::InUse`] if the ledger has not failed, or the reason why the gate is shut
+    /// permanently.
     pub fn reopen(&self, ledger: impl Ledger + 'static, now: Now) -> Result<(), LedgerError> {
         self.inner.core.reopen(Arc::new(ledger), now)
     }
 
-    /// Whether the ledger has failed. Every stream waits then, and everything is refused until
-    /// [`Gate::reopen`]. Waits for no disk.
+    /// Whether the ledger has failed. Until [`Gate::reopen`] succeeds, every stream waits and the gate
+    /// refuses everything. Does not wait for the disk.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.inner.core.failure().is_some()
     }
 
-    /// Why the gate refuses everything, if it does. Waits for no disk.
+    /// Returns why the gate refuses everything, if it does. Does not wait for the disk.
     #[must_use]
     pub fn failure(&self) -> Option<LedgerFailure> {
         self.inner.core.failure()
     }
 
-    /// The latest failure of the ledger, with what the operating system or the database said as its source: what
-    /// stands behind the latest [`Denial::Ledger`]. It stays after a success. Waits for no disk.
+    /// Returns the latest ledger failure, with the operating system's or database's error as its source. It
+    /// explains the latest [`Denial::Ledger`] and is kept after a later success. Does not wait for the disk.
     #[must_use]
     pub fn ledger_error(&self) -> Option<LedgerError> {
         self.inner.core.last_error()
     }
 }
 
-/// # From an enrolled device
+/// # Calls for an enrolled device
 impl Gate {
-    /// Carries out what a device has asked for. `device` is the key that the channel has authenticated, and
-    /// `handshake_hash` that of the very channel on which the request arrived.
+    /// Carries out a device's request. `device` is the key that the channel authenticated, and
+    /// `handshake_hash` is the handshake hash of the channel on which the request arrived.
     ///
-    /// Any enrolled device may list and revoke; the rest is for the device that offered. Costs what the method
-    /// behind the request costs, and one question to the context.
+    /// Any enrolled device may list and revoke; only the device that offered a ticket may confirm or renew.
+    /// Costs what the method for that request costs, and one question to the context.
     ///
     /// # Errors
-    /// [`Denial::DeviceNotEnrolled`] before anything is done, or as the method says.
+    /// [`Denial::DeviceNotEnrolled`] before anything is done, or the error of the method for that request.
     pub fn answer<R: RngCore + CryptoRng>(
         &self,
         device: &DevicePublicKey,
@@ -227,13 +229,13 @@ impl Gate {
         self.inner.answer(device, handshake_hash, request, now, rng)
     }
 
-    /// Registers a desktop's issuer key. `handshake_hash` is that of the very channel on which the
-    /// registration arrived, so that it cannot be relayed from another. A repeated registration has
-    /// no effect. Costs one Ed25519 verification and one durable write.
+    /// Registers a desktop's issuer key. `handshake_hash` is the handshake hash of the channel on which the
+    /// registration arrived, so that the registration cannot be relayed from another channel. Repeating a
+    /// registration has no effect. Costs one Ed25519 verification and one durable write.
     ///
     /// # Errors
-    /// [`Denial::DeviceNotEnrolled`], [`Denial::RegistrationInvalid`],
-    /// [`Denial::IssuerOfAnotherDevice`], [`Denial::QuotaReached`], [`Denial::Ledger`].
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::RegistrationInvalid`], [`Denial::IssuerOfAnotherDevice`],
+    /// [`Denial::QuotaReached`] or [`Denial::Ledger`].
     pub fn register_issuer(
         &self,
         device: &DevicePublicKey,
@@ -244,22 +246,23 @@ impl Gate {
         self.inner.register_issuer(device, handshake_hash, registration, now)
     }
 
-    /// Takes an offer from the device that registered its issuer. Costs one Ed25519 verification and
-    /// one durable write.
+    /// Accepts an offer from the device that registered its issuer. Costs one Ed25519 verification and one
+    /// durable write.
     ///
     /// # Errors
-    /// [`Denial`] with what does not fit. After [`Denial::ClockSkew`] the desktop mints again with the
-    /// agent's time.
+    /// [`Denial`] with the reason for refusing the offer. After [`Denial::ClockSkew`], the desktop mints
+    /// again with the agent's time.
     pub fn offer(&self, device: &DevicePublicKey, offer: &Offer, now: Now) -> Result<OfferReceipt, Denial> {
         self.inner.offer(device, offer, now)
     }
 
-    /// Lets a phone in that waits for confirmation. Only the device that offered the ticket may; its
-    /// owner has compared the [`PairCode`](crate::PairCode) on both screens. Costs one durable write.
+    /// Confirms a phone that waits for confirmation. Only the device that offered the ticket may confirm,
+    /// after its owner has compared the [`PairCode`](crate::PairCode) on both screens. Costs one durable
+    /// write.
     ///
     /// # Errors
-    /// [`Denial::DeviceNotEnrolled`], [`Denial::IssuerOfAnotherDevice`], [`Denial::NothingToConfirm`],
-    /// or why the credential no longer stands.
+    /// [`Denial::DeviceNotEnrolled`], [`Denial::IssuerOfAnotherDevice`], [`Denial::NothingToConfirm`], or the
+    /// reason why the credential is no longer valid.
     pub fn confirm(
         &self,
         device: &DevicePublicKey,
@@ -270,18 +273,19 @@ impl Gate {
         self.inner.confirm(device, ticket, holder, now)
     }
 
-    /// Takes new terms for a live credential, from the device that offered it.
+    /// Sets new terms for a live credential, on behalf of the device that offered it.
     ///
-    /// What they take away is gone when this returns: no permit beyond them is granted, and none is in
-    /// use; live streams go on with what is left. What they add reaches the phone with its next attach,
-    /// if it shows the credential itself and not a narrowed copy. The earlier credential stays valid,
-    /// within the new terms, until the phone has used the renewed one. Costs one Ed25519 verification,
-    /// one signature and one durable write.
+    /// Operations and time that the new terms remove are gone when this returns: no permit for them is
+    /// granted or in use. Live streams continue with the rest. Added operations and time reach the phone at
+    /// its next attach, if it presents the credential itself and not a narrowed copy. The earlier credential
+    /// remains valid, within the new terms, until the phone has used the renewed one. Costs one Ed25519
+    /// verification, one signature and one durable write.
     ///
     /// # Errors
-    /// [`Denial`] with what does not fit; nothing has changed then. After [`Denial::Ledger`] live streams stay
-    /// narrowed, and the renewal may be on record or not: send it again. After [`Denial::ClockSkew`] the
-    /// desktop mints again with the agent's time. [`Denial::ApiMisuse`] from inside a permit.
+    /// [`Denial`] with the reason; nothing has changed. Exceptions: after [`Denial::Ledger`], live streams
+    /// stay narrowed and the renewal may or may not be on record, so send it again. After
+    /// [`Denial::ClockSkew`], the desktop mints again with the agent's time. [`Denial::ApiMisuse`] if called
+    /// from inside a permit.
     pub fn renew<R: RngCore + CryptoRng>(
         &self,
         device: &DevicePublicKey,
@@ -292,44 +296,44 @@ impl Gate {
         self.inner.renew(device, renewal, now, rng)
     }
 
-    /// A page of the tickets and credentials on record: what `list` asks for, from where it asks to go on, at
-    /// most [`MAX_LISTED`](crate::limits::MAX_LISTED) entries. See [`Page`] for their order, and for what may
-    /// change between two pages (`docs/PROTOCOL.md` section 8).
+    /// Lists one page of the tickets and credentials on record that match `list`, from its cursor on, at most
+    /// [`MAX_LISTED`](crate::limits::MAX_LISTED) entries. [`Page`] documents their order and what may change
+    /// between two pages (`docs/PROTOCOL.md` section 8).
     ///
-    /// Reads at most 512 records, whatever the filter leaves of them, and waits neither for a commit nor for
-    /// the audit sink.
+    /// Reads at most 512 records, however many match, and waits neither for a commit nor for the audit sink.
     ///
     /// # Errors
-    /// [`Denial::Ledger`].
+    /// [`Denial::Ledger`] if the ledger cannot be read.
     pub fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
         self.inner.list(list, now)
     }
 }
 
-/// # From a peer's first handshake message
+/// # Calls for a peer's first handshake message
 impl Gate {
-    /// Decides on a peer from its message 1, and writes message 2.
+    /// Decides whether to admit a peer from its message 1, and writes message 2.
     ///
-    /// A payload of this protocol is a phone's even if its key is enrolled. A redemption costs one
-    /// Ed25519 verification, one signature and one durable write; an attach costs one verification for
-    /// each block of the credential and one run of the policy. A message 1 that is repeated while an
-    /// admission by it waits is refused before any of that. Message 2 costs three scalar multiplications. Waits
-    /// for the ledger.
+    /// A peer whose payload is of this protocol is treated as a phone even if its key is enrolled. A
+    /// redemption costs one Ed25519 verification, one signature and one durable write; an attach costs one
+    /// verification for each block of the credential and one run of the policy. Before any of that, a
+    /// repeated message 1 is refused while an admission by the same message is pending. Message 2 costs three
+    /// scalar multiplications. Waits for the ledger.
     pub fn admit<R: RngCore + CryptoRng>(&self, received: Received, now: Now, rng: &mut R) -> Admission {
         self.inner.admit(received, now, rng)
     }
 
-    /// As [`Gate::admit`], for an agent with a Noise of its own. Its guard is live once the agent says that the
-    /// peer's first frame has decrypted, and nothing but the agent's own care has every frame pass it.
+    /// Does the same as [`Gate::admit`], for an agent with its own Noise implementation. The guard becomes
+    /// live when the agent reports that the peer's first frame has decrypted. The agent itself must pass
+    /// every frame through the guard.
     pub fn admit_peer<R: RngCore + CryptoRng>(&self, peer: Peer<'_>, now: Now, rng: &mut R) -> PeerAdmission {
         self.inner.admit_peer(peer, now, rng)
     }
 
-    /// What the gate would say to this phone, with this credential, asking for one action now, and
-    /// why. For operators: it changes nothing and admits nobody. Costs as much as an attach.
+    /// Evaluates what the gate would answer if this phone, with this credential, asked for one action now.
+    /// For operators: it changes nothing and admits nobody. Costs as much as an attach.
     ///
     /// # Errors
-    /// [`Denial`] with the reason.
+    /// [`Denial`] with the reason for refusing the action.
     pub fn explain(
         &self,
         peer: &HolderPublicKey,
@@ -343,115 +347,102 @@ impl Gate {
 
 /// # Revocation
 ///
-/// Each verb is idempotent, and says what it has ended ([`Revoked`]): said again it answers
-/// [`Revoked::Already`], and for a name that is not on record [`Revoked::Unknown`], which is no error. A gate
-/// remembers the last 1,024 names that it has revoked; beyond them, and after a restart, an issuer, a phone or
-/// a pairing whose records are kept no longer is unknown as well.
+/// Each method is idempotent and returns what it revoked ([`Revoked`]). A repeated call returns
+/// [`Revoked::Already`]; a name that is not on record returns [`Revoked::Unknown`], which is not an error. A
+/// gate remembers the last 1,024 names that it has revoked. An older name, or any name after a restart, is
+/// also unknown once its records are removed.
 ///
-/// Live streams are cut first, and what is named is closed to offers, redemptions, attaches and activations,
-/// before the verb waits for the ledger, the audit sink, the context or a waker. When it returns, the
-/// revocation is durable, no further permit is granted and none is in use. Each costs one durable write and
-/// what the audit sink does with its records, and waits for permits in use, microseconds.
+/// Each method first cuts live streams and closes what it names to offers, redemptions, attaches and
+/// activations; only then does it wait for the ledger, the audit sink, the context or a waker. When it
+/// returns, the revocation is durable, no further permit is granted and none is in use. Each costs one
+/// durable write and the audit sink's work on its records, and waits for permits in use, which takes
+/// microseconds.
 impl Gate {
-    /// Revokes a ticket before it is redeemed, its credential afterwards.
+    /// Revokes a ticket, or, after its redemption, its credential.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// [`Denial::Ledger`] if the revocation was not, or may not have been, written. Its targets stay cut and
+    /// closed in this gate, and a later transaction writes it. [`Denial::ApiMisuse`] if called from inside a
+    /// permit; nothing has happened then.
     pub fn revoke_ticket(&self, ticket: &TicketId, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::Ticket(*ticket), now)
     }
 
-    /// Revokes a credential, with everything that its holder narrowed from it.
+    /// Revokes a credential and every copy that its holder narrowed from it.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn revoke_credential(&self, credential: &CredentialId, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::Credential(*credential), now)
     }
 
-    /// Revokes every ticket and credential of a session that goes on.
+    /// Revokes every ticket and credential of a session that keeps running.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn revoke_session(&self, session: &SessionId, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::Session(session.clone()), now)
     }
 
-    /// Ends every ticket and credential of a session that has ended. Call it for each session that
-    /// ends, before its id can be used again.
+    /// Revokes every ticket and credential of a session that has ended. Call it for each session that ends,
+    /// before its id can be used again.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn end_session(&self, session: &SessionId, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::SessionEnd(session.clone()), now)
     }
 
-    /// Revokes an issuer key, with everything that it signed. A later registration of the same key
-    /// revives nothing. Costs as much as there is to revoke.
+    /// Revokes an issuer key and everything that it signed. Registering the same key later revives nothing.
+    /// The cost grows with the number of records to revoke.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn revoke_issuer(&self, issuer: &IssuerPublicKey, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::Issuer(*issuer), now)
     }
 
-    /// Revokes every issuer key of a device, with everything that they signed.
+    /// Revokes every issuer key of a device and everything that they signed.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn revoke_device(&self, device: &DevicePublicKey, now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::Device(*device), now)
     }
 
-    /// Revokes every device that is not in `enrolled`. Call it when the trust set has changed, and at
-    /// start.
+    /// Revokes every device that is not in `enrolled`. Call it when the list of enrolled devices has changed,
+    /// and at start.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn sync_devices(&self, enrolled: &[DevicePublicKey], now: Now) -> Result<Revoked, Denial> {
         self.inner.core.revoke(&Revocation::DevicesOutside(enrolled.into()), now)
     }
 
-    /// Sets the agent's time to the wall clock's, which may be earlier. For an operator whose clock
-    /// once stood in the future: the agent's time never goes back by itself. Whatever could be revived
-    /// by that goes first: every ticket, credential and issuer registration. Desktops register again,
-    /// phones pair again; their credentials are unknown here from now on.
+    /// Sets the agent's time to the wall clock's time, which may be earlier. For an operator whose clock was
+    /// set to the future by mistake: the agent's time never goes back by itself. First removes everything
+    /// that an earlier time could revive: every ticket, credential and issuer registration. Desktops must
+    /// register again and phones must pair again.
     ///
     /// # Errors
-    /// [`Denial::Ledger`] if it is not on record, or may not be. What it names stays cut and closed in this
-    /// gate, and is written with the next transaction that can be. [`Denial::ApiMisuse`] from inside a
-    /// permit, before anything happened.
+    /// As [`Gate::revoke_ticket`].
     pub fn reset_clock(&self, now: Now) -> Result<(), Denial> {
         self.inner.core.revoke(&Revocation::Everything, now).map(drop)
     }
 
-    /// Revokes every pairing that a device has offered under one name for the phone, its label: for a phone
-    /// that was stolen. Any enrolled device may ask for it. The name is compared byte for byte.
+    /// Revokes every pairing that a device has offered under one phone name, its label; for example, after
+    /// the phone was stolen. Any enrolled device may ask for it. Names are compared byte for byte.
     ///
     /// # Errors
-    /// [`Denial::ApiMisuse`] for an empty name. Otherwise as [`Gate::revoke_credential`].
+    /// [`Denial::ApiMisuse`] if the name is empty; otherwise as [`Gate::revoke_ticket`].
     pub fn revoke_phone(&self, device: &DevicePublicKey, name: &Label, now: Now) -> Result<Revoked, Denial> {
         self.inner.revoke_phone(device, name, now)
     }
 
-    /// Revokes what a desktop asks for: the verb above that belongs to it.
+    /// Revokes what a desktop's request names, by calling the matching method above.
     ///
     /// # Errors
-    /// As that verb.
+    /// Those of that method.
     pub fn revoke(&self, what: &Revoke, now: Now) -> Result<Revoked, Denial> {
         self.inner.revoke(what, now)
     }
@@ -459,18 +450,18 @@ impl Gate {
 
 /// # Settling
 impl Gate {
-    /// Settles the gate: asks the context about every session and device of a connection, ends what has run
-    /// out, removes a bounded number of records that nobody asks for any more, and lets streams go on for
-    /// [`Gate::LEASE`] seconds from `now`.
+    /// Settles the gate: asks the context about the session and device of every connection, ends what has
+    /// expired, removes a bounded number of old records, and lets streams continue for [`Gate::LEASE`]
+    /// seconds from `now`.
     ///
-    /// Call it about once a second. A gate that was not settled for longer grants no permit: whoever asks is
-    /// told [`Denial::Stale`]. Costs one question for each session and device, and one read of the
-    /// ledger; a durable write where something has ended. Waits for the ledger, and then for the audit sink
-    /// unless another call does; streams go on before that.
+    /// Call it about once a second. If the last call was longer ago than that, the gate grants no permit and
+    /// returns [`Denial::Stale`]. Costs one question for each session and device and one read of the ledger,
+    /// and a durable write if something has ended. Waits for the ledger, and then for the audit sink unless
+    /// another call already does; streams continue before that.
     ///
     /// # Errors
-    /// [`Denial::Ledger`]; streams do not go on by it. [`Denial::Interrupted`] if something was revoked while
-    /// the context said that something is gone: settle again.
+    /// [`Denial::Ledger`] if the ledger failed; the lease is not extended. [`Denial::Interrupted`] if
+    /// something was revoked while the context reported something as gone; call it again.
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
         self.inner.settle(now)
     }

@@ -1,13 +1,12 @@
-//! The guard: what a live connection asks before every frame, and how it is cut
-//! (`docs/PROTOCOL.md` section 10).
+//! The guard: decides on every frame of a live connection, and can be cut (`docs/PROTOCOL.md` section 10).
 //!
-//! **Contract: after a revoking call returns, no further permit is granted, and none granted earlier
-//! is still in use.** A renewal that narrows keeps the same contract for what it takes away.
+//! **Contract: after a revoking call returns, no further permit is granted, and none granted earlier is still
+//! in use.** A renewal that narrows gives the same guarantee for what it removes.
 //!
-//! A permit is a closure that runs between two stores to the guard's own flag. A revoker first marks
-//! the credential, then waits until the flag of every guard of it is down. Both sides write, pass a
-//! sequentially consistent fence, and read: either the permit sees the mark or the revoker sees the
-//! flag. `guard/models.rs` has every interleaving of it checked.
+//! A permit runs a closure between setting and clearing the `in_use` flag of its guard. A revoker first marks
+//! the credential as cut, then waits until the flag of each of its guards is clear. Both sides write, pass a
+//! sequentially consistent fence, and read: either the permit sees the mark or the revoker sees the flag.
+//! `guard/models.rs` checks every interleaving.
 
 use core::cell::Cell;
 use core::fmt;
@@ -43,7 +42,7 @@ pub use permit_error::PermitError;
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
-    /// Whether this thread is inside a permit. A revoker that ran there would wait for itself.
+    /// Whether this thread is inside a permit. Revoking there would wait for its own permit.
     static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
 }
 #[cfg(sessioncap_loom)]
@@ -51,12 +50,12 @@ loom::thread_local! {
     static IN_PERMIT: Cell<bool> = Cell::new(false);
 }
 
-/// Refuses what waits for permits, when it is called from inside one.
+/// Refuses a call that waits for permits if it is made from inside one.
 pub(crate) fn check_outside_permit() -> Result<(), Denial> {
     if IN_PERMIT.with(Cell::get) { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
 }
 
-/// Why a credential's connections were cut.
+/// The reason why a credential's connections were cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Cut {
@@ -69,7 +68,7 @@ pub(crate) enum Cut {
     Fenced = 7,
 }
 
-/// The mark of a credential that is paused: nothing is permitted, and nothing is over.
+/// The mark of a paused credential: no permit is granted, but its connections stay open.
 const PAUSED: u8 = 255;
 
 impl Cut {
@@ -90,27 +89,27 @@ impl Cut {
 
 /// The live state of one credential, shared by its connections.
 pub(crate) struct Live {
-    /// 0 while the credential lives, else a [`Cut`], from which it never goes back, or [`PAUSED`].
+    /// 0 while the credential is live, [`PAUSED`], or a [`Cut`], which is final.
     cut: AtomicU8,
     lease: Arc<Lease>,
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// One token for each connection; a connection's guards share it.
+    /// One entry for each connection; the guards of a connection share it.
     connections: Mutex<Vec<Weak<Connection>>>,
 }
 
-/// What the guards of one connection share.
+/// The state that the guards of one connection share.
 struct Connection {
-    /// Up once one of them has found the credential expired. A clock that is set back afterwards
-    /// revives nothing.
+    /// Set once a guard has found the credential expired, so that setting a clock back revives nothing.
     ended: AtomicBool,
-    /// Up once a newer connection of the same phone has taken its place.
+    /// Set once a newer connection of the same phone has replaced this one.
     replaced: AtomicBool,
-    /// When the phone was heard last, and since when a ping waits for it, by the monotonic clock in nanoseconds.
+    /// When the phone was last heard, and since when a ping is unanswered, in nanoseconds of the monotonic
+    /// clock.
     heard: AtomicI64,
     pinged: AtomicI64,
 }
 
-/// No ping waits.
+/// The value if no ping is unanswered.
 const NO_PING: i64 = i64::MAX;
 
 impl Connection {
@@ -123,13 +122,13 @@ impl Connection {
         }
     }
 
-    /// A frame of the phone has decrypted.
+    /// Notes that a frame of the phone has decrypted.
     fn hear(&self, now: Now) {
         self.heard.fetch_max(nanoseconds(now.monotonic), Ordering::AcqRel);
         self.pinged.store(NO_PING, Ordering::Release);
     }
 
-    /// A ping leaves. The first that is not answered counts.
+    /// Notes that a ping was sent. Only the first unanswered one counts.
     fn ping(&self, now: Now) {
         let at = nanoseconds(now.monotonic);
         let _ = self.pinged.compare_exchange(NO_PING, at, Ordering::AcqRel, Ordering::Acquire);
@@ -141,14 +140,14 @@ impl Connection {
     }
 }
 
-/// How long the answer to a ping may take.
+/// How long the phone may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::seconds(crate::limits::PING_TIMEOUT);
 
-/// What a guard allows, and until when by either clock.
+/// What a guard allows, and when it expires by each clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) ops: OpSet,
-    /// By the wall clock.
+    /// The end by the wall clock.
     pub(crate) expires_at: Timestamp,
     /// The same moment by the monotonic clock.
     pub(crate) ends_at: Duration,
@@ -164,20 +163,20 @@ impl Terms {
     }
 }
 
-/// One guard's part in the contract.
+/// The state of one guard that revokers read.
 struct Slot {
-    /// Up while a permit's closure runs.
+    /// Set while a permit's closure runs.
     in_use: AtomicBool,
-    /// Counts the changes of `terms`, so that a permit need not look at them.
+    /// Counts the changes of `terms`, so that a permit can skip the lock if there were none.
     changes: AtomicU32,
-    /// Only ever narrowed.
+    /// Terms, which are only narrowed.
     terms: Mutex<Terms>,
-    /// Those who wait for a cut, each with its last waker.
+    /// The last waker of each task that waits for a cut.
     waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that holds these locks can panic half-way through a change.
+    // Code that holds these locks cannot panic in the middle of a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -191,14 +190,14 @@ impl Live {
         })
     }
 
-    /// Marks the credential. No permit is granted from here on.
+    /// Marks the credential as cut. No permit is granted afterwards.
     pub(crate) fn cut(&self, why: Cut) {
-        // The first reason stays.
+        // The first reason is kept.
         let to = |from| matches!(from, 0 | PAUSED).then_some(why as u8);
         let _ = self.cut.fetch_update(Ordering::AcqRel, Ordering::Acquire, to);
     }
 
-    /// Grants nothing until [`Live::resume`], without an end.
+    /// Grants no permit until [`Live::resume`], without ending the connections.
     pub(crate) fn pause(&self) {
         let _ = self.cut.compare_exchange(0, PAUSED, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -207,12 +206,12 @@ impl Live {
         let _ = self.cut.compare_exchange(PAUSED, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Whether it was cut.
+    /// Whether the credential was cut.
     pub(crate) fn is_cut(&self) -> bool {
         !matches!(self.cut.load(Ordering::Acquire), 0 | PAUSED)
     }
 
-    /// Wakes the connections, without any lock.
+    /// Wakes the tasks that wait on a connection. Call it without holding a lock.
     pub(crate) fn wake(&self) {
         for slot in self.slots() {
             let waiting = lock(&slot.waiting).clone();
@@ -220,7 +219,7 @@ impl Live {
         }
     }
 
-    /// Waits until no permit is in use, without any lock.
+    /// Waits until no permit is in use. Call it without holding a lock.
     pub(crate) fn wait_for_permits(&self) {
         wait_for_permits(&self.slots());
     }
@@ -229,9 +228,9 @@ impl Live {
         lock(&self.slots).clone()
     }
 
-    /// Narrows every guard that there is. No permit outside these terms is granted from here on.
+    /// Narrows every guard of the credential. No permit outside these terms is granted afterwards.
     pub(crate) fn narrow(&self, to: Terms) {
-        // Under the list's lock, so that no fork copies the terms from before and joins after.
+        // Holding the list's lock prevents a fork from copying the old terms and joining afterwards.
         let slots = lock(&self.slots);
         for slot in slots.iter() {
             let mut terms = lock(&slot.terms);
@@ -241,12 +240,12 @@ impl Live {
         }
     }
 
-    /// How many connections there are. One that was cut is none, even if its guard is still held.
+    /// Counts the connections. A connection that was cut does not count, even if its guard still exists.
     pub(crate) fn connections(&self) -> usize {
         self.count(|_| true)
     }
 
-    /// How many connections there are, less those that have missed a ping.
+    /// Counts the connections that have not missed a ping.
     pub(crate) fn answering(&self, now: Now) -> usize {
         self.count(|connection| !connection.has_missed_a_ping(now))
     }
@@ -258,7 +257,7 @@ impl Live {
         self.standing().iter().filter(|connection| counts(connection)).count()
     }
 
-    /// The connections whose guards are held and that no other has replaced.
+    /// Returns the connections that have a guard and were not replaced.
     fn standing(&self) -> Vec<Arc<Connection>> {
         let mut connections = lock(&self.connections);
         connections.retain(|connection| connection.strong_count() > 0);
@@ -266,7 +265,8 @@ impl Live {
         held.filter(|connection| !connection.replaced.load(Ordering::Acquire)).collect()
     }
 
-    /// Ends the connection that was heard the longest ago, of those that have missed a ping. Wake afterwards.
+    /// Replaces, of the connections that have missed a ping, the one heard the longest ago. Call `wake`
+    /// afterwards.
     pub(crate) fn replace_silent(&self, now: Now) {
         let silent = self.standing().into_iter().filter(|connection| connection.has_missed_a_ping(now));
         if let Some(longest) = silent.min_by_key(|connection| connection.heard.load(Ordering::Acquire)) {
@@ -288,7 +288,7 @@ impl Live {
             terms: Mutex::new(terms()),
             waiting: Mutex::new(Vec::new()),
         });
-        // A slot that only this list holds has neither a guard nor anyone who waits for a cut.
+        // A slot that only this list holds has no guard and no waiter.
         slots.retain(|slot| Arc::strong_count(slot) > 1);
         slots.push(Arc::clone(&slot));
         drop(slots);
@@ -300,18 +300,18 @@ impl Live {
     }
 }
 
-/// Wakes each once.
+/// Wakes each waiter once.
 fn wake_all(waiting: &[Weak<Mutex<Option<Waker>>>]) {
     for waiter in waiting.iter().filter_map(Weak::upgrade) {
         let waker = lock(&waiter).take();
         if let Some(waker) = waker {
-            // Foreign code that panics must keep neither a revoker nor another stream.
+            // A waker that panics must not hold up a revoker or another stream.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 }
 
-/// A permit encrypts one frame: microseconds, unless its thread is descheduled.
+/// Waits for permits. A permit encrypts one frame: microseconds, unless its thread is descheduled.
 fn wait_for_permits(slots: &[Arc<Slot>]) {
     // The mark must be visible before a flag is read.
     fence(Ordering::SeqCst);
@@ -324,28 +324,28 @@ fn wait_for_permits(slots: &[Arc<Slot>]) {
     }
 }
 
-/// Asked again now and then where an operator's rules depend on the time of day.
+/// Evaluates the policy again for a live connection, because operator rules can depend on the time of day.
 pub(crate) trait Review: Send + Sync {
-    /// Which of `ops` are allowed now.
+    /// Returns which of `ops` are allowed now.
     fn review(&self, ops: OpSet, now: Now) -> Result<OpSet, Denial>;
 }
 
-/// What a guard is made of.
+/// The parts from which a guard is built.
 #[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) credential: CredentialId,
     pub(crate) session: SessionId,
     pub(crate) holder: HolderPublicKey,
-    /// What was granted at admission.
+    /// The terms granted at admission.
     pub(crate) terms: Terms,
-    /// When the policy gave its verdict, by the monotonic clock.
+    /// When the policy last ran, by the monotonic clock.
     pub(crate) judged_at: Duration,
     pub(crate) review: Option<Arc<dyn Review>>,
 }
 
-/// The live right of one connection.
+/// The live right of one connection, its stream.
 ///
-/// A guard cannot be made by hand or copied; only an activation gives one:
+/// A guard cannot be constructed or cloned; only activating an admission returns one:
 ///
 /// ```compile_fail
 /// fn twice(guard: sessioncap::agent::Guard) -> (sessioncap::agent::Guard, sessioncap::agent::Guard) {
@@ -353,22 +353,22 @@ pub(crate) struct Grant {
 /// }
 /// ```
 ///
-/// Every frame to or from the phone goes through [`Guard::permit`]. A guard belongs to one task;
-/// [`Guard::fork`] makes another for a connection whose two directions run in two tasks. Dropping it
-/// frees its place.
+/// Pass every frame to or from the phone through [`Guard::permit`]. A guard belongs to one task;
+/// [`Guard::fork`] makes another for a connection that handles its two directions in two tasks. Dropping the
+/// last guard of a connection frees its place.
 pub struct Guard {
     grant: Grant,
-    /// What the last review, and the slot's terms when they were last looked at, leave of the grant.
+    /// The granted operations that the last review and the slot's terms, as last read, still allow.
     allowed: OpSet,
-    /// What the last review left of the grant.
+    /// The granted operations that the last review still allows.
     reviewed: OpSet,
-    /// The end by the wall clock, as it is compared with every reading.
+    /// The end by the wall clock, in the form that is compared with each reading.
     expires_at: OffsetDateTime,
-    /// The slot's terms as last looked at, and the count of changes then.
+    /// The slot's terms as last read, and the value of `changes` then.
     terms: Terms,
     changes: u32,
     next_review: Duration,
-    /// How many settlings there had been when the gate was last found stale.
+    /// The number of settlings when this guard last found the gate stale.
     settlings: u32,
     live: Arc<Live>,
     slot: Arc<Slot>,
@@ -399,15 +399,15 @@ impl Guard {
         }
     }
 
-    /// Runs `use_it` if the connection may do `op` now. Nothing else may carry the phone's bytes.
+    /// Runs `use_it` if the connection may do `op` now. The phone's bytes must not pass any other way.
     ///
-    /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not
-    /// block or call the gate: a revoker waits for it. It must not return a future: that would run
-    /// after the permit. Costs a few atomic operations, no lock and no allocation; where the operator
-    /// has rules, one permit a minute also asks the policy, under the gate's lock.
+    /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not block or
+    /// call the gate, because a revoker waits for it, and it must not return a future, which would run after
+    /// the permit. Costs a few atomic operations, no lock and no allocation. With operator rules, one permit
+    /// a minute also runs the policy, under the gate's lock.
     ///
     /// # Errors
-    /// [`PermitError`], which says whether the connection goes on; `use_it` was not called.
+    /// [`PermitError`], which says whether the connection goes on. `use_it` was not called.
     #[inline]
     pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         self.check(now)?;
@@ -417,7 +417,7 @@ impl Guard {
         self.enter(op, now, use_it)
     }
 
-    /// A permit for what needs no operation: a frame that holds nothing of the session.
+    /// Grants a permit without an operation, for a frame that carries no session data.
     fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         self.check(now)?;
         let in_use = InUse::enter(&self.slot.in_use);
@@ -429,11 +429,11 @@ impl Guard {
         Ok(result)
     }
 
-    /// The flag, the mark, and the closure, after the checks.
+    /// Sets the flag, checks the mark and runs the closure, after all other checks.
     #[inline]
     fn enter<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         let in_use = InUse::enter(&self.slot.in_use);
-        // Read after the flag is up: see the module's contract.
+        // The mark is read after the flag is set: see the module's contract.
         if let Some(denial) = self.live.denial() {
             return Err(denial.into());
         }
@@ -446,18 +446,18 @@ impl Guard {
         Ok(result)
     }
 
-    /// A permit whose terms were narrowed between its check and its flag.
+    /// Retries a permit whose terms were narrowed between its check and its flag.
     #[cold]
     fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        // Each pass has seen one more narrowing, and terms can be narrowed only so often.
+        // Terms only narrow, so this recursion ends.
         self.permit(op, now, use_it)
     }
 
-    /// As [`Guard::permit`], for an action that an adapter has read. A privilege is refused here, in
-    /// code, whatever the credential says; a connection that is over is told that instead.
+    /// Does the same as [`Guard::permit`] for an action that an adapter has parsed. Refuses a privilege in
+    /// code, whatever the credential says; if the connection is over, it reports that instead.
     ///
     /// # Errors
-    /// As [`Guard::permit`]; a privilege is [`PermitError::Refused`] with [`Denial::PrivilegeDenied`].
+    /// As [`Guard::permit`]; [`PermitError::Refused`] with [`Denial::PrivilegeDenied`] for a privilege.
     pub fn permit_action<T>(
         &mut self,
         action: Action,
@@ -473,11 +473,11 @@ impl Guard {
         }
     }
 
-    /// Whether a session id that a request names is the connection's own, byte for byte. Pass
-    /// [`Guard::session`] on, not what was named.
+    /// Checks that a session id in a request is the connection's own, byte for byte. Use [`Guard::session`]
+    /// afterwards, not the id from the request.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] with [`Denial::OtherSession`].
+    /// [`PermitError::Refused`] with [`Denial::OtherSession`] if it is another session's.
     pub fn check_session(&self, named: &str) -> Result<(), PermitError> {
         match named == self.grant.session.as_str() {
             true => Ok(()),
@@ -485,10 +485,11 @@ impl Guard {
         }
     }
 
-    /// Whether the connection may go on at all. Ask when [`Guard::time_left`] has run out.
+    /// Checks whether the connection may go on. Call it when [`Guard::time_left`] has elapsed.
     ///
     /// # Errors
-    /// [`PermitError::Over`] with why it is over, or [`PermitError::Stale`].
+    /// [`PermitError::Over`] with the reason if the connection is over, or [`PermitError::Stale`] if the gate
+    /// was not settled in time.
     #[inline]
     pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
         if self.live.cut.load(Ordering::Acquire) != 0 {
@@ -507,7 +508,7 @@ impl Guard {
             self.connection.ended.store(true, Ordering::Relaxed);
             return Err(PermitError::Over(Denial::CredentialExpired));
         }
-        // The end of the credential comes first: it is final, and this is not.
+        // The credential's expiry is checked first, because it is final and staleness is not.
         if self.live.lease.is_stale(now.monotonic) {
             self.check_stale(now)?;
         }
@@ -517,7 +518,7 @@ impl Guard {
         Ok(())
     }
 
-    /// A credential that was cut, or is paused. One that has run out meanwhile is told so.
+    /// Reports a cut or paused credential; if it has expired meanwhile, that is the reason.
     #[cold]
     fn check_cut(&mut self, now: Now) -> Result<(), PermitError> {
         self.settlings = self.live.lease.settlings();
@@ -528,15 +529,15 @@ impl Guard {
         }
     }
 
-    /// A lease that was seen to be over, unless another settling has come since. The count first, so that
-    /// no settling falls between it and the verdict.
+    /// Reports a stale gate, unless it was settled meanwhile. The count is read before the lease, so that no
+    /// settling falls between the two.
     #[cold]
     fn check_stale(&mut self, now: Now) -> Result<(), PermitError> {
         self.settlings = self.live.lease.settlings();
         if self.live.lease.is_stale(now.monotonic) { Err(self.stale(now)) } else { Ok(()) }
     }
 
-    /// Whether the terms of its slot are over.
+    /// Whether the slot's terms have expired.
     fn has_ended(&self, now: Now) -> bool {
         let terms = *lock(&self.slot.terms);
         self.connection.ended.load(Ordering::Relaxed)
@@ -544,7 +545,7 @@ impl Guard {
             || now.wall >= terms.expires_at.to_date()
     }
 
-    /// Not permitted now; or over, where the ledger has failed for too long.
+    /// Returns [`PermitError::Stale`], or [`PermitError::Over`] if the ledger has failed for too long.
     fn stale(&self, now: Now) -> PermitError {
         if self.live.lease.is_over(now.monotonic) {
             self.live.cut(Cut::LedgerFailed);
@@ -552,10 +553,10 @@ impl Guard {
         self.live.denial().unwrap_or(Denial::Stale).into()
     }
 
-    /// Looks at the slot's terms again.
+    /// Reads the slot's terms again.
     #[cold]
     fn narrow(&mut self) {
-        // The count first: a change in between is seen at the next look.
+        // The count is read first, so that a change in between is seen by the next permit.
         self.changes = self.slot.changes.load(Ordering::Acquire);
         self.terms = *lock(&self.slot.terms);
         self.expires_at = self.terms.expires_at.to_date();
@@ -572,9 +573,9 @@ impl Guard {
         Ok(())
     }
 
-    /// How long from `now` until [`Guard::check`] is due: at the credential's end, or earlier where
-    /// the operator's rules have to be asked again. It cannot foresee a wall clock that is set
-    /// forward: an idle connection should also check now and then, every second or so.
+    /// Returns how long from `now` [`Guard::check`] is due: at the credential's end, or earlier if the
+    /// operator's rules have to be evaluated again. It cannot foresee a wall clock that is set forward, so an
+    /// idle connection should also call `check` about once a second.
     #[must_use]
     pub fn time_left(&self, now: Now) -> core::time::Duration {
         if self.connection.ended.load(Ordering::Relaxed) || self.live.is_cut() {
@@ -583,13 +584,13 @@ impl Guard {
         let terms = *lock(&self.slot.terms);
         let by_wall = now.until(terms.expires_at);
         let by_monotonic = terms.ends_at.min(self.next_review).saturating_sub(now.monotonic);
-        // Nothing is left where it is negative.
+        // A negative time has already elapsed.
         by_wall.min(by_monotonic).try_into().unwrap_or_default()
     }
 
-    /// Resolves when the credential is cut: revoked, contested, its session ended, found by the gate to have
-    /// run out, or its gate closed or without a ledger; and when a newer connection takes this one's place. It does not watch the clock; sleep for
-    /// [`Guard::time_left`] beside it. Works on any executor.
+    /// Resolves when the connection is cut: the credential was revoked, contested or found expired, its
+    /// session ended, the gate was closed or lost its ledger, or a newer connection replaced this one. It
+    /// does not watch the clock; sleep for [`Guard::time_left`] beside it. Works with any executor.
     pub fn cut(&self) -> impl Future<Output = Denial> + Send + Sync + Unpin + use<> {
         self.cut_signal()
     }
@@ -608,9 +609,9 @@ impl Guard {
         }
     }
 
-    /// Resolves with the next settling of the gate, or when the credential is cut. Wait for it after
-    /// [`PermitError::Stale`], with the frame in hand, and then ask for a permit again: whether the frame may go
-    /// is decided then. Works on any executor.
+    /// Resolves when the gate is next settled, or the credential is cut. Wait for it after
+    /// [`PermitError::Stale`], keep the frame, and then ask for a permit again, which decides anew. Works
+    /// with any executor.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
         self.settled_signal()
     }
@@ -621,7 +622,7 @@ impl Guard {
         Settled { cut: self.cut_signal(), waker, settlings: self.settlings }
     }
 
-    /// A second guard of the same connection, for a second task. It does not count as a connection.
+    /// Makes a second guard of the same connection, for a second task. It does not count as a connection.
     #[must_use]
     pub fn fork(&self) -> Self {
         let slot = self.live.join(|| *lock(&self.slot.terms));
@@ -631,7 +632,7 @@ impl Guard {
             reviewed: self.reviewed,
             expires_at: self.expires_at,
             terms: self.terms,
-            // Looked at by the first check.
+            // An impossible count, so that the first check reads the terms.
             changes: u32::MAX,
             next_review: self.next_review,
             settlings: self.settlings,
@@ -641,41 +642,41 @@ impl Guard {
         }
     }
 
-    /// A frame of the phone has decrypted.
+    /// Notes that a frame of the phone has decrypted.
     fn hear(&self, now: Now) {
         self.connection.hear(now);
     }
 
-    /// A ping leaves.
+    /// Notes that a ping was sent.
     fn ping(&self, now: Now) {
         self.connection.ping(now);
     }
 
-    /// What the connection may do.
+    /// Returns the operations that the connection may do.
     #[must_use]
     pub fn ops(&self) -> OpSet {
         self.reviewed.intersection(lock(&self.slot.terms).ops)
     }
 
-    /// The session. Pass this id on, never one from a request.
+    /// Returns the session. Use this id, not one from a request.
     #[must_use]
     pub fn session(&self) -> &SessionId {
         &self.grant.session
     }
 
-    /// The credential.
+    /// Returns the credential's id.
     #[must_use]
     pub fn credential(&self) -> CredentialId {
         self.grant.credential
     }
 
-    /// The phone.
+    /// Returns the phone's key.
     #[must_use]
     pub fn holder(&self) -> HolderPublicKey {
         self.grant.holder
     }
 
-    /// The credential's end.
+    /// Returns the credential's end.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         lock(&self.slot.terms).expires_at
@@ -696,17 +697,17 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The flag is up while this lives, also when the closure panics.
+/// Keeps the flag set until it is dropped, also if the closure panics.
 struct InUse<'a> {
     flag: &'a AtomicBool,
-    /// Whether a permit of another guard was in use on this thread already.
+    /// Whether another guard's permit was already in use on this thread.
     nested: bool,
 }
 
 impl<'a> InUse<'a> {
     fn enter(flag: &'a AtomicBool) -> Self {
         flag.store(true, Ordering::Relaxed);
-        // The flag must be visible before the mark is read; the other fence is in `wait_for_permits`.
+        // The flag must be visible before the mark is read; the matching fence is in `wait_for_permits`.
         fence(Ordering::SeqCst);
         Self { flag, nested: IN_PERMIT.with(|within| within.replace(true)) }
     }
@@ -719,7 +720,7 @@ impl Drop for InUse<'_> {
     }
 }
 
-/// A future that resolves with the reason when a credential is cut.
+/// Resolves with the reason when a credential is cut.
 #[must_use = "a future does nothing unless it is awaited"]
 struct CutSignal {
     live: Arc<Live>,
@@ -734,7 +735,7 @@ impl Future for CutSignal {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Denial> {
         lock(&self.waker).replace(context.waker().clone());
-        // Looked at after the waker is in place, so that no cut falls in between. A pause is no cut.
+        // Checked after the waker is registered, so that no cut is missed. A pause is not a cut.
         match self.live.denial() {
             None | Some(Denial::Stale) if self.connection.replaced.load(Ordering::Acquire) => {
                 Poll::Ready(Denial::Replaced)
@@ -751,12 +752,12 @@ impl fmt::Debug for CutSignal {
     }
 }
 
-/// A future that resolves with the next settling of the gate, or when the credential is cut.
+/// Resolves when the gate is next settled, or the credential is cut.
 #[must_use = "a future does nothing unless it is awaited"]
 struct Settled {
     cut: CutSignal,
     waker: Arc<Mutex<Option<Waker>>>,
-    /// How many settlings there had been when the guard last found the gate stale.
+    /// The number of settlings when the guard last found the gate stale.
     settlings: u32,
 }
 
@@ -765,7 +766,7 @@ impl Future for Settled {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         lock(&self.waker).replace(context.waker().clone());
-        // Looked at after the waker is in place, so that no settling falls in between.
+        // Checked after the waker is registered, so that no settling is missed.
         let settled = self.cut.live.lease.settlings() != self.settlings;
         match settled || Pin::new(&mut self.cut).poll(context).is_ready() {
             true => Poll::Ready(()),

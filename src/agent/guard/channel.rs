@@ -1,8 +1,8 @@
-//! The guarded channel: an encrypted channel whose only way in or out is an operation
-//! (`docs/PROTOCOL.md` sections 6.5 and 10).
+//! The guarded channel: an encrypted channel that data can pass only under an operation (`docs/PROTOCOL.md`
+//! sections 6.5 and 10).
 //!
-//! The halves own their counters and their forks of the guard. A frame is encrypted inside a permit, and a
-//! decrypted data frame is held back until a permit lets it out. After a cut only the end passes.
+//! Each half owns its counter and its fork of the guard. The sender encrypts each frame inside a permit; the
+//! receiver holds a decrypted data frame back until a permit releases it. After a cut, only end frames pass.
 
 use core::fmt;
 
@@ -19,13 +19,13 @@ use crate::protocol::noise::{Channel, Opener, Sealer};
 
 /// The live connection of one phone.
 ///
-/// [`PendingChannel::activate`](crate::agent::PendingChannel::activate) makes one, with the phone's first frame
-/// waiting in the receiver. Split it for two tasks, or use both halves in one.
+/// [`PendingChannel::activate`](crate::agent::PendingChannel::activate) returns it, with the phone's first
+/// frame waiting in the receiver. Split it for two tasks, or use both halves in one.
 #[derive(Debug)]
 pub struct GuardedChannel {
-    /// To the phone.
+    /// Sends to the phone.
     pub sender: GuardedSender,
-    /// From the phone.
+    /// Receives from the phone.
     pub receiver: GuardedReceiver,
 }
 
@@ -38,43 +38,43 @@ impl GuardedChannel {
         Self { sender, receiver }
     }
 
-    /// The two directions, for two tasks.
+    /// Splits the channel into its two directions, for two tasks.
     #[must_use]
     pub fn split(self) -> (GuardedSender, GuardedReceiver) {
         (self.sender, self.receiver)
     }
 }
 
-/// What both halves are asked for.
+/// Methods that both halves have.
 macro_rules! half {
     ($half:ident) => {
         impl $half {
-            /// What the connection may do, and for which session.
+            /// Returns the guard, which knows the session and the allowed operations.
             #[must_use]
             pub fn guard(&self) -> &Guard {
                 &self.guard
             }
 
-            /// Whether the connection may go on at all. Ask when [`Self::time_left`] has run out.
+            /// Checks whether the connection may go on. Call it when [`Self::time_left`] has elapsed.
             ///
             /// # Errors
-            /// [`PermitError::Over`] with why it is over, or [`PermitError::Stale`].
+            /// As [`Guard::check`].
             pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
                 self.guard.check(now)
             }
 
-            /// As [`Guard::time_left`].
+            /// See [`Guard::time_left`].
             #[must_use]
             pub fn time_left(&self, now: Now) -> core::time::Duration {
                 self.guard.time_left(now)
             }
 
-            /// As [`Guard::cut`].
+            /// See [`Guard::cut`].
             pub fn cut(&self) -> impl Future<Output = Denial> + Send + Sync + Unpin + use<> {
                 self.guard.cut()
             }
 
-            /// As [`Guard::settled`].
+            /// See [`Guard::settled`].
             pub fn settled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
                 self.guard.settled()
             }
@@ -91,8 +91,8 @@ macro_rules! half {
 half!(GuardedSender);
 half!(GuardedReceiver);
 
-/// The half of a [`GuardedChannel`] that sends. Send what it gives in the order in which it gives it, each as
-/// one binary WebSocket message.
+/// The sending half of a [`GuardedChannel`]. Send its frames in the order in which they were encrypted, each
+/// as one binary WebSocket message.
 pub struct GuardedSender {
     guard: Guard,
     sealer: Sealer,
@@ -100,23 +100,23 @@ pub struct GuardedSender {
 }
 
 impl GuardedSender {
-    /// Encrypts a data frame under a permit for `op`, now. Costs a permit and one encryption.
+    /// Encrypts a data frame under a permit for `op`. Costs a permit and one encryption.
     ///
     /// # Errors
-    /// [`PermitError::Refused`], also with [`Denial::FrameTooLong`]; [`PermitError::Stale`]; [`PermitError::Over`].
-    /// Nothing was encrypted.
+    /// [`PermitError`], with [`PermitError::Refused`] and [`Denial::FrameTooLong`] if the data does not fit
+    /// one frame. Nothing was encrypted.
     pub fn try_send(&mut self, op: Op, data: &[u8], now: Now) -> Result<Vec<u8>, PermitError> {
         self.try_send_with(Action::Session(op), now, |plaintext| plaintext.extend_from_slice(data))
             .map(|(frame, ())| frame)
     }
 
-    /// As [`GuardedSender::try_send`], with data that `write` makes inside the permit: it appends to the buffer,
-    /// must leave what is in it, must not block, and must not call the gate. Use it where reading the session is
-    /// itself what has to be permitted.
+    /// Does the same as [`GuardedSender::try_send`] with data that `write` appends to the buffer inside the
+    /// permit. `write` must not change what the buffer already holds, block, or call the gate. Use it if
+    /// reading the session itself needs the permit.
     ///
     /// # Errors
-    /// As [`GuardedSender::try_send`]. [`Denial::FrameTooLong`] comes after `write` was called; nothing of it
-    /// leaves.
+    /// As [`GuardedSender::try_send`]. [`Denial::FrameTooLong`] is returned after `write` was called; none of
+    /// its data is sent.
     pub fn try_send_with<T>(
         &mut self,
         action: Action,
@@ -127,7 +127,7 @@ impl GuardedSender {
         let sealed = guard.permit_action(action, now, || {
             frame::begin_data(plaintext);
             let written = write(plaintext);
-            // Whatever stands in the head's place now, a data frame leaves or none.
+            // If `write` changed the head byte, nothing is sent.
             let is_data = matches!(frame::read(plaintext), Ok(Frame::Data(_)));
             let sealed = if is_data { sealer.seal(plaintext) } else { Err(Error::MessageMalformed) };
             sealed.map(|frame| (frame, written))
@@ -136,11 +136,11 @@ impl GuardedSender {
         sealed?.map_err(|error| sending_failed(&error))
     }
 
-    /// As [`GuardedSender::try_send`]; a frame that is refused as stale waits for the next settling and is asked
-    /// about again. Works on any executor. If it is dropped while it waits, nothing was encrypted.
+    /// Does the same as [`GuardedSender::try_send`], but waits for the next settling and retries if the gate
+    /// is stale. Works with any executor. Dropping the future while it waits encrypts nothing.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] or [`PermitError::Over`].
+    /// [`PermitError::Refused`] or [`PermitError::Over`], as [`GuardedSender::try_send`].
     pub async fn send(
         &mut self,
         op: Op,
@@ -155,19 +155,19 @@ impl GuardedSender {
         }
     }
 
-    /// Encrypts a notice. It needs no operation, and a connection that is not over.
+    /// Encrypts a notice. It needs no operation, only a connection that is not over.
     ///
     /// # Errors
-    /// [`PermitError::Stale`] and [`PermitError::Over`].
+    /// [`PermitError::Stale`] or [`PermitError::Over`].
     pub fn try_notice(&mut self, notice: Notice, now: Now) -> Result<Vec<u8>, PermitError> {
         self.try_control(&Frame::Notice(notice), now)
     }
 
-    /// Encrypts a ping, or the answer to one with the same number. A phone that sends nothing for ten seconds after
-    /// a ping may be gone: its connection does not keep another one of the same phone out, which takes its place.
+    /// Encrypts a ping, or the answer to a ping with the same number. If a phone sends nothing for ten
+    /// seconds after a ping, a new connection of the same phone may replace this one.
     ///
     /// # Errors
-    /// [`PermitError::Stale`] and [`PermitError::Over`].
+    /// [`PermitError::Stale`] or [`PermitError::Over`].
     pub fn try_ping(&mut self, answer: bool, number: u64, now: Now) -> Result<Vec<u8>, PermitError> {
         let frame = self.try_control(&Frame::Ping { answer, number }, now)?;
         if !answer {
@@ -182,8 +182,8 @@ impl GuardedSender {
         guard.permit_control(now, || sealer.seal(&plaintext))?.map_err(|error| sending_failed(&error))
     }
 
-    /// Encrypts the end, the last frame of this side. It passes after a cut as well. `None` if nothing can be
-    /// encrypted any more.
+    /// Encrypts the end frame, the last frame in this direction. This also works after a cut. Returns `None`
+    /// if the channel can no longer encrypt.
     #[must_use = "send it, so that the phone knows an end from a lost connection"]
     pub fn end(mut self, code: EndCode) -> Option<Vec<u8>> {
         let plaintext = Frame::End(code).control_bytes()?;
@@ -199,7 +199,7 @@ fn sending_failed(error: &Error) -> PermitError {
     }
 }
 
-/// What a receiver holds back.
+/// A frame that the receiver holds back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Nothing,
@@ -220,7 +220,7 @@ impl Waiting {
     }
 }
 
-/// The phone's first frame, read by its head.
+/// The phone's first frame, decrypted and parsed.
 pub(crate) struct FirstFrame {
     plaintext: Vec<u8>,
     waiting: Waiting,
@@ -232,10 +232,10 @@ impl FirstFrame {
     }
 }
 
-/// The half of a [`GuardedChannel`] that receives. It holds at most one data frame back.
+/// The receiving half of a [`GuardedChannel`]. It holds back at most one data frame.
 ///
-/// Take the first frame with [`GuardedReceiver::first`], decrypt each further one with
-/// [`GuardedReceiver::open`], and let data out with [`GuardedReceiver::try_receive`] or one of its kin:
+/// Take the first frame with [`GuardedReceiver::first`] and decrypt each further one with
+/// [`GuardedReceiver::open`]. Release data with [`GuardedReceiver::try_receive`] or another receiving method:
 ///
 /// ```compile_fail
 /// fn without_an_operation(receiver: &mut sessioncap::agent::GuardedReceiver, frame: &[u8], now: sessioncap::Now) {
@@ -249,13 +249,13 @@ pub struct GuardedReceiver {
     opener: Opener,
     plaintext: Vec<u8>,
     waiting: Waiting,
-    /// How many data frames there were.
+    /// The number of data frames received.
     frames: u64,
     last_opened: Now,
 }
 
 impl GuardedReceiver {
-    /// The kind of the phone's first frame; data waits to be received. Afterwards `None`.
+    /// Returns the kind of the phone's first frame, once; data in it waits to be received.
     pub fn first(&mut self) -> Option<Frame<()>> {
         match self.waiting {
             Waiting::Control(frame) => {
@@ -267,12 +267,13 @@ impl GuardedReceiver {
         }
     }
 
-    /// Decrypts the next frame. Data waits to be received; only its kind is told. Costs one decryption.
+    /// Decrypts the next frame and returns its kind. Data waits to be received. Costs one decryption.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a data frame still waits; `frame` was not looked
-    /// at. [`PermitError::Over`] with [`Denial::FrameUnreadable`] for what does not decrypt or is no frame of
-    /// section 6.5, or with why the connection is over: then only the phone's end still passes.
+    /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a data frame still waits; `frame` was not
+    /// read. [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is
+    /// malformed (section 6.5), or with the reason why the connection is over; after that, only the phone's
+    /// end frame is accepted.
     pub fn open(&mut self, frame: &[u8], now: Now) -> Result<Frame<()>, PermitError> {
         if self.waiting != Waiting::Nothing {
             return Err(PermitError::Refused(Denial::FrameWaiting));
@@ -296,11 +297,12 @@ impl GuardedReceiver {
         }
     }
 
-    /// Lets the waiting data frame out under a permit for `op`, now. `use_it` hands the bytes to a queue or to a
-    /// write that does not wait; it must not block and must not call the gate. `None` if no data waits.
+    /// Releases the waiting data frame under a permit for `op`. `use_it` hands the bytes to a queue or a
+    /// non-blocking write; it must not block or call the gate. Returns `None` if no data waits.
     ///
     /// # Errors
-    /// [`PermitError::Stale`]: the frame goes on waiting. After any other error it is gone.
+    /// [`PermitError::Stale`] if the gate is stale; the frame keeps waiting. After any other [`PermitError`],
+    /// the frame is dropped.
     pub fn try_receive<T>(
         &mut self,
         op: Op,
@@ -315,13 +317,14 @@ impl GuardedReceiver {
         self.settle_frame(outcome)
     }
 
-    /// As [`GuardedReceiver::try_receive`], where the data says which operation it needs. `read` sees it before it
-    /// is permitted, and must do nothing but read it: it gives the action and whatever it has read, which
-    /// `use_it` gets under the permit, or why the data is refused. A privilege is refused in any case.
+    /// Does the same as [`GuardedReceiver::try_receive`] for data that itself determines the operation.
+    /// `read` parses it before the permit and must have no other effect. It returns the action and what it
+    /// parsed, which `use_it` receives under the permit, or the reason for refusing the data. A privilege is
+    /// always refused.
     ///
     /// # Errors
-    /// As [`GuardedReceiver::try_receive`]. What `read` refuses is [`PermitError::Refused`], unless the connection
-    /// is over.
+    /// As [`GuardedReceiver::try_receive`]. If `read` refuses the data, [`PermitError::Refused`] with its
+    /// reason, unless the connection is over.
     pub fn try_receive_as<M, T>(
         &mut self,
         read: impl FnOnce(&[u8]) -> Result<(Action, M), Denial>,
@@ -339,7 +342,7 @@ impl GuardedReceiver {
         self.settle_frame(outcome)
     }
 
-    /// Lets go of the waiting frame unless it is to be asked about again.
+    /// Drops the waiting frame unless the gate was stale.
     fn settle_frame<T>(&mut self, outcome: Result<T, PermitError>) -> Result<Option<T>, PermitError> {
         if !matches!(outcome, Err(PermitError::Stale)) {
             self.waiting = Waiting::Nothing;
@@ -349,11 +352,12 @@ impl GuardedReceiver {
         outcome.map(Some)
     }
 
-    /// As [`GuardedReceiver::try_receive`]; a frame that is refused as stale waits for the next settling and is
-    /// asked about again. Works on any executor; dropped while it waits, the frame goes on waiting.
+    /// Does the same as [`GuardedReceiver::try_receive`], but waits for the next settling and retries if the
+    /// gate is stale. Works with any executor. If the future is dropped while it waits, the frame keeps
+    /// waiting.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] or [`PermitError::Over`].
+    /// [`PermitError::Refused`] or [`PermitError::Over`], as [`GuardedReceiver::try_receive`].
     pub async fn receive<T>(
         &mut self,
         op: Op,
@@ -368,11 +372,12 @@ impl GuardedReceiver {
         }
     }
 
-    /// As [`GuardedReceiver::try_receive_as`]; a frame that is refused as stale waits for the next settling and is
-    /// asked about again. Works on any executor; dropped while it waits, the frame goes on waiting.
+    /// Does the same as [`GuardedReceiver::try_receive_as`], but waits for the next settling and retries if
+    /// the gate is stale. Works with any executor. If the future is dropped while it waits, the frame keeps
+    /// waiting.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] or [`PermitError::Over`].
+    /// [`PermitError::Refused`] or [`PermitError::Over`], as [`GuardedReceiver::try_receive_as`].
     pub async fn receive_as<M, T>(
         &mut self,
         mut read: impl FnMut(&[u8]) -> Result<(Action, M), Denial>,
@@ -387,14 +392,14 @@ impl GuardedReceiver {
         }
     }
 
-    /// The notice that tells the phone why the last data frame was refused.
+    /// Returns the notice that tells the phone why the last data frame was refused.
     #[must_use]
     pub fn notice(&self, denial: &Denial) -> Notice {
         let (code, detail) = denial.notice();
         Notice { code, detail, number: self.frames.saturating_sub(1) }
     }
 
-    /// When the last frame was opened: for finding out whether the phone is still there.
+    /// Returns when the last frame was opened, to judge whether the phone is still there.
     #[must_use]
     pub fn last_opened(&self) -> Now {
         self.last_opened

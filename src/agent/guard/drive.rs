@@ -1,4 +1,4 @@
-//! A future that is driven under permits.
+//! Drives a future under permits.
 
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
@@ -9,16 +9,16 @@ use crate::clock::Now;
 use crate::op::Op;
 
 impl Guard {
-    /// Drives `future` to its end, each poll of it under a permit for `op`. It works on any executor.
+    /// Drives `future` to completion, polling it under permits for `op`. Works with any executor.
     ///
-    /// For agents that hand a frame over asynchronously. A revoker waits for the poll that is under way, so a poll
-    /// must not block and must not call the gate. While the gate is stale the future is not polled; it goes on
-    /// with the next settling. A cut wakes the task, and the future is dropped unfinished. `clock` is read
-    /// once before each poll; it is not woken when the credential runs out, but a gate that is settled ends it
-    /// then.
+    /// For agents that hand a frame over asynchronously. A revoker waits for the current poll, so a poll must
+    /// not block or call the gate. While the gate is stale, the future is not polled; it continues after the
+    /// next settling. A cut wakes the task and drops the future unfinished. `clock` is read once before each
+    /// poll. The credential's expiry does not wake the task, but the next settling then cuts it.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] or [`PermitError::Over`], with `future` dropped. Never [`PermitError::Stale`].
+    /// [`PermitError::Refused`] or [`PermitError::Over`], with `future` dropped. [`PermitError::Stale`] is
+    /// not returned.
     pub async fn drive<F: Future>(
         &mut self,
         op: Op,
@@ -29,7 +29,7 @@ impl Guard {
         let mut cut = self.cut_signal();
         let mut settled: Option<Settled> = None;
         poll_fn(|context| {
-            // Its waker is in place before the permit is asked for, so that no cut falls in between.
+            // The waker is registered before the permit, so that no cut is missed.
             if let Poll::Ready(denial) = Pin::new(&mut cut).poll(context) {
                 return Poll::Ready(Err(PermitError::Over(denial)));
             }

@@ -1,4 +1,4 @@
-//! How long permits are granted without another settling.
+//! The lease: how long permits are granted without another settling.
 
 use core::task::Waker;
 use std::sync::Weak;
@@ -9,22 +9,22 @@ use super::{lock, wake_all};
 use crate::limits::{LEASE, STALE_TIMEOUT};
 use crate::sync::{AtomicI64, AtomicU32, Mutex, Ordering};
 
-/// Shared by a gate and all its guards. Moments are of the monotonic clock, in nanoseconds.
+/// The lease that a gate and all its guards share. Moments are nanoseconds of the monotonic clock.
 ///
-/// A settling renews it; a ledger that has failed ends it until the ledger is opened again.
+/// A settling renews it; a ledger failure suspends it until the ledger is opened again.
 pub(crate) struct Lease {
-    /// Permits are granted before it.
+    /// Permits are granted before this moment.
     until: AtomicI64,
-    /// Streams are over from it on.
+    /// Streams are over from this moment on.
     over_at: AtomicI64,
-    /// How often the gate was settled, or its ledger opened again.
+    /// How often the gate was settled, or its ledger reopened.
     settlings: AtomicU32,
-    /// Those who wait for another settling, each with its last waker.
+    /// The last waker of each task that waits for a settling.
     waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
 }
 
 impl Lease {
-    /// Renewed at this moment.
+    /// Makes a lease renewed at this moment.
     pub(crate) fn at(now: Duration) -> Self {
         Self {
             until: AtomicI64::new(nanoseconds(now.saturating_add(seconds(LEASE)))),
@@ -38,26 +38,26 @@ impl Lease {
         self.settlings.load(Ordering::Acquire)
     }
 
-    /// A settling that began at `now` has succeeded. A later one stands.
+    /// Renews the lease for a settling that began at `now`. Keeps a later renewal.
     pub(crate) fn renew(&self, now: Duration) {
         self.until.fetch_max(nanoseconds(now.saturating_add(seconds(LEASE))), Ordering::AcqRel);
     }
 
-    /// The ledger is usable again, as it was found at `now`.
+    /// Resumes after the ledger was reopened and read at `now`.
     pub(crate) fn resume(&self, now: Duration) {
         self.over_at.store(i64::MAX, Ordering::Release);
         self.renew(now);
     }
 
-    /// The ledger has failed. Nothing is permitted until it is opened again, and after a minute nothing any
-    /// more. The first failure counts.
+    /// Suspends the lease because the ledger has failed: no permits until it is reopened, and after a minute
+    /// streams are over. Only the first failure counts.
     pub(crate) fn suspend(&self, now: Duration) {
         let over_at = nanoseconds(now.saturating_add(seconds(STALE_TIMEOUT)));
         let _ = self.over_at.compare_exchange(i64::MAX, over_at, Ordering::AcqRel, Ordering::Acquire);
         self.until.store(i64::MIN, Ordering::Release);
     }
 
-    /// Whether nothing is permitted at this moment.
+    /// Whether no permit may be granted at this moment.
     #[inline]
     pub(crate) fn is_stale(&self, now: Duration) -> bool {
         nanoseconds(now) >= self.until.load(Ordering::Acquire)
@@ -68,7 +68,8 @@ impl Lease {
         nanoseconds(now) >= self.over_at.load(Ordering::Acquire)
     }
 
-    /// Counts a settling and wakes whoever waits for it, after [`Lease::renew`]. Without any lock: a waker may run foreign code.
+    /// Counts a settling and wakes the tasks that wait for it. Call it after [`Lease::renew`] and without
+    /// holding a lock: a waker may run foreign code.
     pub(crate) fn wake(&self) {
         self.settlings.fetch_add(1, Ordering::AcqRel);
         let waiting = core::mem::take(&mut *lock(&self.waiting));

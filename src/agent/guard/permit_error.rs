@@ -1,16 +1,17 @@
-//! Why a permit was not granted, by what happens to the connection.
+//! The error of a permit, which says what happens to the connection.
 
 use thiserror::Error;
 
 use crate::agent::denial::Denial;
 
-/// Why a permit was not granted, and whether the connection goes on (`docs/PROTOCOL.md` section 10).
+/// The reason why a permit was not granted, and whether the connection goes on (`docs/PROTOCOL.md` section
+/// 10).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PermitError {
-    /// This frame may not pass. The connection goes on.
+    /// This frame is refused. The connection goes on.
     #[error(transparent)]
     Refused(Denial),
-    /// Not now: the gate was not settled for some seconds, or its ledger has failed. Keep the frame, wait for
+    /// The gate was not settled for some seconds, or its ledger has failed. Keep the frame, wait for
     /// [`Guard::settled`](crate::agent::Guard::settled), and ask again.
     #[error("{}", Denial::Stale)]
     Stale,
@@ -26,7 +27,7 @@ impl PermitError {
         matches!(self, Self::Over(_))
     }
 
-    /// The reason, for logs and for the answer to the peer.
+    /// Returns the reason, for logs and for the answer to the peer.
     #[must_use]
     pub fn denial(&self) -> &Denial {
         match self {
@@ -35,14 +36,14 @@ impl PermitError {
         }
     }
 
-    /// A stable name for programs and logs: that of the reason.
+    /// Returns a stable name for programs and logs: that of the reason.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.denial().code()
     }
 }
 
-/// Of the mark of a credential: a pause, or an end.
+/// Converts the mark of a credential, a pause or a cut.
 impl From<Denial> for PermitError {
     fn from(denial: Denial) -> Self {
         match denial {
