@@ -99,15 +99,17 @@ pub(crate) struct Live {
 
 /// The state that the guards of one connection share.
 struct Connection {
-    /// Set once a guard has found the credential expired, so that setting a clock back revives nothing.
-    ended: AtomicBool,
-    /// Set once a newer connection of the same phone has replaced this one.
-    replaced: AtomicBool,
+    /// 0 while the connection lives. [`EXPIRED`] once a guard has found the credential expired, so that setting a
+    /// clock back revives nothing; [`REPLACED`] once a newer connection of the same phone has replaced this one.
+    ended: AtomicU8,
     /// When the phone was last heard, and since when a ping is unanswered, in nanoseconds of the monotonic
     /// clock.
     heard: AtomicI64,
     pinged: AtomicI64,
 }
+
+const EXPIRED: u8 = 1;
+const REPLACED: u8 = 2;
 
 /// The value if no ping is unanswered.
 const NO_PING: i64 = i64::MAX;
@@ -115,10 +117,26 @@ const NO_PING: i64 = i64::MAX;
 impl Connection {
     fn new(now: Duration) -> Self {
         Self {
-            ended: AtomicBool::new(false),
-            replaced: AtomicBool::new(false),
+            ended: AtomicU8::new(0),
             heard: AtomicI64::new(nanoseconds(now)),
             pinged: AtomicI64::new(NO_PING),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) != 0
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == REPLACED
+    }
+
+    /// Ends a connection whose credential has expired, unless it has ended already, and returns why it is over.
+    #[cold]
+    fn end(&self) -> Denial {
+        match self.ended.compare_exchange(0, EXPIRED, Ordering::AcqRel, Ordering::Acquire) {
+            Err(REPLACED) => Denial::Replaced,
+            Ok(_) | Err(_) => Denial::CredentialExpired,
         }
     }
 
@@ -262,7 +280,7 @@ impl Live {
         let mut connections = lock(&self.connections);
         connections.retain(|connection| connection.strong_count() > 0);
         let held = connections.iter().filter_map(Weak::upgrade);
-        held.filter(|connection| !connection.replaced.load(Ordering::Acquire)).collect()
+        held.filter(|connection| !connection.is_replaced()).collect()
     }
 
     /// Replaces, of the connections that have missed a ping, the one heard the longest ago. Call `wake`
@@ -270,7 +288,7 @@ impl Live {
     pub(crate) fn replace_silent(&self, now: Now) {
         let silent = self.standing().into_iter().filter(|connection| connection.has_missed_a_ping(now));
         if let Some(longest) = silent.min_by_key(|connection| connection.heard.load(Ordering::Acquire)) {
-            longest.replaced.store(true, Ordering::Release);
+            longest.ended.store(REPLACED, Ordering::Release);
         }
     }
 
@@ -495,18 +513,11 @@ impl Guard {
         if self.live.cut.load(Ordering::Acquire) != 0 {
             self.check_cut(now)?;
         }
-        if self.connection.replaced.load(Ordering::Acquire) {
-            return Err(PermitError::Over(Denial::Replaced));
-        }
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             self.narrow();
         }
-        if self.connection.ended.load(Ordering::Relaxed)
-            || now.monotonic >= self.terms.ends_at
-            || now.wall >= self.expires_at
-        {
-            self.connection.ended.store(true, Ordering::Relaxed);
-            return Err(PermitError::Over(Denial::CredentialExpired));
+        if self.connection.has_ended() || now.monotonic >= self.terms.ends_at || now.wall >= self.expires_at {
+            return Err(PermitError::Over(self.connection.end()));
         }
         // The credential's expiry is checked first, because it is final and staleness is not.
         if self.live.lease.is_stale(now.monotonic) {
@@ -540,7 +551,7 @@ impl Guard {
     /// Whether the slot's terms have expired.
     fn has_ended(&self, now: Now) -> bool {
         let terms = *lock(&self.slot.terms);
-        self.connection.ended.load(Ordering::Relaxed)
+        self.connection.has_ended()
             || now.monotonic >= terms.ends_at
             || now.wall >= terms.expires_at.to_date()
     }
@@ -578,7 +589,7 @@ impl Guard {
     /// idle connection should also call `check` about once a second.
     #[must_use]
     pub fn time_left(&self, now: Now) -> core::time::Duration {
-        if self.connection.ended.load(Ordering::Relaxed) || self.live.is_cut() {
+        if self.connection.has_ended() || self.live.is_cut() {
             return core::time::Duration::ZERO;
         }
         let terms = *lock(&self.slot.terms);
@@ -737,9 +748,7 @@ impl Future for CutSignal {
         lock(&self.waker).replace(context.waker().clone());
         // Checked after the waker is registered, so that no cut is missed. A pause is not a cut.
         match self.live.denial() {
-            None | Some(Denial::Stale) if self.connection.replaced.load(Ordering::Acquire) => {
-                Poll::Ready(Denial::Replaced)
-            }
+            None | Some(Denial::Stale) if self.connection.is_replaced() => Poll::Ready(Denial::Replaced),
             None | Some(Denial::Stale) => Poll::Pending,
             Some(denial) => Poll::Ready(denial),
         }
