@@ -12,8 +12,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::future::Future;
 use core::panic::AssertUnwindSafe;
-use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::Waker;
 use std::panic::catch_unwind;
 use std::sync::{Arc, PoisonError, Weak};
 
@@ -26,19 +25,22 @@ use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
 use crate::op::{Action, Op, OpSet};
 use crate::sync::{
-    AtomicBool, AtomicI64, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
+    AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
 
 mod channel;
+mod connection;
 mod drive;
 mod lease;
 mod permit_error;
+mod signal;
 
 pub(crate) use channel::FirstFrame;
 pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender};
+use connection::Connection;
 pub(crate) use lease::Lease;
-use lease::nanoseconds;
 pub use permit_error::PermitError;
+use signal::{CutSignal, Settled};
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
@@ -96,70 +98,6 @@ pub(crate) struct Live {
     /// One entry for each connection; the guards of a connection share it.
     connections: Mutex<Vec<Weak<Connection>>>,
 }
-
-/// The state that the guards of one connection share.
-struct Connection {
-    /// 0 while the connection lives. [`EXPIRED`] once a guard has found the credential expired, so that setting a
-    /// clock back revives nothing; [`REPLACED`] once a newer connection of the same phone has replaced this one.
-    ended: AtomicU8,
-    /// When the phone was last heard, and since when a ping is unanswered, in nanoseconds of the monotonic
-    /// clock.
-    heard: AtomicI64,
-    pinged: AtomicI64,
-}
-
-const EXPIRED: u8 = 1;
-const REPLACED: u8 = 2;
-
-/// The value if no ping is unanswered.
-const NO_PING: i64 = i64::MAX;
-
-impl Connection {
-    fn new(now: Duration) -> Self {
-        Self {
-            ended: AtomicU8::new(0),
-            heard: AtomicI64::new(nanoseconds(now)),
-            pinged: AtomicI64::new(NO_PING),
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire) != 0
-    }
-
-    fn is_replaced(&self) -> bool {
-        self.ended.load(Ordering::Acquire) == REPLACED
-    }
-
-    /// Ends a connection whose credential has expired, unless it has ended already, and returns why it is over.
-    #[cold]
-    fn end(&self) -> Denial {
-        match self.ended.compare_exchange(0, EXPIRED, Ordering::AcqRel, Ordering::Acquire) {
-            Err(REPLACED) => Denial::Replaced,
-            Ok(_) | Err(_) => Denial::CredentialExpired,
-        }
-    }
-
-    /// Notes that a frame of the phone has decrypted.
-    fn hear(&self, now: Now) {
-        self.heard.fetch_max(nanoseconds(now.monotonic), Ordering::AcqRel);
-        self.pinged.store(NO_PING, Ordering::Release);
-    }
-
-    /// Notes that a ping was sent. Only the first unanswered one counts.
-    fn ping(&self, now: Now) {
-        let at = nanoseconds(now.monotonic);
-        let _ = self.pinged.compare_exchange(NO_PING, at, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    fn has_missed_a_ping(&self, now: Now) -> bool {
-        let since = self.pinged.load(Ordering::Acquire);
-        since != NO_PING && nanoseconds(now.monotonic).saturating_sub(since) >= nanoseconds(PING_TIMEOUT)
-    }
-}
-
-/// How long the phone may take to answer a ping.
-const PING_TIMEOUT: Duration = Duration::seconds(crate::limits::PING_TIMEOUT);
 
 /// What a guard allows, and when it expires by each clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,8 +225,8 @@ impl Live {
     /// afterwards.
     pub(crate) fn replace_silent(&self, now: Now) {
         let silent = self.standing().into_iter().filter(|connection| connection.has_missed_a_ping(now));
-        if let Some(longest) = silent.min_by_key(|connection| connection.heard.load(Ordering::Acquire)) {
-            longest.ended.store(REPLACED, Ordering::Release);
+        if let Some(longest) = silent.min_by_key(|connection| connection.heard_at()) {
+            longest.replace();
         }
     }
 
@@ -728,65 +666,6 @@ impl Drop for InUse<'_> {
     fn drop(&mut self) {
         IN_PERMIT.with(|within| within.set(self.nested));
         self.flag.store(false, Ordering::Release);
-    }
-}
-
-/// Resolves with the reason when a credential is cut.
-#[must_use = "a future does nothing unless it is awaited"]
-struct CutSignal {
-    live: Arc<Live>,
-    connection: Arc<Connection>,
-    /// Keeps the slot listed after its guard is dropped.
-    _slot: Arc<Slot>,
-    waker: Arc<Mutex<Option<Waker>>>,
-}
-
-impl Future for CutSignal {
-    type Output = Denial;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Denial> {
-        lock(&self.waker).replace(context.waker().clone());
-        // Checked after the waker is registered, so that no cut is missed. A pause is not a cut.
-        match self.live.denial() {
-            None | Some(Denial::Stale) if self.connection.is_replaced() => Poll::Ready(Denial::Replaced),
-            None | Some(Denial::Stale) => Poll::Pending,
-            Some(denial) => Poll::Ready(denial),
-        }
-    }
-}
-
-impl fmt::Debug for CutSignal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CutSignal").finish_non_exhaustive()
-    }
-}
-
-/// Resolves when the gate is next settled, or the credential is cut.
-#[must_use = "a future does nothing unless it is awaited"]
-struct Settled {
-    cut: CutSignal,
-    waker: Arc<Mutex<Option<Waker>>>,
-    /// The number of settlings when the guard last found the gate stale.
-    settlings: u32,
-}
-
-impl Future for Settled {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        lock(&self.waker).replace(context.waker().clone());
-        // Checked after the waker is registered, so that no settling is missed.
-        let settled = self.cut.live.lease.settlings() != self.settlings;
-        match settled || Pin::new(&mut self.cut).poll(context).is_ready() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    }
-}
-
-impl fmt::Debug for Settled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settled").finish_non_exhaustive()
     }
 }
 

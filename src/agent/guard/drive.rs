@@ -4,7 +4,8 @@ use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::Poll;
 
-use super::{Guard, PermitError, Settled};
+use super::signal::Settled;
+use super::{Guard, PermitError};
 use crate::clock::Now;
 use crate::op::Op;
 

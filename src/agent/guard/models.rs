@@ -5,8 +5,9 @@
 //! RUSTFLAGS="--cfg sessioncap_loom" cargo test --lib --all-features --target-dir target/loom models
 //! ```
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering as Plain};
-use std::task::Wake;
+use std::task::{Context, Poll, Wake};
 
 use loom::sync::atomic::AtomicBool as Watched;
 use loom::thread;
