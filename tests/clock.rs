@@ -30,7 +30,7 @@ fn streams(guard: &mut Guard, now: Now) -> Result<(), Denial> {
 fn a_stream_ends_by_either_clock() {
     for (last_second, end) in [
         (at(START + HOUR - 1, BOOT + HOUR - 1), at(START + HOUR, BOOT + HOUR)),
-        // the wall clock runs ahead, or stands still
+        // the wall clock runs ahead, or stops
         (at(START + HOUR - 1, BOOT + 1), at(START + HOUR, BOOT + 1)),
         (at(START, BOOT + HOUR - 1), at(START, BOOT + HOUR)),
     ] {
@@ -234,7 +234,7 @@ fn an_expired_credential_is_refused_before_its_record_is_expired() {
     assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok(), "the others go on");
 }
 
-/// After a restart nobody knows who was connected, so that nothing ends its record before others.
+/// After a restart the gate does not know who was connected, so no record is expired before others.
 #[test]
 fn an_expired_credential_is_not_given_again_before_its_record_is_expired() {
     let ledger = TestLedger::default();

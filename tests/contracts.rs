@@ -357,7 +357,7 @@ fn a_narrowed_copy_without_operations_left_is_refused_as_such() {
     let whole = Credential::parse(&joined.credential).unwrap();
     let copy = whole.attenuate(Some(OpSet::only(Op::StreamOutput)), None, &mut rand::rngs::OsRng).unwrap();
     desktop.renew(&world, &pairing, OpSet::only(Op::ReadMetadata), 3_600).unwrap();
-    // Its own block stands against what the owner has left; what it asks for by name, the owner took.
+    // Its own block excludes the operations that the owner has left; the owner removed the one it asks for.
     let own = Caveat::Ops(OpSet::only(Op::StreamOutput));
     let reasons = [
         (OpSet::EMPTY, Denial::CaveatFailed { block: 2, caveat: Box::new(own) }),

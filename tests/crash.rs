@@ -48,7 +48,7 @@ impl LogFile {
         ledger.with_extension("jsonl")
     }
 
-    /// Half a line, from a process that was killed while it wrote, goes: the record is told again.
+    /// Half a line, from a process that was killed while it wrote, is removed: the record comes again.
     fn open(ledger: &Path) -> Self {
         let path = Self::path(ledger);
         let file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
@@ -455,9 +455,9 @@ impl Model {
                     let denial = attach(world, *holder, credential).unwrap_err();
                     let fits = match denial {
                         Denial::CredentialRevoked | Denial::TicketContested | Denial::SessionGone => true,
-                        // By the precedence revoked, session gone, expired: also where it had run out before.
+                        // By the precedence revoked, session gone, expired: also where it had expired before.
                         Denial::IssuerRevoked => true,
-                        // It may have run out first, or is forgotten by now.
+                        // It may have expired first, or is forgotten by now.
                         Denial::CredentialExpired | Denial::CredentialUnknown => time >= known.end,
                         _ => false,
                     };

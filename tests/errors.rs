@@ -132,7 +132,7 @@ fn a_phone_that_follows_the_next_step_attaches_or_stops_asking() {
     assert_eq!(refused.after_attach(), NextStep::AskForOtherOps);
     assert!(world.attach(&phone(3), &narrow.credential, OpSet::only(Op::StreamOutput)).is_ok());
 
-    // another phone is told to forget a code that was used
+    // another phone has to forget a code that was used
     world.pass(limits::DEFAULT_TICKET_LIFETIME as i64 + 1);
     let late = told(world.join(&pairing.link, &phone(4)).unwrap_err());
     assert_eq!((late.after_redeem(), late.after_redeem().keeps_key()), (NextStep::Forget, false));

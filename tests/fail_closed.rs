@@ -113,7 +113,7 @@ fn whichever_call_fails_the_outcome_is_a_denial_and_the_gate_refuses_until_it_is
                 act(&world, &desktop, &mut held)
                     .unwrap_or_else(|denial| panic!("call {nth}, {name}: {denial}"));
             }
-            // Whatever came of it, it was revoked in the end, also where the first word could not be written.
+            // With every outcome it was revoked in the end, also where the first write failed.
             for guard in held.joined.iter_mut().map(|joined| &mut joined.guard).chain(&mut held.second) {
                 let cut = guard.ask(Op::SendInput, world.now, || ()).unwrap_err();
                 assert_eq!(cut, Denial::CredentialRevoked, "call {nth}, {name}");
@@ -530,7 +530,7 @@ fn a_gate_keeps_a_bounded_number_of_unwritten_revocations_and_closes_with_the_ne
     assert!(list_all(&world.gate, None, world.now).is_err());
 }
 
-/// A phone that comes back after its streams were cut has a new stream; a permit of the old one may still be
+/// A phone that attaches again after its streams were cut has a new stream; a permit of the old one may still be
 /// in use.
 #[test]
 fn a_revoker_waits_for_a_permit_of_a_stream_that_was_cut_before_its_phone_came_back() {

@@ -471,7 +471,7 @@ fn connected() -> (noise::Channel, noise::Channel) {
 
 #[test]
 fn a_spoiled_frame_is_refused_and_ends_its_direction() {
-    // Each end of a channel is ended once, so the frame is spoiled anew for each.
+    // Each end of a channel is ended once, so the frame is spoiled again for each.
     for index in 0..spoiled(&[0; 36], limits::MAX_FRAME_LEN + 17).len() {
         let (mut phone, mut agent) = connected();
         let good = phone.seal(b"twenty bytes of text").unwrap();

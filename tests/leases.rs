@@ -38,7 +38,7 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
     assert_eq!(guard.checked(world.now), Err(Denial::Stale));
     assert_eq!(guard.ask_action(Action::Session(Op::SendInput), world.now, || 1), Err(Denial::Stale));
     assert_eq!(guard.fork().checked(world.now), Err(Denial::Stale));
-    // Neither a call that decides something else, nor a settling that fails, nor one of long ago.
+    // Neither another call, nor a `settle` that fails, nor one of long ago.
     world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
     assert_eq!(permit(guard, world.now), Err(Denial::Stale));
     ledger.fail_nth(1, Fault::NotDone);
@@ -81,7 +81,7 @@ fn a_task_that_waits_for_a_settle_is_woken_by_it_or_by_the_cut() {
     assert!(!is_ready(waits.as_mut()));
     world.gate.settle(world.now).unwrap();
     assert!(is_ready(waits.as_mut()));
-    // A settling between the refusal and the wait is not missed.
+    // A `settle` between the refusal and the wait is not missed.
     world.pass_unsettled(6);
     assert_eq!(permit(&mut guard, world.now), Err(Denial::Stale));
     world.gate.settle(world.now).unwrap();

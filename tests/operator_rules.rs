@@ -78,7 +78,7 @@ fn an_attach_at_night_gets_the_rest_and_is_told_so() {
     let mut world = world(NO_INPUT_AT_NIGHT);
     let joined = world.join(&world.desktop(9).share(&world, &terms()).link, &phone(2)).unwrap();
     world.pass(120);
-    // `attach` of the harness compares what the phone is told with what the guard has.
+    // `attach` of the harness compares the phone's answer with the guard.
     let guard = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
     assert_eq!(guard.ops(), OpSet::COMPANION.without(Op::SendInput));
     let both = OpSet::only(Op::SendInput).with(Op::StreamOutput);
@@ -349,7 +349,7 @@ fn a_hostile_text_is_refused_before_the_engine_reads_it() {
         (wrap(40, "(\"\\\");\" == \"\" && ", "true", ")"), TooDeep),
         (format!("/* ) ; */ check if {}", of(9_000, "(")), TooDeep),
         (format!("// )))\n check if {}", of(9_000, "(")), TooDeep),
-        // The engine's reader of whole texts goes on after the semicolon of a comment that it does not know.
+        // The engine's reader of whole texts continues after the semicolon of a comment that it does not know.
         (format!("check if 1 // ; check if {}", of(9_000, "(")), TooDeep),
         (format!("check if 1 /* ; */ check if {}", of(9_000, "(")), TooDeep),
         ("check if hour($h), $h < 22 // ; \n;".to_owned(), Syntax),

@@ -132,7 +132,7 @@ fn vector() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The values as they stand in the document: hexadecimal in lines of 64 digits.
+/// The values as the document writes them: hexadecimal in lines of 64 digits.
 fn rendered() -> String {
     let mut text = String::new();
     for (name, value) in vector() {

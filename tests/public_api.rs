@@ -1,4 +1,4 @@
-//! The public names, by the role that writes them, and the crates whose types stand in public signatures.
+//! The public names, by the role that writes them, and the crates whose types occur in public signatures.
 //! Both are read from the source and compared with what is committed in `tests/public_names/`.
 //!
 //! A public name is what `use` can reach at any depth: a module, type, trait, function, constant or alias;
@@ -78,7 +78,7 @@ fn items(source: &str) -> Vec<Item> {
     items
 }
 
-/// Splits at commas that stand in no inner braces.
+/// Splits at commas outside inner braces.
 fn split(list: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, character) in list.char_indices() {
@@ -317,7 +317,7 @@ fn only_the_listed_crates_have_types_in_public_signatures() {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for file in files {
         let items = items(&fs::read_to_string(&file).unwrap());
-        // What each imported word stands for.
+        // The path of each imported word.
         let mut imported: BTreeMap<String, String> = BTreeMap::new();
         for item in &items {
             if let Some(tree) = item.text.strip_prefix("use ") {

@@ -194,7 +194,7 @@ fn read(picture: &GrayImage) -> Reading {
     Reading { version: meta.version.0, level: meta.ecc_level, text }
 }
 
-/// The bits of the format information that stand for level M.
+/// The bits of the format information for level M.
 const LEVEL_M: u16 = 0;
 
 fn assert_reads(picture: &GrayImage, code: &QrCode, link: &Link, host: &LinkHost) {

@@ -1,4 +1,4 @@
-//! The README's agent, as it stands and with each of its parts left out. What compiles without a part is run in
+//! The README's agent, unchanged and with each of its parts left out. What compiles without a part is run in
 //! simulated time against every event that should end a phone's connection: it is over five seconds and one `settle`
 //! later, and no phone is admitted that should not be.
 //!
@@ -52,7 +52,7 @@ fn sample() -> String {
     (*sample).to_owned()
 }
 
-/// One part of the sample, and what stands in its place without it.
+/// One part of the sample, and its replacement.
 #[derive(Debug)]
 struct Deletion {
     range: Range<usize>,
@@ -268,7 +268,7 @@ fn no_part_left_out_of_the_readmes_agent_lets_anybody_in_or_keeps_anybody_there(
             assert_eq!(closed, "true", "{event}, without {left_out:?}: {line}");
         }
     }
-    // The agent as it stands serves its phone until the event, and after none.
+    // The unchanged agent serves its phone until the event, and not after it.
     for line in &runs["whole"] {
         let works = match line.split(' ').nth(1).unwrap() {
             "None" => line.contains("typed: (37, 14)") && line.contains("came_back: true"),

@@ -235,7 +235,7 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
     assert!(guard.ask(Op::StreamOutput, world.now, || ()).is_ok());
 }
 
-/// The gate judges without its lock. Another stream runs out at the first look, and its waker renews before
+/// The gate decides without its lock. Another stream is found expired first, and its waker renews before
 /// the second one.
 #[test]
 fn terms_that_changed_during_an_attach_are_not_granted() {

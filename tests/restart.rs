@@ -24,7 +24,7 @@ fn started(ledger: &TestLedger) -> (World, Desktop) {
     (world, desktop)
 }
 
-/// The wall clock set by so many seconds against the beginning, the monotonic clock begun anew.
+/// The wall clock set by so many seconds against the beginning, the monotonic clock started again.
 fn wall(offset: i64) -> Now {
     at(START + offset, 0)
 }

@@ -571,7 +571,7 @@ async fn a_cut_ends_a_tokio_task_that_waits_for_it() {
 
 // --- the contract, with real threads ---
 
-/// Runs `call` on a thread of its own and fails if it never comes back.
+/// Runs `call` on a thread of its own and fails if it never returns.
 fn must_return<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(call()));

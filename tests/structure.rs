@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 10] = [
     &["agent/gate"],
 ];
 
-/// Directories whose modules are told apart as those at the root are.
+/// Directories whose modules count as modules of their own, like those at the root.
 const OPEN: &[&str] = &["agent", "credential", "protocol"];
 
 /// A third-party crate and the modules, or the one file, that may name it. What is not listed may be named
@@ -320,7 +320,7 @@ fn every_row_is_needed_and_every_module_exists() {
     for module in ROWS.concat() {
         assert!(modules.contains(module), "no module `{module}`");
     }
-    // Each module stands as low as its imports let it.
+    // Each module is in the lowest row that its imports allow.
     let mut lowest: BTreeMap<&str, usize> = BTreeMap::new();
     for file in files.iter().filter(|file| !is_root(file)) {
         let imports = named_after(&file.code, "crate::").into_iter().filter(|import| *import != file.module);

@@ -39,7 +39,7 @@ fn tests() -> BTreeSet<String> {
     names
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }

@@ -1,4 +1,4 @@
-//! A credential that comes back, beside biscuit-auth on the same bytes and an HMAC chain over the same
+//! An attach, beside biscuit-auth on the same bytes and an HMAC chain over the same
 //! five caveats, which is what verifying a macaroon is.
 
 use hmac::{Hmac as HmacOf, Mac};
@@ -34,7 +34,7 @@ pub fn cold(report: &mut Report, rounds: usize) {
     report.compared("(peers) bare signatures / one run", compared, Budget::Information);
 }
 
-/// The warm path is to keep a bounded memory of verdicts; until it is built, the cold one stands in.
+/// The warm path would be a bounded cache of decisions; until it is built, the cold path is measured.
 pub fn warm(report: &mut Report, rounds: usize) {
     report.section("reattach: the warm path is not built yet, so this is the cold one");
     let world = World::new();

@@ -51,7 +51,7 @@ pub fn memory(report: &mut Report) {
     let token = world.phone().credential.as_bytes().len() as f64;
     let each = |bytes: isize| bytes as f64 / COUNT as f64;
     let redeemed = counting::net(|| world.populate_here(COUNT));
-    // tickets go when nobody can retry them any more; the credentials live on
+    // tickets are removed when they can be retried no more; the credentials stay
     let later = world.now.plus(Duration::minutes(20));
     let settled = counting::net(|| (0..COUNT).for_each(|_| world.gate.settle(later).unwrap()));
     let lasting = each(redeemed.requested + settled.requested) - token;

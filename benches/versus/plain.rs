@@ -176,7 +176,7 @@ fn limits() -> AuthorizerLimits {
     AuthorizerLimits { max_facts: 2_000, max_iterations: 100, max_time: Duration::from_secs(2) }
 }
 
-/// What the agent knows, stated anew for each request.
+/// The agent's facts, stated again for each request.
 struct Facts {
     agent: [u8; 32],
     url: String,

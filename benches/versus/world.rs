@@ -50,7 +50,7 @@ pub struct World {
     paired: AtomicUsize,
 }
 
-/// A phone that was let in once.
+/// A phone that was admitted once.
 pub struct Phone {
     pub key: HolderSecretKey,
     pub session: SessionId,
@@ -100,7 +100,7 @@ impl World {
         sessioncap::phone::redeem(&pairing.link, &key, phone_label(), &mut OsRng).unwrap().message
     }
 
-    /// Message 1 of a phone that comes back.
+    /// Message 1 of a phone that attaches again.
     pub fn fresh_attach(&self, phone: &Phone) -> Vec<u8> {
         let (agent, credential) = (self.agent.public(), &phone.credential);
         sessioncap::phone::attach(&agent, &phone.key, credential, OpSet::EMPTY, &mut OsRng).unwrap().message

@@ -35,7 +35,7 @@ pub struct Joined {
 }
 
 /// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
-/// same call gets the same credential. `waiting` is told the digits while the desktop has to confirm.
+/// same call gets the same credential. `waiting` gets the digits while the desktop has to confirm.
 pub async fn join(
     link: &Link,
     label: &Label,
@@ -94,7 +94,7 @@ pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
     Ok(Live::new(socket, attached))
 }
 
-/// Comes back with the credential in `file`. A renewed one takes its place there before the first frame
+/// Attaches with the credential in `file`. A renewed one takes its place there before the first frame
 /// leaves: from that frame on the agent may retire the old one.
 pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
     // Read each time: another program may have stored a renewed one.

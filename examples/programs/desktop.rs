@@ -60,11 +60,11 @@ pub struct Log {
     pub restarted: bool,
     /// Whether records are missing after the last.
     pub missing: bool,
-    /// Where the next answer goes on; none after the last.
+    /// Where the next answer continues; none after the last.
     pub next: Option<u64>,
 }
 
-/// One audit record, and what stands before it.
+/// One audit record, and the remarks before it.
 #[derive(Debug, Deserialize)]
 pub struct Logged {
     /// The record, as it is in the file.
@@ -75,7 +75,7 @@ pub struct Logged {
     pub missing: bool,
 }
 
-/// Records that are fetched at most. The agent has its own bound, and may go on writing meanwhile.
+/// Records that are fetched at most. The agent has its own bound, and may write further records meanwhile.
 const LONGEST_LOG: usize = 1_000;
 
 /// Entries of the list that are fetched at most.

@@ -14,7 +14,7 @@ pub enum Problem {
     /// The library refused to build, read or send something.
     #[error(transparent)]
     Library(#[from] sessioncap::Error),
-    /// A phone was not let in.
+    /// A phone was not admitted.
     #[error(transparent)]
     Phone(#[from] sessioncap::phone::PhoneError),
     /// A desktop's pairing or renewal could not be built.

@@ -2,7 +2,7 @@
 //!
 //! Every session has two tasks. One reads the terminal and appends to the session's transcript, from
 //! which each reader takes the output at its own pace; the other writes queued input. Neither waits
-//! for a reader that has stopped: one that falls too far behind is told so. No lock is held across an
+//! for a reader that has stopped: one that falls too far behind gets an error. No lock is held across an
 //! `.await`.
 
 mod feed;
@@ -113,7 +113,7 @@ impl std::error::Error for HubError {}
 
 /// A reader of a session.
 pub struct Attachment {
-    /// Output up to the moment of attaching; `output` goes on with the very next byte.
+    /// Output up to the moment of attaching; `output` continues with the next byte.
     pub replay: Vec<u8>,
     /// The output from then on.
     pub output: Output,

@@ -87,7 +87,7 @@ pub fn error(code: &str, detail: impl fmt::Display) -> Value {
     json!({ "error": code, "detail": detail.to_string() })
 }
 
-/// What a refused peer is told of a denial.
+/// The answer to a peer about a denial.
 pub fn denied(denial: &Denial) -> Value {
     let mut reply = error("denied", denial);
     if let Some(reply) = reply.as_object_mut() {

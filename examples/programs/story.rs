@@ -49,8 +49,8 @@ async fn tell(stage: &Stage) -> Outcome<()> {
     the_desktop_renews(stage, &session, &mut phone).await?;
     an_answer_gets_lost(stage, &link, &pairing).await?;
     two_phones_show_one_code(stage, &link, phone).await?;
-    the_desktop_takes_it_back(stage, &session).await?;
-    a_code_runs_out(stage, &session).await?;
+    the_desktop_revokes_it(stage, &session).await?;
+    a_code_expires(stage, &session).await?;
     what_has_happened(stage, &session).await?;
     stage.step("Done.");
     Ok(())
@@ -91,7 +91,7 @@ async fn a_phone_redeems(stage: &Stage, link: &Link) -> Outcome<(Live, Pairing)>
     let device = stage.typical(|| async { Desktop::connect(&stage.identity).await.map(drop) }).await?;
     let again = stage.typical(|| async { companion::attach(&pairing, OpSet::EMPTY).await.map(drop) }).await?;
     let ratio = again.as_secs_f64() / device.as_secs_f64().max(f64::MIN_POSITIVE);
-    stage.say(&format!("coming back takes {ratio:.1} times as long as an enrolled device's connect"));
+    stage.say(&format!("attaching again takes {ratio:.1} times as long as an enrolled device's connect"));
     check(live.ops == OpSet::COMPANION, "the phone gets the companion's operations")?;
     Ok((live, pairing))
 }
@@ -160,12 +160,12 @@ async fn a_widget_gets_less(stage: &Stage, pairing: &Pairing) -> Outcome<()> {
 }
 
 async fn the_desktop_renews(stage: &Stage, session: &SessionId, phone: &mut Live) -> Outcome<()> {
-    stage.step("`session renew --ops stream_output`: from now on the phone may only look.");
+    stage.step("`session renew --ops stream_output`: the phone can now only read.");
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let entries = desktop.entries(Some(session)).await?;
     let entry = entries.first().ok_or_else(|| Problem::said("the phone is not on the list"))?;
     let receipt = desktop.renew(entry, Some(OpSet::only(Op::StreamOutput)), None).await?;
-    check(!receipt.waiting, "all of it holds at once")?;
+    check(!receipt.waiting, "the new terms take effect at once")?;
     phone.type_in(b"one more thing\r").await?;
     stage.say(&stage::next_refusal(phone, "operation_not_granted").await?);
     let mut terminal = desktop.attach(session).await?;
@@ -177,7 +177,7 @@ async fn the_desktop_renews(stage: &Stage, session: &SessionId, phone: &mut Live
 }
 
 async fn what_has_happened(stage: &Stage, session: &SessionId) -> Outcome<()> {
-    stage.step("`session log`: what has happened, the last of it.");
+    stage.step("`session log`: the last records.");
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let log = desktop.log(Some(session)).await?;
     desktop.disconnect().await;
@@ -188,7 +188,7 @@ async fn what_has_happened(stage: &Stage, session: &SessionId) -> Outcome<()> {
 }
 
 async fn an_answer_gets_lost(stage: &Stage, link: &Link, pairing: &Pairing) -> Outcome<()> {
-    stage.step("Had the answer got lost: the same phone redeems the same code again.");
+    stage.step("As after a lost answer, the same phone redeems the same code again.");
     let again = companion::join(link, &Label::new("phone")?, &stage.file("phone.json"), |_| {}).await?;
     again.live.leave().await;
     check(again.pairing.credential()? == pairing.credential()?, "it gets the same credential")?;
@@ -207,7 +207,7 @@ async fn two_phones_show_one_code(stage: &Stage, link: &Link, mut first: Live) -
     Ok(())
 }
 
-async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcome<()> {
+async fn the_desktop_revokes_it(stage: &Stage, session: &SessionId) -> Outcome<()> {
     stage.step("They pair again. This time the desktop has to confirm the phone.");
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let terms = PairingTerms::default().with_confirmation(Confirmation::Required);
@@ -218,7 +218,7 @@ async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcom
     let (joined, on_desktop) = tokio::join!(joining, confirming);
     let (mut phone, on_desktop) = (joined?.live, on_desktop?);
     check(shown.as_deref() == Some(on_desktop.as_str()), "both screens show the same digits")?;
-    stage.say(&format!("Both screens show {on_desktop}. The desktop says yes; the phone is in."));
+    stage.say(&format!("Both screens show {on_desktop}. The desktop confirms, and the phone is admitted."));
     phone.start_output().await?;
     see(&mut phone, "you said: still here").await?;
 
@@ -237,7 +237,7 @@ async fn the_desktop_takes_it_back(stage: &Stage, session: &SessionId) -> Outcom
     stage::refused_with(Status::Revoked, back)
 }
 
-async fn a_code_runs_out(stage: &Stage, session: &SessionId) -> Outcome<()> {
+async fn a_code_expires(stage: &Stage, session: &SessionId) -> Outcome<()> {
     stage.step("A code is left unused for 31 seconds, on the agent's clock.");
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let terms = PairingTerms::default().with_ticket_lifetime(SHORT_TICKET)?;

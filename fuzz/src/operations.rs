@@ -1,4 +1,4 @@
-//! Sequences of calls at one gate, beside a model that knows what must never happen.
+//! Sequences of calls at one gate, beside a model of what must never happen.
 
 use super::*;
 
@@ -6,14 +6,14 @@ const PHONES: u8 = 3;
 const MOST_PAIRINGS: usize = 8;
 const MOST_STEPS: usize = 60;
 
-/// What the model knows of one pairing.
+/// The model's state of one pairing.
 struct Shared {
     pairing: Pairing,
     session: usize,
     /// The only phone that this ticket can ever have.
     holder: Option<u8>,
     credential: Option<CredentialBytes>,
-    /// Somebody took it back, in whatever way, and the call returned.
+    /// It was revoked in some way, and the call returned.
     dead: bool,
     /// It has had other terms.
     renewed: bool,
@@ -168,7 +168,7 @@ impl Run {
         match self.admit(who, &payload) {
             PeerAdmission::PassThrough => panic!("taken for a device"),
             PeerAdmission::Admitted { reply, guard } => {
-                assert!(!dead, "redeemed after it was taken back");
+                assert!(!dead, "redeemed after it was revoked");
                 assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
                 let map = cbor::decode_payload(&reply).unwrap();
                 let credential = CredentialBytes::new(cbor::bytes_of(&map, 12)).unwrap();
@@ -184,11 +184,11 @@ impl Run {
             }
             PeerAdmission::Refused { denial, .. } => match denial {
                 Denial::ConfirmationPending => {
-                    assert!(!dead, "waiting after it was taken back");
+                    assert!(!dead, "waiting after it was revoked");
                     assert!(holder.is_none_or(|first| first == who), "one ticket, two phones");
                     self.shared[index].holder = Some(who);
                 }
-                // Both are out, for good.
+                // Both are refused from now on.
                 Denial::TicketContested => self.shared[index].dead = true,
                 Denial::Ledger(_) | Denial::PolicyDisagreement | Denial::PolicyFailed => {
                     panic!("{:?}", denial)
@@ -207,7 +207,7 @@ impl Run {
         let payload = attach_payload(ops, credential.as_bytes());
         match self.admit(who, &payload) {
             PeerAdmission::Admitted { reply, guard } => {
-                assert!(!dead, "attached after it was taken back");
+                assert!(!dead, "attached after it was revoked");
                 assert_eq!(holder, Some(who), "attached with another phone's credential");
                 let map = cbor::decode_payload(&reply).unwrap();
                 if map.iter().any(|(key, _)| *key == 12) {
@@ -245,7 +245,7 @@ impl Run {
         let granted = guard.ops().contains(op);
         if guard.permit(op, self.now, || ()).is_ok() {
             let one = &self.shared[*index];
-            assert!(granted && !one.dead, "permitted after it was taken back");
+            assert!(granted && !one.dead, "permitted after it was revoked");
             assert!(left.contains(op), "permitted after it was narrowed");
             assert!(one.ends_at.is_some_and(|end| self.now.monotonic < end), "permitted after its end");
         }
@@ -268,7 +268,7 @@ impl Run {
             match self.gate.renew(&device(), &message, self.now, &mut rng) {
                 Ok(_) => {
                     let one = &mut self.shared[index];
-                    assert!(!one.dead && one.holder.is_some(), "renewed after it was taken back");
+                    assert!(!one.dead && one.holder.is_some(), "renewed after it was revoked");
                     one.renewed = true;
                     for (of, guard, left) in &mut self.guards {
                         if *of == index {
@@ -285,7 +285,7 @@ impl Run {
         }
     }
 
-    /// Runs a revoking verb; whatever `hit` names is dead from then on.
+    /// Runs a revoking method; every pairing that `hit` names is dead from then on.
     fn take_back(
         &mut self,
         verb: impl FnOnce(&Gate, &[Shared], Now) -> Result<(), Denial>,
@@ -324,7 +324,7 @@ impl Run {
         let who = 2 + with % PHONES;
         let confirmed = self.gate.confirm(&device(), &one.pairing.ticket, &phone(who).public(), self.now);
         if confirmed.is_ok() {
-            assert!(!one.dead, "confirmed after it was taken back");
+            assert!(!one.dead, "confirmed after it was revoked");
             assert_eq!(one.holder, Some(who), "confirmed a phone that never asked");
         }
     }
@@ -335,11 +335,11 @@ impl Run {
         self.gate = gate_over(&self.ledger, &self.surroundings, self.now);
     }
 
-    /// What holds after every call.
+    /// The invariants after every call.
     fn check(&mut self) {
         for (index, guard, _) in &mut self.guards {
             if self.shared[*index].dead {
-                assert!(guard.check(self.now).is_err(), "a stream runs on after it was taken back");
+                assert!(guard.check(self.now).is_err(), "a stream runs on after it was revoked");
             }
         }
         assert!(!self.gate.is_poisoned());
@@ -351,7 +351,7 @@ impl Run {
                     listing.state,
                     ListingState::Open | ListingState::Active | ListingState::Pending { .. }
                 );
-                assert!(!(live && one.dead), "{listing:?} is listed as live after it was taken back");
+                assert!(!(live && one.dead), "{listing:?} is listed as live after it was revoked");
                 if let Some(holder) = listing.holder {
                     assert_eq!(Some(holder), one.holder.map(|who| phone(who).public()));
                 }

@@ -15,9 +15,9 @@ pub enum Fault {
     NotDone,
     /// Nothing was written, and the ledger has to be opened again.
     Broken,
-    /// Nothing was written, and the caller is told that it may have been.
+    /// Nothing was written, and the error says that it may have been.
     Lost,
-    /// Everything was written, and the caller is told that it may not have been.
+    /// Everything was written, and the error says that it may not have been.
     Done,
 }
 

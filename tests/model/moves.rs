@@ -302,7 +302,7 @@ fn weighted(likely: Vec<(u32, BoxedStrategy<Move>)>) -> BoxedStrategy<Move> {
 }
 
 fn surroundings(rules: &Rules) -> BoxedStrategy<Move> {
-    // What is missing mostly comes back soon.
+    // A missing ledger or context mostly returns soon.
     let missing =
         |all: usize, there: &dyn Fn(usize) -> bool| (0..all).filter(|n| !there(*n)).collect::<Vec<_>>();
     let idle = missing(SESSIONS, &|session| rules.running.contains(&session));

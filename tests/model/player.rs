@@ -747,7 +747,7 @@ impl<'a> Player<'a> {
         }
         let certain = grown(contested);
         let heard = heard(|e| matches!(e, AuditEvent::TicketContested { .. }));
-        // Beyond those there may be one that had run out already.
+        // Beyond those there may be one that had expired already.
         ensure!(heard >= certain && heard <= 1, "{heard} records of contests, not {certain}");
         Ok(())
     }

@@ -1118,7 +1118,7 @@ impl Rules {
                     let ticket = &self.tickets[number];
                     let revoked = |of: &Credential| matches!(of.state, State::Revoked(_));
                     if !ticket.forgotten && !ticket.credential().is_some_and(revoked) {
-                        // One that has run out may have been cut for that already.
+                        // An expired one may have been cut for that already.
                         if self.over(ticket) { perhaps.push(number) } else { asked.push(number) }
                     }
                 }

@@ -228,7 +228,7 @@ async fn a_failed_ledger_makes_phones_wait_and_no_device_until_it_is_open_again(
     let back = come_back(&file, OpSet::EMPTY).await.err();
     assert!(matches!(back, Some(Problem::BrokenOff)), "the phone may try again: {back:?}");
 
-    // Devices and sessions go on, and the waiting phone is shown nothing of it.
+    // Devices and sessions continue, and the waiting phone sees none of it.
     let mut terminal = desktop.attach(&session).await.unwrap();
     terminal.send(b"goes on\r").await.unwrap();
     let seen = async {

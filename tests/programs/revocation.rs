@@ -216,13 +216,13 @@ async fn a_phone_that_does_not_read_delays_neither_the_desktop_nor_its_revocatio
 pub const FLOOD: &str = "stty -opost -echo; echo ready; read -r go; head -c 20000000 /dev/zero | tr '\\0' x; \
     echo; echo done; while read -r line; do echo \"got:$line\"; done";
 
-/// Has the session flood its one viewer, which does not read, and comes back as the desktop.
+/// Makes the session flood its one viewer, which does not read, and returns as the desktop.
 async fn flood(world: &World, session: &str) -> Stream {
     let mut device = connect_device(world, &world.device_key()).await.unwrap();
     device.call(json!({ "method": "shell.attach_session", "id": session })).await;
     device.send(b"go\r").await;
     drop(device);
-    // The output waits for a viewer that reads, then goes on without it.
+    // The output waits for a viewer that reads, then continues without it.
     let looking = tokio::sync::Mutex::new(connect_device(world, &world.device_key()).await.unwrap());
     eventually("the end of the flood", || async {
         let logs = looking.lock().await.call(json!({ "method": "logs", "id": session })).await;
@@ -234,7 +234,7 @@ async fn flood(world: &World, session: &str) -> Stream {
     device
 }
 
-/// What the agent logs once it has let go of a phone that was in the middle of a frame.
+/// The agent's log line when it gives up a phone in the middle of a frame.
 fn let_go(credential: &str, why: &str) -> String {
     format!("with credential {credential}: {why}, while it did not read")
 }

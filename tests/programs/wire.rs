@@ -47,7 +47,7 @@ pub async fn answer(socket: &mut Socket) -> Answer {
     }
 }
 
-/// Sends one first message, and says what comes back and whether anything comes after that.
+/// Sends one first message, and returns the answer and whether anything comes after it.
 pub async fn knock(world: &World, message: Message) -> (Answer, bool) {
     let mut socket = open(world).await;
     // The agent may refuse before all of it is taken.

@@ -26,7 +26,7 @@ pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
-/// Asks again until it holds: for what announces itself to nobody.
+/// Asks again until it holds: for changes without an event.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let start = Instant::now();
     while !holds().await {

@@ -60,7 +60,7 @@ pub struct Arguments {
     clock_offset_file: Option<PathBuf>,
 }
 
-/// Runs an agent until it is told to end.
+/// Runs an agent until it is stopped.
 pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     let rules = match &arguments.rules {
         Some(path) => {

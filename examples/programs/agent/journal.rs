@@ -20,7 +20,7 @@ use crate::programs::problem::{Outcome, Problem, While};
 const SHOWN: usize = 1_000;
 /// Bytes of the file that are looked through at most, the last ones.
 const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
-/// Bytes of one answer, with room for what stands around the records.
+/// Bytes of one answer, with room for the JSON around the records.
 const ROOM: usize = Channel::MAX_PLAINTEXT_LEN - 256;
 /// Bytes at the end of the file that are kept in memory: more than the ledger can pass again.
 const TAIL: u64 = 1024 * 1024;
@@ -195,7 +195,7 @@ fn read_page(path: &Path, session: Option<&str>, after: Option<u64>) -> io::Resu
         match room.checked_sub(length.saturating_add(1)) {
             Some(less) => room = less,
             None => {
-                // The last one that fits is where to go on.
+                // The next answer continues after the last one that fits.
                 return Ok(json!({ "ok": true, "entries": entries, "earlier": earlier, "next": next }));
             }
         }
@@ -234,7 +234,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// The record with what stands before it, if it is to be shown.
+    /// The record with the remarks before it, if it is to be shown.
     fn take(&mut self, record: Record, session: Option<&str>) -> Option<Value> {
         let Record { opening, sequence, value } = record;
         let (restarted, missing) = match self.last {

@@ -63,7 +63,7 @@ enum End {
     Over(Denial),
     /// The phone reads too slowly to follow the output.
     Lagged,
-    /// The phone is gone, does not read, or breaks the protocol. There is nobody to tell.
+    /// The phone is gone, does not read, or breaks the protocol. No message can reach it.
     Gone,
     /// Over in the middle of a frame that the phone does not take: no later one would decrypt, so
     /// nothing can follow. The phone learns why when it attaches again.
@@ -286,7 +286,7 @@ impl<'a> Connection<'a> {
         let marked = [&[RAW], chunk].concat();
         match self.sender.send(Op::StreamOutput, &marked, || self.agent.now()).await {
             Ok(frame) => self.send(frame).await,
-            // An operator's rule has begun to forbid it: the output stops, and the phone is told.
+            // An operator's rule has begun to forbid it: the output stops, and the phone gets a notice.
             Err(error) => {
                 self.output = None;
                 self.refuse_or_end(error).await

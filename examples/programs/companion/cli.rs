@@ -13,7 +13,7 @@ use crate::programs::clock::Clock;
 use crate::programs::problem::Outcome;
 use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
 
-/// A phone: joins one session by a link, and comes back to it.
+/// A phone: joins one session by a link, and attaches to it again later.
 #[derive(Parser)]
 #[command(name = "companion")]
 pub struct Arguments {

@@ -119,7 +119,7 @@ enum SessionCommand {
 struct PairMobile {
     /// The session.
     id: SessionId,
-    /// What the phone may do, names separated by commas; `companion` stands for the default.
+    /// What the phone may do, names separated by commas; `companion` means the default.
     #[arg(long, default_value = "companion")]
     ops: OpSet,
     /// How long the code can be redeemed.
@@ -131,7 +131,7 @@ struct PairMobile {
     /// A name for the list.
     #[arg(long, default_value = "", value_parser = parse_label)]
     label: Label,
-    /// Compare six digits before the phone is let in.
+    /// Compare six digits before the phone is admitted.
     #[arg(long)]
     confirm: bool,
     /// Print JSON, one object for each thing that happens. The link in it is a secret.

@@ -87,7 +87,7 @@ fn require<K>(path: &Path, of_bytes: impl FnOnce([u8; 32]) -> K) -> Outcome<K> {
     })
 }
 
-/// Where the profile is if nobody says otherwise.
+/// Where the profile is by default.
 pub fn default_directory() -> Outcome<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));

@@ -26,7 +26,7 @@ use crate::programs::transport::Secure;
 
 /// How long anything may take until the story counts as broken.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How wide the story is told.
+/// Columns of the story's text.
 pub const WIDTH: usize = 78;
 
 /// Where the story plays.
@@ -113,7 +113,7 @@ impl Stage {
         tell(&format!("    {}", line.trim_end()));
     }
 
-    /// Says one long word, broken.
+    /// Prints one long word, broken into lines.
     pub fn say_broken(&self, word: &str) {
         for piece in word.as_bytes().chunks(WIDTH - 4) {
             tell(&format!("    {}", String::from_utf8_lossy(piece)));
