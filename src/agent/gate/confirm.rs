@@ -1,4 +1,4 @@
-//! Confirmation of a phone that waits.
+//! Confirms a waiting phone.
 
 use super::Inner;
 use super::context::Shared;

@@ -1,4 +1,4 @@
-//! Asks the agent's context: whether a session lives, whether a device is enrolled, whether it may share.
+//! Asks the agent's context whether a session runs, a device is enrolled, and may share the session.
 
 use super::Inner;
 use crate::agent::config::Presence;
@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::id::SessionId;
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 
-/// A session and the device that shared it, as a record names them.
+/// The session of a record and the device that shared it.
 pub(super) struct Shared<'a> {
     session: &'a SessionId,
     epoch: u64,
@@ -34,9 +34,8 @@ impl<'a> From<&'a CredentialRecord> for Shared<'a> {
 }
 
 impl Inner {
-    /// Asks the context about a session and the device that shared it, without any lock. What is gone is put
-    /// on record: of the epoch and generation that were read before, and only if nothing was revoked since
-    /// `begun`.
+    /// Asks the context about a session and the device that shared it, without holding a lock. Revokes what
+    /// is gone: only of the epoch and generation read before, and only if nothing was revoked since `begun`.
     pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
         let session = self.context.session(shared.session);
         let device = self.context.device(shared.device);
@@ -56,7 +55,7 @@ impl Inner {
         })
     }
 
-    /// Whether this session lives now. What is gone is not put on record.
+    /// Checks that the session runs now. Does not revoke it if it is gone.
     pub(super) fn check_session(&self, session: &SessionId) -> Result<(), Denial> {
         match self.context.session(session) {
             Presence::Present => Ok(()),
@@ -65,7 +64,7 @@ impl Inner {
         }
     }
 
-    /// Whether this device is enrolled now.
+    /// Checks that the device is enrolled now.
     pub(super) fn check_device(&self, device: &DevicePublicKey) -> Result<(), Denial> {
         match self.context.device(device) {
             Presence::Present => Ok(()),
@@ -74,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// Whether this device may share this session now.
+    /// Checks that the device may share the session now.
     pub(super) fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
         self.check_device(device)?;
         match self.context.session(session) {

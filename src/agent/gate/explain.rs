@@ -1,4 +1,4 @@
-//! Explains what a phone would be told.
+//! Explains what a phone would be answered.
 
 use super::Inner;
 use super::attach::Basis;
@@ -19,7 +19,7 @@ impl Inner {
     ) -> Result<(), Denial> {
         let proven = self.prove_credential(peer, credential, OpSet::EMPTY, now)?;
         let id = proven.shown.credential().id();
-        // Nothing is put on record here: what is gone is only said.
+        // Explaining revokes nothing, even if the session is gone.
         let session = self.check_session(&proven.record.session);
         let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
             Denial::DeviceNotEnrolled => Denial::IssuerRevoked,

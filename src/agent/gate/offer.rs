@@ -1,4 +1,4 @@
-//! An offer: what a desktop lodges for one ticket.
+//! Accepts an offer: a desktop's terms for one ticket.
 
 use super::Inner;
 use super::lifetime::Lifetime;
@@ -27,7 +27,7 @@ impl Inner {
         }
         let begun = self.core.begin(now);
         let agent_time = begun.agent_time;
-        // What the ledger has to say of the device comes before the clock.
+        // The ledger's reason about the device takes precedence over the clock's.
         self.core.desk().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
         let end = valid_for.from(agent_time);
         if authority.expires_at.distance(end) > MAX_CLOCK_SKEW {

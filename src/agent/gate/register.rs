@@ -1,4 +1,4 @@
-//! Registration of an issuer key.
+//! Registers an issuer key.
 
 use super::Inner;
 use crate::agent::denial::Denial;

@@ -1,5 +1,5 @@
-//! Renewal: other terms for a credential that a phone holds, without another scan
-//! (`docs/PROTOCOL.md` section 8).
+//! Renewal: new terms for a credential that a phone holds, without another scan (`docs/PROTOCOL.md` section
+//! 8).
 
 use rand_core::{CryptoRng, RngCore};
 
@@ -41,7 +41,7 @@ impl Inner {
         };
         let said = Said::from(self.check_session(&terms.session));
         let record = self.core.desk().judge(now, |step| step.renewable(&terms, &said))?;
-        // A slow clock and a short time must not end what they are to prolong.
+        // With a slow clock and a short lifetime, an extension must not end the credential.
         let past = terms.expires_at <= begun.agent_time;
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time: begun.agent_time });
@@ -52,14 +52,14 @@ impl Inner {
 
         self.check_sharing(device, &terms.session)?;
         let mut desk = self.core.desk_since(&begun)?;
-        // Judged before anything is narrowed, narrowed before anything is written.
+        // Checked before anything is narrowed, and narrowed before anything is written.
         desk.judge(now, |step| step.check_renewal(&terms, &extension))?;
         let narrowed = Terms {
             ops: terms.ops,
             expires_at: terms.expires_at,
             ends_at: self.core.reaches(terms.expires_at, now),
         };
-        // Whoever becomes live does so under the same lock, so none can join under earlier terms.
+        // Activation needs the same lock, so no guard can join with earlier terms.
         let live = self.core.registry().find(&terms.credential);
         if let Some(live) = &live {
             live.narrow(narrowed);
@@ -69,7 +69,7 @@ impl Inner {
             self.core.registry().ends_at(&terms.credential, renewed.ends_at);
         }
         drop(desk);
-        // Without the lock: a permit that is still in use may want it.
+        // Without the lock, because a permit in use may need it.
         if let Some(live) = live {
             live.wait_for_permits();
         }
