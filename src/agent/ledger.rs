@@ -227,18 +227,18 @@ impl Eq for LedgerError {}
 /// # Contract
 /// - **Durable.** When [`Ledger::transact`] returns `Ok`, every change of the transition survives a
 ///   crash of the process and of the machine.
-/// - **Whole.** Either all changes of a transition are there or none, for every reader and after every
-///   crash.
+/// - **Whole.** For every reader and after every crash, either all changes of a transition are present or
+///   none.
 /// - **Serializable.** Transitions behave as if they ran one after the other, across all handles, processes
-///   and machines that share the store: what a transition has read, ranges and missing rows included, is
-///   still so when it commits. READ COMMITTED and snapshot isolation are not enough: two phones would
-///   get one ticket.
-/// - **Fresh.** A read, or a transition, that begins after a [`Ledger::transact`] returned `Ok` sees its
+///   and machines that share the store: everything that a transition has read, including ranges and missing
+///   rows, is unchanged when it commits. READ COMMITTED and snapshot isolation are not enough: two phones
+///   would get one ticket.
+/// - **Fresh.** A read or transition that begins after a [`Ledger::transact`] returned `Ok` sees its
 ///   changes, on every handle.
-/// - **Honest.** A transaction that failed and may have been done is [`Outcome::Unknown`].
-/// - **One owner for each node.** The gate that opened a node last owns it. Nothing is asked of the backend
-///   for that but serializability: each opening writes a number, every later transition compares it, and a
-///   gate that finds another one closes with [`LedgerFailure::Fenced`].
+/// - **Honest.** A failed transaction that may have been committed is reported as [`Outcome::Unknown`].
+/// - **One owner for each node.** The gate that opened a node last owns it. The backend only has to be
+///   serializable for that: each opening writes a number, every later transition compares it, and a gate
+///   that finds another number closes with [`LedgerFailure::Fenced`].
 ///
 /// A lost or partial write, or a stale read, can give one ticket to two phones or revive a revoked
 /// credential. Refusing is always safe. The feature `conformance` has a test suite for backends.

@@ -30,7 +30,7 @@ pub(crate) struct Core {
     pub(super) node: NodeId,
     pub(super) lease: Arc<Lease>,
     /// The ledger's lock.
-    pub(super) books: Mutex<Books>,
+    pub(super) ledger_state: Mutex<LedgerState>,
     condition: Mutex<Condition>,
     /// The latest ledger failure, with the system's error.
     last_error: Mutex<Option<LedgerError>>,
@@ -40,7 +40,7 @@ pub(crate) struct Core {
 }
 
 /// The state under the ledger's lock.
-pub(super) struct Books {
+pub(super) struct LedgerState {
     /// The position of the next audit record.
     pub(super) next: AuditPosition,
     pub(super) recent: Recent,
@@ -92,7 +92,7 @@ impl Core {
         let core = Self {
             agent,
             node,
-            books: Mutex::new(Books {
+            ledger_state: Mutex::new(LedgerState {
                 next: AuditPosition { opening: 0, sequence: 0 },
                 recent: Recent::default(),
             }),
@@ -157,22 +157,22 @@ impl Core {
     }
 
     fn take_up(&self, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
-        let mut books = lock(&self.books);
-        self.take_up_in(&mut books, ledger, found, now);
+        let mut ledger_state = lock(&self.ledger_state);
+        self.take_up_in(&mut ledger_state, ledger, found, now);
     }
 
-    fn take_up_in(&self, books: &mut Books, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
+    fn take_up_in(&self, ledger_state: &mut LedgerState, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
         let Found { progress, records, .. } = found;
-        books.next = AuditPosition { opening: progress.openings, sequence: 0 };
+        ledger_state.next = AuditPosition { opening: progress.openings, sequence: 0 };
         *lock(&self.condition) = Condition::Usable { ledger, opening: progress.openings };
         lock(&self.clock).raise(progress.mark, now.monotonic);
-        self.told(books, records);
+        self.told(ledger_state, records);
     }
 
     /// Queues durable records for the sink.
-    pub(super) fn told(&self, books: &mut Books, records: Vec<AuditRecord>) {
+    pub(super) fn told(&self, ledger_state: &mut LedgerState, records: Vec<AuditRecord>) {
         if let Some(last) = records.last() {
-            books.next.sequence = last.sequence.saturating_add(1);
+            ledger_state.next.sequence = last.sequence.saturating_add(1);
         }
         self.outbox.add(records);
     }
@@ -197,7 +197,7 @@ impl Core {
         now: Now,
         ended: &mut Vec<Arc<Live>>,
     ) -> Result<(), LedgerError> {
-        let mut books = lock(&self.books);
+        let mut ledger_state = lock(&self.ledger_state);
         match &*lock(&self.condition) {
             Condition::Broken => {}
             Condition::Usable { .. } => return Err(LedgerError::not_done(LedgerFailure::InUse)),
@@ -222,8 +222,8 @@ impl Core {
         }
         self.outbox.resume(core::mem::take(&mut found.kept));
         let fallen = core::mem::take(&mut found.fallen);
-        found.late.iter().for_each(|revocation| books.recent.add(revocation));
-        self.take_up_in(&mut books, ledger, found, now);
+        found.late.iter().for_each(|revocation| ledger_state.recent.add(revocation));
+        self.take_up_in(&mut ledger_state, ledger, found, now);
         let mut registry = lock(&self.registry);
         to_write.iter().for_each(|(number, _)| registry.written(*number));
         for (id, denial) in fallen {
@@ -246,7 +246,7 @@ impl Core {
         let cut = lock(&self.registry).cut_all(Cut::GateClosed);
         cut.iter().for_each(|live| live.wake());
         {
-            let _books = lock(&self.books);
+            let _books = lock(&self.ledger_state);
             let before =
                 core::mem::replace(&mut *lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
             if let Condition::Usable { ledger, opening } = before {

@@ -98,13 +98,13 @@ impl PendingGuard {
             Ok(verified) => verified,
             // The ledger's reason takes precedence.
             Err(denial) => {
-                let standing = inner.core.desk().judge(now, |step| step.standing_record(&id, &said));
+                let standing = inner.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said));
                 return Err(standing.err().unwrap_or(denial));
             }
         };
-        let mut desk = inner.core.desk();
+        let mut locked = inner.core.lock_ledger();
         let room = inner.check_room(&live, now);
-        let visited = desk.judge(now, |step| {
+        let visited = locked.judge(now, |step| {
             step.attached(&Visit {
                 credential: &id,
                 edition: basis.edition,
@@ -116,7 +116,7 @@ impl PendingGuard {
             })
         })?;
         // A revocation in progress has cut the admission's live state, or closes the name.
-        desk.check_open(&id, &record)?;
+        locked.check_open(&id, &record)?;
         let review: Option<Arc<dyn Review>> = inner.policy.has_operator_rules().then(|| {
             let record = record.as_ref().clone();
             let reviewer: Arc<dyn Review> =
@@ -142,7 +142,7 @@ impl PendingGuard {
             live.replace_silent(now);
         }
         let guard = Guard::new(grant, Arc::clone(&live));
-        drop(desk);
+        drop(locked);
         // Without the lock, because a waker may run foreign code.
         if full {
             live.wake();

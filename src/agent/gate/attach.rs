@@ -16,7 +16,7 @@ use crate::protocol::handshake::Answer;
 
 /// The edition on which an attach is decided: the presented credential, or the renewed one that its holder
 /// receives for it. It has not expired.
-pub(super) struct Basis {
+pub(super) struct ChosenEdition {
     pub(super) verified: VerifiedCredential,
     /// Its terms after the latest renewal.
     pub(super) ops: OpSet,
@@ -29,7 +29,7 @@ pub(super) struct Basis {
     given: Option<CredentialBytes>,
 }
 
-impl Basis {
+impl ChosenEdition {
     /// Selects the edition. Only a holder that presents one of the record's editions unnarrowed receives a
     /// later one.
     pub(super) fn of(
@@ -80,9 +80,9 @@ impl Inner {
         let ProvenCredential { shown, record, ops, begun } = proven;
         let id = shown.credential().id();
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = self.core.desk().judge(now, |step| step.standing_record(&id, &said))?;
+        let record = self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?;
         let agent_time = self.core.time(now);
-        let basis = Basis::of(shown, &record, agent_time)?;
+        let basis = ChosenEdition::of(shown, &record, agent_time)?;
         let scope = basis.verified.credential().scope();
         let held = scope.ops().intersection(basis.ops);
         // An empty request means all operations. If none is left, the policy gives the reason.
@@ -98,13 +98,13 @@ impl Inner {
         }
         let expires_at = scope.expires_at().map_or(basis.expires_at, |end| end.min(basis.expires_at));
         let (live, record) = {
-            let mut desk = self.core.desk();
+            let mut locked = self.core.lock_ledger();
             // The policy ran without the lock, so the record is read again before anything is published.
-            let record = desk.judge(now, |step| match basis.given {
+            let record = locked.judge(now, |step| match basis.given {
                 Some(_) => step.standing_at(&id, &basis.edition, &said),
                 None => step.standing_record(&id, &said),
             })?;
-            (desk.join(&id, &record)?, record)
+            (locked.join(&id, &record)?, record)
         };
         self.check_room(&live, now)?;
         let given = basis.given.clone();

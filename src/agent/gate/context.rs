@@ -5,7 +5,7 @@ use crate::agent::config::Presence;
 use crate::agent::core::Begun;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
-use crate::agent::ledger::transition::{Revocation, Said};
+use crate::agent::ledger::transition::{ContextAnswer, Revocation};
 use crate::clock::Now;
 use crate::id::SessionId;
 use crate::key::{DevicePublicKey, IssuerPublicKey};
@@ -36,7 +36,7 @@ impl<'a> From<&'a CredentialRecord> for Shared<'a> {
 impl Inner {
     /// Asks the context about a session and the device that shared it, without holding a lock. Revokes what
     /// is gone: only of the epoch and generation read before, and only if nothing was revoked since `begun`.
-    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
+    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<ContextAnswer, Denial> {
         let session = self.context.session(shared.session);
         let device = self.context.device(shared.device);
         let mut gone = Vec::new();
@@ -48,10 +48,10 @@ impl Inner {
         }
         self.core.revoke_gone(&gone, begun, now)?;
         Ok(match (session, device) {
-            (Presence::Gone, _) => Said::Denied(Denial::SessionGone),
-            (_, Presence::Gone) => Said::Denied(Denial::IssuerRevoked),
-            (Presence::Unknown, _) | (_, Presence::Unknown) => Said::Denied(Denial::ContextUnknown),
-            (Presence::Present, Presence::Present) => Said::Present,
+            (Presence::Gone, _) => ContextAnswer::Denied(Denial::SessionGone),
+            (_, Presence::Gone) => ContextAnswer::Denied(Denial::IssuerRevoked),
+            (Presence::Unknown, _) | (_, Presence::Unknown) => ContextAnswer::Denied(Denial::ContextUnknown),
+            (Presence::Present, Presence::Present) => ContextAnswer::Present,
         })
     }
 

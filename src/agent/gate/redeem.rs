@@ -42,18 +42,18 @@ impl Inner {
         {
             // The ledger's reason takes precedence.
             let redeemable =
-                self.core.desk().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
+                self.core.lock_ledger().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
             return Err(redeemable.err().unwrap_or(rule).into());
         }
         // One lock from reading the record to the live state: no revocation can happen in between. A contest
         // cuts inside, before it is written.
         let (live, id, record) = {
-            let mut desk = self.core.desk();
-            let (id, record) = desk.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
+            let mut locked = self.core.lock_ledger();
+            let (id, record) = locked.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
             if let CredentialState::Pending { nonce, until } = record.state {
                 return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
             }
-            (desk.join(&id, &record)?, id, record)
+            (locked.join(&id, &record)?, id, record)
         };
         let agent_time = self.core.time(now);
         self.check_room(&live, now)?;

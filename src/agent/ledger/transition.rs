@@ -69,19 +69,19 @@ impl Exit {
 ///
 /// It is passed on instead of returned, because reasons on record take precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ContextAnswer {
     Present,
     /// One of them is gone or unknown.
     Denied(Denial),
 }
 
-impl From<Result<(), Denial>> for Said {
+impl From<Result<(), Denial>> for ContextAnswer {
     fn from(checked: Result<(), Denial>) -> Self {
         checked.err().map_or(Self::Present, Self::Denied)
     }
 }
 
-impl Said {
+impl ContextAnswer {
     /// Returns the context's denial, where its precedence is reached.
     fn check(&self) -> Result<(), Denial> {
         match self {

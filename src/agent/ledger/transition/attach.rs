@@ -1,6 +1,6 @@
 //! Checks whether a credential is valid, and records the attach of its phone.
 
-use super::{Exit, Names, Said, Step, Verdict};
+use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
@@ -21,7 +21,7 @@ pub(crate) struct Visit<'a> {
     /// The operations granted at admission.
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    pub(crate) said: &'a Said,
+    pub(crate) said: &'a ContextAnswer,
     /// Whether one more connection is allowed.
     pub(crate) room: Result<(), Denial>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Visited {
 
 impl Step<'_> {
     /// Checks whether a credential is valid: revoked, session gone, expired, pending, in this order.
-    pub(super) fn standing(&self, record: &CredentialRecord, said: &Said) -> Verdict<()> {
+    pub(super) fn standing(&self, record: &CredentialRecord, said: &ContextAnswer) -> Verdict<()> {
         match record.state {
             CredentialState::Revoked(RevocationReason::SessionEnd) => return Err(Denial::SessionGone.into()),
             CredentialState::Revoked(RevocationReason::Contest) => return Err(Denial::TicketContested.into()),
@@ -73,7 +73,11 @@ impl Step<'_> {
     }
 
     /// Returns a credential's record, if it is valid.
-    pub(crate) fn standing_record(&self, id: &CredentialId, said: &Said) -> Verdict<CredentialRecord> {
+    pub(crate) fn standing_record(
+        &self,
+        id: &CredentialId,
+        said: &ContextAnswer,
+    ) -> Verdict<CredentialRecord> {
         let record = self.credential_on_record(id)?.ok_or(Denial::CredentialUnknown)?;
         let closed = self.moment.closed.denial(&Names::of_credential(id, &record));
         // Another reason for the end takes precedence.
@@ -86,7 +90,7 @@ impl Step<'_> {
 
     /// Checks whether a credential that was found valid still is, by its record alone.
     pub(crate) fn stands(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
-        self.standing_record(id, &Said::Present)
+        self.standing_record(id, &ContextAnswer::Present)
     }
 
     /// Confirms a waiting phone.
@@ -95,7 +99,7 @@ impl Step<'_> {
         device: &DevicePublicKey,
         ticket: &TicketId,
         holder: &HolderPublicKey,
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<()> {
         let offered = self.records.ticket(ticket)?.ok_or(Denial::NothingToConfirm)?;
         let id = offered.credential;
@@ -128,7 +132,7 @@ impl Step<'_> {
         &self,
         id: &CredentialId,
         edition: &[u8; 32],
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<CredentialRecord> {
         let record = self.standing_record(id, said)?;
         // New terms may have arrived since it was chosen.

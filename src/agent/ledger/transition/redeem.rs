@@ -1,7 +1,7 @@
 //! Redemption: gives a ticket's credential to a phone.
 
 use super::renew::Extension;
-use super::{Exit, Names, Said, Step, Verdict};
+use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
@@ -17,7 +17,7 @@ pub(crate) struct Redemption {
     pub(crate) label: Label,
     pub(crate) bound: Option<Extension>,
     pub(crate) nonce: [u8; 16],
-    pub(crate) said: Said,
+    pub(crate) said: ContextAnswer,
 }
 
 impl Step<'_> {
@@ -48,12 +48,12 @@ impl Step<'_> {
     }
 
     /// Checks whether the ticket can be redeemed, without redeeming it.
-    pub(crate) fn redeemable(&self, id: &TicketId, said: &Said) -> Verdict<()> {
+    pub(crate) fn redeemable(&self, id: &TicketId, said: &ContextAnswer) -> Verdict<()> {
         let ticket = self.ticket_on_record(id)?.ok_or(Denial::TicketUnknown)?;
         self.may_redeem(&ticket, said)
     }
 
-    fn may_redeem(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
+    fn may_redeem(&self, ticket: &TicketRecord, said: &ContextAnswer) -> Verdict<()> {
         match ticket.state {
             // Its credential's record is checked later.
             TicketState::Claimed => Ok(()),
@@ -86,7 +86,7 @@ impl Step<'_> {
         Ok(self.records.ticket(id)?.filter(|record| now < record.expires_at.plus(RETRY_WINDOW)))
     }
 
-    fn may_claim(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
+    fn may_claim(&self, ticket: &TicketRecord, said: &ContextAnswer) -> Verdict<()> {
         let issuer = self.records.issuer(&ticket.issuer)?;
         if issuer.is_none_or(|issuer| issuer.generation != ticket.generation) {
             return Err(Denial::IssuerRevoked.into());
@@ -159,7 +159,7 @@ impl Step<'_> {
         id: &TicketId,
         ticket: &TicketRecord,
         holder: &HolderPublicKey,
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
         let credential = ticket.credential;
         let record = self.credential_of(id, ticket)?.ok_or(Denial::TicketUnknown)?;

@@ -1,6 +1,6 @@
 //! Renewal: new terms for a credential that a phone already holds.
 
-use super::{Names, Said, Step, Verdict};
+use super::{ContextAnswer, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, Edition};
@@ -75,7 +75,7 @@ impl NewTerms {
 
 impl Step<'_> {
     /// Returns the record that new terms would change, if they are allowed.
-    pub(crate) fn renewable(&self, terms: &NewTerms, said: &Said) -> Verdict<CredentialRecord> {
+    pub(crate) fn renewable(&self, terms: &NewTerms, said: &ContextAnswer) -> Verdict<CredentialRecord> {
         let record = self.records.credential(&terms.credential)?.ok_or(Denial::CredentialUnknown)?;
         if record.device != terms.device {
             return Err(Denial::IssuerOfAnotherDevice.into());
@@ -93,14 +93,14 @@ impl Step<'_> {
 
     /// Checks whether new terms can be put on record, without doing it.
     pub(crate) fn check_renewal(&self, terms: &NewTerms, extension: &Extension) -> Verdict<()> {
-        let record = self.renewable(terms, &Said::Present)?;
+        let record = self.renewable(terms, &ContextAnswer::Present)?;
         terms.applied_to(record, extension)?;
         Ok(())
     }
 
     /// Puts new terms on record. The caller knows that the session runs.
     pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &Extension) -> Verdict<Renewed> {
-        let record = self.renewable(terms, &Said::Present)?;
+        let record = self.renewable(terms, &ContextAnswer::Present)?;
         let changed = terms.applied_to(record.clone(), extension)?;
         let latest = changed.latest();
         let renewed = Renewed {

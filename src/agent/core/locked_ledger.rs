@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lock;
 use super::registry::{Subject, TooMany};
-use super::state::{Begun, Books, Core};
+use super::state::{Begun, Core, LedgerState};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
@@ -23,12 +23,12 @@ impl Core {
     /// has been unknown to the context for too long.
     pub(crate) fn settle(&self, unknown: &HashSet<Subject>, now: Now) -> Result<(), Denial> {
         {
-            let mut desk = self.desk();
-            desk.judge(now, |_| Ok(()))?;
+            let mut locked = self.lock_ledger();
+            locked.judge(now, |_| Ok(()))?;
             lock(&self.registry).unknown(unknown, now.monotonic);
             self.lease.renew(now.monotonic);
             // The caller tells the sink below, so that a hanging sink delays no stream.
-            desk.after.told = false;
+            locked.after.told = false;
         }
         self.lease.wake();
         self.outbox.tell_unless_busy();
@@ -36,18 +36,18 @@ impl Core {
     }
 
     /// Takes the ledger's lock.
-    pub(crate) fn desk(&self) -> Desk<'_> {
-        Desk {
-            books: lock(&self.books),
+    pub(crate) fn lock_ledger(&self) -> LockedLedger<'_> {
+        LockedLedger {
+            ledger_state: lock(&self.ledger_state),
             after: After { core: self, cut: Vec::new(), drain: Vec::new(), told: false },
         }
     }
 
     /// Takes the ledger's lock, unless something was revoked since `begun`: the context's answers may then
     /// predate a session's end, and another session may already have the same id.
-    pub(crate) fn desk_since(&self, begun: &Begun) -> Result<Desk<'_>, Denial> {
-        let desk = self.desk();
-        if lock(&self.registry).closures() == begun.closures { Ok(desk) } else { Err(Denial::Interrupted) }
+    pub(crate) fn lock_ledger_since(&self, begun: &Begun) -> Result<LockedLedger<'_>, Denial> {
+        let locked = self.lock_ledger();
+        if lock(&self.registry).closures() == begun.closures { Ok(locked) } else { Err(Denial::Interrupted) }
     }
 
     /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
@@ -56,20 +56,20 @@ impl Core {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
-        let mut desk = self.desk();
+        let mut locked = self.lock_ledger();
         // The transition's outcome, kept also if it is unknown whether it was written.
         let mut found = Revoked::Unknown;
         let outcome = match revocation {
-            Revocation::Everything => desk.reset(now),
-            _ => desk.judge(now, |step| {
+            Revocation::Everything => locked.reset(now),
+            _ => locked.judge(now, |step| {
                 found = revocation.apply(step)?;
                 Ok(found)
             }),
         };
-        desk.settle_revocation(number, revocation, outcome.is_ok());
-        let found = desk.remember(revocation, found);
+        locked.settle_revocation(number, revocation, outcome.is_ok());
+        let found = locked.remember(revocation, found);
         let outcome = outcome.map(|_| found);
-        drop(desk);
+        drop(locked);
         cut.iter().for_each(|live| live.wait_for_permits());
         outcome
     }
@@ -80,22 +80,22 @@ impl Core {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut desk = self.desk_since(begun)?;
+        let mut locked = self.lock_ledger_since(begun)?;
         for revocation in gone {
             let (number, cut) = lock(&self.registry).begin(revocation);
-            desk.after.drain.extend(cut);
-            let outcome = desk.judge(now, |step| Ok(revocation.apply(step)?));
-            desk.settle_revocation(number, revocation, outcome.is_ok());
-            desk.remember(revocation, outcome?);
+            locked.after.drain.extend(cut);
+            let outcome = locked.judge(now, |step| Ok(revocation.apply(step)?));
+            locked.settle_revocation(number, revocation, outcome.is_ok());
+            locked.remember(revocation, outcome?);
         }
         Ok(())
     }
 }
 
 /// The held lock of the ledger. When it is released, cut streams are woken and the sink gets its records.
-pub(crate) struct Desk<'a> {
+pub(crate) struct LockedLedger<'a> {
     // Dropped before `after`.
-    books: MutexGuard<'a, Books>,
+    ledger_state: MutexGuard<'a, LedgerState>,
     after: After<'a>,
 }
 
@@ -131,7 +131,7 @@ struct Written<T> {
     forgot: bool,
 }
 
-impl Desk<'_> {
+impl LockedLedger<'_> {
     /// Runs a transition after settling what has expired. A denial is committed like any other outcome.
     pub(crate) fn judge<T>(
         &mut self,
@@ -165,8 +165,8 @@ impl Desk<'_> {
     /// Remembers what a revocation has ended, so that repeating it is not taken for a typo.
     fn remember(&mut self, revocation: &Revocation, revoked: Revoked) -> Revoked {
         match revoked {
-            Revoked::Ended { .. } => self.books.recent.add(revocation),
-            Revoked::Unknown if self.books.recent.has(revocation) => return Revoked::Already,
+            Revoked::Ended { .. } => self.ledger_state.recent.add(revocation),
+            Revoked::Unknown if self.ledger_state.recent.has(revocation) => return Revoked::Already,
             Revoked::Already | Revoked::Unknown => {}
         }
         revoked
@@ -219,7 +219,7 @@ impl Desk<'_> {
         let reset_late = to_write.iter().any(|(_, revocation)| **revocation == Revocation::Everything);
         let at = if reset || reset_late { now.timestamp() } else { time };
         let moment = Moment { agent: &core.agent, node: core.node, now: at, closed: &closed };
-        let (first, taken) = (self.books.next, core.outbox.taken());
+        let (first, taken) = (self.ledger_state.next, core.outbox.taken());
         // Revocations that the transition itself decides, and that cut before it is written.
         let mut contests: Vec<(u64, Revocation)> = Vec::new();
 
@@ -277,9 +277,9 @@ impl Desk<'_> {
             core.outbox.forget(&taken);
         }
         self.after.told |= !written.records.is_empty();
-        core.told(&mut self.books, written.records);
+        core.told(&mut self.ledger_state, written.records);
         self.settle_contests(contests, true);
-        written.late.iter().for_each(|revocation| self.books.recent.add(revocation));
+        written.late.iter().for_each(|revocation| self.ledger_state.recent.add(revocation));
         Ok(written.result)
     }
 
