@@ -1,4 +1,4 @@
-//! The agent's address in one canonical spelling.
+//! The agent's address in one canonical form.
 
 use core::fmt;
 use core::str::FromStr;
@@ -11,15 +11,14 @@ use crate::text::text_forms;
 /// The path on which agents listen when an address names none.
 pub(crate) const DEFAULT_PATH: &str = "/noise/ws";
 
-/// Where an agent is reached: scheme, host, port and path of its WebSocket.
+/// The address of an agent: scheme, host, port and path of its WebSocket.
 ///
-/// Spellings that differ only in the case of scheme and host, in a default port, in `http` for
-/// `ws` (`https` for `wss`), or in a missing path are one address and compare equal. Nothing else
-/// is: no user name, query, fragment or percent-encoding is read, and a path is made of unreserved
-/// characters without empty or dot segments, so that no two addresses that compare unequal reach
-/// the same place by normalisation.
+/// Addresses that differ only in the case of scheme and host, in a default port, in `http` for `ws` (`https`
+/// for `wss`), or in a missing path are equal. Nothing else is normalised: user names, queries, fragments and
+/// percent-encoding are refused, and a path has only unreserved characters, without empty or dot segments. No
+/// two unequal addresses therefore become equal through another program's normalisation.
 ///
-/// `Display` gives the canonical form, for example `wss://agent.example/noise/ws`.
+/// `Display` writes the canonical form, for example `wss://agent.example/noise/ws`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentUrl {
     scheme: Scheme,
@@ -31,7 +30,7 @@ pub struct AgentUrl {
 /// Whether the WebSocket runs over TLS. The Noise channel inside is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// `ws`, for loopback and for networks that encrypt by themselves.
+    /// `ws`, for loopback and for networks that encrypt themselves.
     Ws,
     /// `wss`.
     Wss,
@@ -62,11 +61,11 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// Reads a host as it stands in a URL: IPv6 in brackets.
+    /// Reads a host as in a URL, with IPv6 in brackets.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(inner) = text.strip_prefix('[') {
             let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
-            // `::ffff:127.0.0.1` is 127.0.0.1 in another spelling
+            // `::ffff:127.0.0.1` is another form of 127.0.0.1
             return address.to_ipv4_mapped().is_none().then_some(Self::V6(address));
         }
         if text.is_empty() || text.len() > MAX_HOST_LEN {
@@ -81,7 +80,7 @@ impl Host {
         if !text.split('.').all(label) {
             return None;
         }
-        // A last label of digits makes it an IPv4 address, and then only the plain spelling counts.
+        // If the last label is only digits, the host must be an IPv4 address in its plain form.
         let last = text.rsplit('.').next().unwrap_or(text);
         if last.bytes().all(|byte| byte.is_ascii_digit()) || looks_hexadecimal(last) {
             return text.parse().ok().map(Self::V4);
@@ -90,7 +89,7 @@ impl Host {
     }
 }
 
-/// `0x…`: some resolvers read such a label as a number.
+/// Whether the label begins with `0x`; some resolvers read it as a number.
 fn looks_hexadecimal(label: &str) -> bool {
     label
         .strip_prefix("0x")
@@ -116,7 +115,7 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok()
 }
 
-/// Whether `path` is canonical: `/` and segments of unreserved characters, none empty or of dots.
+/// Whether `path` is canonical: `/` and segments of unreserved characters, none empty or only dots.
 fn is_canonical_path(path: &str) -> bool {
     let segment = |segment: &str| {
         !segment.is_empty()
@@ -141,10 +140,10 @@ fn split_authority(authority: &str) -> (&str, Option<&str>) {
 }
 
 impl AgentUrl {
-    /// Reads an address in any accepted spelling.
+    /// Reads an address in any accepted form.
     ///
     /// # Errors
-    /// [`Error::AgentUrl`] with what is wrong.
+    /// [`Error::AgentUrl`] with the problem.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let problem = |problem| Error::AgentUrl(problem);
         let (scheme, rest) = text.split_once("://").ok_or(problem(UrlProblem::Scheme))?;
@@ -166,7 +165,7 @@ impl AgentUrl {
         Self::from_authority(scheme, authority, path)
     }
 
-    /// Reads `HOST[:PORT]` beside a scheme and a canonical path. There is no other way to an address.
+    /// Reads `HOST[:PORT]` with a given scheme and canonical path. Every address is made here.
     pub(crate) fn from_authority(scheme: Scheme, authority: &str, path: &str) -> Result<Self, Error> {
         let problem = |problem| Error::AgentUrl(problem);
         let (host, port) = split_authority(authority);
@@ -181,13 +180,13 @@ impl AgentUrl {
         Ok(Self { scheme, host, port, path: path.to_owned() })
     }
 
-    /// Whether it is `ws` or `wss`.
+    /// Returns whether it is `ws` or `wss`.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The host, an IPv6 address in brackets.
+    /// Returns the host, an IPv6 address in brackets.
     #[must_use]
     pub fn host(&self) -> String {
         self.host.to_string()
@@ -197,13 +196,13 @@ impl AgentUrl {
         &self.host
     }
 
-    /// The port, also where the canonical form leaves it out.
+    /// Returns the port, also if the canonical form omits it.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The path, beginning with `/`.
+    /// Returns the path, beginning with `/`.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path

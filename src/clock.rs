@@ -56,8 +56,8 @@ impl Now {
     }
 }
 
-/// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. The resolution of
-/// every date in a credential. The text form is RFC 3339, for example `1970-01-01T00:00:00Z`.
+/// A time in whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. Every date in a
+/// credential has this resolution. The text form is RFC 3339, for example `1970-01-01T00:00:00Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

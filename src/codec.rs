@@ -1,9 +1,9 @@
 //! Strict deterministic CBOR (RFC 8949 section 4.2) and base64url (RFC 4648 section 5).
 //!
-//! A value has one encoding. [`decode`] reads a value, encodes it again and compares: a longer
-//! integer, another key order, an unknown field or a trailing byte is refused without a rule of its
-//! own. Only unsigned integers, byte strings, text strings, arrays and maps of definite length are
-//! used, so nothing nests by a peer's choice.
+//! A value has one encoding. [`decode`] reads a value, encodes it again and compares, so that a longer
+//! integer, another key order, an unknown field or a trailing byte is refused without a separate rule. Only
+//! unsigned integers, byte strings, text strings, arrays and maps of definite length are used, so a peer
+//! cannot choose the nesting.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,24 +15,24 @@ use crate::error::Error;
 pub(crate) trait Wire: Sized {
     /// Appends the value's encoding.
     fn encode(&self, writer: &mut Writer);
-    /// Reads a value. It need not be strict: [`decode`] compares.
+    /// Reads a value. It need not be strict, because [`decode`] compares.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error>;
 }
 
-/// The one encoding of `value`.
+/// Returns the one encoding of `value`.
 pub(crate) fn encode<T: Wire>(value: &T) -> Vec<u8> {
     let mut writer = Writer::default();
     value.encode(&mut writer);
     writer.bytes
 }
 
-/// The value whose one encoding is `bytes`, all of them.
+/// Returns the value whose one encoding is `bytes`.
 pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
     let value = T::decode(&mut Reader::new(bytes))?;
     if encode(&value) == bytes { Ok(value) } else { Err(Error::MessageMalformed) }
 }
 
-/// Collects an encoding.
+/// Writes an encoding.
 #[derive(Default)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// The number of pairs in the map that begins here.
+    /// Reads the number of pairs in the map that begins here.
     pub(crate) fn map(&mut self) -> Result<usize, Error> {
         match self.header()? {
             Header::Map(Some(pairs)) => Ok(pairs),
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The number of items in the array that begins here, at most `max`.
+    /// Reads the number of items in the array that begins here, at most `max`.
     pub(crate) fn array(&mut self, max: usize) -> Result<usize, Error> {
         match self.header()? {
             Header::Array(Some(items)) if items <= max => Ok(items),
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         if self.uint()? == expected { Ok(self) } else { Err(Error::MessageMalformed) }
     }
 
-    /// Whether the next item is the map key `expected`; consumes it only then.
+    /// Whether the next item is the map key `expected`, which is then consumed.
     pub(crate) fn optional_key(&mut self, expected: u64) -> bool {
         let before = self.rest;
         if self.uint() == Ok(expected) {
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A byte string of at most `max` bytes.
+    /// Reads a byte string of at most `max` bytes.
     pub(crate) fn bytes(&mut self, max: usize) -> Result<&'a [u8], Error> {
         match self.header()? {
             Header::Bytes(Some(len)) if len <= max => self.take(len),
@@ -155,12 +155,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A byte string of exactly `N` bytes.
+    /// Reads a byte string of exactly `N` bytes.
     pub(crate) fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         self.bytes(N)?.try_into().map_err(|_| Error::MessageMalformed)
     }
 
-    /// A text string of at most `max` bytes.
+    /// Reads a text string of at most `max` bytes.
     pub(crate) fn text(&mut self, max: usize) -> Result<&'a str, Error> {
         match self.header()? {
             Header::Text(Some(len)) if len <= max => {
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// base64url without padding.
+/// Writes base64url without padding.
 pub(crate) fn to_text(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -182,7 +182,7 @@ pub(crate) fn from_text(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Lower-case hexadecimal.
+/// Writes lower-case hexadecimal.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];

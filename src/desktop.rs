@@ -1,7 +1,6 @@
-//! The desktop's side: register an issuer key, then mint one pairing after another
-//! (`docs/PROTOCOL.md` section 8).
+//! The desktop's side: registers an issuer key, then mints pairings (`docs/PROTOCOL.md` section 8).
 //!
-//! Minting needs no connection. Only the offer has to reach the agent before the phone does.
+//! Minting needs no connection. Only the offer must reach the agent before the phone does.
 
 use rand_core::{CryptoRng, RngCore};
 
@@ -31,21 +30,21 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// For the agent with this Noise key, reached at this address. The phone will connect to this
-    /// very address, so it must be one that the agent counts as its own.
+    /// Makes an issuer for the agent with this Noise key, reached at this address. The phone connects to
+    /// exactly this address, so it must be one that the agent is configured with.
     #[must_use]
     pub fn new(key: IssuerSecretKey, agent: AgentPublicKey, url: AgentUrl) -> Self {
         Self { key, agent, url }
     }
 
-    /// The key to register.
+    /// Returns the key to register.
     #[must_use]
     pub fn public(&self) -> IssuerPublicKey {
         self.key.public()
     }
 
-    /// The registration, for the channel with this handshake hash and no other. `device` is the
-    /// desktop's own Noise key on that channel. One Ed25519 signature.
+    /// Signs the registration for the channel with this handshake hash; it is valid on no other channel.
+    /// `device` is the desktop's own Noise key on that channel. Costs one Ed25519 signature.
     #[must_use]
     pub fn registration(&self, device: &DevicePublicKey, handshake_hash: &[u8; 32]) -> Registration {
         let issuer = self.public();
@@ -58,7 +57,7 @@ impl Issuer {
     /// signatures and two scalar multiplications.
     ///
     /// # Errors
-    /// [`DesktopError::Internal`], which would be a defect of this crate.
+    /// [`DesktopError::Internal`], which is a defect of this crate.
     pub fn pair<R: RngCore + CryptoRng>(
         &self,
         session: SessionId,
@@ -103,8 +102,8 @@ impl Issuer {
     /// Costs about two Ed25519 signatures.
     ///
     /// # Errors
-    /// [`DesktopError::OpsEmpty`], [`DesktopError::Lifetime`], and [`DesktopError::Internal`], which would be a
-    /// defect of this crate.
+    /// [`DesktopError::OpsEmpty`] if no operation is named, [`DesktopError::Lifetime`] if the lifetime is out
+    /// of bounds, and [`DesktopError::Internal`], which is a defect of this crate.
     pub fn renew<R: RngCore + CryptoRng>(
         &self,
         renewal: Renewal,
@@ -132,9 +131,9 @@ impl Issuer {
     }
 }
 
-/// New terms for a credential that a phone holds already. What identifies it is in the agent's list.
+/// New terms for a credential that a phone already holds. The agent's list has the ids.
 ///
-/// A caller writes it out: the agent needs each of these fields, and none of them has a default.
+/// Build it as a struct literal: the agent needs every field, and none has a default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     /// The credential.
@@ -143,23 +142,23 @@ pub struct Renewal {
     pub ticket: TicketId,
     /// Its session.
     pub session: SessionId,
-    /// What it shall allow: fewer operations take effect at once, more with the next attach.
+    /// The operations that it will allow: removals take effect at once, additions with the next attach.
     pub ops: OpSet,
-    /// How long it shall be valid from now, seconds, 30 seconds to 72 hours.
+    /// How long it will be valid from now, seconds, 30 seconds to 72 hours.
     pub valid_for: u64,
 }
 
-/// One pairing: lodge the offer at the agent, then show the link. `Debug` shows neither the unbound
-/// credential in the offer nor the ticket's secret.
+/// One pairing: send the offer to the agent, then show the link. `Debug` shows neither the unbound credential
+/// in the offer nor the ticket's secret.
 #[non_exhaustive]
 pub struct Pairing {
-    /// The ticket, for revoking it.
+    /// The ticket's id, for revoking it.
     pub ticket: TicketId,
-    /// The credential that the phone will get, for revoking it.
+    /// The id of the credential that the phone will get, for revoking it.
     pub credential: CredentialId,
-    /// To be sent to the agent over the desktop's own channel.
+    /// The offer to send to the agent over the desktop's own channel.
     pub offer: Offer,
-    /// To be shown to the phone, and to nobody else. Holds the ticket's secret.
+    /// The link to show to the phone, and to nobody else. It contains the ticket's secret.
     pub link: Link,
 }
 
@@ -173,17 +172,17 @@ impl core::fmt::Debug for Pairing {
     }
 }
 
-/// Whether the desktop has to confirm the phone that redeems.
+/// Whether the desktop has to confirm the phone that redeems the ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Confirmation {
-    /// Whoever shows the ticket first is in.
+    /// The first phone that redeems the ticket is admitted.
     #[default]
     NotRequired,
     /// The phone waits until both people have compared six digits.
     Required,
 }
 
-/// What a phone gets, and for how long.
+/// What a phone may do, and for how long.
 ///
 /// The default is the companion's operations for twelve hours, with a ticket of five minutes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,10 +220,10 @@ impl PairingTerms {
     /// Lifetime of a credential by default, seconds.
     pub const DEFAULT_VALID_FOR: u64 = DEFAULT_CREDENTIAL_LIFETIME;
 
-    /// Other operations than the companion's.
+    /// Sets other operations than the companion's.
     ///
     /// # Errors
-    /// [`DesktopError::OpsEmpty`].
+    /// [`DesktopError::OpsEmpty`] if `ops` is empty.
     pub fn with_ops(mut self, ops: OpSet) -> Result<Self, DesktopError> {
         if ops.is_empty() {
             return Err(DesktopError::OpsEmpty);
@@ -233,7 +232,7 @@ impl PairingTerms {
         Ok(self)
     }
 
-    /// How long the ticket can be redeemed, seconds.
+    /// Sets how long the ticket can be redeemed, seconds.
     ///
     /// # Errors
     /// [`DesktopError::Lifetime`] outside 30 seconds to 15 minutes.
@@ -242,7 +241,7 @@ impl PairingTerms {
         Ok(self)
     }
 
-    /// How long the credential is valid, seconds.
+    /// Sets how long the credential is valid, seconds.
     ///
     /// # Errors
     /// [`DesktopError::Lifetime`] outside 30 seconds to 72 hours.
@@ -251,14 +250,14 @@ impl PairingTerms {
         Ok(self)
     }
 
-    /// A name for the list of what was shared.
+    /// Sets a name for the list of pairings.
     #[must_use]
     pub fn with_label(mut self, label: Label) -> Self {
         self.label = label;
         self
     }
 
-    /// Whether the desktop has to confirm.
+    /// Sets whether the desktop has to confirm the phone.
     #[must_use]
     pub fn with_confirmation(mut self, confirmation: Confirmation) -> Self {
         self.confirmation = confirmation;
@@ -270,14 +269,14 @@ fn check_lifetime(seconds: u64, min: u64, max: u64) -> Result<u64, DesktopError>
     if (min..=max).contains(&seconds) { Ok(seconds) } else { Err(DesktopError::Lifetime { min, max }) }
 }
 
-/// Why a desktop's pairing or renewal could not be built.
+/// The reason why a desktop's pairing or renewal could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DesktopError {
-    /// The credential could not be minted: a defect, to be reported. The cause says more.
+    /// The credential could not be minted. This is a defect; please report it. The source says more.
     #[error("the credential could not be minted; please report this")]
     Internal(#[source] Malformed),
-    /// A lifetime outside the protocol's bounds.
+    /// A lifetime is outside the protocol's bounds.
     #[error("the lifetime must be {min} to {max} seconds")]
     Lifetime {
         /// The shortest, seconds.
@@ -291,7 +290,7 @@ pub enum DesktopError {
 }
 
 impl DesktopError {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,74 +1,75 @@
-//! Errors of the vocabulary that the roles share: keys, ids, labels, addresses, operations, times,
-//! credentials, frames. Each role has its own beside them: `PhoneError`, `DesktopError`, and the agent's
-//! `Denial`. What is wrong with a pairing link is `LinkError`, with an operator's rules `RuleError`.
+//! The errors of the shared types: keys, ids, labels, addresses, operations, times, credentials, frames. Each
+//! role also has its own: `PhoneError`, `DesktopError` and the agent's `Denial`. `LinkError` is for pairing
+//! links and `RuleError` for an operator's rules.
 
 use thiserror::Error;
 
-/// Why a value that the roles share could not be built or read.
+/// The reason why a value of a shared type could not be built or read.
 ///
-/// Texts are lower case, name no secret and say what the caller can do. `PartialEq` is for tests
-/// and for matching. What goes wrong in one role only is that role's own error.
+/// Texts are lower case, contain no secret and say what the caller can do. `PartialEq` is for tests and for
+/// matching. Failures in a single role have that role's error type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An agent address that has no canonical form.
     #[error("not an agent address: {0}")]
     AgentUrl(UrlProblem),
-    /// An attenuation without a single caveat.
+    /// The attenuation has no caveat.
     #[error("an attenuation must name operations or an expiry")]
     AttenuationEmpty,
-    /// A sealed credential cannot be narrowed.
+    /// The credential is sealed and cannot be narrowed.
     #[error("the credential is sealed; narrow the credential it was sealed from")]
     CredentialSealed,
-    /// Bytes that are not a credential of this protocol.
+    /// The bytes are not a credential of this protocol.
     #[error("not a credential: {0}")]
     Credential(CredentialProblem),
-    /// A frame longer than one Noise message can carry.
+    /// The data does not fit one Noise message.
     #[error("a frame holds at most {max} bytes; split it")]
     FrameTooLong {
         /// The most bytes that fit.
         max: usize,
     },
-    /// Text that is not the id of a ticket or credential.
+    /// The text is not the id of a ticket or credential.
     #[error("an id is 32 lower-case hexadecimal digits")]
     IdMalformed,
-    /// A public key of low order, with which anyone can compute the shared secret.
-    #[error("the public key is of low order; whoever sent it holds no secret")]
+    /// The public key is of low order, so that anyone can compute the shared secret.
+    #[error("the public key is of low order and gives no security; generate a new key pair")]
     KeyLowOrder,
-    /// A public key with a second spelling, or off its curve.
+    /// The public key's encoding is not canonical, or its point is not on the curve.
     #[error("the public key is not the canonical form of a point on its curve")]
     KeyNotCanonical,
-    /// Text that is not a public key.
+    /// The text is not a public key.
     #[error("a public key is 64 lower-case hexadecimal digits")]
     KeyText,
-    /// A label that people could not read as what it is.
+    /// The text is not allowed as a label.
     #[error("not a label: {0}")]
     Label(LabelProblem),
-    /// A payload, offer or record that is not in its one canonical form.
+    /// The payload, offer or record is not in its one canonical form.
     #[error("the message is not in its one canonical form; both sides must speak the same version")]
     MessageMalformed,
-    /// A Noise message that does not decrypt, or arrived out of order.
+    /// The Noise message does not decrypt, or arrived out of order.
     #[error("the noise message could not be read; close the connection")]
     Noise,
-    /// An operation name or number that the protocol does not have.
+    /// The protocol has no operation with this name or number.
     #[error("there is no such operation; see `Op::ALL` for their names")]
     OpUnknown,
-    /// No operation was named where at least one is needed.
+    /// No operation was named, but at least one is needed.
     #[error("name at least one operation")]
     OpsEmpty,
-    /// Text that is not a pair code.
+    /// The text is not a pair code.
     #[error("a pair code is two groups of three digits")]
     PairCodeText,
-    /// A name of a privilege that the protocol does not have.
+    /// The protocol has no privilege with this name.
     #[error("there is no such privilege; see `Privilege::ALL` for their names")]
     PrivilegeUnknown,
-    /// A session id with a character that could change the meaning of a path or a line.
+    /// The session id is empty, too long, or has a character that could change the meaning of a path or a
+    /// line.
     #[error("a session id is 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`")]
     SessionId,
-    /// A time that a credential cannot express.
+    /// A credential cannot express the time.
     #[error("a time must be within the years 1970 to 9999")]
     Time,
-    /// Text that is not a time in the one form that this crate writes.
+    /// The text is not a time in the format that this crate writes.
     #[error("a time is written as `1970-01-01T00:00:00Z`")]
     TimeText,
     /// The credential already has as many blocks as an agent accepts.
@@ -80,7 +81,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable name for programs and logs. One that says what is wrong in more detail has that detail's name.
+    /// Returns a stable name for programs and logs. An error with a more detailed cause returns that cause's
+    /// name.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -108,23 +110,23 @@ impl Error {
     }
 }
 
-/// What is wrong with an agent address.
+/// The problem with an agent address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UrlProblem {
-    /// No `ws`, `wss`, `http` or `https` scheme.
+    /// The scheme is not `ws`, `wss`, `http` or `https`.
     #[error("it must begin with `wss://`, `ws://`, `https://` or `http://`")]
     Scheme,
-    /// No host, or one that is neither an ASCII name nor an IP address.
+    /// The host is missing, or is neither an ASCII name nor an IP address.
     #[error("its host must be an ascii name, an ipv4 address, or an ipv6 address in brackets")]
     Host,
-    /// A port that is not 1 to 65535 in plain decimal.
+    /// The port is not 1 to 65535 in plain decimal.
     #[error("its port must be 1 to 65535")]
     Port,
-    /// A path with a segment that is empty, `.` or `..`, or with other than unreserved characters.
+    /// The path has a segment that is empty, `.` or `..`, or a character that is not unreserved.
     #[error("its path must be segments of `A-Z a-z 0-9 . _ ~ -`")]
     Path,
-    /// A user name, query or fragment.
+    /// The address has a user name, query or fragment.
     #[error("it must have no user name, query or fragment")]
     Extra,
 }
@@ -143,44 +145,44 @@ impl UrlProblem {
     }
 }
 
-/// What is wrong with a label.
+/// The problem with a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LabelProblem {
-    /// It is not empty, and shows nothing but spaces, marks and joiners.
+    /// The text is not empty but has only spaces, marks and joiners.
     #[error("nothing in it can be seen; leave it empty or write something")]
     Blank,
-    /// A control character.
+    /// The text has a control character.
     #[error("U+{:04X} is a control character", u32::from(*character))]
     Control {
         /// The first of them.
         character: char,
     },
-    /// A format character, or another that is not shown by itself.
+    /// The text has a format character, or another that is not visible by itself.
     #[error("U+{:04X} cannot be seen, or changes how the text around it is shown", u32::from(*character))]
     Invisible {
         /// The first of them.
         character: char,
     },
-    /// A character that each system shows as it likes.
+    /// The text has a private-use character, which systems show differently.
     #[error("U+{:04X} is for private use", u32::from(*character))]
     PrivateUse {
         /// The first of them.
         character: char,
     },
-    /// A separator of lines or paragraphs.
+    /// The text has a line or paragraph separator.
     #[error("U+{:04X} separates lines or paragraphs", u32::from(*character))]
     Separator {
         /// The first of them.
         character: char,
     },
-    /// More bytes than [`limits::MAX_LABEL_LEN`](crate::limits::MAX_LABEL_LEN).
+    /// The text has more bytes than [`limits::MAX_LABEL_LEN`](crate::limits::MAX_LABEL_LEN).
     #[error("it has more than {max} bytes; shorten it")]
     TooLong {
         /// The most bytes.
         max: usize,
     },
-    /// A code point that is no character of Unicode 16.0.
+    /// The text has a code point that Unicode 16.0 does not assign.
     #[error("U+{:04X} is no character of unicode 16.0", u32::from(*character))]
     Unassigned {
         /// The first of them.
@@ -204,38 +206,38 @@ impl LabelProblem {
     }
 }
 
-/// What is wrong with the bytes of a credential.
+/// The problem with the bytes of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CredentialProblem {
-    /// More bytes than [`limits::MAX_CREDENTIAL_LEN`](crate::limits::MAX_CREDENTIAL_LEN).
+    /// There are more bytes than [`limits::MAX_CREDENTIAL_LEN`](crate::limits::MAX_CREDENTIAL_LEN).
     #[error("it is too long")]
     TooLong,
-    /// More blocks than [`limits::MAX_BLOCKS`](crate::limits::MAX_BLOCKS).
+    /// There are more blocks than [`limits::MAX_BLOCKS`](crate::limits::MAX_BLOCKS).
     #[error("it has too many blocks")]
     TooManyBlocks,
-    /// Not base64url without padding.
+    /// The text is not base64url without padding.
     #[error("its text is not base64url without padding")]
     Text,
-    /// Not a Biscuit, or not in the one encoding that its content has.
+    /// The bytes are not a Biscuit, or not in the one encoding of its content.
     #[error("it is not a canonical biscuit")]
     Encoding,
-    /// A key, signature or version that this protocol does not use.
+    /// A block has a key, signature or version that this protocol does not use.
     #[error("block {block} has a key or signature of a kind that is not used here")]
     Cryptography {
         /// The block, counted from 0.
         block: usize,
     },
-    /// A block that is not exactly the rendering of caveats from the closed vocabulary.
+    /// A block is not exactly the rendering of caveats from the closed vocabulary.
     #[error("block {block} holds something other than this protocol's caveats")]
     Content {
         /// The block, counted from 0.
         block: usize,
     },
-    /// A credential that is bound where an unbound one belongs, or the reverse.
-    #[error("it is not at this step of its life")]
+    /// The credential is bound where an unbound one is needed, or the reverse.
+    #[error("it is bound where an unbound one is needed, or the reverse")]
     Binding,
-    /// A signature that does not verify with the issuer's key.
+    /// A signature does not verify with the issuer's key.
     #[error("its signatures do not verify")]
     Signature,
 }
@@ -257,17 +259,17 @@ impl CredentialProblem {
     }
 }
 
-/// A call in the wrong place, or a configuration that makes no sense.
+/// An API call in a context that forbids it, or an invalid configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// Revoking or admitting from inside a permit could wait for itself.
+    /// A call that waits for permits was made from inside a permit and could wait for itself.
     #[error("call the gate after the permit's closure has returned, not inside it")]
     InsidePermit,
-    /// A configuration value that makes no sense.
+    /// The configuration has no address.
     #[error("an agent must have at least one address")]
     NoAgentUrl,
-    /// A phone without a name cannot be told from others.
+    /// The phone to revoke has no name.
     #[error("name the phone; pairings without a name are revoked one by one")]
     NoPhoneName,
 }

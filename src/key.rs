@@ -133,17 +133,17 @@ macro_rules! key_pair {
         pub struct $public([u8; 32]);
 
         impl $public {
-            /// Checks and takes a key.
+            /// Makes a key after checking its bytes.
             ///
             /// # Errors
-            /// [`Error::KeyNotCanonical`] for a second spelling of a key, [`Error::KeyLowOrder`]
-            /// for a key that protects nothing.
+            /// [`Error::KeyNotCanonical`] if the encoding is not canonical, [`Error::KeyLowOrder`] if the
+            /// point is of low order, so that the key protects nothing.
             pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, Error> {
                 $check(&bytes)?;
                 Ok(Self(bytes))
             }
 
-            /// The 32 bytes.
+            /// Returns the 32 bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
@@ -166,7 +166,7 @@ macro_rules! key_pair {
             type Err = Error;
 
             /// # Errors
-            /// [`Error::KeyText`] for other text, and as `from_bytes`.
+            /// [`Error::KeyText`] for any other text, and as `from_bytes`.
             fn from_str(text: &str) -> Result<Self, Error> {
                 Self::from_bytes(from_hex(text).ok_or(Error::KeyText)?)
             }
@@ -187,9 +187,9 @@ macro_rules! key_pair {
 }
 
 key_pair! {
-    /// The agent's X25519 static key, the Noise responder's. It may be made anew at each boot.
+    /// The agent's X25519 static key, the Noise responder's. An agent may generate it anew at each boot.
     AgentSecretKey,
-    /// The agent's public key, `A`. It travels in the link and is what the phone trusts.
+    /// The agent's public key, `A`. It is in the link, and the phone trusts it.
     AgentPublicKey, check_x25519, x25519_public
 }
 key_pair! {
@@ -199,7 +199,7 @@ key_pair! {
     DevicePublicKey, check_x25519, x25519_public
 }
 key_pair! {
-    /// A phone's X25519 static key: a fresh one for each pairing, stored before its first message.
+    /// A phone's X25519 static key: a new one for each pairing, stored before its first message is sent.
     HolderSecretKey,
     /// A phone's public key, `P`, to which a credential is bound.
     HolderPublicKey, check_x25519, x25519_public
@@ -213,9 +213,9 @@ key_pair! {
 
 #[cfg(feature = "agent")]
 impl IssuerPublicKey {
-    /// A key that was checked before this agent stored it. The check costs about half of a signature
-    /// verification, and records are read often. Verification is strict, so a key that was damaged
-    /// meanwhile verifies nothing.
+    /// Makes a key from bytes that were checked before this agent stored them. The check costs about half of
+    /// a signature verification, and records are read often. Verification is strict, so a key that was
+    /// damaged in storage verifies nothing.
     pub(crate) const fn from_stored(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -1,11 +1,11 @@
-//! The `pair.*` methods of desktop and agent as types: six requests, their answers, and the list of what was
-//! shared (`docs/PROTOCOL.md` section 8).
+//! The `pair.*` methods between desktop and agent as types: six requests, their answers, and the list of
+//! tickets and credentials (`docs/PROTOCOL.md` section 8).
 //!
-//! The desktop writes a [`Request`] and reads an [`Answer`]; the agent does the reverse. Both sides are
-//! `Serialize` and `Deserialize`, so that any self-describing format will do; the protocol document gives the
-//! shapes in JSON. Whoever reads refuses fields that are not in them. The messages inside ([`Offer`] and its
-//! kin) are base64url without padding, ids and keys are lower-case hexadecimal, times are RFC 3339 in whole
-//! seconds of UTC, operations are their names.
+//! The desktop writes a [`Request`] and reads an [`Answer`]; the agent does the reverse. Both implement
+//! `Serialize` and `Deserialize`, so any self-describing format works; the protocol document defines the
+//! shapes in JSON. Unknown fields are refused. The messages inside ([`Offer`] and the like) are base64url
+//! without padding, ids and keys are lower-case hexadecimal, times are RFC 3339 in whole seconds of UTC, and
+//! operations are their names.
 //!
 //! ```
 //! use sessioncap::pair::{List, Request, StateKind};
@@ -17,8 +17,8 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
-//! How an agent says that it refuses is its own matter, and so is who may ask: the gate asks its caller for
-//! the device that the channel has authenticated.
+//! This module does not define how an agent reports a refusal, or who may ask: the gate receives from its
+//! caller the device that the channel authenticated.
 
 mod text;
 
@@ -36,7 +36,7 @@ use crate::protocol::ticket::PairCode;
 
 pub use text::Cursor;
 
-/// What a desktop asks its agent. In JSON an object with `method` and the parameters beside it.
+/// A desktop's request to its agent. In JSON, an object with `method` and the parameters beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", deny_unknown_fields)]
 #[non_exhaustive]
@@ -53,13 +53,13 @@ pub enum Request {
         /// The offer.
         offer: Offer,
     },
-    /// Lets a waiting phone in. Answered by [`Answer::Confirmed`].
+    /// Confirms a waiting phone. Answered by [`Answer::Confirmed`].
     #[serde(rename = "pair.confirm")]
     Confirm {
         /// The ticket that it has redeemed.
         #[serde(deserialize_with = "text::parsed")]
         ticket: TicketId,
-        /// Its key, as the list shows it beside the digits that were compared.
+        /// The phone's key, as the list shows it beside the compared digits.
         #[serde(deserialize_with = "text::parsed")]
         holder: HolderPublicKey,
     },
@@ -77,8 +77,8 @@ pub enum Request {
     Revoke(Revoke),
 }
 
-/// What the agent answers to a [`Request`] that it has carried out. In JSON an object whose `answer` is the
-/// request's method, so that no answer is taken for another's.
+/// The agent's answer to a [`Request`] that it has carried out. In JSON, an object whose `answer` is the
+/// request's method, so that answers cannot be confused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", deny_unknown_fields)]
 #[non_exhaustive]
@@ -92,7 +92,7 @@ pub enum Answer {
         /// The ticket, its end and the agent's time.
         receipt: OfferReceipt,
     },
-    /// The phone is let in when it asks again.
+    /// The phone is confirmed and is admitted when it asks again.
     #[serde(rename = "pair.confirm", deserialize_with = "text::nothing")]
     Confirmed,
     /// The new terms are on record.
@@ -104,66 +104,66 @@ pub enum Answer {
     /// A page of the list.
     #[serde(rename = "pair.list")]
     Listed(Page),
-    /// What the revocation has ended.
+    /// The outcome of the revocation.
     #[serde(rename = "pair.revoke")]
     Revoked(Revoked),
 }
 
-/// What to revoke: exactly one thing. In JSON an object with that one key.
+/// What to revoke: exactly one thing. In JSON, an object with that one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Revoke {
-    /// A ticket; once it was redeemed, its credential.
+    /// A ticket, or, after its redemption, its credential.
     #[serde(deserialize_with = "text::parsed")]
     Ticket(TicketId),
-    /// A credential, with everything that its holder narrowed from it; before it was redeemed, the ticket that
+    /// A credential and every copy that its holder narrowed from it; before the redemption, the ticket that
     /// gives it.
     #[serde(deserialize_with = "text::parsed")]
     Credential(CredentialId),
     /// Every ticket and credential of a session.
     Session(SessionId),
-    /// An issuer key, with everything that it signed.
+    /// An issuer key and everything that it signed.
     #[serde(deserialize_with = "text::parsed")]
     Issuer(IssuerPublicKey),
-    /// Every issuer key of a device, with everything that they signed.
+    /// Every issuer key of a device and everything that they signed.
     #[serde(deserialize_with = "text::parsed")]
     Device(DevicePublicKey),
-    /// Every ticket and credential that a device has offered under one name for the phone.
+    /// Every ticket and credential that a device has offered under one phone name.
     Phone {
         /// The device that offered them.
         #[serde(deserialize_with = "text::parsed")]
         device: DevicePublicKey,
-        /// The name: the label of the offers, byte for byte. An empty one is refused.
+        /// The name, which is the label of the offers, compared byte for byte. It must not be empty.
         #[serde(deserialize_with = "text::label")]
         name: Label,
     },
 }
 
-/// What a revocation has ended. Each outcome is a success: what was named can be used no more.
+/// The outcome of a revocation. Each is a success: what the revocation names can no longer be used.
 ///
-/// A revocation that is said again after an error or a lost answer is [`Revoked::Already`]; a name with a typo
-/// is [`Revoked::Unknown`].
+/// A revocation that is repeated after an error or a lost answer returns [`Revoked::Already`]; a mistyped
+/// name returns [`Revoked::Unknown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Revoked {
-    /// Something could be used until now.
+    /// Something was usable until now and is revoked.
     Ended {
-        /// How many tickets and credentials. None if nothing but an issuer's registration was left.
+        /// How many tickets and credentials were revoked. Zero if only an issuer's registration was left.
         pairings: u64,
     },
-    /// It is known by this name, and none of it could be used any more.
+    /// The name is known, and nothing of it was still usable.
     #[serde(deserialize_with = "text::nothing")]
     Already,
-    /// Nothing is known by this name: it was never there, or it ended so long ago that it was forgotten.
+    /// The name is unknown: it never existed, or its records were removed long ago.
     #[serde(deserialize_with = "text::nothing")]
     Unknown,
 }
 
-/// Which tickets and credentials to list, from where on, and how many at most.
+/// A query for tickets and credentials: which ones, from where on, and how many at most.
 ///
-/// The default is everything, from the beginning, as many as a page holds. Each `with_` narrows it; several
-/// must all hold.
+/// The default is everything, from the beginning, a full page. Each `with_` method narrows it; entries must
+/// match all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct List {
@@ -180,35 +180,35 @@ pub struct List {
 }
 
 impl List {
-    /// Only what is of this session.
+    /// Lists only entries of this session.
     #[must_use]
     pub fn with_session(mut self, session: SessionId) -> Self {
         self.session = Some(session);
         self
     }
 
-    /// Only what this device has offered.
+    /// Lists only entries that this device has offered.
     #[must_use]
     pub fn with_device(mut self, device: DevicePublicKey) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// Only what is in this state.
+    /// Lists only entries in this state.
     #[must_use]
     pub fn with_state(mut self, state: StateKind) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Goes on where a page ended, with its [`Page::next`]. Everything else stays as it was for that page.
+    /// Continues after a page, with its [`Page::next`]. Keep the other settings of that page's query.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
         self
     }
 
-    /// At most so many entries. More than [`MAX_LISTED`](crate::limits::MAX_LISTED) counts as that.
+    /// Lists at most this many entries. More than [`MAX_LISTED`](crate::limits::MAX_LISTED) counts as that.
     #[must_use]
     pub fn with_limit(mut self, limit: NonZeroU32) -> Self {
         self.limit = Some(limit);
@@ -216,19 +216,19 @@ impl List {
     }
 }
 
-/// A part of the list.
+/// A page of the list.
 ///
-/// Entries come in the order of their ids: tickets that nobody has redeemed by the ticket's, then credentials
-/// by their own. Pages that are joined hold each entry once, as long as nothing changes meanwhile. What changes
-/// is not missed: a ticket that is redeemed between two pages may come twice, as a ticket and as a credential.
+/// Unredeemed tickets come first, ordered by ticket id, then credentials, ordered by credential id. If
+/// nothing changes in between, joined pages hold each entry once. A change is not missed: a ticket that is
+/// redeemed between two pages may appear twice, as a ticket and as a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Page {
-    /// At most as many as were asked for. Can be empty although there are more: the agent looks at a bounded
-    /// number of records for one page.
+    /// The entries, at most as many as were asked for. It can be empty although more follow, because the
+    /// agent reads a bounded number of records for one page.
     pub entries: Vec<Listing>,
-    /// From where to go on; none after the last page.
+    /// Where the next page starts; `None` after the last page.
     pub next: Option<Cursor>,
 }
 
@@ -263,13 +263,13 @@ pub struct Listing {
     /// When it was offered, or redeemed.
     #[serde(deserialize_with = "text::time")]
     pub created_at: Timestamp,
-    /// When the phone was last there, at most a minute stale; none before its first transport frame.
+    /// When the phone was last seen, at most a minute behind; `None` before its first transport frame.
     #[serde(deserialize_with = "text::time_if_any")]
     pub last_seen: Option<Timestamp>,
     /// When the ticket, or the credential, ends.
     #[serde(deserialize_with = "text::time")]
     pub expires_at: Timestamp,
-    /// How many connections there are now.
+    /// How many connections it has now.
     pub connections: u32,
     /// A renewed credential that the phone has not used yet.
     pub renewal: Option<WaitingRenewal>,
@@ -277,20 +277,20 @@ pub struct Listing {
     pub state: ListingState,
 }
 
-/// Terms that hold once the phone uses its renewed credential.
+/// Terms that apply once the phone uses its renewed credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WaitingRenewal {
-    /// What it will allow.
+    /// The operations that it will allow.
     #[serde(deserialize_with = "text::ops")]
     pub ops: OpSet,
-    /// When it will end.
+    /// When it will expire.
     #[serde(deserialize_with = "text::time")]
     pub expires_at: Timestamp,
 }
 
-/// What has become of a ticket or credential.
+/// The state of a ticket or credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -311,13 +311,13 @@ pub enum ListingState {
         /// Why.
         why: RevocationReason,
     },
-    /// It ran out.
+    /// It expired.
     #[serde(deserialize_with = "text::nothing")]
     Expired,
 }
 
 impl ListingState {
-    /// The state without what belongs to it.
+    /// Returns the state without its details.
     #[must_use]
     pub fn kind(&self) -> StateKind {
         match self {
@@ -330,7 +330,7 @@ impl ListingState {
     }
 }
 
-/// The name of a [`ListingState`], to ask for what is in it.
+/// The name of a [`ListingState`], for use as a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -347,16 +347,16 @@ pub enum StateKind {
     Expired,
 }
 
-/// Why something was revoked.
+/// The reason for a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RevocationReason {
-    /// By its owner's word.
+    /// The owner revoked it.
     Owner,
     /// Two phones redeemed the same ticket.
     Contest,
-    /// All of its session was revoked.
+    /// The whole session was revoked.
     Session,
     /// The session ended.
     SessionEnd,

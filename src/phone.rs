@@ -1,9 +1,9 @@
 //! The phone's side: redeem a link, then attach with the credential, each in one round trip
 //! (`docs/PROTOCOL.md` section 6).
 //!
-//! Store the [`HolderSecretKey`] before the first message is sent. If the answer gets lost, redeem
-//! again with the same key: the agent gives the same credential. What to do after any other failure says
-//! [`PhoneError::after_redeem`] or [`PhoneError::after_attach`].
+//! Store the [`HolderSecretKey`] before sending the first message. If the answer is lost, redeem again with
+//! the same key; the agent returns the same credential. [`PhoneError::after_redeem`] and
+//! [`PhoneError::after_attach`] return what to do after any other failure.
 
 mod error;
 
@@ -22,13 +22,13 @@ use crate::protocol::link::Link;
 use crate::protocol::noise::{AwaitingReply, Channel, Initiator, Started};
 use crate::protocol::ticket::PairCode;
 
-/// Begins a redemption: the first message, and what reads its answer. Costs one Ed25519 signature
-/// and three scalar multiplications.
+/// Starts a redemption: returns the first message and the state that reads its answer. Costs one Ed25519
+/// signature and three scalar multiplications.
 ///
 /// `label` is this phone's name for itself, shown on the desktop.
 ///
 /// # Errors
-/// [`PhoneError::Internal`], which would be a defect of this crate.
+/// [`PhoneError::Internal`], which is a defect of this crate.
 pub fn redeem<R: RngCore + CryptoRng>(
     link: &Link,
     holder: &HolderSecretKey,
@@ -43,11 +43,11 @@ pub fn redeem<R: RngCore + CryptoRng>(
     Ok(Asking { message: started.message, next })
 }
 
-/// Begins an attach with a stored credential. No operations named means all that it has. Costs three
-/// scalar multiplications.
+/// Starts an attach with a stored credential. An empty `ops` asks for all operations of the credential. Costs
+/// three scalar multiplications.
 ///
 /// # Errors
-/// [`PhoneError::Internal`], which would be a defect of this crate.
+/// [`PhoneError::Internal`], which is a defect of this crate.
 pub fn attach<R: RngCore + CryptoRng>(
     agent: &AgentPublicKey,
     holder: &HolderSecretKey,
@@ -60,7 +60,7 @@ pub fn attach<R: RngCore + CryptoRng>(
     Ok(Asking { message: started.message, next: Attaching { noise: started.next } })
 }
 
-/// Every request fits, and every key of this crate is one that Noise takes.
+/// Writes message 1. Every request fits, and Noise accepts every key of this crate.
 fn start<R: RngCore + CryptoRng>(
     request: &Request,
     holder: &HolderSecretKey,
@@ -71,27 +71,26 @@ fn start<R: RngCore + CryptoRng>(
     Initiator::start(holder, agent, &payload, rng).map_err(PhoneError::Internal)
 }
 
-/// Reads message 2, whatever it answers.
+/// Reads message 2, whatever its answer.
 fn read(noise: AwaitingReply, message: &[u8]) -> Result<(Answer, Channel), PhoneError> {
     let finished = noise.finish(message).map_err(|_| PhoneError::AnswerUnreadable)?;
     let answer = Answer::from_payload(&finished.payload).map_err(PhoneError::AnswerMalformed)?;
     Ok((answer, finished.channel))
 }
 
-/// A message for the agent, and the state that reads the answer to it.
+/// A message for the agent, and the state that reads its answer.
 #[derive(Debug)]
 #[must_use = "send the message and read the answer"]
 #[non_exhaustive]
 pub struct Asking<S> {
-    /// To be sent as one binary WebSocket message. The same message may be sent again if the
-    /// connection breaks before an answer comes, but only as long as the app runs: a new one is as
-    /// good.
+    /// The message to send as one binary WebSocket message. If the connection breaks before an answer
+    /// arrives, the same message may be sent again while the app runs; a new one works as well.
     pub message: Vec<u8>,
-    /// Reads the answer.
+    /// The state that reads the answer.
     pub next: S,
 }
 
-/// Waits for the answer to a redemption.
+/// The state that waits for the answer to a redemption.
 #[derive(Debug)]
 pub struct Redeeming {
     noise: AwaitingReply,
@@ -100,28 +99,28 @@ pub struct Redeeming {
     ticket: crate::id::TicketId,
 }
 
-/// Waits for the answer to an attach.
+/// The state that waits for the answer to an attach.
 #[derive(Debug)]
 pub struct Attaching {
     noise: AwaitingReply,
 }
 
-/// What a redemption led to.
+/// The result of a redemption.
 #[derive(Debug)]
 #[must_use = "store the credential, or wait and ask again"]
 pub enum Redeemed {
-    /// The phone is in. Store the credential; send a first frame at once.
+    /// The phone is admitted. Store the credential, and send a first frame at once.
     Attached {
-        /// To be stored like a password, beside the holder key.
+        /// The credential, to be stored like a password beside the holder key.
         credential: CredentialBytes,
         /// The live connection.
         attached: Attached,
     },
     /// The desktop has to confirm. Show the digits, and redeem again in a few seconds.
     Waiting {
-        /// The same digits as on the desktop.
+        /// The digits that the desktop shows too.
         code: PairCode,
-        /// How long the ticket still lives.
+        /// How long the ticket can still be redeemed.
         seconds_left: u64,
     },
 }
@@ -130,7 +129,7 @@ pub enum Redeemed {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Attached {
-    /// The transport. The agent waits a few seconds for the first frame.
+    /// The encrypted channel. The agent waits a few seconds for the first frame.
     pub channel: Channel,
     /// The session.
     pub session: SessionId,
@@ -138,9 +137,9 @@ pub struct Attached {
     pub id: CredentialId,
     /// What this connection may do.
     pub ops: OpSet,
-    /// The agent's time. The phone's own clock is never asked.
+    /// The agent's time. The phone's own clock is not used.
     pub agent_time: Timestamp,
-    /// How long the credential still lives.
+    /// How long the credential is still valid.
     pub seconds_left: u64,
     /// A renewed credential to store instead of the old one.
     pub renewed: Option<CredentialBytes>,
@@ -150,10 +149,9 @@ impl Redeeming {
     /// Reads the answer. Costs two scalar multiplications.
     ///
     /// # Errors
-    /// [`PhoneError::AnswerUnreadable`] if it is not from the agent of the link,
-    /// [`PhoneError::AnswerMalformed`] if it is no answer, [`PhoneError::AnswerMismatch`] if an admission
-    /// brings no credential, [`PhoneError::Refused`] if the agent says no. What to do about it says
-    /// [`PhoneError::after_redeem`].
+    /// [`PhoneError::AnswerUnreadable`] if it is not from the link's agent, [`PhoneError::AnswerMalformed`]
+    /// if it is malformed, [`PhoneError::AnswerMismatch`] if it admits without a credential,
+    /// [`PhoneError::Refused`] if the agent refuses. [`PhoneError::after_redeem`] returns what to do next.
     pub fn finish(self, message: &[u8]) -> Result<Redeemed, PhoneError> {
         let (answer, channel) = read(self.noise, message)?;
         match answer {
@@ -179,8 +177,8 @@ impl Attaching {
     ///
     /// # Errors
     /// [`PhoneError::AnswerUnreadable`] if it is not from the agent, [`PhoneError::AnswerMalformed`] if it is
-    /// no answer, [`PhoneError::AnswerMismatch`] for one that belongs to a redemption,
-    /// [`PhoneError::Refused`] if the agent says no. What to do about it says [`PhoneError::after_attach`].
+    /// malformed, [`PhoneError::AnswerMismatch`] if it answers a redemption, [`PhoneError::Refused`] if the
+    /// agent refuses. [`PhoneError::after_attach`] returns what to do next.
     pub fn finish(self, message: &[u8]) -> Result<Attached, PhoneError> {
         let (answer, channel) = read(self.noise, message)?;
         match answer {

@@ -1,9 +1,9 @@
 //! The pairing link as a QR code, for a terminal or a page (ISO/IEC 18004:2015, sections 7.4 for
 //! the segments and 6.3.8 for the quiet zone).
 //!
-//! A scanner needs dark modules on light ground and four light modules on every side. A terminal
-//! with a dark theme gives neither by itself, so both renderings bring their own colours and their
-//! own quiet zone. The crate `qrcode` computes the modules; only this file knows it.
+//! A scanner needs dark modules on a light background and four light modules on every side. A terminal with a
+//! dark theme provides neither, so both renderings set their colours and add a quiet zone. Only this file
+//! uses the crate `qrcode`, which computes the modules.
 
 use core::fmt::{self, Write as _};
 
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 
-/// A QR code loses up to 15 % of its codewords to glare or dirt and still reads (level M).
+/// The error correction level. At level M, up to 15 % of the codewords can be lost to glare or dirt.
 const LEVEL: EcLevel = EcLevel::M;
 
 /// The light margin that a scanner needs, modules.
@@ -22,17 +22,17 @@ const QUIET_ZONE: usize = 4;
 /// The largest version that ISO/IEC 18004 has.
 const MAX_VERSION: u8 = 40;
 
-/// Black and white of the colour cube of 256-colour terminals. Themes redefine the 16 colours below
-/// the cube and what "default" means, not the cube.
+/// Black and white in the colour cube of 256-colour terminals. Themes redefine the 16 colours below the cube
+/// and the default colours, but not the cube.
 const DARK: u8 = 16;
 const LIGHT: u8 = 231;
 
 /// A pairing link as a QR code of error correction level M.
 ///
-/// `Debug` shows the version and no module. Whoever sees the code, or has what [`to_terminal`] or
-/// [`to_svg`] returned, has the ticket's secret: show it to the link's owner only, keep it out of
-/// logs, and clear it from the screen once the ticket is redeemed or over. The modules are wiped
-/// when this value is dropped; the encoder's working memory and the rendered strings are not.
+/// `Debug` shows the version but no module. Anyone who sees the code, or has the result of [`to_terminal`] or
+/// [`to_svg`], has the ticket's secret: show it to the link's owner only, keep it out of logs, and clear it
+/// from the screen once the ticket is redeemed or expired. The modules are wiped when this value is dropped;
+/// the encoder's working memory and the rendered strings are not.
 ///
 /// [`to_terminal`]: QrCode::to_terminal
 /// [`to_svg`]: QrCode::to_svg
@@ -40,35 +40,35 @@ const LIGHT: u8 = 231;
 pub struct QrCode {
     version: u8,
     width: usize,
-    /// Row by row from the top left; true is dark.
+    /// The modules, row by row from the top left; true is dark.
     modules: Zeroizing<Vec<bool>>,
 }
 
-/// How a terminal draws modules. Cells are taken to be about twice as high as wide.
+/// How a terminal draws modules. Cells are assumed to be about twice as high as wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TerminalStyle {
-    /// One column a module, two rows of modules a line, with `▀` (U+2580). The smallest.
+    /// One column a module, two rows of modules a line, with `▀` (U+2580). The smallest style.
     HalfBlocks,
-    /// Two columns a module and one row a line, of nothing but coloured spaces: for terminals that
-    /// draw half blocks with gaps or have no such character.
+    /// Two columns a module and one row a line, using only coloured spaces, for terminals that draw half
+    /// blocks with gaps or lack the character.
     FullBlocks,
 }
 
 impl QrCode {
-    /// The smallest code for the link, its digits packed as digits (`docs/PROTOCOL.md` section 7).
+    /// Makes the smallest code for the link, with its digits in numeric mode (`docs/PROTOCOL.md` section 7).
     ///
-    /// Costs about a millisecond, nearly all of it for choosing the mask.
+    /// Costs about a millisecond, mostly for choosing the mask.
     ///
     /// # Errors
-    /// As [`Link::to_https`], and [`LinkError::TooLong`] if not even version 40 holds the link; the
-    /// longest link that this crate can build needs version 18.
+    /// As [`Link::to_https`], and [`LinkError::TooLong`] if version 40 cannot hold the link; the longest link
+    /// that this crate can build needs version 18.
     pub fn new(link: &Link, host: &LinkHost) -> Result<Self, LinkError> {
         let segments = link.to_qr_segments(host)?;
         (1..=MAX_VERSION).find_map(|version| Self::encode(&segments, version)).ok_or(LinkError::TooLong)
     }
 
-    /// `None` if the segments do not fit `version`.
+    /// Encodes the segments; `None` if they do not fit `version`.
     fn encode(segments: &[QrSegment], version: u8) -> Option<Self> {
         let mut bits = Bits::new(Version::Normal(version.into()));
         for segment in segments {
@@ -87,33 +87,32 @@ impl QrCode {
         Some(Self { version, width, modules: Zeroizing::new(modules) })
     }
 
-    /// The version, 1 to 40.
+    /// Returns the version, 1 to 40.
     #[must_use]
     pub fn version(&self) -> u8 {
         self.version
     }
 
-    /// Modules on a side without the quiet zone: 17 and four for each version.
+    /// Returns the modules on a side without the quiet zone: 17 and four for each version.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Whether the module `x` from the left and `y` from the top is dark, counted from 0 and
-    /// without the quiet zone. Everything outside the code is light.
+    /// Whether the module `x` from the left and `y` from the top is dark, counted from 0 and without the
+    /// quiet zone. Every module outside the code is light.
     #[must_use]
     pub fn is_dark(&self, x: usize, y: usize) -> bool {
         let inside = x < self.width && y < self.width;
         inside && self.modules.get(y * self.width + x).copied().unwrap_or_default()
     }
 
-    /// Lines for a terminal of at least 256 colours, each ending in `\n`, with a quiet zone of four
-    /// modules on every side (five below with half blocks, to fill the last line). Print them only
-    /// where [`QrCode::terminal_size`] fits: a code that wraps or scrolls cannot be scanned.
+    /// Renders lines for a terminal of at least 256 colours, each ending in `\n`, with a quiet zone of four
+    /// modules on every side (five below with half blocks, to fill the last line). Print them only if
+    /// [`QrCode::terminal_size`] fits: a code that wraps or scrolls cannot be scanned.
     ///
-    /// Dark is black and light is white whatever the theme, and each line begins and ends with a
-    /// reset of all attributes. A terminal in raw mode needs `\r\n` instead of `\n`. The text
-    /// contains the secret.
+    /// Dark is black and light is white in every theme, and each line begins and ends with a reset of all
+    /// attributes. A terminal in raw mode needs `\r\n` instead of `\n`. The text contains the secret.
     #[must_use]
     pub fn to_terminal(&self, style: TerminalStyle) -> String {
         let (rows_per_line, blank) = match style {
@@ -123,7 +122,7 @@ impl QrCode {
         let colour = |dark| if dark { DARK } else { LIGHT };
         let mut text = String::new();
         for y in (0..self.framed_width()).step_by(rows_per_line) {
-            // Attributes that the terminal still had, reverse video above all, would spoil the code.
+            // Attributes that are still set, especially reverse video, would spoil the code.
             text.push_str("\x1b[0m");
             let mut current = None;
             for x in 0..self.framed_width() {
@@ -134,16 +133,16 @@ impl QrCode {
                     // Writing to a string does not fail.
                     let _ = write!(text, "\x1b[38;5;{};48;5;{}m", colour(upper), colour(lower));
                 }
-                // A space fills its cell in any font, a block only in most.
+                // A space fills its cell in any font; a block character does not.
                 text.push_str(if upper == lower { blank } else { "▀" });
             }
-            // Before the line feed, or some terminals colour the rest of the next line.
+            // Reset before the line feed, because some terminals colour the rest of the next line.
             text.push_str("\x1b[0m\n");
         }
         text
     }
 
-    /// Columns and lines of [`QrCode::to_terminal`]. The cursor ends on the line below them.
+    /// Returns the columns and lines of [`QrCode::to_terminal`]. The cursor ends on the line below them.
     #[must_use]
     pub fn terminal_size(&self, style: TerminalStyle) -> (usize, usize) {
         let side = self.framed_width();
@@ -153,11 +152,11 @@ impl QrCode {
         }
     }
 
-    /// An SVG image: black on its own white ground, one unit a module, with a quiet zone of four
-    /// modules on every side. It names no size, so it fills what holds it.
+    /// Renders an SVG image: black on its own white background, one unit a module, with a quiet zone of four
+    /// modules on every side. It sets no size, so it fills its container.
     ///
-    /// One `rect` and one `path`, no script and nothing loaded from elsewhere: it can stand inline in
-    /// HTML. The text contains the secret.
+    /// It has one `rect` and one `path`, no script and no external resources, so it can be inlined in HTML.
+    /// The text contains the secret.
     #[must_use]
     pub fn to_svg(&self) -> String {
         let side = self.framed_width();
@@ -184,7 +183,7 @@ impl QrCode {
         self.width + 2 * QUIET_ZONE
     }
 
-    /// [`QrCode::is_dark`], counted from the corner of the quiet zone.
+    /// Does the same as [`QrCode::is_dark`], counted from the corner of the quiet zone.
     fn is_dark_in_frame(&self, x: usize, y: usize) -> bool {
         match (x.checked_sub(QUIET_ZONE), y.checked_sub(QUIET_ZONE)) {
             (Some(x), Some(y)) => self.is_dark(x, y),

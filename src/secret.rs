@@ -7,14 +7,13 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// `N` secret bytes on the heap.
 ///
-/// They are wiped when dropped. They sit behind a pointer so that moving the value does not leave
-/// copies on the stack. `Debug` prints no byte of it, and equality takes the same time for all
-/// inputs.
+/// They are wiped when dropped and kept behind a pointer, so that moving the value leaves no copies on the
+/// stack. `Debug` prints none of the bytes, and equality takes the same time for all inputs.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Secret<const N: usize>(Box<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
-    /// Takes the bytes over. The caller's own copy is the caller's to wipe.
+    /// Takes the bytes. The caller wipes its own copy.
     pub(crate) fn new(bytes: [u8; N]) -> Self {
         let mut bytes = bytes;
         let secret = Self(Box::new(bytes));

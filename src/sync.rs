@@ -1,5 +1,5 @@
-//! The primitives of what runs on several threads, in one place so that a model checker can take
-//! their part: with `--cfg sessioncap_loom` they are loom's, which runs every interleaving.
+//! The synchronisation primitives of multi-threaded code. With `--cfg sessioncap_loom` they are those of the
+//! model checker loom, which runs every interleaving.
 
 #[cfg(not(sessioncap_loom))]
 pub(crate) use core::hint::spin_loop;

@@ -1,4 +1,4 @@
-//! How a value with a text form is converted and serialised: as that text, and by nothing but its `FromStr`.
+//! Conversion and serialisation of types with a text form, through their `Display` and `FromStr`.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -32,8 +32,8 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
     }
 }
 
-/// For a type with `Display` and a `FromStr` that reads it back: `TryFrom` text, `Serialize` as text and
-/// `Deserialize` from it.
+/// Implements `TryFrom` for text, `Serialize` as text and `Deserialize` from text, for a type whose `FromStr`
+/// reads what its `Display` writes.
 macro_rules! text_forms {
     ($type:ident, $expecting:literal) => {
         impl TryFrom<&str> for $type {

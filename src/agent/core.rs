@@ -1,7 +1,7 @@
 //! The shared state of a gate: ledger, clock, registry of connections, and audit outbox.
 
 mod clock;
-mod desk;
+mod locked_ledger;
 mod outbox;
 mod pending;
 mod recent;

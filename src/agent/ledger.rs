@@ -1,10 +1,9 @@
-//! The ledger: what the agent remembers, and the one trait that a database implements for it
+//! The ledger: the agent's durable records, and the one trait that a database implements to store them
 //! (`docs/PROTOCOL.md` section 8, `docs/ARCHITECTURE.md`).
 //!
-//! The ledger is an allow-list. A ticket or credential without a record is refused, so lost state
-//! fails closed and memory is bounded by what is live. Every change is a pure function over a few
-//! records, run inside one transaction of the backend; nothing is answered before that transaction
-//! is durable.
+//! The ledger is an allow-list. A ticket or credential without a record is refused, so lost state fails
+//! closed, and memory is bounded by what is live. Every change is a pure function over a few records that
+//! runs inside one transaction of the backend; nothing is answered before that transaction is durable.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -31,11 +30,11 @@ use std::sync::Arc;
 
 use crate::agent::denial::LedgerFailure;
 
-/// Where a record lives. A backend keeps each table as an ordered map from bytes to bytes.
+/// A table of records. A backend keeps each table as an ordered map from bytes to bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Table {
-    /// What the records belong to, counters, how far each node has come.
+    /// The header, the counters, and each node's progress.
     Meta,
     /// Issuers by their key.
     Issuers,
@@ -45,26 +44,24 @@ pub enum Table {
     Tickets,
     /// Credentials by their id.
     Credentials,
-    /// What belongs to a session: its id, a zero byte, whether it can still be used, kind and id. No
-    /// value.
+    /// Index by session: its id, a zero byte, whether the entry is live, kind and id. No value.
     BySession,
-    /// What can still be used and is taken back by something else than its own id: that, kind and id. No
-    /// value.
+    /// Reverse index for revocation; the key is the handle, kind and id of a live entry. No value.
     ByHandle,
-    /// What ends when: time, kind and id. No value.
+    /// When each entry ends: time, kind and id. No value.
     ByTime,
-    /// Which ended credential is forgotten when: time, kind and id. No value.
+    /// When each ended credential is removed: time, kind and id. No value.
     Ended,
     /// The same by the device that offered it: its key, time, kind and id. No value.
     EndedOf,
-    /// What is kept of each device, by its key.
+    /// Counts of each device's records, by its key.
     Devices,
     /// Audit records that the sink may not have yet, by node and position.
     Events,
 }
 
 impl Table {
-    /// All tables.
+    /// Every table.
     pub const ALL: &'static [Self] = &[
         Self::Meta,
         Self::Issuers,
@@ -80,7 +77,7 @@ impl Table {
         Self::Events,
     ];
 
-    /// A name for the backend's own use.
+    /// Returns a name for the backend's own use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -103,20 +100,21 @@ impl Table {
 /// A row: its key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// A consistent state of all tables: what some transaction left, and nothing of any later one.
+/// A consistent state of all tables: the result of one transaction, without any later one.
 pub trait Snapshot {
-    /// The value under `key`.
+    /// Returns the value under `key`.
     ///
     /// # Errors
-    /// [`LedgerFailure`] if it cannot be read. Never `None` for a value that may exist: that would
-    /// forget a revocation.
+    /// [`LedgerFailure`] if it cannot be read. Do not return `None` for a value that may exist: that would
+    /// lose a revocation.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure>;
 
-    /// The rows whose keys begin with `prefix`, ascending by the bytes of their keys, at most `limit`. With
-    /// `after`, only those whose keys are greater than it, whether or not it begins with `prefix`.
+    /// Returns the rows whose keys begin with `prefix`, in ascending byte order of their keys, at most
+    /// `limit`. With `after`, only those whose keys are greater than it, whether or not it begins with
+    /// `prefix`.
     ///
     /// # Errors
-    /// [`LedgerFailure`] if they cannot be read. Never fewer rows than there are.
+    /// [`LedgerFailure`] if they cannot be read. Do not leave rows out.
     fn range(
         &self,
         table: Table,
@@ -126,26 +124,25 @@ pub trait Snapshot {
     ) -> Result<Vec<Row>, LedgerFailure>;
 }
 
-/// What a read does.
+/// A function that reads a snapshot.
 pub type Look<'a> = &'a mut dyn FnMut(&dyn Snapshot) -> Result<(), LedgerFailure>;
 
-/// What a transaction does: it reads a snapshot and says what changes. A pure function of the snapshot, so
-/// it can be run again. `Err` means that nothing changes.
+/// A function that reads a snapshot and returns the changes of a transaction. It depends only on the
+/// snapshot, so it can run again. `Err` means that nothing changes.
 pub type Transition<'a> = &'a mut dyn FnMut(&dyn Snapshot) -> Result<Changes, LedgerFailure>;
 
-/// Whether a transaction that failed may have changed anything.
+/// Whether a failed transaction may have changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has certainly not been done, and never will be.
+    /// It was not committed, and will not be.
     NotDone,
-    /// It has been done, or has not, or will be: a commit that was sent and not answered.
+    /// It is unknown whether it was or will be committed: a commit was sent but not answered.
     Unknown,
 }
 
-/// How a ledger failed, and what that leaves.
+/// The failure of a ledger, and the state in which it leaves the ledger.
 ///
-/// [`Error::source`] is what the operating system or the database said, where there is such a thing. Two
-/// of these are equal if they differ in nothing but that.
+/// [`Error::source`] is the operating system's or the database's error, if there is one. Equality ignores it.
 #[derive(Debug, Clone)]
 pub struct LedgerError {
     cause: LedgerFailure,
@@ -155,50 +152,50 @@ pub struct LedgerError {
 }
 
 impl LedgerError {
-    /// The transaction has certainly not been done, and the next one may succeed: a connection that was
-    /// reset before the commit was sent, a conflict with another transaction. A read that failed.
+    /// The transaction was not committed, and the next one may succeed: for example, a connection was reset
+    /// before the commit was sent, a transaction conflicted with another, or a read failed.
     #[must_use]
     pub const fn not_done(cause: LedgerFailure) -> Self {
         Self { cause, outcome: Outcome::NotDone, usable: true, source: None }
     }
 
-    /// The transaction may have been done. When in doubt, this one.
+    /// The transaction may have been committed. Use this in case of doubt.
     #[must_use]
     pub const fn unknown(cause: LedgerFailure) -> Self {
         Self { cause, outcome: Outcome::Unknown, usable: false, source: None }
     }
 
-    /// The same, of a ledger that has to be opened again before anything else succeeds.
+    /// Marks the ledger as unusable until it is opened again.
     #[must_use]
     pub fn unusable(self) -> Self {
         Self { usable: false, ..self }
     }
 
-    /// The same, with what the operating system or the database said.
+    /// Adds the operating system's or the database's error as the source.
     #[must_use]
     pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..self }
     }
 
-    /// A stable name for programs and logs: that of what failed.
+    /// Returns a stable name for programs and logs: that of the cause.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.cause.code()
     }
 
-    /// What failed.
+    /// Returns the cause.
     #[must_use]
     pub const fn cause(&self) -> LedgerFailure {
         self.cause
     }
 
-    /// Whether the transaction may have been done.
+    /// Returns whether the transaction may have been committed.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// Whether the next transaction may succeed. Never after [`Outcome::Unknown`].
+    /// Whether the next transaction may succeed. `false` after [`Outcome::Unknown`].
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         self.usable
@@ -225,32 +222,31 @@ impl PartialEq for LedgerError {
 
 impl Eq for LedgerError {}
 
-/// A place that keeps records: reads of a consistent state, and one kind of write, an atomic transition.
+/// A store of records: it reads consistent states, and has one kind of write, an atomic transition.
 ///
 /// # Contract
 /// - **Durable.** When [`Ledger::transact`] returns `Ok`, every change of the transition survives a
 ///   crash of the process and of the machine.
-/// - **Whole.** Either all changes of a transition are there or none, for every reader and after every
-///   crash.
+/// - **Whole.** For every reader and after every crash, either all changes of a transition are present or
+///   none.
 /// - **Serializable.** Transitions behave as if they ran one after the other, across all handles, processes
-///   and machines that share the store: what a transition has read, ranges and missing rows included, is
-///   still so when it commits. READ COMMITTED and snapshot isolation are not enough: two phones would
-///   get one ticket.
-/// - **Fresh.** A read, or a transition, that begins after a [`Ledger::transact`] returned `Ok` sees its
+///   and machines that share the store: everything that a transition has read, including ranges and missing
+///   rows, is unchanged when it commits. READ COMMITTED and snapshot isolation are not enough: two phones
+///   would get one ticket.
+/// - **Fresh.** A read or transition that begins after a [`Ledger::transact`] returned `Ok` sees its
 ///   changes, on every handle.
-/// - **Honest.** A transaction that failed and may have been done is [`Outcome::Unknown`].
-/// - **One owner for each node.** The gate that opened a node last owns it. Nothing is asked of the backend
-///   for that but serializability: each opening writes a number, every later transition compares it, and a
-///   gate that finds another one closes with [`LedgerFailure::Fenced`].
+/// - **Honest.** A failed transaction that may have been committed is reported as [`Outcome::Unknown`].
+/// - **One owner for each node.** The gate that opened a node last owns it. The backend only has to be
+///   serializable for that: each opening writes a number, every later transition compares it, and a gate
+///   that finds another number closes with [`LedgerFailure::Fenced`].
 ///
-/// What a wrong implementation costs: a lost or half a write, or a stale read, can give one ticket to two
-/// phones or revive a revoked credential. Refusing is always safe. The feature `conformance` has a suite
-/// that a backend's own tests run.
+/// A lost or partial write, or a stale read, can give one ticket to two phones or revive a revoked
+/// credential. Refusing is always safe. The feature `conformance` has a test suite for backends.
 ///
-/// A transition may be run any number of times before it commits; only the changes of the last run count.
-/// The gate runs one transition at a time and reads beside it.
+/// A transition may run any number of times before it commits; only the changes of the last run count. The
+/// gate runs one transition at a time, and reads concurrently.
 pub trait Ledger: Send + Sync {
-    /// Reads one consistent state. May run beside a transition, and does not wait for its commit.
+    /// Reads one consistent state. It may run during a transition, and does not wait for its commit.
     ///
     /// # Errors
     /// [`LedgerError`], from `look` or from the backend.

@@ -1,10 +1,10 @@
 //! The policy: a one-page Datalog authorizer, run beside a native check of the same scope
 //! (`docs/PROTOCOL.md` section 9).
 //!
-//! Three layers refuse on their own: a privilege is refused in code before anything else; the
-//! Datalog policy refuses whatever is outside the session vocabulary or a caveat; and without a live
-//! record nothing is allowed. Where the Datalog verdict and the native scope disagree, the answer is
-//! a denial that says so.
+//! Three layers refuse independently: code refuses a privilege before anything else; the Datalog policy
+//! refuses whatever is outside the session vocabulary or a caveat; and without a live record nothing is
+//! allowed. If the Datalog decision and the native scope disagree, the request is denied as
+//! [`Denial::PolicyDisagreement`].
 
 mod error;
 mod operator;
@@ -27,24 +27,23 @@ use operator::OperatorRules;
 
 const POLICY: &str = include_str!("policy/policy.datalog");
 
-/// How many denials stand before the operator's.
+/// How many denials precede the operator's.
 const LEADING_DENIALS: usize = 2;
 
-/// The policy that an agent asks. Parsed once, used from any thread.
+/// The policy of an agent. Parsed once, usable from any thread.
 ///
-/// Without operator rules its verdict depends on nothing but the credential, the request and the
-/// ledger's record; with them, on the time of day as well.
+/// Without operator rules, its decision depends only on the credential, the request and the ledger's record;
+/// with them, also on the time of day.
 #[derive(Debug, Clone)]
 pub struct Policy {
     authorizer: AuthorizerBuilder,
-    /// The numbers of the operator's checks in the order in which the engine has them.
+    /// The numbers of the operator's checks, in the engine's order.
     checks: Vec<usize>,
     denials: Vec<usize>,
     offset: UtcOffset,
 }
 
-/// An authorizer that holds nothing yet. The limits of the builder are the only ones that govern the whole
-/// run.
+/// Makes an empty authorizer. Only the limits of the builder apply to the whole run.
 fn bounded() -> AuthorizerBuilder {
     AuthorizerBuilder::new().set_limits(AuthorizerLimits {
         max_facts: POLICY_MAX_FACTS,
@@ -60,41 +59,41 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The authorizer's text, one page, meant to be read.
+    /// The authorizer's text, one page.
     pub const TEXT: &'static str = POLICY;
     /// Longest text of an operator's rules, bytes.
     pub const MAX_RULES_LEN: usize = MAX_OPERATOR_RULES_LEN;
 
-    /// The policy without operator rules.
+    /// Makes the policy without operator rules.
     #[must_use]
     pub fn new() -> Self {
         Self::build(OperatorRules::default(), UtcOffset::UTC)
     }
 
-    /// The policy with an operator's own `check` and `deny` lines, which can only narrow.
+    /// Makes the policy with an operator's own `check` and `deny` lines, which can only narrow.
     ///
-    /// Beside the facts listed in [`Policy::TEXT`], the rules can use `hour(0..23)`, `minute(0..59)` and
-    /// `weekday(1..7)`, Monday being 1, at `offset` from UTC:
+    /// In addition to the facts listed in [`Policy::TEXT`], the rules can use `hour(0..23)`, `minute(0..59)`
+    /// and `weekday(1..7)`, with Monday as 1, at `offset` from UTC:
     ///
     /// ```text
     /// deny if operation("send_input"), hour($h), $h >= 22;
     /// check if weekday($d), $d <= 5 or operation("read_metadata");
     /// ```
     ///
-    /// Rules are numbered in the order of the text. Each is tried out here, on every operation and on each
-    /// hour, minute, weekday and value that it could depend on, which takes milliseconds for a rule; nothing
-    /// is read or waited for. The text has at most [`Policy::MAX_RULES_LEN`] bytes. The nesting, the
-    /// operators, the regular expressions and the work of the rules are bounded as well; a [`RuleError`] says
-    /// which bound was passed, and what it is.
+    /// Rules are numbered in the order of the text. Each is tried on every operation and on each hour,
+    /// minute, weekday and value that it could depend on, which takes milliseconds for a rule; nothing is
+    /// read or waited for. The text has at most [`Policy::MAX_RULES_LEN`] bytes. The nesting, the operators,
+    /// the regular expressions and the work of the rules are also bounded; a [`RuleError`] says which bound
+    /// was exceeded, and its value.
     ///
     /// # Errors
-    /// A [`RuleError`], with the rule's number and line, for anything that would silently never fire, that
-    /// would widen, that cannot be evaluated, or that could keep a decision busy.
+    /// [`RuleError`], with the rule's number and line, if a rule would silently never fire, would widen,
+    /// cannot be evaluated, or could take too long.
     pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, RuleError> {
         Ok(Self::build(OperatorRules::parse(rules)?, offset))
     }
 
-    /// Should the engine not take something that it parsed, the policy has nothing that allows.
+    /// Builds the policy. If the engine rejects something that it parsed, the policy allows nothing.
     fn build(rules: OperatorRules, offset: UtcOffset) -> Self {
         let empty = bounded();
         let checks = rules.checks.iter().map(|(number, _)| *number).collect();
@@ -119,7 +118,7 @@ impl Policy {
         Ok(authorizer)
     }
 
-    /// Whether the verdict can change with the time of day.
+    /// Whether the decision can change with the time of day.
     #[must_use]
     pub fn has_operator_rules(&self) -> bool {
         !self.checks.is_empty() || !self.denials.is_empty()
@@ -138,8 +137,8 @@ impl Policy {
         }
     }
 
-    /// Decides several operations in one run, all of them or none: every check on operations in a
-    /// credential is a `check all`.
+    /// Decides several operations in one run, all of them or none: every check on operations in a credential
+    /// is a `check all`.
     fn decide_in_one_run(
         &self,
         credential: &VerifiedCredential,
@@ -161,12 +160,11 @@ impl Policy {
         }
     }
 
-    /// Which of `ops` are allowed: all of them, or, where an operator's rule forbids some, those that
-    /// it does not forbid.
+    /// Returns which of `ops` are allowed: all, or, if an operator's rule forbids some, those that it does
+    /// not forbid.
     ///
-    /// With operator rules each operation has a run of its own. A rule such as
-    /// `check if operation("read_metadata")` is satisfied as soon as one of several operations is that
-    /// one, and would let the others through with it.
+    /// With operator rules, each operation has its own run. In a common run, a rule such as `check if
+    /// operation("read_metadata")` would be satisfied by one operation and let the others through.
     pub(crate) fn grant(
         &self,
         credential: &VerifiedCredential,
@@ -188,8 +186,8 @@ impl Policy {
         if granted.is_empty() { Err(forbidden) } else { Ok(granted) }
     }
 
-    /// The Datalog layer alone. An authorizer is built for one run and never used again: after a hit
-    /// limit the engine would resume where it stopped.
+    /// Runs only the Datalog layer. An authorizer is built for one run and not reused: after reaching a
+    /// limit, the engine would resume where it stopped.
     fn run<'a>(
         &self,
         credential: &VerifiedCredential,
@@ -229,7 +227,7 @@ impl Policy {
             facts.push(fact("redeemed", &[bytes(live.ticket.as_bytes()), bytes(holder)]));
         }
         if self.has_operator_rules() {
-            // None only in the last hours of the year 9999.
+            // `None` only in the last hours of the year 9999.
             let local = circumstances.time.to_date().checked_to_offset(self.offset);
             let local = local.ok_or(Failure::InternalError)?;
             facts.push(fact("hour", &[Term::Integer(local.hour().into())]));
@@ -239,8 +237,8 @@ impl Policy {
         facts.into_iter().try_fold(self.authorizer.clone(), AuthorizerBuilder::fact)
     }
 
-    /// The most useful reason in an engine failure. A failed caveat says more than the denial that
-    /// came first, and an operator's rule more than the closing `deny if true`.
+    /// Returns the most useful reason of an engine failure. A failed caveat is preferred to a denial before
+    /// it, and an operator's rule to the final `deny if true`.
     fn explain(&self, failure: Failure, credential: Option<&VerifiedCredential>) -> Denial {
         let (policy, checks) = match failure {
             Failure::RunLimit(_) => return Denial::PolicyLimit,
@@ -290,7 +288,7 @@ impl Policy {
         numbered
     }
 
-    /// The Datalog layer alone with any operation names, for showing that it suffices.
+    /// Runs only the Datalog layer with any operation names, to show that it suffices.
     #[cfg(test)]
     fn run_names(
         &self,

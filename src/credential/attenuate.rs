@@ -1,5 +1,5 @@
-//! Narrowing, offline, by whoever holds a credential: a child can only lose
-//! (`docs/PROTOCOL.md` section 5.5).
+//! Offline narrowing by the holder of a credential: a copy can only allow less (`docs/PROTOCOL.md` section
+//! 5.5).
 
 use biscuit_auth::UnverifiedBiscuit;
 use rand_core::{CryptoRng, RngCore};
@@ -14,13 +14,13 @@ use crate::limits::MAX_ATTENUATIONS;
 use crate::op::OpSet;
 
 impl Credential {
-    /// A copy that allows less: only `ops`, only until `expires_at`, or both. Whatever is named wider
-    /// than before has no effect. Works offline; costs one Ed25519 signature.
+    /// Returns a copy that allows less: only `ops`, only until `expires_at`, or both. A value wider than
+    /// before has no effect. Works offline; costs one Ed25519 signature.
     ///
     /// # Errors
-    /// [`Error::AttenuationEmpty`] if neither is named, [`Error::OpsEmpty`] for an empty set,
-    /// [`Error::CredentialSealed`], [`Error::TooManyAttenuations`], and [`Error::Credential`] if it
-    /// would be too long.
+    /// [`Error::AttenuationEmpty`] if neither is given, [`Error::OpsEmpty`] if `ops` is empty,
+    /// [`Error::CredentialSealed`] if the credential is sealed, [`Error::TooManyAttenuations`] if it has the
+    /// most blocks already, and [`Error::Credential`] if the copy would be too long.
     pub fn attenuate<R: RngCore + CryptoRng>(
         &self,
         ops: Option<OpSet>,
@@ -43,10 +43,10 @@ impl Credential {
         Self::parse(&append(self.bytes.as_bytes(), &block, rng)?)
     }
 
-    /// A copy that cannot be narrowed any more and holds no key. Costs one Ed25519 signature.
+    /// Returns a copy that cannot be narrowed any more and contains no key. Costs one Ed25519 signature.
     ///
     /// # Errors
-    /// [`Error::CredentialSealed`] if it is one already.
+    /// [`Error::CredentialSealed`] if it is sealed already.
     pub fn seal(&self) -> Result<Self, Error> {
         if self.is_sealed() {
             return Err(Error::CredentialSealed);

@@ -1,8 +1,8 @@
 //! The three kinds of block, each with one rendering (`docs/PROTOCOL.md` section 5.3).
 //!
-//! [`Block::datalog`] gives the text and values with which biscuit-auth mints a block.
-//! [`Block::render`] writes the same block's protobuf directly, which is how a block from outside is
-//! judged: read the caveats out of it, render those, and require the same bytes.
+//! [`Block::datalog`] returns the text and values with which biscuit-auth mints a block. [`Block::render`]
+//! writes the same block's protobuf directly. To check a received block, its caveats are read and rendered,
+//! and the bytes must be equal.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,11 +22,11 @@ use crate::op::{Op, OpSet};
 /// The version of the vocabulary, a fact in every authority block.
 const VERSION: i64 = 1;
 
-/// Biscuit's number for Datalog 3.1, the least that has `check all`.
+/// Biscuit's number for Datalog 3.1, the first version with `check all`.
 const SCHEMA_VERSION: u32 = 4;
 
-/// Strings that Biscuit does not write out, in the order of its specification. Their indices are
-/// 0 to 27; a token's own strings follow from 1024.
+/// The strings that Biscuit does not write out, in the order of its specification. Their indices are 0 to 27;
+/// a token's own strings start at 1024.
 const DEFAULT_SYMBOLS: [&str; 28] = [
     "read",
     "write",
@@ -59,7 +59,7 @@ const DEFAULT_SYMBOLS: [&str; 28] = [
 ];
 const FIRST_OWN_SYMBOL: u64 = 1_024;
 
-/// What the desktop writes and signs.
+/// The block that the desktop writes and signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
     pub(crate) credential: CredentialId,
@@ -71,7 +71,7 @@ pub(crate) struct Authority {
     pub(crate) expires_at: Timestamp,
 }
 
-/// What the agent appends at redemption.
+/// The block that the agent appends at redemption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Binding {
     pub(crate) holder: HolderPublicKey,
@@ -79,7 +79,7 @@ pub(crate) struct Binding {
     pub(crate) expires_at: Timestamp,
 }
 
-/// What any holder may append: fewer operations, an earlier end, or both.
+/// A block that any holder may append: fewer operations, an earlier end, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attenuation {
     pub(crate) ops: Option<OpSet>,
@@ -95,7 +95,7 @@ pub(crate) enum Block {
 }
 
 impl Block {
-    /// The caveats, in the order of the block's checks.
+    /// Returns the caveats, in the order of the block's checks.
     pub(crate) fn caveats(&self) -> Vec<Caveat> {
         match self {
             Self::Authority(block) => vec![
@@ -117,7 +117,7 @@ impl Block {
         }
     }
 
-    /// The block as Datalog text with named values in braces. No value is ever formatted into the
+    /// Returns the block as Datalog text with named values in braces. Values are never formatted into the
     /// text.
     pub(crate) fn datalog(&self) -> (String, HashMap<String, Value>) {
         let mut text = String::new();
@@ -134,7 +134,7 @@ impl Block {
         (text, values)
     }
 
-    /// The block's protobuf, with strings interned after those of the blocks before it.
+    /// Returns the block's protobuf, with strings interned after those of earlier blocks.
     pub(crate) fn render(&self, symbols: &mut Symbols) -> schema::Block {
         symbols.begin_block();
         let facts = match self {
@@ -158,8 +158,8 @@ impl Block {
         }
     }
 
-    /// Reads the values out of the block at `index`, looking only where a rendering has them. The
-    /// caller renders the result and compares.
+    /// Reads the values of the block at `index`, only where a rendering has them. The caller renders the
+    /// result and compares.
     pub(crate) fn read(index: usize, block: &schema::Block, symbols: &mut Symbols) -> Option<Self> {
         symbols.begin_block();
         symbols.append(&block.symbols);
@@ -272,7 +272,7 @@ fn render_caveat(symbols: &mut Symbols, caveat: &Caveat) -> Check {
     }
 }
 
-/// The strings of a token, each with its index.
+/// The strings of a token with their indices.
 #[derive(Default)]
 pub(crate) struct Symbols {
     own: Vec<String>,
@@ -307,7 +307,7 @@ impl Symbols {
         term_of(term::Content::String(self.intern(text)))
     }
 
-    /// A variable's name is a symbol too.
+    /// Interns a variable's name, which is a symbol too.
     fn variable(&mut self, name: &str) -> Term {
         let index = u32::try_from(self.intern(name)).unwrap_or(u32::MAX);
         term_of(term::Content::Variable(index))
@@ -328,12 +328,12 @@ impl Symbols {
     }
 }
 
-/// Lengths fit 64 bits on every platform that Rust has.
+/// Converts a length, which fits 64 bits on every platform of Rust.
 fn index_of(index: usize) -> u64 {
     u64::try_from(index).unwrap_or(u64::MAX)
 }
 
-/// Datalog integers are signed; an epoch never comes near the limit.
+/// Converts to Datalog's signed integers; an epoch does not reach the limit.
 fn saturate(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -381,7 +381,7 @@ fn body_term(rule: &Rule, index: usize) -> Option<&Term> {
     rule.body.first()?.terms.get(index)
 }
 
-/// The value at `index` in the postfix form of the rule's only expression.
+/// Returns the value at `index` in the postfix form of the rule's only expression.
 fn operand(rule: &Rule, index: usize) -> Option<&Term> {
     match rule.expressions.first()?.ops.get(index)?.content.as_ref()? {
         op::Content::Value(term) => Some(term),
@@ -410,7 +410,7 @@ fn date_of(rule: &Rule) -> Option<Timestamp> {
     }
 }
 
-/// The operations of an `Ops` caveat. An empty set is not one.
+/// Returns the operations of an `Ops` caveat. An empty set is not one.
 fn ops_of(rule: &Rule, symbols: &Symbols) -> Option<OpSet> {
     let Some(term::Content::Set(set)) = operand(rule, 0)?.content.as_ref() else {
         return None;

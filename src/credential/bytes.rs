@@ -1,4 +1,4 @@
-//! A credential as opaque bytes: what a phone stores and sends without looking inside.
+//! A credential as opaque bytes, which a phone stores and sends without parsing them.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,11 +10,11 @@ use crate::codec::{from_text, to_text};
 use crate::error::{CredentialProblem, Error};
 use crate::limits::MAX_CREDENTIAL_LEN;
 
-/// The bytes of a credential, at most [`CredentialBytes::MAX_LEN`], not looked into.
+/// The bytes of a credential, at most [`CredentialBytes::MAX_LEN`], not parsed.
 ///
-/// A credential is useless without the phone's Noise key. An unsealed one still holds the key for
-/// its next attenuation, so it is wiped when dropped and `Debug` prints only its length. The text
-/// form is base64url without padding.
+/// A credential is useless without the phone's Noise key. An unsealed one still contains the key for its next
+/// attenuation, so it is wiped when dropped and `Debug` prints only its length. The text form is base64url
+/// without padding.
 #[derive(Clone)]
 pub struct CredentialBytes(Zeroizing<Vec<u8>>);
 
@@ -22,10 +22,10 @@ impl CredentialBytes {
     /// Longest credential, bytes.
     pub const MAX_LEN: usize = MAX_CREDENTIAL_LEN;
 
-    /// Takes stored or received bytes.
+    /// Makes a value from stored or received bytes.
     ///
     /// # Errors
-    /// [`Error::Credential`] if there are none, or more than [`CredentialBytes::MAX_LEN`].
+    /// [`Error::Credential`] if `bytes` is empty or longer than [`CredentialBytes::MAX_LEN`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, Error> {
         let bytes = Zeroizing::new(bytes);
         match bytes.len() {
@@ -35,13 +35,13 @@ impl CredentialBytes {
         }
     }
 
-    /// The bytes, to be stored like a password.
+    /// Returns the bytes, to be stored like a password.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// base64url without padding, to be stored like a password.
+    /// Returns base64url without padding, to be stored like a password.
     #[must_use]
     pub fn to_text(&self) -> String {
         to_text(&self.0)
@@ -72,7 +72,7 @@ impl TryFrom<Vec<u8>> for CredentialBytes {
     }
 }
 
-/// As its text form, to be stored like a password.
+/// Serialises as the text form, to be stored like a password.
 impl serde::Serialize for CredentialBytes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(self.to_text()))

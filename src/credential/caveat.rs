@@ -1,5 +1,4 @@
-//! The closed vocabulary of caveats, and the scope that a set of them leaves
-//! (`docs/PROTOCOL.md` section 5).
+//! The closed vocabulary of caveats, and the scope of a set of them (`docs/PROTOCOL.md` section 5).
 
 use core::fmt;
 
@@ -12,7 +11,7 @@ use crate::op::OpSet;
 /// One restriction. Each renders to exactly one Datalog check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caveat {
-    /// Only at this agent, under this address.
+    /// Only at this agent, at this address.
     Agent {
         /// The agent's Noise key.
         key: AgentPublicKey,
@@ -34,7 +33,7 @@ pub enum Caveat {
 }
 
 impl Caveat {
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -96,11 +95,11 @@ impl<T: Clone + PartialEq> Limit<T> {
     }
 }
 
-/// What a set of caveats leaves: their intersection.
+/// The intersection of a set of caveats.
 ///
-/// A lattice. [`Scope::meet`] is commutative, associative and idempotent, [`Scope::ANY`] is its
-/// neutral element, and a meet is never wider than either side. Narrowing a credential meets its
-/// scope with more caveats, so it can only lose.
+/// Scopes form a lattice. [`Scope::meet`] is commutative, associative and idempotent, [`Scope::ANY`] is its
+/// neutral element, and a meet is never wider than either side. Narrowing a credential meets its scope with
+/// more caveats, so it can only allow less.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     agent: Limit<(AgentPublicKey, AgentUrl)>,
@@ -113,7 +112,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The scope of no caveat at all.
+    /// The scope of no caveats.
     pub const ANY: Self = Self {
         agent: Limit::Any,
         session: Limit::Any,
@@ -124,7 +123,7 @@ impl Scope {
         epoch: Limit::Any,
     };
 
-    /// The intersection of two scopes.
+    /// Returns the intersection of two scopes.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
         Self {
@@ -141,49 +140,49 @@ impl Scope {
         }
     }
 
-    /// Whether everything in this scope is in `other`.
+    /// Whether `other` contains this scope.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         self.meet(other) == *self
     }
 
-    /// The operations.
+    /// Returns the operations.
     #[must_use]
     pub fn ops(&self) -> OpSet {
         self.ops
     }
 
-    /// The first moment that is outside, if there is one.
+    /// Returns the first moment outside the scope, if there is one.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// The session, if exactly one is left.
+    /// Returns the session, if exactly one is left.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session.only()
     }
 
-    /// The agent's key and address, if exactly one is left.
+    /// Returns the agent's key and address, if exactly one is left.
     #[must_use]
     pub fn agent(&self) -> Option<(&AgentPublicKey, &AgentUrl)> {
         self.agent.only().map(|(key, url)| (key, url))
     }
 
-    /// The phone's key, if exactly one is left.
+    /// Returns the phone's key, if exactly one is left.
     #[must_use]
     pub fn holder(&self) -> Option<&HolderPublicKey> {
         self.holder.only()
     }
 
-    /// The ticket, if exactly one is left.
+    /// Returns the ticket, if exactly one is left.
     #[must_use]
     pub fn ticket(&self) -> Option<&TicketId> {
         self.ticket.only()
     }
 
-    /// Whether every operation of `request`, asked for in these circumstances, is inside.
+    /// Whether the scope contains every operation of `request` in these circumstances.
     #[must_use]
     pub(crate) fn contains(&self, request: &Circumstances<'_>, ops: OpSet) -> bool {
         !ops.is_empty()
@@ -220,16 +219,16 @@ impl From<&Caveat> for Scope {
     }
 }
 
-/// What the agent knows about a request, none of it the peer's word.
+/// The facts of a request that the agent knows itself; none is a claim of the peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances<'a> {
     /// The agent's Noise key.
     pub agent: &'a AgentPublicKey,
-    /// The addresses that count as the agent's own.
+    /// The addresses of the agent.
     pub urls: &'a [AgentUrl],
     /// The session concerned.
     pub session: &'a SessionId,
-    /// The session's present epoch.
+    /// The session's current epoch.
     pub epoch: u64,
     /// The peer's Noise static key.
     pub peer: &'a HolderPublicKey,
@@ -239,7 +238,7 @@ pub(crate) struct Circumstances<'a> {
     pub live: Option<LiveRecord>,
 }
 
-/// What the ledger says of a credential that is live.
+/// The ledger's record of a live credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LiveRecord {
     pub credential: CredentialId,

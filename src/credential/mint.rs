@@ -13,8 +13,8 @@ use crate::error::{CredentialProblem, Error};
 use crate::id::CredentialId;
 use crate::key::{IssuerPublicKey, IssuerSecretKey};
 
-/// A credential as the desktop mints it, before a phone is known. It travels from desktop to agent
-/// inside an offer and no further.
+/// A credential as the desktop mints it, before a phone is known. Only offers and renewals contain it, on the
+/// way from desktop to agent.
 #[derive(Debug, Clone)]
 pub struct UnboundCredential {
     bytes: CredentialBytes,
@@ -22,7 +22,7 @@ pub struct UnboundCredential {
 }
 
 impl UnboundCredential {
-    /// Mints and signs. Costs two Ed25519 signatures' worth of work.
+    /// Mints and signs a credential. Costs about two Ed25519 signatures.
     pub(crate) fn mint<R: RngCore + CryptoRng>(
         authority: Authority,
         issuer: &IssuerSecretKey,
@@ -35,14 +35,14 @@ impl UnboundCredential {
             .build_with_rng(&KeyPair::from(&root), biscuit_auth::datalog::SymbolTable::default(), rng)
             .and_then(|token| token.to_vec())
             .map_err(|_| problem(CredentialProblem::Encoding))?;
-        // What was minted is read back by the same rule as anyone else's.
+        // A minted credential must pass the same check as any other.
         Self::parse(&CredentialBytes::new(bytes)?)
     }
 
-    /// Reads one, by shape only.
+    /// Reads an unbound credential, checking only its shape.
     ///
     /// # Errors
-    /// [`Error::Credential`] with what is wrong.
+    /// [`Error::Credential`] with the problem.
     pub fn parse(bytes: &CredentialBytes) -> Result<Self, Error> {
         let shape = Shape::check(bytes.as_bytes())?;
         if shape.blocks.len() != 1 || shape.sealed {
@@ -51,19 +51,19 @@ impl UnboundCredential {
         Ok(Self { authority: shape.authority()?.clone(), bytes: bytes.clone() })
     }
 
-    /// The credential's id.
+    /// Returns the credential's id.
     #[must_use]
     pub fn id(&self) -> CredentialId {
         self.authority.credential
     }
 
-    /// What it would allow.
+    /// Returns the scope of its caveats.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Block::Authority(self.authority.clone()).caveats().iter().collect()
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &CredentialBytes {
         &self.bytes
@@ -73,7 +73,7 @@ impl UnboundCredential {
         &self.authority
     }
 
-    /// Checks the signature. One Ed25519 verification.
+    /// Verifies the signature. Costs one Ed25519 verification.
     pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<VerifiedUnbound, Error> {
         match Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?) {
             Ok(_) => Ok(VerifiedUnbound { bytes: self.bytes.clone() }),
@@ -82,14 +82,15 @@ impl UnboundCredential {
     }
 }
 
-/// An unbound credential whose signature verified: what can be bound. [`UnboundCredential::verify`] makes one.
+/// An unbound credential whose signature was verified, so that it can be bound. [`UnboundCredential::verify`]
+/// makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VerifiedUnbound {
     bytes: CredentialBytes,
 }
 
 impl VerifiedUnbound {
-    /// From a record. It was verified before it was stored, and is not again.
+    /// Makes one from a record, which was verified before it was stored.
     pub(crate) fn from_stored(bytes: CredentialBytes) -> Self {
         Self { bytes }
     }
@@ -98,7 +99,7 @@ impl VerifiedUnbound {
         &self.bytes
     }
 
-    /// Appends the binding block. One Ed25519 signature.
+    /// Appends the binding block. Costs one Ed25519 signature.
     pub(crate) fn bind<R: RngCore + CryptoRng>(
         &self,
         binding: Binding,

@@ -19,13 +19,13 @@ pub(super) fn problem(problem: CredentialProblem) -> Error {
     Error::Credential(problem)
 }
 
-/// A shape-checked token: every block rendered again and found equal. Its signatures are not
-/// checked.
+/// A token whose shape was checked: every block was rendered again and is equal. Its signatures are not
+/// verified.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
     pub(super) blocks: Vec<Block>,
     pub(super) sealed: bool,
-    /// SHA-256 of blocks 0 and 1 as they are encoded, signatures included.
+    /// SHA-256 of blocks 0 and 1 in their encoding, signatures included.
     #[cfg(feature = "agent")]
     pub(super) stem: [u8; 32],
 }
@@ -91,7 +91,7 @@ impl Shape {
     }
 }
 
-/// Ed25519 throughout, signatures of the original kind, no third-party signature.
+/// Requires Ed25519 throughout, signatures of the original kind, and no third-party signature.
 fn check_cryptography(index: usize, signed: &schema::SignedBlock) -> Result<(), Error> {
     let ed25519: i32 = schema::public_key::Algorithm::Ed25519.into();
     let usual = signed.next_key.algorithm == ed25519

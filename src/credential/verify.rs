@@ -1,5 +1,5 @@
-//! A bound credential: what a phone holds, and what the agent has verified of it
-//! (`docs/PROTOCOL.md` section 5.3).
+//! A bound credential: what a phone holds, and its verified form at the agent (`docs/PROTOCOL.md` section
+//! 5.3).
 
 use core::fmt;
 
@@ -23,8 +23,8 @@ use crate::key::IssuerPublicKey;
 use crate::limits::MAX_ATTENUATIONS;
 use crate::op::Op;
 
-/// A bound credential, checked by shape: this is what a phone holds. Its signatures are not checked,
-/// so nothing may be allowed because of it.
+/// A bound credential, as a phone holds it, whose shape was checked. Its signatures are not verified, so it
+/// must not be used to allow anything.
 #[derive(Debug, Clone)]
 pub struct Credential {
     pub(super) bytes: CredentialBytes,
@@ -37,41 +37,41 @@ impl Credential {
     /// How often a credential can be narrowed after it was bound.
     pub const MAX_ATTENUATIONS: usize = MAX_ATTENUATIONS;
 
-    /// Reads one, by shape only. Costs no cryptography.
+    /// Reads a credential, checking only its shape. Costs no cryptography.
     ///
     /// # Errors
-    /// [`Error::Credential`] with what is wrong.
+    /// [`Error::Credential`] with the problem.
     pub fn parse(bytes: &CredentialBytes) -> Result<Self, Error> {
         let shape = Shape::check(bytes.as_bytes())?;
         let (authority, binding) = (shape.authority()?.clone(), *shape.binding()?);
         Ok(Self { bytes: bytes.clone(), authority, binding, shape })
     }
 
-    /// The credential's id, the handle by which it is revoked.
+    /// Returns the credential's id, which is used to revoke it.
     #[must_use]
     pub fn id(&self) -> CredentialId {
         self.authority.credential
     }
 
-    /// The ticket that it came from.
+    /// Returns the ticket that it came from.
     #[must_use]
     pub fn ticket(&self) -> TicketId {
         self.authority.ticket
     }
 
-    /// The session that it is for.
+    /// Returns the session that it is for.
     #[must_use]
     pub fn session(&self) -> &SessionId {
         &self.authority.session
     }
 
-    /// The intersection of all its caveats.
+    /// Returns the intersection of all its caveats.
     #[must_use]
     pub fn scope(&self) -> Scope {
         self.shape.scope()
     }
 
-    /// Every caveat with the number of its block: 0 the desktop's, 1 the agent's, then the holder's.
+    /// Returns every caveat with the number of its block: 0 the desktop's, 1 the agent's, then the holder's.
     pub fn caveats(&self) -> impl Iterator<Item = (usize, Caveat)> {
         self.shape
             .blocks
@@ -86,20 +86,20 @@ impl Credential {
         self.shape.sealed
     }
 
-    /// How often it was narrowed.
+    /// Returns how often it was narrowed.
     #[must_use]
     pub fn attenuations(&self) -> usize {
         self.shape.blocks.len().saturating_sub(2)
     }
 
-    /// The bytes, to be stored like a password.
+    /// Returns the bytes, to be stored like a password.
     #[must_use]
     pub fn bytes(&self) -> &CredentialBytes {
         &self.bytes
     }
 
-    /// Checks every signature against the issuer's key: one Ed25519 verification for each block, and
-    /// one for a seal.
+    /// Verifies every signature with the issuer's key: one Ed25519 verification for each block, and one for a
+    /// seal.
     #[cfg(feature = "agent")]
     pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
         let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
@@ -112,24 +112,24 @@ impl Credential {
         &self.binding
     }
 
-    /// What it is told by where its bytes are not kept. Costs two hashes.
+    /// Returns the hashes that identify it where its bytes are not kept. Costs two hashes.
     #[cfg(feature = "agent")]
     pub(crate) fn hashes(&self) -> EditionHashes {
         EditionHashes { stem: self.shape.stem, whole: Sha256::digest(self.bytes.as_bytes()).into() }
     }
 }
 
-/// A bound credential, told by SHA-256.
+/// The SHA-256 hashes that identify an edition.
 #[cfg(feature = "agent")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EditionHashes {
-    /// Of its blocks 0 and 1, signatures included: the same for every copy narrowed or sealed from it.
+    /// The hash of blocks 0 and 1, signatures included: the same for every copy narrowed or sealed from it.
     pub(crate) stem: [u8; 32],
-    /// Of all bytes.
+    /// The hash of all bytes.
     pub(crate) whole: [u8; 32],
 }
 
-/// What it allows, for a person. No secret.
+/// Describes what it allows, for a person. Contains no secret.
 impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scope = self.scope();
@@ -152,7 +152,7 @@ impl fmt::Display for Credential {
     }
 }
 
-/// A credential whose every signature verified. Only [`Credential::verify`] makes one.
+/// A credential whose signatures were all verified. Only [`Credential::verify`] makes one.
 #[cfg(feature = "agent")]
 pub(crate) struct VerifiedCredential {
     credential: Credential,

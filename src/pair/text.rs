@@ -1,4 +1,4 @@
-//! Fields that are text: read by the type's own reader, and refused if it refuses.
+//! Serialisation of text fields through the reader of their type.
 
 use core::fmt::Display;
 use core::str::FromStr;
@@ -14,10 +14,10 @@ use crate::error::Error;
 use crate::label::Label;
 use crate::op::{Op, OpSet};
 
-/// A place in a list, from which another page goes on: [`Page::next`](super::Page::next).
+/// A position in a list, from which the next page starts: [`Page::next`](super::Page::next).
 ///
-/// Its 17 bytes, 23 characters of base64url, are the agent's own; keep it as it is. A place outlives the entry
-/// that was there.
+/// Its 17 bytes, 23 characters of base64url, are opaque; keep them unchanged. A position stays valid after
+/// its entry is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor([u8; 17]);
 
@@ -41,7 +41,7 @@ impl Serialize for Cursor {
 
 impl<'de> Deserialize<'de> for Cursor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Of two kinds: a ticket's place, or a credential's.
+        // Two kinds of positions: a ticket's and a credential's.
         let place = |text: String| match <[u8; 17]>::try_from(from_text(&text)?).ok()? {
             place @ [0 | 1, ..] => Some(Self(place)),
             _ => None,
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Cursor {
     }
 }
 
-/// Anything that reads its text by `FromStr`.
+/// Reads any type by its `FromStr`.
 pub(super) fn parsed<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -79,7 +79,7 @@ pub(super) fn time_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     read_if_any(deserializer, timestamp)
 }
 
-/// Names of operations, each once.
+/// Reads names of operations, each at most once.
 pub(super) fn ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OpSet, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     names.iter().try_fold(OpSet::EMPTY, |set, name| {
@@ -91,7 +91,7 @@ pub(super) fn ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OpSet, D
     })
 }
 
-/// An object without any field: serde takes any for what has none.
+/// Reads an object without fields; serde itself would accept any object.
 pub(super) fn nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -113,7 +113,7 @@ fn read_if_any<'de, D: Deserializer<'de>, T, E: Display>(
     Option::<String>::deserialize(deserializer)?.map(of).transpose().map_err(D::Error::custom)
 }
 
-/// The one spelling that a time has.
+/// Reads a time in its one text form.
 fn timestamp(text: String) -> Result<Timestamp, Error> {
     let date = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| Error::Time)?;
     let seconds = u64::try_from(date.unix_timestamp()).map_err(|_| Error::Time)?;

@@ -1,34 +1,34 @@
-//! What can go wrong on the phone, and what to do about it (`docs/PROTOCOL.md` section 6.4).
+//! The phone's errors, and what to do after each (`docs/PROTOCOL.md` section 6.4).
 
 use thiserror::Error;
 
 use crate::error::Error as Malformed;
 use crate::status::Status;
 
-/// Why a redemption or an attach did not succeed.
+/// The reason why a redemption or an attach failed.
 ///
-/// Whether to ask again, and whether to keep key and credential, differs between the two:
-/// [`PhoneError::after_redeem`], [`PhoneError::after_attach`].
+/// Whether to ask again, and whether to keep the key and the credential, differs between the two: see
+/// [`PhoneError::after_redeem`] and [`PhoneError::after_attach`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PhoneError {
-    /// The answer is from the agent and is none of this protocol's version. The cause says what is wrong.
+    /// The answer is from the agent but not of this protocol version. The source says what is wrong.
     #[error("the agent's answer is malformed; update the app or the agent")]
     AnswerMalformed(#[source] Malformed),
-    /// The answer is from the agent and answers something else.
+    /// The answer is from the agent but does not match the request.
     #[error("the agent's answer does not match the request; update the app or the agent")]
     AnswerMismatch,
-    /// The answer is not from the agent whose key the phone has, or was changed on its way.
+    /// The answer is not from the agent whose key the phone has, or was changed on the way.
     #[error("the answer is not from this agent; close the connection and ask again")]
     AnswerUnreadable,
-    /// The request could not be built: a defect, to be reported.
+    /// The request could not be built. This is a defect; please report it.
     #[error("the request could not be built; please report this")]
     Internal(#[source] Malformed),
-    /// The connection was closed without message 2. This crate opens no connection and never returns this:
-    /// the app makes one, so that everything that can go wrong is one type.
+    /// The connection was closed without message 2. This crate opens no connection and never returns this
+    /// variant; an app can use it to have one error type.
     #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
     NoAnswer,
-    /// The agent refused and said why.
+    /// The agent refused and gave this reason.
     #[error("the agent refused: {0}")]
     Refused(Status),
 }
@@ -46,15 +46,15 @@ pub enum NextStep {
     AskForOtherOps,
     /// Ask again later, with growing pauses. Keep key and credential.
     AskLater,
-    /// Forget key, link and credential: they will never be of use again. The owner can give a new code.
+    /// Delete the key, link and credential, which can no longer be used. The owner can give a new code.
     Forget,
-    /// Tell the user, and do not ask again by yourself. Keep key, link and credential: an update of the app
-    /// or of the agent may help.
+    /// Tell the user and do not ask again automatically. Keep the key, link and credential: an update of the
+    /// app or of the agent may help.
     TellUser,
 }
 
 impl PhoneError {
-    /// A stable name for programs and logs. A refusal has its status's name.
+    /// Returns a stable name for programs and logs. A refusal returns its status's name.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl PhoneError {
         }
     }
 
-    /// What to do if this came of a redemption.
+    /// Returns what to do after a failed redemption.
     #[must_use]
     pub fn after_redeem(&self) -> NextStep {
         match self {
@@ -80,7 +80,7 @@ impl PhoneError {
         }
     }
 
-    /// What to do if this came of an attach.
+    /// Returns what to do after a failed attach.
     #[must_use]
     pub fn after_attach(&self) -> NextStep {
         match self {
@@ -96,7 +96,7 @@ impl PhoneError {
 }
 
 impl NextStep {
-    /// All of them, in the order of the protocol document.
+    /// Every next step, in the order of the protocol document.
     pub const ALL: &[Self] = &[
         Self::AskAgain,
         Self::AskBriefly,
@@ -106,7 +106,7 @@ impl NextStep {
         Self::TellUser,
     ];
 
-    /// Whether the same request, with the same key, may succeed without anybody's doing.
+    /// Whether the same request, with the same key, may succeed without further action.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
@@ -126,7 +126,7 @@ impl NextStep {
         }
     }
 
-    /// A stable name for programs and logs.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What the frames between a phone and its agent carry: a head of one byte, then data or a code and a number
+//! The plaintext of frames between a phone and its agent: a one-byte head, then data, or a code and a number
 //! (`docs/PROTOCOL.md` section 6.5).
 
 use core::fmt;
@@ -13,18 +13,18 @@ const NOTICE: u8 = 1;
 const PING: u8 = 2;
 const END: u8 = 3;
 
-/// Length of a frame that is not data: the head, a code and a detail of 2 bytes each and a number of 8, all
-/// big-endian.
+/// Length of a frame that is not data: the head, a code and a detail of 2 bytes each, and a number of 8
+/// bytes, all big-endian.
 const CONTROL_LEN: usize = 13;
 
-/// One frame, decrypted. `D` is what stands for the data: the bytes, or `()` where they wait in a
+/// One decrypted frame. `D` is the type of its data: bytes, or `()` if the data waits in a
 /// [`GuardedReceiver`](crate::agent::GuardedReceiver).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame<D = Vec<u8>> {
-    /// Something of the session: the agent's own protocol says what. At most [`Frame::MAX_DATA_LEN`] bytes.
+    /// Session data, at most [`Frame::MAX_DATA_LEN`] bytes. The agent's own protocol defines its meaning.
     Data(D),
-    /// A code and a number, with nothing of the session.
+    /// A code and a number, without session data.
     Notice(Notice),
     /// A question whether the other side is there, or the answer to one with the same number.
     Ping {
@@ -33,28 +33,28 @@ pub enum Frame<D = Vec<u8>> {
         /// Any number.
         number: u64,
     },
-    /// The sender has ended its side. A connection that closes without it was lost.
+    /// The sender has ended its side. A connection that closes without this frame was lost.
     End(EndCode),
 }
 
-/// A code and a number that concern the connection and not the session. Its frame has room for these three
-/// fields and no others.
+/// A code and two numbers about the connection, not the session. Its frame has room for these three fields
+/// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
-    /// What it is about: one of the constants, or a code from 64 on that the agent's own protocol defines.
+    /// The subject: one of the constants, or a code of 64 or more that the agent's own protocol defines.
     pub code: u16,
-    /// As the code says; otherwise 0.
+    /// Defined by the code; otherwise 0.
     pub detail: u16,
-    /// As the code says; otherwise 0.
+    /// Defined by the code; otherwise 0.
     pub number: u64,
 }
 
 impl Notice {
-    /// A data frame was refused because its operation was not granted. The detail is the operation's bit in an
-    /// [`OpSet`](crate::OpSet), counted from 0. The number counts the data frames of the side that gets the
-    /// notice from 0, as in all codes of a refusal.
+    /// A data frame was refused because its operation was not granted. The detail is the operation's bit in
+    /// an [`OpSet`](crate::OpSet), counted from 0. The number says which data frame, counted from 0 by the
+    /// side that receives the notice; this holds for every refusal code.
     pub const NOT_GRANTED: u16 = 1;
-    /// A data frame asked for what no credential allows. The detail is the privilege's place in
+    /// A data frame asked for something that no credential can allow. The detail is the privilege's index in
     /// [`Privilege::ALL`], counted from 0.
     pub const NEVER_ALLOWED: u16 = 2;
     /// A data frame named another session.
@@ -63,7 +63,7 @@ impl Notice {
     pub const UNREADABLE: u16 = 4;
 }
 
-/// What the codes of a refusal say, for a person.
+/// Describes the codes of a refusal, for a person.
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = usize::from(self.detail);
@@ -81,10 +81,10 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Why a side ends.
+/// The reason why a side ends the connection.
 ///
-/// 0 means that it leaves, 2 to 31 are the statuses of message 2, 32 to 63 are the constants, and from 64 on the
-/// agent's own protocol defines them.
+/// Code 0 means that it leaves, 2 to 31 are the statuses of message 2, 32 to 63 are these constants, and codes
+/// from 64 on are defined by the agent's own protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndCode(u16);
 
@@ -98,19 +98,19 @@ impl EndCode {
     /// The connection is over for a reason of the agent's; attach again.
     pub const CLOSED: Self = Self(34);
 
-    /// A code of the agent's own protocol, from 64 on; lower ones are read as they stand.
+    /// Makes a code of the agent's own protocol, from 64 on; lower ones keep their meaning.
     #[must_use]
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.0
     }
 
-    /// The status that it tells, if it tells one.
+    /// Returns the status, if the code is that of a status.
     #[must_use]
     pub fn status(self) -> Option<Status> {
         Status::from_number(self.0.into())
@@ -130,7 +130,7 @@ impl Frame<Vec<u8>> {
     /// Reads the plaintext of a frame.
     ///
     /// # Errors
-    /// [`Error::MessageMalformed`] for anything but one of the four kinds in its one form.
+    /// [`Error::MessageMalformed`] if it is not one of the four kinds in its one encoding.
     pub fn from_bytes(plaintext: &[u8]) -> Result<Self, Error> {
         match read(plaintext)? {
             Frame::Data(data) => Ok(Self::Data(data.to_vec())),
@@ -142,7 +142,7 @@ impl Frame<Vec<u8>> {
 }
 
 impl<D: AsRef<[u8]>> Frame<D> {
-    /// The plaintext of the frame, to be encrypted by a [`Channel`](crate::noise::Channel).
+    /// Returns the plaintext of the frame, to be encrypted by a [`Channel`](crate::noise::Channel).
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
@@ -155,7 +155,7 @@ impl<D: AsRef<[u8]>> Frame<D> {
 }
 
 impl Frame<()> {
-    /// The plaintext of a frame that is not data.
+    /// Returns the plaintext of a frame that is not data, or `None` for data.
     #[cfg(feature = "agent")]
     pub(crate) fn control_bytes(&self) -> Option<Vec<u8>> {
         match self {
@@ -167,7 +167,7 @@ impl Frame<()> {
     }
 }
 
-/// Begins the plaintext of a data frame.
+/// Starts the plaintext of a data frame.
 #[cfg(feature = "agent")]
 pub(crate) fn begin_data(plaintext: &mut Vec<u8>) {
     plaintext.clear();

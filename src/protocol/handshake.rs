@@ -1,9 +1,8 @@
 //! The payloads of handshake messages 1 and 2 (`docs/PROTOCOL.md` section 6).
 //!
-//! A handshake payload is four bytes of magic and one deterministic CBOR map whose last field is
-//! padding. The padding brings the payload to one of a few sizes, so that an observer does not learn
-//! the length of a label or of a credential. There is exactly one encoding of each message, padding
-//! included, and everything else is refused.
+//! A handshake payload is four bytes of magic and one deterministic CBOR map whose last field is padding. The
+//! padding extends the payload to one of a few sizes, so that an observer does not learn the length of a
+//! label or credential. Each message has exactly one encoding, padding included; any other is refused.
 
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Writer};
@@ -22,8 +21,8 @@ pub const MAGIC: [u8; 4] = *b"SCP1";
 /// The sizes to which payloads are padded, bytes.
 const SIZES: [usize; 5] = [160, 1_024, 1_536, 2_560, MAX_PAYLOAD_LEN];
 
-/// Whether a first handshake payload belongs to this protocol. Any other payload, or none, is an
-/// enrolled device of the agent's own protocol and none of this crate's business.
+/// Whether a first handshake payload belongs to this protocol. A peer with another payload, or none, may be
+/// an enrolled device of the agent's own protocol, which this crate does not handle.
 #[must_use]
 pub fn is_scoped(payload: &[u8]) -> bool {
     payload.starts_with(&MAGIC)
@@ -34,14 +33,14 @@ pub fn is_scoped(payload: &[u8]) -> bool {
 pub(crate) enum Request {
     /// Redeem a ticket.
     Redeem { proof: TicketProof, label: Label },
-    /// Attach with a credential. No operations named means all that it has.
+    /// Attach with a credential. Empty `ops` mean all operations of the credential.
     Attach { ops: OpSet, credential: CredentialBytes },
 }
 
 /// The payload of message 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Admitted. The credential is there after a redemption, or when a renewed one waits.
+    /// Admitted. It contains a credential after a redemption, or if a renewed one waits.
     Admitted(Admitted),
     /// The desktop has to confirm; both sides derive the digits from the nonce.
     Pending { agent_time: Timestamp, seconds_left: u64, nonce: [u8; 16] },
@@ -49,13 +48,13 @@ pub(crate) enum Answer {
     Refused { status: Status, agent_time: Timestamp },
 }
 
-/// The statuses on the wire that are no refusals; those are [`Status`].
+/// The wire statuses that are not refusals; refusals are [`Status`].
 mod status {
     pub(super) const ADMITTED: u64 = 0;
     pub(super) const PENDING: u64 = 1;
 }
 
-/// What an admitted phone is told.
+/// The data for an admitted phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Admitted {
     pub(crate) agent_time: Timestamp,
@@ -66,8 +65,7 @@ pub(crate) struct Admitted {
     pub(crate) credential: Option<CredentialBytes>,
 }
 
-/// The keys of a handshake payload. Each kind of message has its own, so that its first key says what
-/// it is.
+/// The keys of a handshake payload. Each kind of message has its own, so that its first key identifies it.
 mod key {
     pub(super) const REDEEM_TICKET: u64 = 1;
     pub(super) const REDEEM_PROOF: u64 = 2;
@@ -105,7 +103,7 @@ impl Answer {
     }
 }
 
-/// A message that is padded. Its map counts the padding as one more pair.
+/// A padded message. Its map counts the padding as one more pair.
 trait Padded: Sized {
     fn encode_fields(&self, writer: &mut Writer);
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, Error>;
@@ -114,7 +112,7 @@ trait Padded: Sized {
 fn to_payload<T: Padded>(message: &T) -> Result<Vec<u8>, Error> {
     let mut writer = Writer::default();
     message.encode_fields(&mut writer);
-    // A padding of n bytes takes one byte for its key, one to three for its length, and n.
+    // Padding of n bytes takes one byte for its key, one to three for its length, and n.
     let fields = MAGIC.len() + writer.len();
     let fits = |size: usize| {
         let room = size.checked_sub(fields + 1)?;
@@ -139,7 +137,7 @@ fn from_payload<T: Padded>(payload: &[u8]) -> Result<T, Error> {
     }
     let fields = payload.strip_prefix(&MAGIC).ok_or(Error::MessageMalformed)?;
     let message = T::decode_fields(&mut Reader::new(fields))?;
-    // One message has one encoding, so the padding needs no check of its own.
+    // Each message has one encoding, so comparing also checks the padding.
     if to_payload(&message)? == payload { Ok(message) } else { Err(Error::MessageMalformed) }
 }
 

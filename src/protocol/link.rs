@@ -1,5 +1,4 @@
-//! The pairing link: what the QR code shows and what a person can copy
-//! (`docs/PROTOCOL.md` section 7).
+//! The pairing link, as text and as the content of a QR code (`docs/PROTOCOL.md` section 7).
 //!
 //! ```text
 //! https://AGENT[:PORT]/P#DIGITS                    the agent's own origin carries the link
@@ -7,11 +6,11 @@
 //! SCHEME://p#DIGITS/AGENT[:PORT]                   for an app without a claimed domain
 //! ```
 //!
-//! Everything secret stands behind `#`, which no browser sends to a server. The digits are the
-//! payload in decimal, 17 digits for each 7 bytes: a QR code packs digits almost as densely as raw
-//! bytes, and they survive any transport. One link has one spelling; a reader folds only the case of
-//! scheme and host, because a QR code shows them in capitals. It reads the agent's address with the
-//! parser of [`AgentUrl`], writes the link anew and requires the same text.
+//! The secret follows `#`, so that browsers do not send it to a server. The digits are the payload in
+//! decimal, 17 digits for each 7 bytes: a QR code packs digits almost as densely as raw bytes, and any
+//! transport preserves them. A link has one canonical text. The reader ignores only the case of scheme and
+//! host, because a QR code shows them in capitals. It parses the agent's address with [`AgentUrl`], writes
+//! the link again and requires the same text.
 
 use core::fmt;
 use std::net::Ipv6Addr;
@@ -27,13 +26,13 @@ use crate::protocol::ticket::{TicketSecret, first_bytes};
 
 const VERSION: u8 = 1;
 const CHECKSUM_LABEL: &[u8] = b"sessioncap/1 link\0";
-/// What follows the host in an https link. One capital letter, so that a QR code can show scheme,
-/// host and path in its alphanumeric mode.
+/// The path of an https link. One capital letter, so that a QR code can hold scheme, host and path in its
+/// alphanumeric mode.
 const PATH: &str = "/P";
-/// What stands before `#` in an app's own scheme.
+/// The text before `#` in an app's own scheme.
 const PLACE: &str = "p";
 
-/// The first payload byte: the version in the high half, these in the low half.
+/// The bits of the first payload byte: the version is in the high half, these flags in the low half.
 mod flag {
     pub(super) const WS: u8 = 1;
     pub(super) const PATH: u8 = 2;
@@ -42,30 +41,30 @@ mod flag {
     pub(super) const ALL: u8 = 15;
 }
 
-/// Why a pairing link could not be read or written.
+/// The reason why a pairing link could not be read or written.
 ///
-/// Texts are lower case and name no secret. A later version may add variants.
+/// Texts are lower case and contain no secret. Later versions may add variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// A link with a changed, missing or added character, or one that no writer makes.
+    /// A character of the link was changed, lost or added, or the link is not canonical.
     #[error("the link is damaged; scan or copy it again")]
     Damaged,
-    /// Text that is not a pairing link at all.
+    /// The text is not a pairing link.
     #[error("the text is not a pairing link")]
     Foreign,
-    /// A link host that is not an ASCII host name.
+    /// The link host is not an ASCII host name.
     #[error("a link host is an ascii name without a port, not an ip address")]
     Host,
-    /// A scheme that cannot be an app's own.
+    /// The scheme cannot be an app's own.
     #[error(
         "an app's scheme is lower-case letters, digits, `+`, `-` and `.`, begins with a letter, and is not `http` or `https`"
     )]
     Scheme,
-    /// A QR code cannot hold the link.
+    /// The link does not fit a QR code.
     #[error("the link is too long for a qr code")]
     TooLong,
-    /// A link of a version that this build does not know.
+    /// This build does not know the link's version.
     #[error("the link is of version {version}; update this app")]
     UnknownVersion {
         /// The version that the link names.
@@ -74,7 +73,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// A stable name, for logs and for matching in other languages.
+    /// Returns a stable name, for logs and for matching in other languages.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -88,11 +87,10 @@ impl LinkError {
     }
 }
 
-/// What a phone needs to redeem a ticket: where the agent is, which key it must have, and the
-/// ticket's secret.
+/// The data that a phone needs to redeem a ticket: the agent's address, its key, and the ticket's secret.
 ///
-/// `Debug` shows the address and no secret. Show [`Link::to_https`] to its owner only: whoever has
-/// it within the ticket's lifetime can redeem it.
+/// `Debug` shows the address but no secret. Show [`Link::to_https`] to its owner only: anyone who has it
+/// within the ticket's lifetime can redeem the ticket.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Link {
     url: AgentUrl,
@@ -100,12 +98,12 @@ pub struct Link {
     ticket: TicketSecret,
 }
 
-/// Which host an https link names.
+/// The host of an https link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkHost {
-    /// The agent's own.
+    /// The agent's own host.
     Agent,
-    /// A fixed one, for example the host whose links the app has claimed. ASCII, no port.
+    /// A fixed host, for example one whose links the app has claimed. ASCII, without a port.
     Fixed(String),
 }
 
@@ -113,31 +111,31 @@ impl Link {
     /// Longest link, characters.
     pub const MAX_LEN: usize = MAX_LINK_LEN;
 
-    /// A link to an agent for one ticket.
+    /// Makes a link to an agent for one ticket.
     #[must_use]
     pub fn new(url: AgentUrl, agent: AgentPublicKey, ticket: TicketSecret) -> Self {
         Self { url, agent, ticket }
     }
 
-    /// The agent's address.
+    /// Returns the agent's address.
     #[must_use]
     pub fn url(&self) -> &AgentUrl {
         &self.url
     }
 
-    /// The agent's Noise key, which the phone must insist on.
+    /// Returns the agent's Noise key, which the phone must require.
     #[must_use]
     pub fn agent(&self) -> &AgentPublicKey {
         &self.agent
     }
 
-    /// The ticket's secret.
+    /// Returns the ticket's secret.
     #[must_use]
     pub fn ticket(&self) -> &TicketSecret {
         &self.ticket
     }
 
-    /// The link as text, to be copied or shown as a QR code.
+    /// Returns the link as text, to be copied or shown as a QR code.
     ///
     /// # Errors
     /// [`LinkError::Host`] if the fixed host is not an ASCII host name.
@@ -146,8 +144,8 @@ impl Link {
         Ok(format!("https://{}{PATH}#{}{}", parts.authority, parts.digits.as_str(), parts.tail))
     }
 
-    /// The link in an app's own scheme, for example `example://p#…`. Such schemes are not unique on
-    /// a phone: another app can claim the same one. Prefer [`Link::to_https`].
+    /// Returns the link in an app's own scheme, for example `example://p#…`. Such schemes are not unique on a
+    /// phone: another app can claim the same one. Prefer [`Link::to_https`].
     ///
     /// # Errors
     /// [`LinkError::Scheme`] if `scheme` is not lower-case letters, digits, `+`, `-`, `.`, beginning
@@ -161,15 +159,15 @@ impl Link {
     /// Reads an https link.
     ///
     /// # Errors
-    /// In this order: [`LinkError::Foreign`] for text that is something else, [`LinkError::Damaged`] for
-    /// digits that are none, [`LinkError::UnknownVersion`] for another version, and
-    /// [`LinkError::Damaged`] for whatever [`Link::to_https`] would not have written.
+    /// Checked in this order: [`LinkError::Foreign`] if the text is not a pairing link,
+    /// [`LinkError::Damaged`] if its digits cannot be decoded, [`LinkError::UnknownVersion`] if it has
+    /// another version, and [`LinkError::Damaged`] if [`Link::to_https`] would not have written it.
     pub fn parse(text: &str) -> Result<Self, LinkError> {
         let rest = after_scheme(text, "https")?;
         let (origin, fragment) = rest.split_once('#').ok_or(LinkError::Foreign)?;
         let origin = origin.strip_suffix(PATH).ok_or(LinkError::Foreign)?.to_ascii_lowercase();
         if fragment.contains('/') {
-            // The agent stands behind the digits, so this is a link host.
+            // An agent follows the digits, so this origin is a link host.
             link_host(&origin).map_err(|_| LinkError::Foreign)?;
         }
         Self::read(Carrier::Origin(origin), fragment)
@@ -178,7 +176,7 @@ impl Link {
     /// Reads a link in an app's own scheme.
     ///
     /// # Errors
-    /// As [`Link::parse`], and [`LinkError::Scheme`] for a `scheme` that cannot be an app's own.
+    /// As [`Link::parse`], and [`LinkError::Scheme`] if `scheme` cannot be an app's own.
     pub fn parse_custom_scheme(text: &str, scheme: &str) -> Result<Self, LinkError> {
         check_custom_scheme(scheme)?;
         let rest = after_scheme(text, scheme)?;
@@ -189,7 +187,7 @@ impl Link {
         Self::read(Carrier::CustomScheme, fragment)
     }
 
-    /// The pieces of a QR code, each in the mode that holds it in the fewest bits.
+    /// Splits the link into the segments of a QR code, each in its most compact mode.
     ///
     /// # Errors
     /// As [`Link::to_https`].
@@ -236,8 +234,8 @@ impl Link {
         Ok(Parts { authority, digits: Zeroizing::new(to_digits(&payload)), tail })
     }
 
-    /// `https://host:443` and `https://host` are the same to a browser, so a `ws` agent on port 443
-    /// cannot say its port in an origin.
+    /// Whether the payload must contain the port. Browsers treat `https://host:443` and `https://host` as
+    /// equal, so an origin cannot express port 443 of a `ws` agent.
     fn port_needs_payload(&self) -> bool {
         self.url.scheme() == Scheme::Ws && self.url.port() == 443
     }
@@ -273,7 +271,7 @@ impl Link {
         body
     }
 
-    /// Reads what stands behind `#`.
+    /// Reads the fragment, the text after `#`.
     fn read(carrier: Carrier, fragment: &str) -> Result<Self, LinkError> {
         let (digits, tail) = match fragment.split_once('/') {
             Some((digits, tail)) => (digits, Some(tail.to_ascii_lowercase())),
@@ -285,7 +283,7 @@ impl Link {
             return Err(LinkError::UnknownVersion { version });
         }
         let fields = Fields::read(&payload).ok_or(LinkError::Damaged)?;
-        // Who carries the link, and where it names the agent.
+        // Determine the link's host and the agent's authority.
         let (host, authority) = match (carrier, &tail, fields.ipv6) {
             (Carrier::CustomScheme, _, Some(address)) => (place(), bracketed(address)),
             (Carrier::Origin(name), _, Some(address)) => (LinkHost::Fixed(name), bracketed(address)),
@@ -295,8 +293,8 @@ impl Link {
             (Carrier::CustomScheme, None, None) => return Err(LinkError::Damaged),
         };
         let link = fields.link(&authority).ok_or(LinkError::Damaged)?;
-        // One link has one spelling: what the writer would not have written is not a link. That
-        // includes the checksum, the digits' own form and an authority that names the port in vain.
+        // A link has one canonical text. Comparing it also checks the checksum, the form of the digits and
+        // needless ports.
         let spelled = link.parts(&host).map_err(|_| LinkError::Damaged)?;
         let spelled_tail = spelled.tail.strip_prefix('/');
         let own_authority = host != LinkHost::Agent || spelled.authority == authority;
@@ -307,7 +305,7 @@ impl Link {
     }
 }
 
-/// What a link stands in.
+/// The part of a link before the fragment.
 enum Carrier {
     /// The origin of an https link, in lower case: the agent's own or a link host.
     Origin(String),
@@ -320,21 +318,21 @@ impl fmt::Debug for Link {
     }
 }
 
-/// One piece of a QR code (ISO/IEC 18004 section 7.4), in order. Wiped when dropped.
+/// One segment of a QR code (ISO/IEC 18004 section 7.4), in order. Wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QrSegment {
     mode: QrMode,
     text: Zeroizing<String>,
 }
 
-/// How a piece of a QR code is packed.
+/// The encoding mode of a QR code segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QrMode {
     /// Capital letters, digits and ` $%*+-./:`, 5.5 bits each.
     Alphanumeric,
     /// Any bytes, 8 bits each.
     Bytes,
-    /// Digits, 3.3 bits each. In a link they hold the secret.
+    /// Digits, 3.3 bits each. In a link they contain the secret.
     Numeric,
 }
 
@@ -343,13 +341,13 @@ impl QrSegment {
         Self { mode, text: Zeroizing::new(text) }
     }
 
-    /// How it is packed.
+    /// Returns the mode.
     #[must_use]
     pub fn mode(&self) -> QrMode {
         self.mode
     }
 
-    /// The characters.
+    /// Returns the characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -371,7 +369,7 @@ struct Parts {
     tail: String,
 }
 
-/// The payload taken apart, nothing in it checked but lengths.
+/// The fields of the payload, with only their lengths checked.
 struct Fields<'a> {
     ws: bool,
     ticket: [u8; 16],
@@ -383,7 +381,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn read(payload: &'a [u8]) -> Option<Self> {
-        // The link is written anew and compared, its checksum with it.
+        // The whole link, including the checksum, is compared after it is written again.
         let (body, _checksum) = payload.split_last_chunk::<2>()?;
         let (flags, rest) = body.split_first()?;
         let has = |flag: u8| flags & flag::ALL & flag != 0;
@@ -415,7 +413,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The link to the agent at `authority`, which is read as it is in any other agent address.
+    /// Returns the link to the agent at `authority`, which is parsed as in any agent address.
     fn link(&self, authority: &str) -> Option<Link> {
         let scheme = if self.ws { Scheme::Ws } else { Scheme::Wss };
         let authority = match self.port {
@@ -441,7 +439,7 @@ fn checksum(body: &[u8], agent_authority: &str) -> [u8; 2] {
     )
 }
 
-/// `host` or `host:port`, the port only where it is neither the scheme's default nor 443.
+/// Writes `host` or `host:port`, with the port only if it is neither the scheme's default nor 443.
 fn spell_authority(host: &Host, scheme: Scheme, port: Option<u16>) -> String {
     match port {
         Some(port) if port != scheme.default_port() => format!("{host}:{port}"),
@@ -449,7 +447,7 @@ fn spell_authority(host: &Host, scheme: Scheme, port: Option<u16>) -> String {
     }
 }
 
-/// The name of a fixed link host, in lower case.
+/// Returns the name of a fixed link host in lower case.
 fn link_host(name: &str) -> Result<String, LinkError> {
     match Host::parse(name) {
         Some(Host::Name(name)) => Ok(name),
@@ -457,12 +455,12 @@ fn link_host(name: &str) -> Result<String, LinkError> {
     }
 }
 
-/// What takes the place of a link host in an app's own scheme.
+/// Returns the text that replaces a link host in an app's own scheme.
 fn place() -> LinkHost {
     LinkHost::Fixed(String::from(PLACE))
 }
 
-/// The text behind `scheme://`, in any case.
+/// Returns the text after `scheme://`, in any case.
 fn after_scheme<'a>(text: &'a str, scheme: &str) -> Result<&'a str, LinkError> {
     if text.len() > MAX_LINK_LEN {
         return Err(LinkError::Foreign);
@@ -485,10 +483,10 @@ fn is_qr_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" $%*+-./:".contains(&byte)
 }
 
-/// How many decimal digits hold a group of so many bytes: the least that can.
+/// The least number of decimal digits that holds a group of n bytes.
 const DIGITS_OF: [usize; 8] = [0, 3, 5, 8, 10, 13, 15, 17];
 
-/// Groups of 7 bytes, big-endian, each as 17 digits; the last group is shorter.
+/// Encodes groups of 7 bytes, big-endian, as 17 digits each; the last group can be shorter.
 fn to_digits(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(bytes.len().div_ceil(7) * 17);
     for group in bytes.chunks(7) {

@@ -1,7 +1,7 @@
-//! What desktop and agent exchange over the channel that they have (`docs/PROTOCOL.md` section 8).
+//! The messages between desktop and agent, sent over their existing channel (`docs/PROTOCOL.md` section 8).
 //!
-//! Each message is one deterministic CBOR map whose first field says what it is. There is exactly one encoding
-//! of each, and everything else is refused.
+//! Each message is one deterministic CBOR map whose first field is its kind. Each has exactly one encoding;
+//! any other is refused.
 
 use crate::clock::Timestamp;
 use crate::codec::{self, Reader, Wire, Writer};
@@ -13,12 +13,12 @@ use crate::label::Label;
 use crate::limits::{MAX_CREDENTIAL_LEN, MAX_LABEL_LEN, MAX_OFFER_LEN};
 use crate::protocol::ticket::TicketPublicKey;
 
-/// What a desktop lodges at the agent for one ticket, made by `Issuer::pair` and taken by `Gate::offer`
-/// (`docs/PROTOCOL.md` section 8).
+/// A desktop's offer of one ticket, made by `Issuer::pair` and accepted by `Gate::offer` (`docs/PROTOCOL.md`
+/// section 8).
 ///
-/// Holds the ticket's public key, the terms and the unbound credential, at most
-/// [`MAX_OFFER_LEN`] bytes. It is for the agent alone: send it over the
-/// desktop's own channel. `Debug` does not show the credential, and serde writes base64url without padding.
+/// It contains the ticket's public key, the terms and the unbound credential, at most [`MAX_OFFER_LEN`]
+/// bytes. Send it only to the agent, over the desktop's own channel. `Debug` does not show the credential,
+/// and serde writes base64url without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     pub(crate) issuer: IssuerPublicKey,
@@ -30,7 +30,7 @@ pub struct Offer {
     pub(crate) credential: CredentialBytes,
 }
 
-/// What the agent answers to an [`Offer`]. serde writes its bytes as base64url without padding.
+/// The agent's answer to an [`Offer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OfferReceipt {
@@ -42,11 +42,11 @@ pub struct OfferReceipt {
     pub expires_at: Timestamp,
 }
 
-/// New terms for a credential that a phone holds, made by `Issuer::renew` and taken by `Gate::renew`
+/// New terms for a credential that a phone holds, made by `Issuer::renew` and accepted by `Gate::renew`
 /// (`docs/PROTOCOL.md` section 8).
 ///
-/// Holds a new unbound credential, at most [`MAX_OFFER_LEN`] bytes. It is for the agent alone, as an [`Offer`]
-/// is. `Debug` does not show the credential, and serde writes base64url without padding.
+/// It contains a new unbound credential, at most [`MAX_OFFER_LEN`] bytes. Send it only to the agent, like an
+/// [`Offer`]. `Debug` does not show the credential, and serde writes base64url without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewalOffer {
     pub(crate) issuer: IssuerPublicKey,
@@ -54,7 +54,7 @@ pub struct RenewalOffer {
     pub(crate) credential: CredentialBytes,
 }
 
-/// What the agent answers to a [`RenewalOffer`]. serde writes its bytes as base64url without padding.
+/// The agent's answer to a [`RenewalOffer`]. serde writes its bytes as base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RenewalReceipt {
@@ -62,26 +62,26 @@ pub struct RenewalReceipt {
     pub credential: CredentialId,
     /// The agent's time.
     pub agent_time: Timestamp,
-    /// When the credential ends from now on, by the agent's clock. Where operations were taken from a
-    /// phone that has used none of its renewed credentials, that can be earlier than was asked for.
+    /// When the credential now ends, by the agent's clock. If operations were removed and the phone has used
+    /// none of its renewed credentials, this can be earlier than requested.
     pub expires_at: Timestamp,
-    /// Whether a renewed credential waits for the phone's next attach. If not, the new operations, and
-    /// the end as it is given here, hold already.
+    /// Whether a renewed credential waits for the phone's next attach. If not, the new operations and this
+    /// end apply already.
     pub waiting: bool,
 }
 
-/// An issuer key with its proof for one channel, made by `Issuer::registration` and taken by
+/// An issuer key with its proof for one channel, made by `Issuer::registration` and accepted by
 /// `Gate::register_issuer` (`docs/PROTOCOL.md` section 8).
 ///
-/// About 106 bytes, and no secret: the signature holds on the channel that it was made for and on no other.
-/// serde writes base64url without padding.
+/// About 106 bytes, without secrets: the signature is valid only on the channel for which it was made. serde
+/// writes base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registration {
     pub(crate) issuer: IssuerPublicKey,
     pub(crate) signature: [u8; 64],
 }
 
-/// An issuer key whose owner has signed for a device, on the channel on which the registration arrived. Only
+/// An issuer key whose owner has signed for the device and channel of the registration. Only
 /// [`Registration::verify`] makes one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VerifiedRegistration {
@@ -99,7 +99,7 @@ impl VerifiedRegistration {
     }
 }
 
-/// The first field of a message between desktop and agent says what it is.
+/// The kind of a message between desktop and agent, its first field.
 mod kind {
     pub(super) const REGISTRATION: u64 = 1;
     pub(super) const OFFER: u64 = 2;
@@ -141,7 +141,7 @@ impl Wire for Offer {
     }
 }
 
-/// Reads what travels between desktop and agent: nothing that is longer than the longest of these messages.
+/// Reads a message between desktop and agent, refusing one longer than the longest kind.
 fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
     if bytes.len() > MAX_OFFER_LEN {
         return Err(Error::MessageMalformed);
@@ -149,11 +149,11 @@ fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
     codec::decode(bytes)
 }
 
-/// The bytes of a message, and their text in JSON.
+/// Implements the byte form of a message, and its text form for JSON.
 macro_rules! message {
     ($name:ident, $what:literal) => {
         impl $name {
-            /// The one encoding, for sending over the desktop's own channel.
+            /// Returns the one encoding, for sending over the desktop's own channel.
             #[must_use]
             pub fn to_bytes(&self) -> Vec<u8> {
                 codec::encode(self)
@@ -162,9 +162,9 @@ macro_rules! message {
             #[doc = concat!("Reads ", $what, ".")]
             ///
             /// # Errors
-            #[doc = concat!("[`Error::MessageMalformed`] for anything but the one encoding of ", $what, ",")]
-            /// and for more than [`MAX_OFFER_LEN`] bytes; the error of a field that is none, such as
-            /// [`Error::KeyNotCanonical`].
+            #[doc = concat!("[`Error::MessageMalformed`] if the bytes are not the one encoding of ", $what)]
+            /// or are more than [`MAX_OFFER_LEN`]; a field's own error, such as [`Error::KeyNotCanonical`], if a
+            /// field is invalid.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
                 decode(bytes)
             }
@@ -233,8 +233,8 @@ impl Wire for RenewalReceipt {
 }
 
 impl Registration {
-    /// What the issuer key signs: the channel on which the registration travels, and all three keys,
-    /// so that it holds on no other channel, at no other agent and for no other device.
+    /// Returns the bytes that the issuer key signs: the channel's handshake hash and all three keys, so that
+    /// the signature is not valid on another channel, at another agent or for another device.
     pub(crate) fn message(
         handshake_hash: &[u8; 32],
         agent: &AgentPublicKey,
@@ -245,7 +245,7 @@ impl Registration {
         [label, handshake_hash, agent.as_bytes(), device.as_bytes(), issuer.as_bytes()].concat()
     }
 
-    /// Checks the signature, if there is one for this channel, agent and device. One Ed25519 verification.
+    /// Verifies the signature for this channel, agent and device. Costs one Ed25519 verification.
     pub(crate) fn verify(
         &self,
         handshake_hash: &[u8; 32],

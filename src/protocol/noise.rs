@@ -9,8 +9,8 @@
 //! Sealer, Opener      (its two halves)    Sealer, Opener
 //! ```
 //!
-//! Each step consumes the state before it, so no state can be used twice or out of order, and a
-//! failed step leaves nothing behind. This file is the only owner of snow.
+//! Each step consumes the previous state, so a state cannot be used twice or out of order, and a failed step
+//! drops it. Only this file uses the crate snow.
 
 use core::fmt;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::error::Error;
 use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey};
 use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN, MAX_PAYLOAD_LEN};
 
-/// What every transport frame adds to its plaintext, bytes.
+/// The bytes that a transport frame adds to its plaintext.
 const FRAME_OVERHEAD: usize = 16;
 
-/// What message 2 adds to its payload, bytes: an ephemeral key of 32 and a tag of 16.
+/// The bytes that message 2 adds to its payload: an ephemeral key of 32 and a tag of 16.
 const REPLY_OVERHEAD: usize = 48;
 
-/// The 32-byte hash of a finished handshake, equal on both sides and to nobody else's (Noise
+/// The 32-byte hash of a finished handshake, equal on both sides and different for every handshake (Noise
 /// revision 34, section 11.2). Not a secret.
 type HandshakeHash = [u8; 32];
 
-/// Gives snow one ephemeral key's worth of the caller's randomness, and nothing after that.
+/// Gives snow the randomness of one ephemeral key, taken from the caller's generator, and nothing after that.
 struct OneDraw(Option<Zeroizing<[u8; 32]>>);
 
 impl Random for OneDraw {
@@ -77,7 +77,7 @@ fn builder<'key, R: RngCore + CryptoRng>(rng: &mut R) -> Result<snow::Builder<'k
     Ok(snow::Builder::with_resolver(params, Box::new(Resolver(drawn))))
 }
 
-/// The phone's side before its first message.
+/// The phone's side before message 1.
 #[derive(Debug)]
 pub struct Initiator;
 
@@ -108,9 +108,9 @@ impl Initiator {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Started {
-    /// To be sent to the agent, as one binary WebSocket message.
+    /// The message to send to the agent, as one binary WebSocket message.
     pub message: Vec<u8>,
-    /// Reads the agent's answer.
+    /// The state that reads the agent's answer.
     pub next: AwaitingReply,
 }
 
@@ -129,7 +129,7 @@ impl AwaitingReply {
     /// Reads message 2. Costs two scalar multiplications.
     ///
     /// # Errors
-    /// [`Error::Noise`] if it is not from the agent whose key message 1 named.
+    /// [`Error::Noise`] if it is not from the agent to whose key message 1 was encrypted.
     pub fn finish(mut self, message: &[u8]) -> Result<Finished, Error> {
         let payload = read_handshake(&mut self.state, message)?;
         let (handshake_hash, channel) = split(self.state)?;
@@ -142,9 +142,9 @@ impl AwaitingReply {
 pub struct Finished {
     /// The other side's payload.
     pub payload: Vec<u8>,
-    /// For channel binding.
+    /// The handshake hash, for channel binding.
     pub handshake_hash: [u8; 32],
-    /// The transport.
+    /// The encrypted channel.
     pub channel: Channel,
 }
 
@@ -155,13 +155,12 @@ pub struct Responder;
 impl Responder {
     /// Reads message 1. Costs three scalar multiplications.
     ///
-    /// The peer's key is looked at only after the message decrypted, and is refused if it is of low
-    /// order or has a second spelling.
+    /// The peer's key is checked after the message has decrypted, and refused if it is of low order or not
+    /// canonical.
     ///
     /// # Errors
-    /// [`Error::Noise`] if the message is too long or was not made for this agent,
-    /// [`Error::KeyLowOrder`] or [`Error::KeyNotCanonical`] for such a peer key. Close the
-    /// connection without an answer.
+    /// [`Error::Noise`] if the message is too long or was not made for this agent, [`Error::KeyLowOrder`] or
+    /// [`Error::KeyNotCanonical`] if the peer's key is refused. Close the connection without an answer.
     pub fn read<R: RngCore + CryptoRng>(
         agent: &AgentSecretKey,
         message: &[u8],
@@ -180,10 +179,10 @@ impl Responder {
     }
 }
 
-/// What message 1 said, and the state that can answer it. `Debug` does not show the payload, which can
-/// hold a credential.
+/// The content of message 1, and the state that can answer it. `Debug` does not show the payload, which can
+/// contain a credential.
 ///
-/// Key, payload and hash are of one connection and stay together.
+/// The key, payload and hash belong to one connection and stay together.
 pub struct Received {
     peer: HolderPublicKey,
     payload: Vec<u8>,
@@ -192,27 +191,28 @@ pub struct Received {
 }
 
 impl Received {
-    /// The peer's static key. Message 1 can be replayed: only a transport frame proves that the peer is there.
+    /// Returns the peer's static key. Message 1 can be replayed; only a transport frame proves that the peer
+    /// is present.
     #[must_use]
     pub fn peer(&self) -> &HolderPublicKey {
         &self.peer
     }
 
-    /// The peer's payload, empty for a device of the old kind.
+    /// Returns the peer's payload, which is empty for a device without this protocol.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The handshake hash after message 1 (Noise revision 34, section 5.2), the same for every replay of the
-    /// message.
+    /// Returns the handshake hash after message 1 (Noise revision 34, section 5.2), which is the same for
+    /// every replay of the message.
     #[must_use]
     pub fn handshake_hash(&self) -> [u8; 32] {
         self.handshake_hash
     }
 
-    /// Writes message 2. Costs three scalar multiplications. Dropping what was received without a reply is how a
-    /// stranger is refused.
+    /// Writes message 2. Costs three scalar multiplications. To refuse a stranger, drop this value without a
+    /// reply.
     ///
     /// # Errors
     /// [`Error::Noise`] if `payload` is longer than [`MAX_PAYLOAD_LEN`].
@@ -225,15 +225,15 @@ impl Received {
     }
 }
 
-/// Message 2 and the transport behind it.
+/// Message 2 and the channel that it opens.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Replied {
-    /// To be sent to the peer, as one binary WebSocket message.
+    /// The message to send to the peer, as one binary WebSocket message.
     pub message: Vec<u8>,
-    /// For channel binding.
+    /// The handshake hash, for channel binding.
     pub handshake_hash: [u8; 32],
-    /// The transport.
+    /// The encrypted channel.
     pub channel: Channel,
 }
 
@@ -254,12 +254,12 @@ fn split(state: Box<snow::HandshakeState>) -> Result<(HandshakeHash, Channel), E
     Ok((hash, Channel { sealer, opener: Opener { keys, counter: Counter(Some(0)) } }))
 }
 
-/// The counter of one direction (Noise revision 34, section 5.1). It only counts up, and has ended for good
-/// after a failure or with the last value but one, which Noise reserves.
+/// The frame counter of one direction (Noise revision 34, section 5.1). It only increases, and ends
+/// permanently after a failure or before the last value, which Noise reserves.
 struct Counter(Option<u64>);
 
 impl Counter {
-    /// The next value, which nobody gets again.
+    /// Returns the next value, each only once.
     fn next(&mut self) -> Result<u64, Error> {
         let value = self.0.take().filter(|value| *value < u64::MAX).ok_or(Error::Noise)?;
         self.0 = value.checked_add(1);
@@ -273,8 +273,8 @@ impl Counter {
 
 /// An encrypted, ordered channel. One binary WebSocket message is one frame.
 ///
-/// It carries any bytes. What a phone and its agent put into them is a [`Frame`](crate::Frame)
-/// (`docs/PROTOCOL.md` section 6.5).
+/// It carries any bytes. A phone and its agent exchange [`Frame`](crate::Frame)s over it (`docs/PROTOCOL.md`
+/// section 6.5).
 pub struct Channel {
     sealer: Sealer,
     opener: Opener,
@@ -298,7 +298,7 @@ impl Channel {
         self.sealer.seal(plaintext)
     }
 
-    /// As [`Channel::seal`], into a buffer that can be used again. Its old content is overwritten.
+    /// Does the same as [`Channel::seal`], into a reusable buffer, whose content is overwritten.
     ///
     /// # Errors
     /// As [`Sealer::seal`].
@@ -314,7 +314,7 @@ impl Channel {
         self.opener.open(frame)
     }
 
-    /// As [`Channel::open`], into a buffer that can be used again. Its old content is overwritten.
+    /// Does the same as [`Channel::open`], into a reusable buffer, whose content is overwritten.
     ///
     /// # Errors
     /// As [`Opener::open`].
@@ -322,15 +322,14 @@ impl Channel {
         self.opener.open_into(frame, plaintext)
     }
 
-    /// The two directions, for two tasks.
+    /// Splits the channel into its two directions, for two tasks.
     #[must_use]
     pub fn split(self) -> (Sealer, Opener) {
         (self.sealer, self.opener)
     }
 }
 
-/// The sending half of a [`Channel`]. It owns its counter: no frame is encrypted under a counter that was used
-/// before.
+/// The sending half of a [`Channel`]. It owns its counter, so no counter value is used for two frames.
 pub struct Sealer {
     keys: Arc<snow::StatelessTransportState>,
     counter: Counter,
@@ -340,15 +339,15 @@ impl Sealer {
     /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes. Its length grows by [`Channel::OVERHEAD`].
     ///
     /// # Errors
-    /// [`Error::FrameTooLong`], after which the next frame can be sent. [`Error::Noise`] after 2^64 - 1 frames;
-    /// nothing can be sent any more then.
+    /// [`Error::FrameTooLong`] if the plaintext is too long; a shorter frame can still be sent.
+    /// [`Error::Noise`] after 2^64 - 1 frames; nothing more can be sent then.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut frame = Vec::new();
         self.seal_into(plaintext, &mut frame)?;
         Ok(frame)
     }
 
-    /// As [`Sealer::seal`], into a buffer that can be used again. Its old content is overwritten.
+    /// Does the same as [`Sealer::seal`], into a reusable buffer, whose content is overwritten.
     ///
     /// # Errors
     /// As [`Sealer::seal`].
@@ -376,15 +375,15 @@ impl Opener {
     /// Decrypts the next frame.
     ///
     /// # Errors
-    /// [`Error::Noise`] if it was changed, repeated, left out or put in another order. The connection is over
-    /// then: no later frame is decrypted.
+    /// [`Error::Noise`] if the frame was changed, repeated, or arrived out of order, or if one before it is
+    /// missing. The connection is over then: no later frame is decrypted.
     pub fn open(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
         let mut plaintext = Vec::new();
         self.open_into(frame, &mut plaintext)?;
         Ok(plaintext)
     }
 
-    /// As [`Opener::open`], into a buffer that can be used again. Its old content is overwritten.
+    /// Does the same as [`Opener::open`], into a reusable buffer, whose content is overwritten.
     ///
     /// # Errors
     /// As [`Opener::open`].

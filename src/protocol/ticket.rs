@@ -8,9 +8,10 @@
 //! proof = Ed25519_tk("sessioncap/1 redeem\0" ‖ A ‖ P ‖ tid)
 //! ```
 //!
-//! The secret never leaves link and phone: the agent stores `TPK` and sees a signature over the two
-//! Noise static keys. Message 1 of Noise IK has no forward secrecy and can be replayed; a signature
-//! in it is worth nothing to whoever reads or replays it later, or at another agent.
+//! The secret is known only to the desktop, the link and the phone: the agent stores `TPK` and receives a
+//! signature over the two Noise static keys. Message 1 of Noise IK has no forward secrecy and can be
+//! replayed, but the signature in it is useless to anyone who reads or replays it later, and at any other
+//! agent.
 
 use core::fmt;
 use core::str::FromStr;
@@ -35,30 +36,30 @@ const ID_LABEL: &[u8] = b"sessioncap/1 ticket-id\0";
 const PROOF_LABEL: &[u8] = b"sessioncap/1 redeem\0";
 const CODE_LABEL: &[u8] = b"sessioncap/1 pair-code\0";
 
-/// A ticket's 16-byte secret `s`. It exists in the desktop that drew it, in the link, and in the
-/// phone that scanned it.
+/// A ticket's 16-byte secret `s`. Only the desktop that generated it, the link, and the phone that scanned it
+/// have it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TicketSecret(Secret<16>);
 
 impl TicketSecret {
-    /// A new secret from the caller's generator.
+    /// Generates a secret from the caller's generator.
     pub fn generate<R: RngCore + CryptoRng>(rng: &mut R) -> Self {
         Self(Secret::random(rng))
     }
 
-    /// Takes a stored secret. Any 16 bytes are one.
+    /// Makes a secret from stored bytes. Every 16-byte string is a valid secret.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Secret::new(bytes))
     }
 
-    /// The bytes, to be stored like a password.
+    /// Returns the bytes, to be stored like a password.
     #[must_use]
     pub fn expose_bytes(&self) -> &[u8; 16] {
         self.0.expose()
     }
 
-    /// The ticket's public key `TPK`, which the desktop lodges at the agent. One scalar
+    /// Returns the ticket's public key `TPK`, which the desktop gives to the agent. Costs one scalar
     /// multiplication.
     #[doc(hidden)]
     #[must_use]
@@ -66,7 +67,7 @@ impl TicketSecret {
         TicketPublicKey(ed25519_public(&self.signing_seed()))
     }
 
-    /// Proves possession for this agent and this phone. Two scalar multiplications.
+    /// Proves possession for this agent and this phone. Costs two scalar multiplications.
     pub(crate) fn prove(&self, agent: &AgentPublicKey, holder: &HolderPublicKey) -> TicketProof {
         let seed = self.signing_seed();
         let id = TicketPublicKey(ed25519_public(&seed)).id();
@@ -87,37 +88,37 @@ impl fmt::Debug for TicketSecret {
     }
 }
 
-/// A ticket's public key `TPK`: all that the agent ever knows of the secret.
+/// A ticket's public key `TPK`, from which the agent cannot compute the secret.
 ///
 /// 32 bytes; `Display` and [`FromStr`] are 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketPublicKey([u8; 32]);
 
 impl TicketPublicKey {
-    /// Checks and takes a key that a desktop has lodged.
+    /// Makes a key after checking bytes from a desktop.
     ///
     /// # Errors
-    /// [`Error::KeyNotCanonical`] for a second spelling or for what is not on the curve,
-    /// [`Error::KeyLowOrder`] for a key that protects nothing: anybody could redeem such a ticket.
+    /// [`Error::KeyNotCanonical`] if the encoding is not canonical or the point is not on the curve,
+    /// [`Error::KeyLowOrder`] if the point is of low order, because anybody could redeem such a ticket.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, Error> {
         check_ed25519(&bytes)?;
         Ok(Self(bytes))
     }
 
-    /// A key that was checked before this agent stored it, as
-    /// [`IssuerPublicKey::from_stored`](crate::IssuerPublicKey).
+    /// Makes a key from bytes that were checked before this agent stored them, as
+    /// [`IssuerPublicKey::from_stored`](crate::IssuerPublicKey) does.
     #[cfg(feature = "agent")]
     pub(crate) const fn from_stored(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The ticket's id.
+    /// Returns the ticket's id.
     #[must_use]
     pub fn id(&self) -> TicketId {
         TicketId::from_bytes(first_bytes(Sha256::new().chain_update(ID_LABEL).chain_update(self.0)))
@@ -150,7 +151,7 @@ impl FromStr for TicketPublicKey {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::KeyText`] for other text, and as [`TicketPublicKey::from_bytes`].
+    /// [`Error::KeyText`] for any other text, and as [`TicketPublicKey::from_bytes`].
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::from_bytes(from_hex(text).ok_or(Error::KeyText)?)
     }
@@ -168,7 +169,7 @@ impl TryFrom<[u8; 32]> for TicketPublicKey {
 
 text_forms!(TicketPublicKey, "a public key of 64 hexadecimal digits");
 
-/// What redeems a ticket: its id and a signature over both static keys.
+/// The proof that redeems a ticket: its id and a signature over both static keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TicketProof {
     pub(crate) id: TicketId,
@@ -179,15 +180,15 @@ fn proof_message(agent: &AgentPublicKey, holder: &HolderPublicKey, id: &TicketId
     [PROOF_LABEL, agent.as_bytes(), holder.as_bytes(), id.as_bytes()].concat()
 }
 
-/// The six digits that both screens show when the desktop has to confirm a phone.
+/// The six digits that both screens show if the desktop has to confirm a phone.
 ///
-/// The agent fixes the nonce in the pending record before it tells anyone, so nobody can try keys
-/// until the digits agree: a wrong phone has one chance in a million.
+/// The agent stores the nonce in the pending record before it tells anyone, so nobody can try keys until the
+/// digits match: a wrong phone has one chance in a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PairCode(u32);
 
 impl PairCode {
-    /// The digits for a ticket, an agent, a phone and the agent's nonce.
+    /// Computes the digits for a ticket, an agent, a phone and the agent's nonce.
     #[must_use]
     pub fn new(
         ticket: &TicketId,
@@ -206,7 +207,7 @@ impl PairCode {
     }
 }
 
-/// Two groups of three digits.
+/// Writes two groups of three digits.
 impl fmt::Display for PairCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:03} {:03}", self.0 / 1_000, self.0 % 1_000)
@@ -234,7 +235,7 @@ impl FromStr for PairCode {
 
 text_forms!(PairCode, "a pair code, two groups of three digits");
 
-/// The first `N` bytes of a SHA-256, `N` at most 32.
+/// Returns the first `N` bytes of a SHA-256, `N` at most 32.
 pub(crate) fn first_bytes<const N: usize>(hash: Sha256) -> [u8; N] {
     let mut first = [0; N];
     for (to, from) in first.iter_mut().zip(hash.finalize()) {

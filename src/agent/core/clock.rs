@@ -1,21 +1,21 @@
-//! The agent's time: what keeps it from going back.
+//! The agent's time, which never goes back.
 
 use time::Duration;
 
 use crate::clock::{Now, Timestamp};
 
 /// A wall clock that never goes back.
+/// A wall clock that never goes back.
 ///
-/// Effective time is the later of the wall clock and the last effective time plus the monotonic time
-/// since then, so that setting the wall clock back neither revives anything nor stops the clock. Across
-/// a restart the last time that was stored takes the place of the last time that was used; it is at
-/// most a minute older than the last decision, because a read stores no time, and never older than anything
-/// on record.
+/// Effective time is the later of two: the wall clock, and the last effective time plus the monotonic time
+/// since then. Setting the wall clock back therefore neither revives anything nor stops the clock. After a
+/// restart, the last stored time replaces the last used time. It is at most a minute older than the last
+/// decision, because a read stores no time, and not older than anything on record.
 pub(crate) struct Clock {
     mark: Timestamp,
-    /// When `mark` began, by the monotonic clock.
+    /// The monotonic reading when `mark` began.
     monotonic: Duration,
-    /// When an operator has set it. A reading from before knows nothing of that.
+    /// When an operator set the clock. Earlier readings are outdated.
     set_at: Option<Duration>,
 }
 
@@ -28,7 +28,7 @@ impl Clock {
         *self = Self { mark, monotonic, set_at: Some(monotonic) };
     }
 
-    /// Goes on from a time that is on record, if that is later.
+    /// Raises the time to one that is on record, if that is later.
     pub(crate) fn raise(&mut self, mark: Timestamp, monotonic: Duration) {
         if mark > self.mark {
             (self.mark, self.monotonic) = (mark, monotonic.max(self.monotonic));
@@ -43,15 +43,15 @@ impl Clock {
         let by_mark = self.mark.plus(u64::try_from(elapsed).unwrap_or(0));
         let wall = now.timestamp();
         (self.mark, self.monotonic) = match wall > by_mark {
-            // Its fraction has passed already.
+            // The wall clock's fraction of a second has elapsed already.
             true => (wall, now.monotonic.saturating_sub(now.fraction())),
-            // By whole seconds only, or the fractions would be lost at each call.
+            // Advanced by whole seconds, because the fractions would be lost at each call.
             false => (by_mark, self.monotonic.saturating_add(Duration::seconds(elapsed))),
         };
         self.mark
     }
 
-    /// When the agent's time reaches `end`, by the monotonic clock alone.
+    /// Returns when the agent's time reaches `end`, by the monotonic clock alone.
     pub(crate) fn reaches(&self, end: Timestamp) -> Duration {
         self.monotonic.saturating_add(end.after(self.mark))
     }

@@ -1,5 +1,5 @@
-//! Audit records between the ledger and the sink: each reaches the sink in order and once, whatever
-//! ends the process or keeps the sink from its work.
+//! Delivers audit records from the ledger to the sink, in order and once, even if the process is killed or
+//! the sink fails.
 
 use core::panic::AssertUnwindSafe;
 use std::collections::{HashSet, VecDeque};
@@ -11,20 +11,20 @@ use crate::sync::Mutex;
 
 use super::lock;
 
-/// Records on their way to the sink. The ledger has all of them.
+/// The queue of records for the sink. The ledger has all of them.
 pub(crate) struct Outbox {
     sink: Box<dyn AuditSink>,
-    /// Held while the sink works, so that it is told in order. No other lock is held then.
+    /// Held while the sink works, so that it gets records in order. No other lock is held then.
     telling: Mutex<()>,
-    /// Held for moments only.
+    /// Held only briefly.
     queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// What the sink has not taken yet, oldest first.
+    /// Records that the sink has not taken yet, oldest first.
     waiting: VecDeque<AuditRecord>,
-    /// What it has taken, or has lost for good, and the ledger still keeps.
+    /// Positions that the sink has taken, or that were dropped, and that the ledger still keeps.
     taken: Vec<AuditPosition>,
 }
 
@@ -42,10 +42,10 @@ impl Outbox {
         Self { sink, telling: Mutex::new(()), queue: Mutex::default() }
     }
 
-    /// Takes up what the ledger has kept from earlier openings, in order, when a process begins. Asks the
-    /// sink what it has.
+    /// Queues the records of earlier openings that the ledger has kept, when a process starts. Asks the sink
+    /// which of them it has.
     pub(crate) fn begin(&self, mut kept: Vec<AuditRecord>) {
-        // What came before one that the sink has was told, or given up.
+        // Records before one that the sink has were delivered or dropped.
         let has = |record: &AuditRecord| says_yes(|| self.sink.has(record));
         let told = kept.iter().rposition(has).map_or(0, |last| last.saturating_add(1));
         let waiting = kept.split_off(told);
@@ -54,7 +54,7 @@ impl Outbox {
         queue.add(waiting);
     }
 
-    /// Takes up what the ledger has kept, when it is opened again: what became durable unnoticed is among it.
+    /// Queues the records that a reopened ledger has kept, including those that became durable unnoticed.
     pub(crate) fn resume(&self, kept: Vec<AuditRecord>) {
         let mut queue = lock(&self.queue);
         let known: HashSet<AuditPosition> =
@@ -62,41 +62,42 @@ impl Outbox {
         queue.add(kept.into_iter().filter(|record| !known.contains(&record.position())));
     }
 
-    /// What the ledger need not keep any more, as much as one transition removes.
+    /// Returns the positions that the ledger can remove, at most as many as one transition removes.
     pub(crate) fn taken(&self) -> Vec<AuditPosition> {
         lock(&self.queue).taken.iter().take(FORGET_PER_TRANSITION).copied().collect()
     }
 
-    /// What was listed as taken has gone from the ledger.
+    /// Notes that the ledger has removed these positions.
     pub(crate) fn forget(&self, taken: &[AuditPosition]) {
         let gone: HashSet<&AuditPosition> = taken.iter().collect();
         lock(&self.queue).taken.retain(|position| !gone.contains(position));
     }
 
-    /// Queues what has become durable. To be called in the order in which it did. Beyond the bound the oldest
-    /// is given up.
+    /// Queues durable records. Call it in the order in which they became durable. Beyond the bound, the
+    /// oldest is dropped.
     pub(crate) fn add(&self, records: Vec<AuditRecord>) {
         lock(&self.queue).add(records);
     }
 
-    /// Tells the sink what is queued, until it keeps no more. Waits for the sink, and for other callers that
-    /// do.
+    /// Passes queued records to the sink until it keeps no more. Waits for the sink, and for other callers
+    /// that do the same.
     pub(crate) fn tell(&self) {
         let telling = lock(&self.telling);
         self.tell_all();
         drop(telling);
     }
 
-    /// The same, unless another caller is at it.
+    /// Does the same, unless another caller already does.
     pub(crate) fn tell_unless_busy(&self) {
-        // A sink that panics is caught, so the lock is never poisoned. Whoever else has it tells everything.
+        // A sink's panic is caught, so the lock is not poisoned. The caller that holds it delivers
+        // everything.
         if let Ok(telling) = self.telling.try_lock() {
             self.tell_all();
             drop(telling);
         }
     }
 
-    /// Under the lock.
+    /// Delivers under the lock.
     fn tell_all(&self) {
         loop {
             let Some(first) = lock(&self.queue).waiting.front().cloned() else { return };
@@ -105,7 +106,7 @@ impl Outbox {
             }
             let position = first.position();
             let mut queue = lock(&self.queue);
-            // It may have been given up meanwhile.
+            // The record may have been dropped meanwhile.
             if queue.waiting.front().is_some_and(|front| front.position() == position) {
                 queue.waiting.pop_front();
                 queue.taken.push(position);
@@ -114,7 +115,7 @@ impl Outbox {
     }
 }
 
-/// Asks a sink. One that panics has not kept anything, and must not keep a revoker.
+/// Asks a sink. If it panics, the answer is "no": it must not hold up a revoker.
 fn says_yes(ask: impl FnOnce() -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or(false)
 }

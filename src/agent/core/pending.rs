@@ -1,4 +1,5 @@
-//! Admissions that wait for their first frame, bounded: message 1 can be replayed by anyone who saw it.
+//! Admissions that wait for their first frame. Their number is bounded, because anyone who saw a message 1
+//! can replay it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -12,7 +13,7 @@ use crate::sync::{AtomicBool, Ordering};
 
 /// Held by an admission while it waits.
 pub(crate) struct PendingMark {
-    /// Whether newer ones have taken its place.
+    /// Whether newer admissions have displaced it.
     displaced: AtomicBool,
     until: Duration,
 }
@@ -23,7 +24,7 @@ impl PendingMark {
     }
 }
 
-/// The admissions that wait, by first message and by credential.
+/// The waiting admissions, by first message and by credential.
 #[derive(Default)]
 pub(crate) struct Waiting {
     messages: HashMap<[u8; 32], Weak<PendingMark>>,
@@ -36,7 +37,7 @@ fn waits(mark: &Weak<PendingMark>, now: Duration) -> bool {
 }
 
 impl Waiting {
-    /// Refuses a first message by which an admission waits already.
+    /// Refuses a first message if an admission by it already waits.
     pub(crate) fn check(&self, message: &[u8; 32], now: Duration) -> Result<(), Denial> {
         match self.messages.get(message) {
             Some(mark) if waits(mark, now) => Err(Denial::Repeated),
@@ -44,7 +45,7 @@ impl Waiting {
         }
     }
 
-    /// One more waits. If its credential has too many, the oldest goes.
+    /// Adds a waiting admission. If its credential has too many, the oldest is displaced.
     pub(crate) fn add(
         &mut self,
         credential: CredentialId,

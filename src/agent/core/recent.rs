@@ -1,12 +1,12 @@
-//! Which names were revoked of late, so that a revocation that is said again is not taken for a typo where no
-//! record says so any more.
+//! The names that were revoked recently, so that a repeated revocation is not taken for a typo after its
+//! records were removed.
 
 use std::collections::VecDeque;
 
 use crate::agent::ledger::transition::Revocation;
 use crate::limits::MAX_REMEMBERED;
 
-/// The latest names of revocations that have ended something. A process that ends forgets them.
+/// The latest names whose revocation ended something. Not kept across restarts.
 #[derive(Default)]
 pub(super) struct Recent(VecDeque<Revocation>);
 
@@ -24,7 +24,7 @@ impl Recent {
     }
 }
 
-/// What it names, whoever says it and why.
+/// Returns the revocation's name, without who revoked it and why.
 fn name_of(revocation: &Revocation) -> Option<Revocation> {
     match revocation {
         Revocation::Session(id) | Revocation::SessionEnd(id) | Revocation::SessionGone(id, _) => {

@@ -1,4 +1,4 @@
-//! Who is connected, what takes them back, and which names are closed.
+//! The connected credentials, indexes for cutting them, and the closed names.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -17,7 +17,7 @@ use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
 use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
 
-/// The credentials that have connections, or are about to, and the revocations that are not on record.
+/// The credentials that have connections or waiting admissions, and the unwritten revocations.
 pub(crate) struct Registry {
     lease: Arc<Lease>,
     entries: HashMap<CredentialId, Entry>,
@@ -30,16 +30,16 @@ pub(crate) struct Registry {
     closed: Arc<Closed>,
     /// The last number given to a revocation.
     revocations: u64,
-    /// How often something was revoked that outdates what the agent's context says.
+    /// How many revocations have outdated answers of the agent's context.
     closures: u64,
     waiting: Waiting,
-    /// Since when the context does not know, by session and by device.
+    /// Since when the context has answered "unknown", by session and by device.
     unknown: HashMap<Subject, Duration>,
 }
 
 struct Entry {
-    /// Usually one. One that was cut stays listed while anyone holds it, so that a second revoker waits for
-    /// the same permits as the first.
+    /// Usually one. A cut one stays listed while anyone holds it, so that a second revoker waits for the same
+    /// permits as the first.
     lives: Vec<Weak<Live>>,
     ticket: TicketId,
     session: SessionId,
@@ -51,12 +51,12 @@ struct Entry {
     ends_at: Timestamp,
 }
 
-/// What the context is asked about.
+/// A subject that the context is asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
-    /// A session, in one of its epochs.
+    /// A session, with its epoch.
     Session(SessionId, u64),
-    /// A device, by a generation of one of its issuers.
+    /// A device, with one of its issuers and that issuer's generation.
     Device(DevicePublicKey, IssuerPublicKey, u64),
 }
 
@@ -79,9 +79,9 @@ impl Registry {
         }
     }
 
-    // --- who is connected ---
+    // --- connected credentials ---
 
-    /// The live state of a credential whose record was just found to stand, unless its name is closed.
+    /// Returns the live state of a credential whose record was just found valid, unless its name is closed.
     pub(crate) fn join(&mut self, id: &CredentialId, record: &CredentialRecord) -> Result<Arc<Live>, Denial> {
         if let Some(denial) = self.closed.denial(&Names::of_credential(id, record)) {
             return Err(denial);
@@ -98,7 +98,7 @@ impl Registry {
     }
 
     fn list(&mut self, id: &CredentialId, record: &CredentialRecord, live: &Arc<Live>) {
-        // Whoever was cut and comes back may do so under other terms.
+        // A credential that was cut may rejoin with other terms.
         let mut lives = self.unlist(id).map(|entry| entry.lives).unwrap_or_default();
         lives.retain(|live| live.strong_count() > 0);
         lives.push(Arc::downgrade(live));
@@ -131,8 +131,8 @@ impl Registry {
         Some(entry)
     }
 
-    /// Forgets what nobody holds any more. Runs when the number has doubled, so that it costs each join a
-    /// little.
+    /// Removes entries that nobody holds. Runs when their number has doubled, which spreads its cost over the
+    /// joins.
     fn prune(&mut self) {
         let gone = |entry: &Entry| entry.lives.iter().all(|live| live.strong_count() == 0);
         let gone: Vec<CredentialId> =
@@ -143,7 +143,7 @@ impl Registry {
         self.prune_at = self.entries.len().saturating_mul(2).max(64);
     }
 
-    /// The live state of a credential that has connections, or is about to.
+    /// Returns the live state of a credential that has connections or waiting admissions.
     pub(crate) fn find(&self, id: &CredentialId) -> Option<Arc<Live>> {
         let lives = self.entries.get(id)?.lives.iter();
         lives.rev().filter_map(Weak::upgrade).find(|live| !live.is_cut())
@@ -153,12 +153,12 @@ impl Registry {
         self.find(id).map_or(0, |live| live.connections())
     }
 
-    /// The credentials that have connections, or are about to.
+    /// Returns the credentials that have connections or waiting admissions.
     pub(crate) fn connected(&self) -> Vec<CredentialId> {
         self.entries.keys().filter(|id| self.find(id).is_some()).copied().collect()
     }
 
-    /// The end of a credential's record has moved.
+    /// Updates the end of a credential's record.
     pub(crate) fn ends_at(&mut self, id: &CredentialId, ends_at: Timestamp) {
         if let Some(entry) = self.entries.get_mut(id) {
             self.by_end.remove(&(entry.ends_at, *id));
@@ -169,8 +169,8 @@ impl Registry {
 
     // --- cuts ---
 
-    /// Cuts what a revocation names, and returns it, so that the caller can wait for its permits once the
-    /// lock is gone. Costs as much as it names.
+    /// Cuts what a revocation names and returns it, so that the caller can wait for its permits after
+    /// releasing the lock. The cost grows with what it names.
     pub(crate) fn cut(&mut self, revocation: &Revocation) -> Vec<Arc<Live>> {
         let ids = self.named_by(revocation);
         self.cut_each(ids, revocation.cut())
@@ -181,8 +181,8 @@ impl Registry {
         self.cut_each(ids, why)
     }
 
-    /// Cuts what has run out by the agent's time, and says which credentials that are. What runs out by the
-    /// agent's time has ended for good, whatever a stream's own clock says later.
+    /// Cuts what has expired by the agent's time, and returns those credentials. Expiry by the agent's time
+    /// is final, whatever a stream's own clock reads later.
     pub(crate) fn cut_expired(&mut self, now: Timestamp) -> (Vec<CredentialId>, Vec<Arc<Live>>) {
         let mut ids = Vec::new();
         while let Some((ends_at, id)) = self.by_end.first().copied().filter(|(ends_at, _)| *ends_at <= now) {
@@ -245,9 +245,9 @@ impl Registry {
         }
     }
 
-    // --- names that are closed ---
+    // --- closed names ---
 
-    /// Closes what a revocation names and cuts it. The number tells it apart from others.
+    /// Closes what a revocation names and cuts it. Returns a number that identifies it.
     pub(crate) fn begin(&mut self, revocation: &Revocation) -> (u64, Vec<Arc<Live>>) {
         self.revocations = self.revocations.saturating_add(1);
         if revocation.outdates_context() {
@@ -257,34 +257,35 @@ impl Registry {
         (self.revocations, self.cut(revocation))
     }
 
-    /// The revocation is on record.
+    /// Notes that the revocation is on record.
     pub(crate) fn written(&mut self, number: u64) {
         Arc::make_mut(&mut self.closed).written(number);
     }
 
-    /// The revocation is not on record, or may not be: what it names stays closed until it is.
+    /// Notes that the revocation was not, or may not have been, written: what it names stays closed until it
+    /// is.
     ///
     /// # Errors
-    /// If there are more of them than the gate keeps.
+    /// [`TooMany`] if the gate has the most unwritten revocations already.
     pub(crate) fn unwritten(&mut self, number: u64) -> Result<(), TooMany> {
         let closed = Arc::make_mut(&mut self.closed);
         closed.unwritten(number);
         if closed.to_write().count() > MAX_UNWRITTEN { Err(TooMany) } else { Ok(()) }
     }
 
-    /// Which names are closed now.
+    /// Returns the names that are closed now.
     pub(crate) fn closed(&self) -> Arc<Closed> {
         Arc::clone(&self.closed)
     }
 
-    /// How often something was revoked that outdates what the context has said.
+    /// Returns how many revocations have outdated answers of the context.
     pub(crate) fn closures(&self) -> u64 {
         self.closures
     }
 
-    // --- what the context says ---
+    // --- answers of the context ---
 
-    /// What the context is to be asked about: each session and device of a connection, once.
+    /// Returns the subjects to ask the context about: each session and device of a connection, once.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let mut subjects = HashSet::new();
         for (id, entry) in &self.entries {
@@ -322,7 +323,7 @@ impl Registry {
         &mut self.waiting
     }
 
-    /// Notes an admission. The mark belongs to it.
+    /// Adds a waiting admission, which holds the returned mark.
     pub(crate) fn wait(
         &mut self,
         credential: CredentialId,
@@ -334,7 +335,7 @@ impl Registry {
     }
 }
 
-/// More revocations could not be written than the gate keeps.
+/// The error if there are more unwritten revocations than the gate keeps.
 pub(crate) struct TooMany;
 
 fn leave<K: Hash + Eq>(index: &mut HashMap<K, HashSet<CredentialId>>, key: &K, id: &CredentialId) {

@@ -1,9 +1,9 @@
-//! What a gate keeps, each part under a lock of its own.
+//! The shared state of a gate, each part under its own lock.
 //!
-//! Locks are taken in the order *ledger, clock, registry*; the two of the outbox, the condition's and the
-//! last error's are taken inside any of them, and no other lock inside those. The ledger's lock is held while the disk works;
-//! all others are held for moments. Foreign code (a sink, a context, a waker) runs under no lock but the
-//! outbox's own.
+//! Locks are taken in the order *ledger, clock, registry*. The two of the outbox, the condition's and the
+//! last error's may be taken inside any of them, and no other lock inside those. The ledger's lock is held
+//! during disk writes; all others are held only briefly. Foreign code (a sink, a context, a waker) runs under
+//! no lock but the outbox's own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use crate::id::{CredentialId, NodeId};
 use crate::key::AgentPublicKey;
 use crate::sync::{Mutex, MutexGuard};
 
-/// What a gate keeps.
+/// The shared state of a gate.
 pub(crate) struct Core {
     pub(super) agent: AgentPublicKey,
     pub(super) node: NodeId,
     pub(super) lease: Arc<Lease>,
     /// The ledger's lock.
-    pub(super) books: Mutex<Books>,
+    pub(super) ledger_state: Mutex<LedgerState>,
     condition: Mutex<Condition>,
-    /// The latest failure of the ledger, with what the system said.
+    /// The latest ledger failure, with the system's error.
     last_error: Mutex<Option<LedgerError>>,
     pub(super) clock: Mutex<Clock>,
     pub(super) registry: Mutex<Registry>,
     pub(super) outbox: Outbox,
 }
 
-/// Under the ledger's lock.
-pub(super) struct Books {
-    /// The next audit record's place.
+/// The state under the ledger's lock.
+pub(super) struct LedgerState {
+    /// The position of the next audit record.
     pub(super) next: AuditPosition,
     pub(super) recent: Recent,
 }
@@ -50,37 +50,37 @@ pub(super) struct Books {
 enum Condition {
     Usable {
         ledger: Arc<dyn Ledger>,
-        /// The number of its opening.
+        /// The number of the ledger's opening.
         opening: u64,
     },
-    /// It has to be opened again.
+    /// The ledger has to be opened again.
     Broken,
-    /// For good.
+    /// The gate is shut permanently.
     Shut(LedgerFailure),
 }
 
-/// The moment at which a call began.
+/// The state at the start of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Begun {
     pub(crate) agent_time: Timestamp,
     pub(super) closures: u64,
 }
 
-/// What an opening found.
+/// The result of opening a ledger.
 struct Found {
     progress: Progress,
-    /// What earlier openings have left for the sink.
+    /// Records of earlier openings for the sink.
     kept: Vec<AuditRecord>,
-    /// What the opening itself has to tell.
+    /// Records of this opening.
     records: Vec<AuditRecord>,
-    /// Of connected credentials, those that no longer stand.
+    /// Connected credentials that are no longer valid.
     fallen: Vec<(CredentialId, Denial)>,
-    /// Of what was made up for, what has ended something.
+    /// The revocations, written late, that ended something.
     late: Vec<Revocation>,
 }
 
 impl Core {
-    /// Opens the ledger for this agent, and takes up its time where it left off.
+    /// Opens the ledger for this agent, and continues its stored time.
     pub(crate) fn open(
         agent: AgentPublicKey,
         node: NodeId,
@@ -92,7 +92,7 @@ impl Core {
         let core = Self {
             agent,
             node,
-            books: Mutex::new(Books {
+            ledger_state: Mutex::new(LedgerState {
                 next: AuditPosition { opening: 0, sequence: 0 },
                 recent: Recent::default(),
             }),
@@ -104,12 +104,12 @@ impl Core {
             lease,
         };
         let at = now.timestamp();
-        // What the sink has goes with the opening, so that an agent that is killed at every start fills
-        // nothing. A ledger that cannot be read says so below.
+        // Records that the sink has are removed with the opening, so that an agent that is killed at every
+        // start does not fill the ledger. An unreadable ledger is reported below.
         let moment = Moment { agent: &core.agent, node, now: at, closed: Closed::NONE };
         match store::read(&*ledger, |snapshot| Step::new(snapshot, moment).untold()) {
             Ok(kept) => core.outbox.begin(kept),
-            // Rows of another format, perhaps: the opening says what it is.
+            // The rows may have another format, which the opening reports.
             Err(error) if error.cause() == LedgerFailure::Corrupt => {}
             Err(error) => return Err(error),
         }
@@ -119,8 +119,8 @@ impl Core {
         Ok(core)
     }
 
-    /// Reads what a ledger says, and makes this opening the only one of its node. `wall` is the wall clock's
-    /// time, which holds if a reset of the clock is written late.
+    /// Reads the ledger, and makes this opening the only one of its node. `wall` is the wall clock's time,
+    /// used if a reset of the clock is written late.
     fn find(
         &self,
         ledger: &dyn Ledger,
@@ -135,7 +135,7 @@ impl Core {
         let found = store::transact(ledger, |snapshot| {
             let mut step = Step::new(snapshot, moment);
             let mut progress = step.open()?;
-            // The sink has what was taken, and it goes with this very transaction.
+            // Records that the sink has taken are removed by this transaction.
             let mut kept = step.untold()?;
             kept.retain(|record| !gone.contains(&record.position()));
             let late = Revocation::apply_each(to_write.iter().map(|(_, revocation)| revocation), &mut step)?;
@@ -157,28 +157,28 @@ impl Core {
     }
 
     fn take_up(&self, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
-        let mut books = lock(&self.books);
-        self.take_up_in(&mut books, ledger, found, now);
+        let mut ledger_state = lock(&self.ledger_state);
+        self.take_up_in(&mut ledger_state, ledger, found, now);
     }
 
-    fn take_up_in(&self, books: &mut Books, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
+    fn take_up_in(&self, ledger_state: &mut LedgerState, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
         let Found { progress, records, .. } = found;
-        books.next = AuditPosition { opening: progress.openings, sequence: 0 };
+        ledger_state.next = AuditPosition { opening: progress.openings, sequence: 0 };
         *lock(&self.condition) = Condition::Usable { ledger, opening: progress.openings };
         lock(&self.clock).raise(progress.mark, now.monotonic);
-        self.told(books, records);
+        self.told(ledger_state, records);
     }
 
-    /// Queues what has become durable.
-    pub(super) fn told(&self, books: &mut Books, records: Vec<AuditRecord>) {
+    /// Queues durable records for the sink.
+    pub(super) fn told(&self, ledger_state: &mut LedgerState, records: Vec<AuditRecord>) {
         if let Some(last) = records.last() {
-            books.next.sequence = last.sequence.saturating_add(1);
+            ledger_state.next.sequence = last.sequence.saturating_add(1);
         }
         self.outbox.add(records);
     }
 
-    /// Opens another ledger, or the same one again, after a failure. Every stream is looked up in it before
-    /// any goes on.
+    /// Opens another ledger, or the same one again, after a failure. Every stream's credential is checked
+    /// before any stream continues.
     pub(crate) fn reopen(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
         let mut ended = Vec::new();
         let outcome = self.reopen_for(ledger, now, &mut ended);
@@ -189,14 +189,15 @@ impl Core {
         Ok(())
     }
 
-    /// Under the ledger's lock. What was cut is added to `ended`, for the caller to wake without it.
+    /// Reopens under the ledger's lock. Adds cut streams to `ended`, which the caller wakes after releasing
+    /// it.
     fn reopen_for(
         &self,
         ledger: Arc<dyn Ledger>,
         now: Now,
         ended: &mut Vec<Arc<Live>>,
     ) -> Result<(), LedgerError> {
-        let mut books = lock(&self.books);
+        let mut ledger_state = lock(&self.ledger_state);
         match &*lock(&self.condition) {
             Condition::Broken => {}
             Condition::Usable { .. } => return Err(LedgerError::not_done(LedgerFailure::InUse)),
@@ -221,8 +222,8 @@ impl Core {
         }
         self.outbox.resume(core::mem::take(&mut found.kept));
         let fallen = core::mem::take(&mut found.fallen);
-        found.late.iter().for_each(|revocation| books.recent.add(revocation));
-        self.take_up_in(&mut books, ledger, found, now);
+        found.late.iter().for_each(|revocation| ledger_state.recent.add(revocation));
+        self.take_up_in(&mut ledger_state, ledger, found, now);
         let mut registry = lock(&self.registry);
         to_write.iter().for_each(|(number, _)| registry.written(*number));
         for (id, denial) in fallen {
@@ -239,20 +240,20 @@ impl Core {
         Ok(())
     }
 
-    /// Ends everything that goes on, and lets the ledger go, so that it can be opened again. Takes out of
-    /// it what the sink has, so that it is not told again; nothing is lost if that fails.
+    /// Ends every connection and releases the ledger, so that it can be opened again. Removes the records
+    /// that the sink has; if that fails, the sink gets them again.
     pub(crate) fn close(&self) {
         let cut = lock(&self.registry).cut_all(Cut::GateClosed);
         cut.iter().for_each(|live| live.wake());
         {
-            let _books = lock(&self.books);
+            let _books = lock(&self.ledger_state);
             let before =
                 core::mem::replace(&mut *lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
             if let Condition::Usable { ledger, opening } = before {
                 self.forget_told(&*ledger, opening);
             }
         }
-        // Whoever joined meanwhile.
+        // Credentials that joined meanwhile.
         let late = lock(&self.registry).cut_all(Cut::GateClosed);
         late.iter().for_each(|live| live.wake());
         if check_outside_permit().is_ok() {
@@ -282,19 +283,19 @@ impl Core {
         }
     }
 
-    /// The agent's time.
+    /// Returns the agent's time.
     pub(crate) fn time(&self, now: Now) -> Timestamp {
         lock(&self.clock).advance(now)
     }
 
-    /// When the agent's time reaches `end`, by the monotonic clock.
+    /// Returns when the agent's time reaches `end`, by the monotonic clock.
     pub(crate) fn reaches(&self, end: Timestamp, now: Now) -> time::Duration {
         let mut clock = lock(&self.clock);
         clock.advance(now);
         clock.reaches(end)
     }
 
-    /// The agent's time, and how often something was revoked until then.
+    /// Returns the agent's time and the number of revocations so far.
     pub(crate) fn begin(&self, now: Now) -> Begun {
         let agent_time = self.time(now);
         Begun { agent_time, closures: lock(&self.registry).closures() }
@@ -304,12 +305,12 @@ impl Core {
         lock(&self.registry)
     }
 
-    /// The latest failure of the ledger. Waits for no disk.
+    /// Returns the latest ledger failure. Does not wait for the disk.
     pub(crate) fn last_error(&self) -> Option<LedgerError> {
         lock(&self.last_error).clone()
     }
 
-    /// Why the ledger cannot be used, if so. Waits for no disk.
+    /// Returns why the ledger cannot be used, if so. Does not wait for the disk.
     pub(crate) fn failure(&self) -> Option<LedgerFailure> {
         match &*lock(&self.condition) {
             Condition::Usable { .. } => None,
@@ -326,7 +327,7 @@ impl Core {
         }
     }
 
-    /// Looks something up in what is on record. Waits neither for a commit nor for the sink.
+    /// Reads from the ledger. Waits neither for a commit nor for the sink.
     pub(crate) fn read<T, E: Into<Exit>>(
         &self,
         now: Now,
@@ -348,12 +349,12 @@ impl Core {
         })?
     }
 
-    /// What a failure leaves. What was cut by it is added to `ended`.
+    /// Handles a ledger failure. Adds the streams that it cuts to `ended`.
     pub(super) fn failed(&self, error: &LedgerError, now: Now, ended: &mut Vec<Arc<Live>>) -> LedgerFailure {
         let cause = error.cause();
         *lock(&self.last_error) = Some(error.clone());
         match cause {
-            // What cannot be read may say "revoked".
+            // An unreadable record may be a revocation.
             LedgerFailure::Corrupt | LedgerFailure::UnknownFormat { .. } => {
                 self.shut(cause, Cut::LedgerFailed, ended);
             }
@@ -374,7 +375,7 @@ impl Core {
     pub(super) fn shut(&self, failure: LedgerFailure, why: Cut, ended: &mut Vec<Arc<Live>>) {
         {
             let mut condition = lock(&self.condition);
-            // The first reason stays.
+            // The first reason is kept.
             if !matches!(*condition, Condition::Shut(_)) {
                 *condition = Condition::Shut(failure);
             }

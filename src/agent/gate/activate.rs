@@ -1,4 +1,4 @@
-//! From an admission to a live guard.
+//! Turns an admission into a live guard.
 
 use std::sync::Arc;
 
@@ -22,15 +22,14 @@ use crate::protocol::frame::Frame;
 use crate::protocol::handshake::{self, Answer};
 use crate::protocol::noise::Channel;
 
-/// An admission that has not taken effect yet.
+/// An admission that has not been activated yet.
 ///
-/// For an agent with a Noise of its own; [`PendingChannel`] is the same with a channel.
+/// For an agent with its own Noise implementation; [`PendingChannel`] is the same with a channel.
 ///
-/// Message 1 can be replayed by anyone who saw it; a transport frame that decrypts cannot. Until
-/// then the connection is not counted and the phone's visit is not noted; the redemption itself is on
-/// record.
+/// Anyone who saw a message 1 can replay it, but cannot make a transport frame that decrypts. Until one does,
+/// the connection is not counted and the attach is not recorded; a redemption is already on record.
 ///
-/// It permits nothing, and it can be made live once:
+/// It permits nothing, and can be activated once:
 ///
 /// ```compile_fail
 /// fn too_early(mut pending: sessioncap::agent::PendingGuard, now: sessioncap::Now) {
@@ -58,32 +57,33 @@ pub struct PendingGuard {
     judged_at: Duration,
 }
 
-/// On whose word a peer was admitted.
+/// The editions for which a peer was admitted.
 pub(super) struct AdmittedOn {
-    /// The edition of the record that was judged, by the hash of its bytes.
+    /// The admitted edition of the record, as the hash of its bytes.
     pub(super) edition: [u8; 32],
-    /// The one that the peer has shown, if it was not narrowed.
+    /// The edition that the peer has presented, if it was not narrowed.
     pub(super) shown: Option<[u8; 32]>,
     pub(super) judged: Judged,
 }
 
-/// Whether the policy has seen the credential.
+/// Whether the policy has run for the credential.
 pub(super) enum Judged {
     Verified(Arc<VerifiedCredential>),
-    /// Bound by this agent a moment ago. The policy sees it when the guard becomes live, so that a
-    /// replayed message 1 does not cost a policy run.
+    /// This agent just bound the credential. The policy runs at activation, so that a replayed message 1 does
+    /// not cause a run.
     AtActivation(Box<Credential>),
 }
 
 impl PendingGuard {
-    /// Makes the guard live. The caller asserts that the peer's first transport frame of this very handshake has
-    /// decrypted: message 1 can be replayed, that frame cannot. Ask for a permit for that frame next. Waits for
-    /// the ledger; costs at most one durable write.
+    /// Activates the guard. The caller asserts that the peer's first transport frame of this same handshake
+    /// has decrypted: message 1 can be replayed, that frame cannot. Ask for a permit for that frame next.
+    /// Waits for the ledger; costs at most one durable write.
     ///
     /// # Errors
     /// [`Denial::ActivationTimeout`] after [`ACTIVATION_TIMEOUT`] seconds, [`Denial::Displaced`] if
     /// [`MAX_PENDING`](crate::limits::MAX_PENDING) newer admissions of the credential wait,
-    /// [`Denial::TooManyConnections`], or why the credential no longer stands. Close the connection.
+    /// [`Denial::TooManyConnections`] if the credential has no free connection, or the reason why the
+    /// credential is no longer valid. Close the connection.
     pub fn activate_after_first_frame(self, now: Now) -> Result<Guard, Denial> {
         if now.monotonic >= self.activate_before {
             return Err(Denial::ActivationTimeout);
@@ -96,15 +96,15 @@ impl PendingGuard {
         let said = inner.ask(&begun, &Shared::from(record.as_ref()), now)?;
         let verified = match basis.judged.verified(&inner, &record, ops, begun.agent_time) {
             Ok(verified) => verified,
-            // What the ledger has to say comes first.
+            // The ledger's reason takes precedence.
             Err(denial) => {
-                let standing = inner.core.desk().judge(now, |step| step.standing_record(&id, &said));
+                let standing = inner.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said));
                 return Err(standing.err().unwrap_or(denial));
             }
         };
-        let mut desk = inner.core.desk();
+        let mut locked = inner.core.lock_ledger();
         let room = inner.check_room(&live, now);
-        let visited = desk.judge(now, |step| {
+        let visited = locked.judge(now, |step| {
             step.attached(&Visit {
                 credential: &id,
                 edition: basis.edition,
@@ -115,15 +115,15 @@ impl PendingGuard {
                 room: room.clone(),
             })
         })?;
-        // Whatever was being revoked meanwhile has cut the live state of the admission, or closes the name.
-        desk.check_open(&id, &record)?;
+        // A revocation in progress has cut the admission's live state, or closes the name.
+        locked.check_open(&id, &record)?;
         let review: Option<Arc<dyn Review>> = inner.policy.has_operator_rules().then(|| {
             let record = record.as_ref().clone();
             let reviewer: Arc<dyn Review> =
                 Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record });
             reviewer
         });
-        // Still under the lock: no revocation and no narrowing can fall between the record's word and
+        // Still under the lock: no revocation or narrowing can happen between reading the record and making
         // the guard.
         let grant = Grant {
             credential: id,
@@ -142,18 +142,18 @@ impl PendingGuard {
             live.replace_silent(now);
         }
         let guard = Guard::new(grant, Arc::clone(&live));
-        drop(desk);
-        // Without the lock: a waker may run foreign code.
+        drop(locked);
+        // Without the lock, because a waker may run foreign code.
         if full {
             live.wake();
         }
         Ok(guard)
     }
 
-    /// Until when [`PendingGuard::activate_after_first_frame`] works, from `now`.
+    /// Returns how long from `now` [`PendingGuard::activate_after_first_frame`] can succeed.
     #[must_use]
     pub fn time_left(&self, now: Now) -> core::time::Duration {
-        // Nothing is left where it is negative.
+        // A negative time has already elapsed.
         self.activate_before.saturating_sub(now.monotonic).try_into().unwrap_or_default()
     }
 }
@@ -169,7 +169,7 @@ impl core::fmt::Debug for PendingGuard {
 
 /// An admitted connection that waits for the peer's first transport frame.
 ///
-/// It can be made live once, and by that frame only:
+/// It can be activated once, by that frame only:
 ///
 /// ```compile_fail
 /// fn twice(pending: sessioncap::agent::PendingChannel, frame: &[u8], now: sessioncap::Now) {
@@ -187,11 +187,12 @@ impl PendingChannel {
         Self { guard, channel }
     }
 
-    /// Decrypts the peer's first transport frame, which proves that it is there, and makes the connection live.
-    /// The frame waits in the receiver. Waits for the ledger; costs at most one durable write.
+    /// Decrypts the peer's first transport frame, which proves that the peer is present, and activates the
+    /// connection. The frame waits in the receiver. Waits for the ledger; costs at most one durable write.
     ///
     /// # Errors
-    /// [`NotActivated`], with the end frame to send before the connection is closed.
+    /// [`NotActivated`] if the frame does not decrypt or the admission is no longer valid. Send its end
+    /// frame, then close the connection.
     pub fn activate(self, first_frame: &[u8], now: Now) -> Result<GuardedChannel, NotActivated> {
         let Self { guard, mut channel } = self;
         let unreadable = NotActivated { end: None, denial: Denial::FrameUnreadable };
@@ -209,13 +210,14 @@ impl PendingChannel {
         }
     }
 
-    /// Until when [`PendingChannel::activate`] works, from `now`.
+    /// Returns how long from `now` [`PendingChannel::activate`] can succeed.
     #[must_use]
     pub fn time_left(&self, now: Now) -> core::time::Duration {
         self.guard.time_left(now)
     }
 
-    /// The pending guard and the raw channel, for an agent that asks the guard before every frame itself.
+    /// Returns the pending guard and the raw channel, for an agent that itself asks the guard before every
+    /// frame.
     pub fn into_raw(self) -> (PendingGuard, Channel) {
         (self.guard, self.channel)
     }
@@ -227,20 +229,20 @@ impl core::fmt::Debug for PendingChannel {
     }
 }
 
-/// Why an admitted connection did not become live.
+/// The reason why an admitted connection was not activated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the connection did not become live: {denial}")]
 #[non_exhaustive]
 pub struct NotActivated {
-    /// The end frame, to be sent before the connection is closed. None if the peer has proven nothing: close as
-    /// for a stranger.
+    /// The end frame to send before closing the connection, or `None` if the peer has proven nothing: close
+    /// as for a stranger.
     pub end: Option<Vec<u8>>,
-    /// Why.
+    /// The reason.
     pub denial: Denial,
 }
 
 impl NotActivated {
-    /// A stable name for programs and logs: that of the denial.
+    /// Returns a stable name for programs and logs: that of the denial.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.denial.code()
@@ -270,7 +272,7 @@ impl Judged {
     }
 }
 
-/// Asks the policy again for a live connection.
+/// Runs the policy again for a live connection.
 struct Reviewer {
     inner: Arc<Inner>,
     verified: Arc<VerifiedCredential>,
@@ -284,7 +286,7 @@ impl Review for Reviewer {
     }
 }
 
-/// What is to become a guard.
+/// The parts from which a pending guard is built.
 pub(super) struct Pending {
     pub(super) live: Arc<Live>,
     pub(super) id: CredentialId,
@@ -297,7 +299,7 @@ pub(super) struct Pending {
 }
 
 impl Inner {
-    /// The answer, and what becomes a guard with the first frame.
+    /// Returns the answer, and the pending guard that its first frame activates.
     pub(super) fn admitted(
         self: &Arc<Self>,
         pending: Pending,
@@ -334,14 +336,15 @@ impl Inner {
         })
     }
 
-    /// Whether the credential may have one more connection. Those that have missed a ping do not count.
+    /// Checks that the credential may have one more connection. Connections that have missed a ping do not
+    /// count.
     pub(super) fn check_room(&self, live: &Live, now: Now) -> Result<(), Denial> {
         let max = self.quotas.connections_per_credential;
         let used = u32::try_from(live.answering(now)).unwrap_or(u32::MAX);
         if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
     }
 
-    /// Whether all of the credential's connections are taken, by whomever.
+    /// Whether the credential has all of its connections, including those that have missed a ping.
     fn is_full(&self, live: &Live) -> bool {
         u32::try_from(live.connections()).unwrap_or(u32::MAX) >= self.quotas.connections_per_credential
     }

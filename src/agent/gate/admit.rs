@@ -1,8 +1,8 @@
 //! Admission: decides on a peer from its message 1.
 //!
-//! Checks run from cheap to dear, and each yields what the next one needs: a size and shape, a
-//! record, the same peer, a signature. Up to the signature the peer has proven nothing and is told
-//! nothing; from there on it is told why.
+//! Checks run in order of cost, and each produces the input of the next: size and shape, a record, the same
+//! peer, a signature. Until the signature verifies, the peer is told nothing; afterwards it is told the
+//! reason.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::key::HolderPublicKey;
 use crate::protocol::handshake::is_scoped;
 use crate::protocol::noise::{Received, Replied};
 
-/// What to do with a peer whose message 1 was read by [`Responder::read`](crate::noise::Responder::read).
+/// The decision on a peer whose message 1 was read by [`Responder::read`](crate::noise::Responder::read).
 #[derive(Debug)]
 #[must_use = "a peer that is not admitted must be closed"]
 pub enum Admission {
-    /// The payload is not of this protocol, and nothing was checked: the peer is an enrolled device, or a
-    /// stranger. Authenticate it as before this crate was linked.
+    /// The payload is not of this protocol, and nothing was checked: the peer is an enrolled device or a
+    /// stranger. Authenticate it as an agent without this crate does.
     PassThrough(Received),
     /// Send the message, then wait for the peer's first transport frame.
     Admitted {
@@ -36,12 +36,13 @@ pub enum Admission {
     Refused {
         /// Message 2, if the peer has proven enough to be told something.
         message: Option<Vec<u8>>,
-        /// Why, for the operator.
+        /// The reason, for the operator.
         denial: Denial,
     },
 }
 
-/// As [`Admission`], for an agent with a Noise of its own: what it sends as message 2 is a payload.
+/// The same as [`Admission`] for an agent with its own Noise implementation, which sends a payload in message
+/// 2.
 #[must_use = "a peer that is not admitted must be closed"]
 pub enum PeerAdmission {
     /// As [`Admission::PassThrough`].
@@ -57,7 +58,7 @@ pub enum PeerAdmission {
     Refused {
         /// The payload of message 2, if the peer has proven enough to be told something.
         reply: Option<Vec<u8>>,
-        /// Why, for the operator.
+        /// The reason, for the operator.
         denial: Denial,
     },
 }
@@ -66,7 +67,7 @@ impl core::fmt::Debug for PeerAdmission {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::PassThrough => f.write_str("PassThrough"),
-            // The reply can hold a credential.
+            // The reply can contain a credential.
             Self::Admitted { guard, .. } => {
                 f.debug_struct("Admitted").field("guard", guard).finish_non_exhaustive()
             }
@@ -79,8 +80,9 @@ impl core::fmt::Debug for PeerAdmission {
 
 /// A peer whose message 1 has decrypted.
 ///
-/// For an agent that runs Noise itself; [`Gate::admit`](super::Gate::admit) makes its own. The three belong to
-/// one connection: one made of two connections' parts would admit the wrong peer. It can be used once.
+/// For an agent that runs Noise itself; [`Gate::admit`](super::Gate::admit) makes its own. All three parts
+/// must come from the same connection: a peer made of two connections' parts would be admitted wrongly. It
+/// can be used once.
 pub struct Peer<'a> {
     key: &'a [u8; 32],
     payload: &'a [u8],
@@ -88,8 +90,9 @@ pub struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    /// From the remote static key and payload of message 1, and the handshake hash after it was read (Noise
-    /// revision 34, section 5.2: `h` of the symmetric state). The hash tells a replayed message.
+    /// Makes a peer from the remote static key and payload of message 1, and the handshake hash after reading
+    /// it (Noise revision 34, section 5.2: `h` of the symmetric state). The hash identifies a replayed
+    /// message.
     #[must_use]
     pub fn new(remote_static: &'a [u8; 32], payload: &'a [u8], handshake_hash: [u8; 32]) -> Self {
         Self { key: remote_static, payload, message: handshake_hash }
@@ -139,12 +142,12 @@ impl Inner {
         if let Err(denial) = self.core.registry().waiting().check(&message, now.monotonic) {
             return silent(denial);
         }
-        // A contest cuts, and a cut waits for permits.
+        // A contest cuts streams, and a cut waits for permits.
         let peer = check_outside_permit()
             .and_then(|()| HolderPublicKey::from_bytes(*key).map_err(|_| Denial::HolderMismatch));
         let proven = peer.and_then(|peer| Ok((peer, self.prove(&peer, payload, now)?)));
         let outcome = match proven {
-            // Whatever failed up to here, the peer learns nothing.
+            // For any failure before this point, the peer is told nothing.
             Err(denial) => return silent(denial),
             Ok((peer, Proven::Ticket(ticket))) => self.redeem(&peer, *ticket, message, now, rng),
             Ok((_, Proven::Credential(credential))) => self.attach(*credential, message, now),

@@ -1,4 +1,4 @@
-//! A context that says yes, for tests of what does not depend on it.
+//! A context that always answers yes, for tests that do not depend on it.
 
 use crate::agent::config::{AgentContext, Presence};
 use crate::id::SessionId;

@@ -1,4 +1,4 @@
-//! Decides what a phone with a credential that verified is granted.
+//! Decides what a phone with a verified credential is granted.
 
 use std::sync::Arc;
 
@@ -14,24 +14,24 @@ use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::op::OpSet;
 use crate::protocol::handshake::Answer;
 
-/// What an attach is judged on: the credential that was shown, or the renewed one that its holder is
-/// given for it. It has not expired.
-pub(super) struct Basis {
+/// The edition on which an attach is decided: the presented credential, or the renewed one that its holder
+/// receives for it. It has not expired.
+pub(super) struct ChosenEdition {
     pub(super) verified: VerifiedCredential,
     /// Its terms after the latest renewal.
     pub(super) ops: OpSet,
     expires_at: Timestamp,
-    /// The edition, by the hash of its bytes.
+    /// The edition, as the hash of its bytes.
     edition: [u8; 32],
-    /// What was shown, if it was shown whole.
+    /// The presented edition, if it was not narrowed.
     shown: Option<[u8; 32]>,
-    /// The later one that its holder is given.
+    /// The later edition that the holder receives.
     given: Option<CredentialBytes>,
 }
 
-impl Basis {
-    /// Only who shows one of the record's credentials whole is given a later one. A narrowed copy
-    /// stays what it is.
+impl ChosenEdition {
+    /// Selects the edition. Only a holder that presents one of the record's editions unnarrowed receives a
+    /// later one.
     pub(super) fn of(
         shown: VerifiedCredential,
         record: &CredentialRecord,
@@ -80,12 +80,12 @@ impl Inner {
         let ProvenCredential { shown, record, ops, begun } = proven;
         let id = shown.credential().id();
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = self.core.desk().judge(now, |step| step.standing_record(&id, &said))?;
+        let record = self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?;
         let agent_time = self.core.time(now);
-        let basis = Basis::of(shown, &record, agent_time)?;
+        let basis = ChosenEdition::of(shown, &record, agent_time)?;
         let scope = basis.verified.credential().scope();
         let held = scope.ops().intersection(basis.ops);
-        // Nothing named means everything held. Where nothing named is held, the policy says why not.
+        // An empty request means all operations. If none is left, the policy gives the reason.
         let wanted = match ops.is_empty() {
             false => [ops.intersection(held), ops],
             true if basis.ops.is_empty() => [held, scope.ops()],
@@ -98,13 +98,13 @@ impl Inner {
         }
         let expires_at = scope.expires_at().map_or(basis.expires_at, |end| end.min(basis.expires_at));
         let (live, record) = {
-            let mut desk = self.core.desk();
-            // The policy ran without the lock: look again before anything is published.
-            let record = desk.judge(now, |step| match basis.given {
+            let mut locked = self.core.lock_ledger();
+            // The policy ran without the lock, so the record is read again before anything is published.
+            let record = locked.judge(now, |step| match basis.given {
                 Some(_) => step.standing_at(&id, &basis.edition, &said),
                 None => step.standing_record(&id, &said),
             })?;
-            (desk.join(&id, &record)?, record)
+            (locked.join(&id, &record)?, record)
         };
         self.check_room(&live, now)?;
         let given = basis.given.clone();

@@ -1,4 +1,4 @@
-//! Confirmation of a phone that waits.
+//! Confirms a waiting phone.
 
 use super::Inner;
 use super::context::Shared;
@@ -19,6 +19,6 @@ impl Inner {
         let begun = self.core.begin(now);
         let record = self.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        self.core.desk().judge(now, |step| step.confirm(device, ticket, holder, &said))
+        self.core.lock_ledger().judge(now, |step| step.confirm(device, ticket, holder, &said))
     }
 }

@@ -1,16 +1,16 @@
-//! Asks the agent's context: whether a session lives, whether a device is enrolled, whether it may share.
+//! Asks the agent's context whether a session runs, a device is enrolled, and may share the session.
 
 use super::Inner;
 use crate::agent::config::Presence;
 use crate::agent::core::Begun;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
-use crate::agent::ledger::transition::{Revocation, Said};
+use crate::agent::ledger::transition::{ContextAnswer, Revocation};
 use crate::clock::Now;
 use crate::id::SessionId;
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 
-/// A session and the device that shared it, as a record names them.
+/// The session of a record and the device that shared it.
 pub(super) struct Shared<'a> {
     session: &'a SessionId,
     epoch: u64,
@@ -34,10 +34,9 @@ impl<'a> From<&'a CredentialRecord> for Shared<'a> {
 }
 
 impl Inner {
-    /// Asks the context about a session and the device that shared it, without any lock. What is gone is put
-    /// on record: of the epoch and generation that were read before, and only if nothing was revoked since
-    /// `begun`.
-    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<Said, Denial> {
+    /// Asks the context about a session and the device that shared it, without holding a lock. Revokes what
+    /// is gone: only of the epoch and generation read before, and only if nothing was revoked since `begun`.
+    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<ContextAnswer, Denial> {
         let session = self.context.session(shared.session);
         let device = self.context.device(shared.device);
         let mut gone = Vec::new();
@@ -49,14 +48,14 @@ impl Inner {
         }
         self.core.revoke_gone(&gone, begun, now)?;
         Ok(match (session, device) {
-            (Presence::Gone, _) => Said::Denied(Denial::SessionGone),
-            (_, Presence::Gone) => Said::Denied(Denial::IssuerRevoked),
-            (Presence::Unknown, _) | (_, Presence::Unknown) => Said::Denied(Denial::ContextUnknown),
-            (Presence::Present, Presence::Present) => Said::Present,
+            (Presence::Gone, _) => ContextAnswer::Denied(Denial::SessionGone),
+            (_, Presence::Gone) => ContextAnswer::Denied(Denial::IssuerRevoked),
+            (Presence::Unknown, _) | (_, Presence::Unknown) => ContextAnswer::Denied(Denial::ContextUnknown),
+            (Presence::Present, Presence::Present) => ContextAnswer::Present,
         })
     }
 
-    /// Whether this session lives now. What is gone is not put on record.
+    /// Checks that the session runs now. Does not revoke it if it is gone.
     pub(super) fn check_session(&self, session: &SessionId) -> Result<(), Denial> {
         match self.context.session(session) {
             Presence::Present => Ok(()),
@@ -65,7 +64,7 @@ impl Inner {
         }
     }
 
-    /// Whether this device is enrolled now.
+    /// Checks that the device is enrolled now.
     pub(super) fn check_device(&self, device: &DevicePublicKey) -> Result<(), Denial> {
         match self.context.device(device) {
             Presence::Present => Ok(()),
@@ -74,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// Whether this device may share this session now.
+    /// Checks that the device may share the session now.
     pub(super) fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
         self.check_device(device)?;
         match self.context.session(session) {

@@ -1,9 +1,9 @@
-//! Explains what a phone would be told.
+//! Explains what a phone would be answered.
 
 use super::Inner;
-use super::attach::Basis;
+use super::attach::ChosenEdition;
 use crate::agent::denial::Denial;
-use crate::agent::ledger::transition::Said;
+use crate::agent::ledger::transition::ContextAnswer;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
 use crate::key::HolderPublicKey;
@@ -19,16 +19,16 @@ impl Inner {
     ) -> Result<(), Denial> {
         let proven = self.prove_credential(peer, credential, OpSet::EMPTY, now)?;
         let id = proven.shown.credential().id();
-        // Nothing is put on record here: what is gone is only said.
+        // Explaining revokes nothing, even if the session is gone.
         let session = self.check_session(&proven.record.session);
         let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
             Denial::DeviceNotEnrolled => Denial::IssuerRevoked,
             denial => denial,
         });
-        let said = Said::from(session.and(device));
+        let said = ContextAnswer::from(session.and(device));
         let record = self.core.read(now, |step| step.standing_record(&id, &said))?;
         let time = self.core.time(now);
-        let basis = Basis::of(proven.shown, &record, time)?;
+        let basis = ChosenEdition::of(proven.shown, &record, time)?;
         self.policy.decide(&basis.verified, &self.circumstances(&basis.verified, &record, time), action)?;
         match action {
             Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),

@@ -1,5 +1,5 @@
-//! A gate over a real database over a disk that fails: every operation of the disk in turn. Beside the
-//! ledger stands a log that does not fail, and it must tell the same.
+//! Runs a gate over a real database on a disk whose operations fail in turn. The audit log does not fail, and
+//! must agree with the ledger.
 //!
 //! `SESSIONCAP_CASES` multiplies the power cuts that are tried; 1 by default.
 
@@ -27,7 +27,7 @@ use crate::op::OpSet;
 use crate::pair::{List, Listing, ListingState};
 use crate::protocol::handshake::{Answer, Request};
 
-/// Everything that is the same in each run.
+/// The fixtures that are the same in each run.
 struct Cast {
     agent: AgentSecretKey,
     device: DevicePublicKey,
@@ -115,12 +115,12 @@ impl AuditSink for Log {
 }
 
 impl Log {
-    /// A log of its own that begins with the same records.
+    /// Copies the log, so that a run continues from the same records.
     fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
-    /// Each record once and in order, and all of them what the ledger says.
+    /// Checks that the log has each record once and in order, and agrees with the ledger.
     fn check(&self, cast: &Cast, listed: &[Listing], at: &str) {
         let records = self.0.lock().unwrap();
         for pair in records.windows(2) {
@@ -155,7 +155,7 @@ impl Log {
     }
 }
 
-/// What was acknowledged before something failed.
+/// The calls that were acknowledged before a failure.
 #[derive(Debug, Default)]
 struct Acknowledged {
     offered: [bool; 3],
@@ -255,7 +255,7 @@ fn whatever_the_disk_does_no_acknowledged_word_is_lost_and_no_ticket_has_two_hol
             match run(&cast, &disk, &log, &mut done) {
                 Err(Denial::Ledger(_)) => failed += 1,
                 Err(other) => panic!("operation {nth}, {fault:?}: {other}"),
-                // redb forgives what it need not have done
+                // redb tolerates the failure of an operation that it did not need
                 Ok(()) => {}
             }
             let cuts = (0..scale).map(|seed| disk.after_power_cut(nth * 1_000 + seed));

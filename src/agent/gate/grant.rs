@@ -1,4 +1,4 @@
-//! Asks the policy.
+//! Runs the policy.
 
 use super::Inner;
 use crate::agent::denial::Denial;
@@ -9,7 +9,7 @@ use crate::credential::verify::VerifiedCredential;
 use crate::op::OpSet;
 
 impl Inner {
-    /// What the policy allows of `ops`.
+    /// Returns which of `ops` the policy allows.
     pub(super) fn grant(
         &self,
         verified: &VerifiedCredential,

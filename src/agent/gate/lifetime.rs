@@ -1,4 +1,4 @@
-//! For how long a desktop may ask.
+//! The bounds of a lifetime that a desktop may ask for.
 
 use crate::agent::denial::Denial;
 use crate::clock::Timestamp;
@@ -27,7 +27,7 @@ impl Lifetime {
         }
     }
 
-    /// When it ends, if it begins then.
+    /// Returns the end of a lifetime that starts at `beginning`.
     pub(super) fn from(self, beginning: Timestamp) -> Timestamp {
         beginning.plus(self.0)
     }

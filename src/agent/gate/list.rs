@@ -31,7 +31,7 @@ fn page(step: &Step<'_>, list: &List, agent: &AgentPublicKey, now: Timestamp) ->
     let session = list.session.as_ref();
     let mut after = list.after.map(|cursor| Entry::from_key(cursor.place())).transpose()?;
     if matches!(list.state, Some(StateKind::Pending | StateKind::Active)) {
-        // No ticket is listed in these states.
+        // Tickets are not listed in these states.
         after = after.max(Some(Entry::Ticket(TicketId::from_bytes([u8::MAX; 16]))));
     }
     let mut entries = Vec::new();
@@ -56,13 +56,13 @@ fn page(step: &Step<'_>, list: &List, agent: &AgentPublicKey, now: Timestamp) ->
     }
 }
 
-/// The session was looked for by its index.
+/// Whether the entry matches the filter. The session was selected by its index.
 fn is_wanted(listing: &Listing, list: &List) -> bool {
     list.device.is_none_or(|device| device == listing.device)
         && list.state.is_none_or(|state| state == listing.state.kind())
 }
 
-/// A ticket that was redeemed is listed as its credential.
+/// Lists a record. A redeemed ticket is listed as its credential.
 fn listing(found: Found, agent: &AgentPublicKey, now: Timestamp) -> Option<Listing> {
     match found {
         Found::Ticket(id, record) => of_ticket(id, *record, now),

@@ -1,4 +1,4 @@
-//! An offer: what a desktop lodges for one ticket.
+//! Accepts an offer: a desktop's terms for one ticket.
 
 use super::Inner;
 use super::lifetime::Lifetime;
@@ -27,8 +27,8 @@ impl Inner {
         }
         let begun = self.core.begin(now);
         let agent_time = begun.agent_time;
-        // What the ledger has to say of the device comes before the clock.
-        self.core.desk().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
+        // The ledger's reason about the device takes precedence over the clock's.
+        self.core.lock_ledger().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
         let end = valid_for.from(agent_time);
         if authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
@@ -50,7 +50,7 @@ impl Inner {
         };
         let quotas = self.quotas.limits();
         self.check_sharing(device, &new.session)?;
-        self.core.desk_since(&begun)?.judge(now, |step| step.offer(&ticket, &new, &quotas))?;
+        self.core.lock_ledger_since(&begun)?.judge(now, |step| step.offer(&ticket, &new, &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at: new.expires_at })
     }
 }

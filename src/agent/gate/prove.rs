@@ -15,7 +15,7 @@ use crate::op::OpSet;
 use crate::protocol::handshake::{Answer, Request};
 use crate::protocol::ticket::TicketProof;
 
-/// A request whose sender has shown possession of the ticket with this very Noise key.
+/// A request whose sender has proven possession of the ticket with its Noise key.
 pub(super) struct ProvenTicket {
     pub(super) id: TicketId,
     pub(super) record: TicketRecord,
@@ -23,7 +23,7 @@ pub(super) struct ProvenTicket {
     pub(super) begun: Begun,
 }
 
-/// A credential that verified with the issuer on record, shown by the phone on record.
+/// A credential that was verified with the issuer on record, presented by the phone on record.
 pub(super) struct ProvenCredential {
     pub(super) shown: VerifiedCredential,
     pub(super) record: CredentialRecord,
@@ -105,8 +105,8 @@ impl Inner {
         if record.holder != *peer {
             return Err(Denial::HolderMismatch);
         }
-        // The minter of the credential could also append a binding block, but only this agent writes
-        // records: which of its credentials this is, the record says once it is known to stand.
+        // The minter of the credential could also append a binding block, but only this agent writes records:
+        // the record says which of its editions this is.
         let binding = credential.binding();
         if binding.holder != record.holder || binding.epoch != record.epoch {
             return Err(Denial::CredentialSignatureInvalid);

@@ -1,4 +1,4 @@
-//! Decides what a phone with the proof of a ticket is granted.
+//! Decides what a phone with a ticket's proof is granted.
 
 use std::sync::Arc;
 
@@ -40,27 +40,27 @@ impl Inner {
         if let Some(bound) = &redemption.bound
             && let Err(rule) = self.allows_any(&bound.bytes, &ticket.record, now)
         {
-            // What the ledger has to say comes first.
+            // The ledger's reason takes precedence.
             let redeemable =
-                self.core.desk().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
+                self.core.lock_ledger().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
             return Err(redeemable.err().unwrap_or(rule).into());
         }
-        // Under one lock from the record's word to the live state: no revocation falls in between. A contest
+        // One lock from reading the record to the live state: no revocation can happen in between. A contest
         // cuts inside, before it is written.
         let (live, id, record) = {
-            let mut desk = self.core.desk();
-            let (id, record) = desk.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
+            let mut locked = self.core.lock_ledger();
+            let (id, record) = locked.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
             if let CredentialState::Pending { nonce, until } = record.state {
                 return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
             }
-            (desk.join(&id, &record)?, id, record)
+            (locked.join(&id, &record)?, id, record)
         };
         let agent_time = self.core.time(now);
         self.check_room(&live, now)?;
         let edition = record.latest().clone();
         let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
         let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;
-        // With operator rules the answer has to name what is allowed at this hour.
+        // With operator rules, the answer must name what is allowed at this hour.
         let (ops, judged) = if self.policy.has_operator_rules() {
             let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
             (self.grant(&verified, &record, edition.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
@@ -73,7 +73,7 @@ impl Inner {
         Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
     }
 
-    /// Where an operator's rules forbid everything at this hour, says so before the ticket is claimed:
+    /// If an operator's rules forbid everything at this hour, refuses before the ticket is claimed, so that
     /// it can be redeemed later.
     fn allows_any(&self, bound: &CredentialBytes, ticket: &TicketRecord, now: Now) -> Result<(), Denial> {
         if !self.policy.has_operator_rules() {
@@ -98,13 +98,13 @@ impl Inner {
         };
         match self.policy.grant(&verified, &circumstances, ticket.ops) {
             Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
-            // Whatever else there is to say, the ledger says it in its order.
+            // The ledger reports other reasons, in its own order.
             _ => Ok(()),
         }
     }
 
-    /// Binds the offered credential to this phone, if the ticket is open. The ledger decides later
-    /// whether it still is.
+    /// Binds the offered credential to this phone, if the ticket is open. The ledger later decides whether it
+    /// still is.
     fn bind_offered<R: RngCore + CryptoRng>(
         &self,
         peer: &HolderPublicKey,

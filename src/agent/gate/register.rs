@@ -1,4 +1,4 @@
-//! Registration of an issuer key.
+//! Registers an issuer key.
 
 use super::Inner;
 use crate::agent::denial::Denial;
@@ -18,6 +18,6 @@ impl Inner {
         let registration = verified.ok_or(Denial::RegistrationInvalid)?;
         let begun = self.core.begin(now);
         self.check_device(device)?;
-        self.core.desk_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
+        self.core.lock_ledger_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
     }
 }

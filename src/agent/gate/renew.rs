@@ -1,5 +1,5 @@
-//! Renewal: other terms for a credential that a phone holds, without another scan
-//! (`docs/PROTOCOL.md` section 8).
+//! Renewal: new terms for a credential that a phone holds, without another scan (`docs/PROTOCOL.md` section
+//! 8).
 
 use rand_core::{CryptoRng, RngCore};
 
@@ -8,7 +8,7 @@ use super::lifetime::Lifetime;
 use super::unbound::bind;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Terms, check_outside_permit};
-use crate::agent::ledger::transition::{NewTerms, Said};
+use crate::agent::ledger::transition::{ContextAnswer, NewTerms};
 use crate::clock::Now;
 use crate::credential::block::Binding;
 use crate::key::DevicePublicKey;
@@ -39,9 +39,9 @@ impl Inner {
             ops: authority.ops,
             expires_at: authority.expires_at.min(end),
         };
-        let said = Said::from(self.check_session(&terms.session));
-        let record = self.core.desk().judge(now, |step| step.renewable(&terms, &said))?;
-        // A slow clock and a short time must not end what they are to prolong.
+        let said = ContextAnswer::from(self.check_session(&terms.session));
+        let record = self.core.lock_ledger().judge(now, |step| step.renewable(&terms, &said))?;
+        // With a slow clock and a short lifetime, an extension must not end the credential.
         let past = terms.expires_at <= begun.agent_time;
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time: begun.agent_time });
@@ -51,25 +51,25 @@ impl Inner {
         let extension = bind(&unbound, binding, rng)?;
 
         self.check_sharing(device, &terms.session)?;
-        let mut desk = self.core.desk_since(&begun)?;
-        // Judged before anything is narrowed, narrowed before anything is written.
-        desk.judge(now, |step| step.check_renewal(&terms, &extension))?;
+        let mut locked = self.core.lock_ledger_since(&begun)?;
+        // Checked before anything is narrowed, and narrowed before anything is written.
+        locked.judge(now, |step| step.check_renewal(&terms, &extension))?;
         let narrowed = Terms {
             ops: terms.ops,
             expires_at: terms.expires_at,
             ends_at: self.core.reaches(terms.expires_at, now),
         };
-        // Whoever becomes live does so under the same lock, so none can join under earlier terms.
+        // Activation needs the same lock, so no guard can join with earlier terms.
         let live = self.core.registry().find(&terms.credential);
         if let Some(live) = &live {
             live.narrow(narrowed);
         }
-        let outcome = desk.judge(now, |step| step.renew(&terms, &extension));
+        let outcome = locked.judge(now, |step| step.renew(&terms, &extension));
         if let Ok(renewed) = &outcome {
             self.core.registry().ends_at(&terms.credential, renewed.ends_at);
         }
-        drop(desk);
-        // Without the lock: a permit that is still in use may want it.
+        drop(locked);
+        // Without the lock, because a permit in use may need it.
         if let Some(live) = live {
             live.wait_for_permits();
         }

@@ -1,4 +1,5 @@
-//! Revocation, as a desktop asks for it. The other verbs of [`Gate`](super::Gate) go to the core themselves.
+//! Dispatches a desktop's revocation. The other revoking methods of [`Gate`](super::Gate) call the core
+//! directly.
 
 use super::Inner;
 use crate::agent::denial::Denial;

@@ -1,4 +1,4 @@
-//! Settling: asks the context about everything connected, and lets streams go on.
+//! Settles the gate: asks the context about everything connected, and lets streams continue.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ impl Inner {
                 }
             }
         }
-        // A session's end is the better reason to tell where both are gone.
+        // If both are gone, the session's end is reported as the reason.
         gone.append(&mut devices);
         self.core.revoke_gone(&gone, &begun, now)?;
         self.core.settle(&unknown, now)

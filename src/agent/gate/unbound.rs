@@ -1,4 +1,4 @@
-//! Unbound credentials: reads what a desktop has minted for this agent, and binds it to a phone.
+//! Reads the unbound credentials that a desktop minted for this agent, and binds them to a phone.
 
 use rand_core::{CryptoRng, RngCore};
 
@@ -11,8 +11,8 @@ use crate::credential::mint::{UnboundCredential, VerifiedUnbound};
 use crate::credential::verify::Credential;
 
 impl Inner {
-    /// Reads one by shape, or refuses it as `mismatch` if it is for another agent or another address. Its
-    /// signature is not checked.
+    /// Reads an unbound credential, checking only its shape. Refuses it as `mismatch` if it is for another
+    /// agent or address. Its signature is not verified.
     pub(super) fn read_unbound(
         &self,
         bytes: &CredentialBytes,
@@ -25,7 +25,8 @@ impl Inner {
     }
 }
 
-/// Binds one, and takes down what the bound credential is told by. One Ed25519 signature.
+/// Binds an unbound credential, and returns the hashes that identify the bound one. Costs one Ed25519
+/// signature.
 pub(super) fn bind<R: RngCore + CryptoRng>(
     unbound: &VerifiedUnbound,
     binding: Binding,

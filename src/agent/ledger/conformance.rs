@@ -1,8 +1,8 @@
-//! Whether a backend keeps the contract of [`Ledger`], clause by clause: for the tests of whoever
-//! writes one. `docs/LEDGER.md` says how to use it.
+//! A test suite for the contract of [`Ledger`], clause by clause, for authors of backends. `docs/LEDGER.md`
+//! describes its use.
 //!
-//! It runs reads, transitions and races on a store that the author opens for it. It needs no clock of the
-//! caller's; a wait inside only makes a race more likely, and no verdict depends on it.
+//! It runs reads, transitions and races on a store that the author opens for it. It needs no clock from the
+//! caller; waits inside only make races more likely, and no verdict depends on them.
 
 mod laws;
 
@@ -14,7 +14,7 @@ use super::{Ledger, Outcome};
 use crate::agent::denial::LedgerFailure;
 use crate::id::NodeId;
 
-/// A store under test, as its author can drive it. Begin with an empty one: the suite leaves its rows.
+/// A store under test, controlled by its author. Start with an empty one: the suite leaves its rows.
 pub trait Backend {
     /// Opens the store for a node, as one more process would: earlier openings stay.
     ///
@@ -23,15 +23,15 @@ pub trait Backend {
     /// The suite then opens it anew when nothing else has it open.
     fn open(&self, node: NodeId) -> Result<Box<dyn Ledger>, LedgerFailure>;
 
-    /// Loses whatever a crash of process and machine would lose; every opening has been dropped by then.
-    /// `false` if the author cannot do that: durability is then unchecked.
+    /// Loses everything that a crash of process and machine would lose, after every opening was dropped.
+    /// Return `false` if that cannot be done: durability is then unchecked.
     fn crash(&self) -> bool {
         false
     }
 
-    /// Makes the next commit of any opening fail: with [`Outcome::NotDone`] so that nothing of it is
-    /// stored, with [`Outcome::Unknown`] so that the author alone knows. `false` if it cannot be done: the
-    /// clause is then unchecked.
+    /// Makes the next commit of any opening fail: with [`Outcome::NotDone`], nothing of it is stored; with
+    /// [`Outcome::Unknown`], it may or may not be. Return `false` if that cannot be done: the clause is then
+    /// unchecked.
     fn fail_next(&self, outcome: Outcome) -> bool {
         let _ = outcome;
         false
@@ -42,21 +42,21 @@ pub trait Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Clause {
-    /// `get` and `range` give the rows that there are: by table, prefix, order, limit, and any bytes.
+    /// `get` and `range` return exactly the existing rows: by table, prefix, order and limit, with any bytes.
     Rows,
-    /// All changes of a transition or none, for every reader, and none of one that refuses.
+    /// Every reader sees all changes of a transition or none, and none of one that refuses.
     Whole,
     /// Transitions behave as if they ran one after the other.
     Serializable,
     /// A read or transition that begins after a success sees its changes, on every opening.
     Fresh,
-    /// An earlier opening of a node finds the number that a later one has written.
+    /// An earlier opening of a node sees the number that a later one has written.
     OneOwner,
-    /// A success survives a crash, whole.
+    /// A success survives a crash completely.
     Durable,
-    /// A transition that refuses, or fails before its commit, is told as not done, and is not.
+    /// A transition that refuses, or fails before its commit, is reported as not done, and has no effect.
     HonestNotDone,
-    /// A commit that may have been done is told as unknown, the ledger as unusable.
+    /// A commit that may have happened is reported as unknown, and the ledger as unusable.
     HonestUnknown,
 }
 
@@ -90,11 +90,11 @@ impl Clause {
 /// The outcome of checking a clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing against it was found.
+    /// No violation was found.
     Passed,
-    /// It was broken, and how.
+    /// The clause was violated, as described.
     Failed(String),
-    /// It could not be checked, and why. Never the same as passed.
+    /// The clause could not be checked, for this reason. It must not count as passed.
     Unchecked(String),
 }
 
@@ -103,13 +103,13 @@ pub enum Verdict {
 pub struct Report(Vec<(Clause, Verdict)>);
 
 impl Report {
-    /// Each clause with its verdict, in the order of [`Clause::ALL`].
+    /// Returns each clause with its verdict, in the order of [`Clause::ALL`].
     #[must_use]
     pub fn verdicts(&self) -> &[(Clause, Verdict)] {
         &self.0
     }
 
-    /// The verdict on one clause.
+    /// Returns the verdict on one clause.
     #[must_use]
     pub fn verdict(&self, clause: Clause) -> Option<&Verdict> {
         self.0.iter().find(|(of, _)| *of == clause).map(|(_, verdict)| verdict)
@@ -121,7 +121,7 @@ impl Report {
         self.0.iter().all(|(_, verdict)| *verdict == Verdict::Passed)
     }
 
-    /// The clauses that failed.
+    /// Returns the clauses that failed.
     pub fn failed(&self) -> impl Iterator<Item = Clause> + '_ {
         self.0.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).map(|(clause, _)| *clause)
     }
@@ -140,9 +140,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks every clause. Takes some thousand transactions and as many threads as three; it waits for the
-/// store and, in races, up to a few milliseconds for the other side. A panic of the backend is a failed
-/// clause; a backend that never answers is waited for.
+/// Checks every clause. Runs some thousand transactions on up to three threads. It waits for the store and,
+/// in races, up to a few milliseconds for the other side. A panic of the backend counts as a failed clause; a
+/// backend that hangs is waited for.
 pub fn check(backend: &dyn Backend) -> Report {
     let verdict = |clause: &Clause| {
         let law = match clause {

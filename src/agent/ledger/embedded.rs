@@ -1,10 +1,10 @@
-//! A ledger in one file, which survives a killed process, a full disk and a lost supply of power.
+//! A ledger in one file, which survives a killed process, a full disk and a power failure.
 //!
-//! The database is redb: copy-on-write trees with checksums, so that a file is at every moment either
-//! before or after a transaction. Commits are in two phases, because whoever sends requests also
-//! chooses some of the bytes that are written, and with one phase the checksum alone would tell a torn
-//! commit from a whole one. Every page is checked when the file is opened: it is a few megabytes at
-//! most, and a page that changed behind the agent's back must not be taken for a record.
+//! The database is redb: copy-on-write trees with checksums, so that a file is always in the state before or
+//! after a transaction. Commits have two phases, because peers choose some of the written bytes, and with one
+//! phase only the checksum would distinguish a torn commit from a complete one. Every page is checked when
+//! the file is opened: it has a few megabytes at most, and a page that was changed by someone else must not
+//! be read as a record.
 
 use core::cell::{OnceCell, RefCell};
 use core::ops::Bound;
@@ -27,45 +27,43 @@ use super::{Changes, Ledger, LedgerError, Look, Outcome, Row, Snapshot, Table, T
 use crate::agent::denial::LedgerFailure;
 use crate::codec;
 
-/// What the database may keep of the file in memory, bytes.
+/// The size of the database's page cache, bytes.
 const CACHE: usize = 4 * 1_024 * 1_024;
 
-/// How long redb makes a new file at first, and what comes in its beginning: a magic, written last, in a
-/// header; the size of a page among it.
+/// The initial length of a redb file, and its header: a magic, which is written last, and the page size.
 const NEW_FILE: u64 = 73_728;
 const MAGIC: usize = 9;
 const PAGE_SIZE: core::ops::Range<usize> = 12..16;
 const HEADER: usize = 320;
 
-/// Records in a file, for an agent whose pairings outlive its process.
+/// A ledger in a file, for an agent whose pairings outlive its process.
 ///
-/// When a transition has returned, it is on the disk, as far as the disk keeps its word about that.
-/// Opening after a crash needs no hand: what was not committed is not there, and a file that was never
-/// made to its end is made anew. One process at a time may have the file open. The file is for its
-/// owner alone (0600), as it tells which phones and sessions there were; it holds no ticket's secret,
-/// but the credentials of live phones, which are worth nothing without the phones' keys.
+/// When a transition has returned, it is on the disk, provided the disk honours fsync. Opening after a crash
+/// needs no intervention: uncommitted changes are absent, and a half-created file is recreated. One process
+/// at a time may open the file. Only its owner can access it (0600), because it shows which phones and
+/// sessions there were. It contains no ticket's secret; it contains the credentials of live phones, which are
+/// useless without the phones' keys.
 ///
-/// After any failure, a full disk included, every further transition fails until the file is opened
-/// again; everything that was acknowledged is still in it then. Costs two syncs for a transition that
-/// writes, none for one that only reads.
+/// After any failure, a full disk included, every further transition fails until the file is opened again; it
+/// still contains everything that was acknowledged. A transition that writes costs two syncs, one that only
+/// reads none.
 pub struct RedbLedger {
-    /// Gone after a failure.
+    /// `None` after a failure.
     database: Mutex<Option<Arc<Database>>>,
     writer: Mutex<()>,
 }
 
 impl RedbLedger {
-    /// Opens the file, or makes it. Checks every page, in time that grows with the file.
+    /// Opens or creates the file. Checks every page, in time proportional to the size of the file.
     ///
-    /// A file that others may read is closed to them. A link in the file's own place is refused; that is
-    /// a check before the opening, no guarantee against somebody who may write to the directory.
+    /// Access of others to the file is removed. A symbolic link as the path's last component is refused; this
+    /// check precedes the opening and does not protect against someone who can write to the directory.
     ///
     /// # Errors
-    /// [`LedgerError`], with what the operating system or the database said as its source, because of
-    /// [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
-    /// [`LedgerFailure::NotAFile`], [`LedgerFailure::Corrupt`] for a file that was changed or is something else,
-    /// [`LedgerFailure::UnknownFormat`] for a database of another version, else
-    /// [`LedgerFailure::Io`].
+    /// [`LedgerError`], with the operating system's or database's error as its source and one of these
+    /// causes: [`LedgerFailure::InUse`], [`LedgerFailure::ReadOnly`], [`LedgerFailure::Full`],
+    /// [`LedgerFailure::NotAFile`], [`LedgerFailure::Corrupt`] if the file was changed or is not a ledger,
+    /// [`LedgerFailure::UnknownFormat`] if the database has another version, otherwise [`LedgerFailure::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerError> {
         let path = path.as_ref();
         let opened = match Self::at(path) {
@@ -79,10 +77,10 @@ impl RedbLedger {
 
     fn at(path: &Path) -> Result<Self, LedgerError> {
         let file = opened(path)?;
-        // Beside the file's content its name must survive as well.
+        // The file's name must survive a crash too.
         sync_directory(path).map_err(of_io)?;
         let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
-        // Whatever else a wrong path names stays as it is.
+        // Only a file that is a ledger is changed.
         make_private(path).map_err(of_io)?;
         Ok(ledger)
     }
@@ -118,7 +116,7 @@ impl Ledger for RedbLedger {
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
-        // One transition at a time; reads go on beside it.
+        // One transition at a time; reads run concurrently.
         let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|database| {
             let mut sound = false;
@@ -139,15 +137,15 @@ impl Ledger for RedbLedger {
 }
 
 impl RedbLedger {
-    /// After a failure redb writes no more until the file is opened again, and what it shows meanwhile may
-    /// not be what the disk has: the file is let go, so that it can be opened again.
+    /// Runs `act`, and closes the file after a failure: redb then writes no more until it is opened again,
+    /// and what it returns may differ from the disk.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let database = lock(&self.database).clone();
         let database = database.ok_or_else(|| LedgerError::not_done(LedgerFailure::Poisoned).unusable())?;
         let outcome = act(&database);
         let failed = outcome.as_ref().is_err_and(|error| !error.is_usable());
         let kept = if failed { lock(&self.database).take() } else { None };
-        // Closing writes as well, and may fail in any way.
+        // Closing also writes, and may fail or panic.
         let _ = unharmed(|| {
             drop((kept, database));
             Ok(())
@@ -156,7 +154,7 @@ impl RedbLedger {
     }
 }
 
-/// No code that holds this lock can panic half-way through a change.
+/// Code that holds this lock cannot panic in the middle of a change.
 fn lock(database: &Mutex<Option<Arc<Database>>>) -> MutexGuard<'_, Option<Arc<Database>>> {
     database.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -166,7 +164,7 @@ type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// The last committed state. Each table is opened once.
 struct Stored {
     transaction: ReadTransaction,
-    /// Why a row could not be read, the first time that one could not.
+    /// The reason of the first row that could not be read.
     failed: RefCell<Option<LedgerError>>,
     tables: [OnceCell<Option<Rows>>; Table::ALL.len()],
 }
@@ -196,8 +194,8 @@ impl Stored {
 }
 
 impl Stored {
-    /// What came of a look that ended with `cause`: if a row could not be read because of it, with what the
-    /// database said.
+    /// Returns the error of a read that ended with `cause`, with the database's error if a row could not be
+    /// read.
     fn error(&self, cause: LedgerFailure) -> LedgerError {
         let failed = self.failed.borrow().clone().filter(|error| error.cause() == cause);
         failed.unwrap_or_else(|| LedgerError::not_done(cause))
@@ -254,8 +252,8 @@ impl Snapshot for Stored {
     }
 }
 
-/// Writes changes. What fails before the commit has certainly not been done; a commit that fails may have
-/// been done: the first of its two syncs can fail or the second.
+/// Writes changes. A failure before the commit leaves the file unchanged; a commit that fails may have
+/// happened, because either of its two syncs can fail.
 fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
     if changes.is_empty() {
         return Ok(());
@@ -298,7 +296,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
     TableDefinition::new(table.name())
 }
 
-/// A database that meets what it did not write may panic. Here that is one more way of being corrupt.
+/// Reports a panic as [`LedgerFailure::Corrupt`]: the database may panic on a file that it did not write.
 fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err(LedgerError::not_done(LedgerFailure::Corrupt)))
 }
@@ -320,11 +318,11 @@ fn check_ours(database: &Database) -> Result<(), LedgerError> {
     codec::decode::<Header>(&header).map(drop).map_err(|error| foreign().because(error))
 }
 
-/// Empties a file whose making was cut short, by a crash or a full disk. It held nothing yet, and redb
-/// would refuse it for ever.
+/// Empties a file whose creation was interrupted by a crash or a full disk. It contains no records, and redb
+/// would refuse it permanently.
 fn discard_unfinished(path: &Path) -> Result<bool, LedgerError> {
     let file = opened(path)?;
-    // Another process may be making it at this moment, under the same lock.
+    // Another process may be creating it now, under the same lock.
     match file.try_lock() {
         Ok(()) => discard_if_unfinished(&file).map_err(of_io),
         Err(TryLockError::WouldBlock) => Err(LedgerError::not_done(LedgerFailure::InUse)),
@@ -347,7 +345,7 @@ fn discard_if_unfinished(mut file: &File) -> io::Result<bool> {
     Ok(unfinished)
 }
 
-/// No magic and nothing behind the header. The header itself is there, or not even that.
+/// Whether the file has no magic and nothing after the header, which may itself be incomplete.
 fn is_unfinished(content: &[u8]) -> bool {
     let zero = |bytes: Option<&[u8]>| bytes.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0));
     let begun = content.get(PAGE_SIZE).is_some_and(|size| size == 4_096_u32.to_le_bytes());
@@ -355,7 +353,7 @@ fn is_unfinished(content: &[u8]) -> bool {
     zero(content.get(..MAGIC)) && zero(content.get(HEADER..)) && (begun || untouched)
 }
 
-/// A file that is made here is its owner's alone from the beginning.
+/// Opens the file. A new file is created with access for its owner only.
 fn opened(path: &Path) -> Result<File, LedgerError> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(LedgerError::not_done(LedgerFailure::NotAFile));
@@ -367,7 +365,7 @@ fn opened(path: &Path) -> Result<File, LedgerError> {
     options.open(path).map_err(of_io)
 }
 
-/// By its path: on some systems, to close another handle of a file gives up the locks on it.
+/// By path: on some systems, closing another handle of a file releases its locks.
 fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = path;
@@ -436,7 +434,7 @@ fn of_transaction(error: TransactionError) -> LedgerError {
     }
 }
 
-/// Our own tables under another type are somebody else's.
+/// A table with our name and another type belongs to another program.
 fn of_table(error: TableError) -> LedgerError {
     match error {
         TableError::Storage(error) => of_storage(error),

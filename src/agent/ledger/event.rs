@@ -1,4 +1,4 @@
-//! Audit events as they are kept until the sink has them, each with one encoding.
+//! Audit events in the ledger, each with one encoding.
 
 use super::record::{label, reason, reason_number, session, timestamp};
 use crate::agent::audit::AuditEvent;
@@ -9,7 +9,7 @@ use crate::id::{CredentialId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
 use crate::op::OpSet;
 
-/// What happened, when, and at which agent. Its node and position are its key.
+/// A stored event: what happened, when, and at which agent. Its node and position are its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredEvent {
     pub(super) agent: AgentPublicKey,
@@ -17,15 +17,15 @@ pub(super) struct StoredEvent {
     pub(super) event: AuditEvent,
 }
 
-/// More than any event has.
+/// More fields than any event has.
 const MAX_FIELDS: usize = 16;
 
 impl Wire for StoredEvent {
-    /// The agent, the time, the kind's number, which is fixed for ever, and the kind's own fields.
+    /// The agent, the time, the kind's permanent number, and the kind's own fields.
     fn encode(&self, writer: &mut Writer) {
         let (agent, at) = (self.agent, self.at.seconds());
         let begin = |kind: u64, fields: usize| {
-            // Moved in, so that each kind begins once.
+            // Moved into the closure, so that each kind begins once.
             let writer = writer;
             writer.array(3 + fields).bytes(agent.as_bytes()).uint(at).uint(kind)
         };

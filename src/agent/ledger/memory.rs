@@ -10,7 +10,7 @@ use super::overlay::Bytes;
 use super::{Ledger, LedgerError, Look, Snapshot, Table, Transition};
 use crate::agent::denial::LedgerFailure;
 
-/// Records in memory. Nothing survives the process, so after a restart every phone pairs anew.
+/// A ledger in memory. Nothing survives the process, so after a restart every phone must pair again.
 #[derive(Default)]
 pub struct MemoryLedger {
     tables: RwLock<Tables>,
@@ -20,8 +20,8 @@ pub struct MemoryLedger {
 #[derive(Default)]
 struct Tables(HashMap<Table, BTreeSet<Row>>);
 
-/// A key and its value in one allocation, since most rows are entries of an index and have no value:
-/// the key's length, the key, the value. Rows are told apart by their keys.
+/// A key and its value in one allocation, because most rows are index entries without a value: the key's
+/// length, the key, the value. Rows are compared by key.
 struct Row(Bytes);
 
 type Length = u32;
@@ -37,7 +37,7 @@ impl Row {
         let split = self.0.split_first_chunk::<LENGTH>().and_then(|(length, rest)| {
             rest.split_at_checked(usize::try_from(Length::from_le_bytes(*length)).ok()?)
         });
-        // As it was made, it can be split.
+        // A row is always built so that it can be split.
         split.unwrap_or_default()
     }
 
@@ -73,7 +73,7 @@ impl Ord for Row {
 }
 
 impl MemoryLedger {
-    /// An empty ledger.
+    /// Makes an empty ledger.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -93,10 +93,10 @@ impl Ledger for MemoryLedger {
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
-        // One transition at a time; reads go on beside it until it is applied.
+        // One transition at a time; reads run concurrently until it is applied.
         let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = transition(&*lock_read(&self.tables)).map_err(LedgerError::not_done)?;
-        // Made before any is applied, so that none is applied without the others.
+        // Built before any is applied, so that all are applied or none.
         let rows = changes.iter().map(|(table, key, value)| {
             Ok((table, key, value.map(|value| Row::new(key, value)).transpose()?))
         });
@@ -113,7 +113,7 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// No code that holds this lock can panic half-way through a change.
+/// Code that holds this lock cannot panic in the middle of a change.
 fn lock_read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
     tables.read().unwrap_or_else(PoisonError::into_inner)
 }

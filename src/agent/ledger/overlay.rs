@@ -1,4 +1,4 @@
-//! Changes over a snapshot, kept apart until they are committed.
+//! Changes over a snapshot, kept separately until they are committed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
@@ -11,24 +11,24 @@ pub(super) type Bytes = Box<[u8]>;
 
 type Rows = BTreeMap<Bytes, Option<Bytes>>;
 
-/// Rows that a transition has set or removed.
+/// The rows that a transition has set or removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes(BTreeMap<Table, Rows>);
 
 impl Changes {
-    /// Whether there are none.
+    /// Whether there are no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.values().all(BTreeMap::is_empty)
     }
 
-    /// How many rows they are.
+    /// Returns the number of changed rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.values().map(BTreeMap::len).sum()
     }
 
-    /// Each row by table and key, ascending, with its new value; `None` removes it.
+    /// Returns each changed row in ascending order of table and key, with its new value; `None` removes it.
     pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
         self.0
             .iter()
@@ -43,7 +43,7 @@ impl Changes {
         }
     }
 
-    /// Drops those of the rows chosen that are below as they are here.
+    /// Removes those chosen rows that have the same value in the snapshot.
     fn retain_changed(
         &mut self,
         below: &dyn Snapshot,
@@ -65,15 +65,15 @@ impl Changes {
     }
 }
 
-/// A snapshot with changes over it. Reads see the changes. Overlays can be stacked: each member of a
-/// commit has its own over that of the commit, so that one that is given up leaves nothing.
+/// A snapshot with changes over it. Reads see the changes. Overlays can be stacked: each member of a commit
+/// has its own over that of the commit, so that dropping it leaves nothing behind.
 pub struct Overlay<'a> {
     below: &'a dyn Snapshot,
     changes: Changes,
 }
 
 impl<'a> Overlay<'a> {
-    /// Over `below`, without changes.
+    /// Makes an overlay over `below`, without changes.
     #[must_use]
     pub fn new(below: &'a dyn Snapshot) -> Self {
         Self { below, changes: Changes::default() }
@@ -89,15 +89,15 @@ impl<'a> Overlay<'a> {
         self.changes.set(table, key, None);
     }
 
-    /// Takes over the changes of an overlay that stood over this one.
+    /// Adds the changes of an overlay over this one.
     pub fn absorb(&mut self, changes: Changes) {
         for (table, rows) in changes.0 {
             self.changes.0.entry(table).or_default().extend(rows);
         }
     }
 
-    /// The changes that have to be written, none if nothing has changed. A row that is set to the value it had
-    /// is not among them. Reads every row below that is set, and every row that is removed if none is set.
+    /// Returns the changes to be written, none if nothing has changed. A row that is set to its existing
+    /// value is left out. Reads every row below that is set, and every row that is removed if none is set.
     ///
     /// # Errors
     /// [`LedgerFailure`] if a row cannot be read.
@@ -110,7 +110,7 @@ impl<'a> Overlay<'a> {
         Ok(changes)
     }
 
-    /// The changes to a table, from after `after` on.
+    /// Returns the changes to a table after `after`.
     fn changed(
         &self,
         table: Table,
@@ -131,7 +131,7 @@ impl core::fmt::Debug for Overlay<'_> {
     }
 }
 
-/// Rows that are read below at a time.
+/// How many rows are read from below at a time.
 const PORTION: usize = 256;
 
 impl Snapshot for Overlay<'_> {

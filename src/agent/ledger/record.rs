@@ -1,4 +1,4 @@
-//! The records, each with one encoding.
+//! The record types, each with one encoding.
 
 use crate::clock::Timestamp;
 use crate::codec::{Reader, Wire, Writer};
@@ -18,34 +18,34 @@ use crate::protocol::ticket::TicketPublicKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IssuerRecord {
     pub(crate) device: DevicePublicKey,
-    /// Never used before and never again: a later registration of the same key revives nothing.
+    /// Each number is used once: a later registration of the same key revives nothing.
     pub(crate) generation: u64,
 }
 
-/// A session that something was offered for.
+/// A session with offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
-    /// Never used before and never again.
+    /// Each number is used once.
     pub(crate) epoch: u64,
     pub(crate) open_tickets: u32,
     pub(crate) live_credentials: u32,
-    /// Tickets and credentials that have ended and are still on record.
+    /// How many ended tickets and credentials are still on record.
     pub(crate) ended: u32,
 }
 
 impl SessionRecord {
-    /// Whether nothing is on record of it any more.
+    /// Whether no record of the session is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.open_tickets == 0 && self.live_credentials == 0 && self.ended == 0
     }
 }
 
-/// What became of a ticket.
+/// The state of a ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TicketState {
-    /// Waiting for a phone, with the credential that it will get.
+    /// Waiting for a phone, with the unbound credential that it will get.
     Open(VerifiedUnbound),
-    /// Redeemed; the credential's record says by whom.
+    /// Redeemed; the credential's record names the phone.
     Claimed,
     Revoked(RevocationReason),
     Expired,
@@ -71,7 +71,7 @@ pub(crate) struct TicketRecord {
     pub(crate) state: TicketState,
 }
 
-/// What became of a credential.
+/// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CredentialState {
     /// Redeemed; the desktop has to confirm before `until`.
@@ -95,61 +95,61 @@ pub(crate) struct CredentialRecord {
     pub(crate) generation: u64,
     pub(crate) device: DevicePublicKey,
     pub(crate) created_at: Timestamp,
-    /// None until its first transport frame.
+    /// `None` until its first transport frame.
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) label: Label,
     pub(crate) phone_label: Label,
     pub(crate) state: CredentialState,
-    /// The latest of its editions, the same bytes for every retry. Gone once the record has ended: nobody
-    /// is given it any more.
+    /// The latest edition, the same bytes for every retry. `None` once the record has ended, because it is
+    /// then never sent again.
     pub(crate) bytes: Option<CredentialBytes>,
-    /// The one in use: as bound at redemption, or the renewed one that the phone has used.
+    /// The edition in use: the one bound at redemption, or the renewed one that the phone has used.
     pub(crate) edition: Edition,
-    /// Renewed ones that the phone has not used yet, the latest last. None once it has ended.
+    /// Renewed editions that the phone has not used yet, the latest last. Empty once the record has ended.
     pub(crate) renewals: Vec<Edition>,
-    /// Where it was redeemed.
+    /// The node where it was redeemed.
     pub(crate) node: NodeId,
-    /// Room for a policy's verdict. Empty in this version.
+    /// Reserved for a policy's decision. Empty in this version.
     pub(crate) verdict: Vec<u8>,
 }
 
-/// One credential of a record, and what its owner's last word leaves of it. Only the latest is kept whole;
-/// an earlier one is told by its hashes.
+/// One edition of a credential, and its terms after the latest renewal. Only the latest is stored whole;
+/// earlier ones are identified by their hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edition {
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    /// Of the bytes, and of the part of them that every copy narrowed from it keeps.
+    /// The hashes of the bytes, and of the part that every copy narrowed from it keeps.
     pub(crate) hashes: EditionHashes,
 }
 
 impl CredentialRecord {
-    /// All credentials of the record, the one in use first.
+    /// Returns the editions of the record, the one in use first.
     pub(crate) fn editions(&self) -> impl Iterator<Item = &Edition> {
         core::iter::once(&self.edition).chain(&self.renewals)
     }
 
-    /// When the last of them ends.
+    /// Returns when the last edition ends.
     pub(crate) fn ends_at(&self) -> Timestamp {
         self.editions().map(|edition| edition.expires_at).max().unwrap_or(self.edition.expires_at)
     }
 
-    /// The latest: the only one that goes as far as its owner's last word.
+    /// Returns the latest edition, the only one that allows everything in the current terms.
     pub(crate) fn latest(&self) -> &Edition {
         self.renewals.last().unwrap_or(&self.edition)
     }
 
-    /// One of them by the hash of its bytes, with its place.
+    /// Returns an edition and its index, by the hash of its bytes.
     pub(crate) fn find(&self, whole: &[u8; 32]) -> Option<(usize, &Edition)> {
         self.editions().enumerate().find(|(_, edition)| edition.hashes.whole == *whole)
     }
 
-    /// The one that was narrowed to a credential with these hashes, or is it, with its place.
+    /// Returns the edition, and its index, that has these hashes or was narrowed to a credential with them.
     pub(crate) fn origin_of(&self, shown: &EditionHashes) -> Option<(usize, &Edition)> {
         self.editions().enumerate().find(|(_, edition)| edition.hashes.stem == shown.stem)
     }
 
-    /// Takes the one at this place into use, and drops those before it.
+    /// Uses the edition at this index, and drops those before it.
     pub(crate) fn retire_before(&mut self, place: usize) {
         if let Some(edition) = self.renewals.drain(..place.min(self.renewals.len())).next_back() {
             self.edition = edition;
@@ -167,42 +167,42 @@ impl CredentialRecord {
 pub(crate) struct Counters {
     /// The last number given to an epoch or a generation.
     pub(crate) sequence: u64,
-    /// Of all devices.
+    /// The counts of all devices.
     pub(crate) of_all: Counts,
 }
 
-/// How much there is, of one device or of all.
+/// Counts of the records of one device or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) open_tickets: u32,
     pub(crate) live_credentials: u32,
-    /// Tickets on record, whatever became of them.
+    /// Tickets on record, in any state.
     pub(crate) tickets: u32,
     /// Ended credentials that are still on record.
     pub(crate) ended_credentials: u32,
 }
 
-/// What the records belong to.
+/// The header of a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The format of all records. Another one is not read.
+    /// The format of all records. Other formats are not read.
     pub(crate) format: u64,
-    /// The agent whose sessions they are about.
+    /// The agent to which the records belong.
     pub(crate) agent: AgentPublicKey,
 }
 
 impl Progress {
-    /// Of a ledger that was never opened.
+    /// The progress in a ledger that was never opened.
     pub(crate) const NONE: Self = Self { mark: Timestamp::EPOCH, openings: 0 };
 }
 
 /// The format that this build reads and writes. Earlier ones were never in use.
 pub(crate) const FORMAT: u64 = 3;
 
-/// How far the agent has come.
+/// The progress of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// A time that the agent has used. None that it uses later may be earlier.
+    /// A time that the agent has used. Later times must not be earlier.
     pub(crate) mark: Timestamp,
     /// How often the ledger was opened.
     pub(crate) openings: u64,
@@ -216,7 +216,7 @@ const REASONS: [RevocationReason; 5] = [
     RevocationReason::Issuer,
 ];
 
-/// A reason's number is its place in the list, which is fixed for ever.
+/// Returns a reason's number: its index in the list, which is fixed permanently.
 pub(super) fn reason_number(reason: RevocationReason) -> u64 {
     REASONS
         .into_iter()
@@ -426,7 +426,7 @@ impl Wire for CredentialRecord {
         writer.array(17).bytes(self.ticket.as_bytes()).bytes(self.holder.as_bytes());
         writer.text(self.session.as_str()).uint(self.epoch);
         writer.bytes(self.issuer.as_bytes()).uint(self.generation).bytes(self.device.as_bytes());
-        // 1970 stands for never
+        // 1970 means never
         writer.uint(self.created_at.seconds()).uint(self.last_seen.map_or(0, Timestamp::seconds));
         writer.text(self.label.as_str()).text(self.phone_label.as_str());
         self.state.encode(writer);

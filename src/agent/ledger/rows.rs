@@ -15,7 +15,7 @@ use crate::id::{CredentialId, NodeId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
 
-/// What an index entry points at.
+/// The record that an index entry points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Entry {
     Ticket(TicketId),
@@ -35,7 +35,7 @@ impl Entry {
         bytes
     }
 
-    /// The entry at the end of an index's key.
+    /// Returns the entry at the end of an index's key.
     pub(crate) fn from_key(key: &[u8]) -> Result<Self, LedgerFailure> {
         match key.last_chunk::<17>().ok_or(LedgerFailure::Corrupt)? {
             [0, id @ ..] => Ok(Self::Ticket(TicketId::from_bytes(*id))),
@@ -45,24 +45,24 @@ impl Entry {
     }
 }
 
-/// Whether something of a session can still be used.
+/// Whether a record of a session is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Group {
     /// Open tickets and live credentials.
     Live = 0,
-    /// The rest.
+    /// All others.
     Ended = 1,
 }
 
-/// By what something that can still be used is taken back, beside its own id and its session.
+/// A handle by which a live record is revoked, besides its own id and its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handle<'a> {
     /// The generation of the issuer that signed it.
     Issuer(u64),
-    /// Of a credential: the ticket that gave it.
+    /// For a credential: the ticket that gave it.
     Ticket(TicketId),
-    /// Of a ticket: the credential that it would give.
+    /// For a ticket: the credential that it would give.
     Credential(CredentialId),
     /// The device that offered it, and its name for the phone.
     Phone(&'a DevicePublicKey, &'a Label),
@@ -76,8 +76,8 @@ impl Handle<'_> {
             Self::Credential(id) => [[2].as_slice(), id.as_bytes()].concat(),
             Self::Phone(device, name) => {
                 let name = name.as_str().as_bytes();
-                // A label is at most 40 bytes, so that its length is one. With it, no name is the beginning
-                // of another's keys.
+                // A label has at most 40 bytes, so its length takes one byte. With it, no name's keys are a
+                // prefix of another's.
                 let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
                 [[3].as_slice(), device.as_bytes(), &[length], name].concat()
             }
@@ -89,14 +89,14 @@ impl Handle<'_> {
     }
 }
 
-/// What waits for its time.
+/// A queue of records that wait for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue<'a> {
-    /// Tickets and live credentials, for their end; tickets that have ended, for their removal.
+    /// Tickets and live credentials, until their end; ended tickets, until their removal.
     Ending,
-    /// Ended credentials, for their removal.
+    /// Ended credentials, until their removal.
     Ended,
-    /// The same, of one device.
+    /// The same for one device.
     EndedOf(&'a DevicePublicKey),
 }
 
@@ -125,7 +125,7 @@ pub(super) const HEADER: &[u8] = b"header";
 const COUNTERS: &[u8] = b"counters";
 const PROGRESS: &[u8] = b"progress";
 
-/// Typed access to one transition.
+/// Typed access to the records in one transition.
 pub(crate) struct Records<'a> {
     rows: Overlay<'a>,
     wrote: bool,
@@ -150,7 +150,7 @@ impl<'a> Records<'a> {
         self.wrote
     }
 
-    /// What was.
+    /// Returns the changes.
     pub(crate) fn into_changes(mut self) -> Result<Changes, LedgerFailure> {
         self.write_counts();
         self.rows.into_changes()
@@ -162,7 +162,7 @@ impl<'a> Records<'a> {
             self.write(Table::Meta, COUNTERS, &counters);
         }
         for (device, counts) in devices {
-            // A device of which nothing is kept has no row.
+            // A device without records has no row.
             match counts == Counts::default() {
                 true => self.remove(Table::Devices, device.as_bytes()),
                 false => self.write(Table::Devices, device.as_bytes(), &counts),
@@ -198,7 +198,7 @@ impl<'a> Records<'a> {
         self.put(table, key, &codec::encode(record));
     }
 
-    /// Every format keeps the shape of this one row.
+    /// Returns the header. Every format keeps the encoding of this one row.
     pub(crate) fn header(&self) -> Result<Option<Header>, LedgerFailure> {
         self.read(Table::Meta, HEADER)
     }
@@ -215,7 +215,7 @@ impl<'a> Records<'a> {
         self.write(Table::Meta, &progress_key(node), progress);
     }
 
-    /// The latest time that any node has used.
+    /// Returns the latest time that any node has used.
     pub(crate) fn latest_mark(&self) -> Result<Timestamp, LedgerFailure> {
         let mut latest = Timestamp::EPOCH;
         for (_, bytes) in self.range(Table::Meta, PROGRESS, usize::MAX)? {
@@ -233,7 +233,7 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    /// Whether there is nothing at all.
+    /// Whether the ledger has no rows.
     pub(crate) fn is_empty(&mut self) -> Result<bool, LedgerFailure> {
         self.write_counts();
         for &table in Table::ALL {
@@ -244,7 +244,7 @@ impl<'a> Records<'a> {
         Ok(true)
     }
 
-    /// Removes every record. The numbers that were given stay given, and what happened is still told.
+    /// Removes every record. Used numbers stay used, and audit records are kept.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerFailure> {
         self.write_counts();
         for table in Table::ALL.iter().copied().filter(|table| !matches!(table, Table::Meta | Table::Events))
@@ -270,7 +270,7 @@ impl<'a> Records<'a> {
         self.counted.all = Some(counters);
     }
 
-    /// What the agent keeps of one device.
+    /// Returns the counts of one device.
     pub(crate) fn device(&self, device: &DevicePublicKey) -> Result<Counts, LedgerFailure> {
         match self.counted.devices.get(device) {
             Some(counts) => Ok(*counts),
@@ -283,7 +283,7 @@ impl<'a> Records<'a> {
         self.counted.devices.insert(*device, counts);
     }
 
-    /// A number that was never given before.
+    /// Returns a number that was not used before.
     pub(crate) fn next_number(&mut self) -> Result<u64, LedgerFailure> {
         let mut counters = self.counters()?;
         counters.sequence = counters.sequence.checked_add(1).ok_or(LedgerFailure::Corrupt)?;
@@ -372,18 +372,18 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// What can still be used and is taken back by this.
+    /// Returns the live entries with this handle.
     pub(crate) fn of_handle(&self, handle: Handle<'_>) -> Result<Vec<Entry>, LedgerFailure> {
         self.entries(Table::ByHandle, &handle.prefix(), usize::MAX)
     }
 
-    /// What can still be used of a session. As many as the quotas allow, however much has ended.
+    /// Returns the live entries of a session, at most as many as the quotas allow, however many have ended.
     pub(crate) fn live_of_session(&self, session: &SessionId) -> Result<Vec<Entry>, LedgerFailure> {
         let prefix = [session_prefix(session), vec![Group::Live as u8]].concat();
         self.entries(Table::BySession, &prefix, usize::MAX)
     }
 
-    /// What is of a session, in the order of entries, after one of them: at most `limit`.
+    /// Returns a session's entries in order, after one of them, at most `limit`.
     pub(crate) fn of_session(
         &self,
         session: &SessionId,
@@ -404,7 +404,7 @@ impl<'a> Records<'a> {
         Ok(entries)
     }
 
-    /// The tickets after an id, at most `limit`.
+    /// Returns the tickets after an id, at most `limit`.
     pub(crate) fn tickets_after(
         &self,
         after: Option<TicketId>,
@@ -415,7 +415,7 @@ impl<'a> Records<'a> {
         rows.iter().map(|(key, value)| Ok((TicketId::from_bytes(id_of(key)?), decoded(value)?))).collect()
     }
 
-    /// The credentials after an id, at most `limit`.
+    /// Returns the credentials after an id, at most `limit`.
     pub(crate) fn credentials_after(
         &self,
         after: Option<CredentialId>,
@@ -430,7 +430,7 @@ impl<'a> Records<'a> {
         self.range(table, prefix, limit)?.iter().map(|(key, _)| Entry::from_key(key)).collect()
     }
 
-    /// Keeps an audit record until the sink has it.
+    /// Stores an audit record until the sink has it.
     pub(crate) fn put_event(&mut self, record: &AuditRecord) {
         let stored = StoredEvent { agent: record.agent, at: record.at, event: record.event.clone() };
         self.write(Table::Events, &position_key(record.node, record.position()), &stored);
@@ -440,7 +440,7 @@ impl<'a> Records<'a> {
         self.remove(Table::Events, &position_key(node, position));
     }
 
-    /// The audit records that are kept for a node, in order.
+    /// Returns the stored audit records of a node, in order.
     pub(crate) fn events(&self, node: NodeId) -> Result<Vec<AuditRecord>, LedgerFailure> {
         let rows = self.range(Table::Events, &node.number().to_be_bytes(), usize::MAX)?;
         let record = |(key, stored): &Row| {
@@ -459,7 +459,7 @@ impl<'a> Records<'a> {
         self.remove(queue.table(), &queue.key(at, entry));
     }
 
-    /// The earliest entries of a queue, at most `limit`.
+    /// Returns the earliest entries of a queue, at most `limit`.
     pub(crate) fn earliest(
         &self,
         queue: Queue<'_>,
@@ -487,7 +487,7 @@ fn progress_key(node: NodeId) -> Vec<u8> {
     [PROGRESS, &node.number().to_be_bytes()].concat()
 }
 
-/// A session id holds no zero byte, so no id is the beginning of another's keys.
+/// A session id has no zero byte, so no id's keys are a prefix of another's.
 fn session_prefix(session: &SessionId) -> Vec<u8> {
     [session.as_str().as_bytes(), &[0]].concat()
 }

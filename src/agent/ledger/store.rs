@@ -1,4 +1,4 @@
-//! Calls to a backend that may fail, lie or panic.
+//! Calls a backend, which may fail, misbehave or panic.
 
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use super::{Changes, Ledger, LedgerError, Snapshot};
 use crate::agent::denial::LedgerFailure;
 
-/// Reads, and gives what was read.
+/// Reads from the backend and returns the result.
 pub(crate) fn read<T>(
     ledger: &dyn Ledger,
     mut look: impl FnMut(&dyn Snapshot) -> Result<T, LedgerFailure>,
@@ -22,12 +22,12 @@ pub(crate) fn read<T>(
     match (outcome, found) {
         (Ok(Ok(())), Some(found)) => Ok(found),
         (Ok(Err(error)), _) => Err(error),
-        // A backend that panics, or says that it has read what it has not, is used no more.
+        // A backend that panics, or reports a read that did not happen, is no longer used.
         (Ok(Ok(())), None) | (Err(_), _) => Err(LedgerError::not_done(LedgerFailure::Io).unusable()),
     }
 }
 
-/// Runs a transition, and gives the result of its last run once it is durable.
+/// Runs a transition, and returns the result of its last run once it is durable.
 pub(crate) fn transact<T>(
     ledger: &dyn Ledger,
     mut transition: impl FnMut(&dyn Snapshot) -> Result<(Changes, T), LedgerFailure>,

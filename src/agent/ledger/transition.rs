@@ -1,5 +1,5 @@
-//! The transitions: what may happen to records, and in which order it is judged. Pure functions
-//! over one transaction; each validates first and writes last.
+//! The transitions: the allowed changes of records, and the order of their checks. Pure functions over one
+//! transaction; each validates first and writes last.
 
 use std::collections::BTreeSet;
 
@@ -30,16 +30,16 @@ pub(crate) use offer::NewTicket;
 pub(crate) use redeem::Redemption;
 pub(crate) use renew::{Extension, NewTerms};
 
-/// Why a transition ends before its end.
+/// The reason why a transition returns early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// An answer, not a failure: what was written before it is committed.
+    /// An answer, not a failure: earlier writes of the transition are committed.
     Denied(Denial),
-    /// The transaction fails, and nothing of it is written.
+    /// A failure: the transaction fails, and nothing is written.
     Failed(LedgerFailure),
 }
 
-/// What a transition gives.
+/// The result of a transition.
 pub(crate) type Verdict<T> = Result<T, Exit>;
 
 impl From<Denial> for Exit {
@@ -55,7 +55,7 @@ impl From<LedgerFailure> for Exit {
 }
 
 impl Exit {
-    /// Separates what a transaction commits, a denial included, from what it does not.
+    /// Separates what a transaction commits, including denials, from failures.
     pub(crate) fn split<T>(verdict: Verdict<T>) -> Result<Result<T, Denial>, LedgerFailure> {
         match verdict {
             Ok(value) => Ok(Ok(value)),
@@ -65,24 +65,24 @@ impl Exit {
     }
 }
 
-/// What the agent's context said about a session and the device that shared it, before the transaction.
+/// The context's answer about a session and the device that shared it, from before the transaction.
 ///
-/// It is passed on instead of returned, because what is on record comes before it.
+/// It is passed on instead of returned, because reasons on record take precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ContextAnswer {
     Present,
     /// One of them is gone or unknown.
     Denied(Denial),
 }
 
-impl From<Result<(), Denial>> for Said {
+impl From<Result<(), Denial>> for ContextAnswer {
     fn from(checked: Result<(), Denial>) -> Self {
         checked.err().map_or(Self::Present, Self::Denied)
     }
 }
 
-impl Said {
-    /// Denies, where it is its turn.
+impl ContextAnswer {
+    /// Returns the context's denial, where its precedence is reached.
     fn check(&self) -> Result<(), Denial> {
         match self {
             Self::Present => Ok(()),
@@ -91,7 +91,7 @@ impl Said {
     }
 }
 
-/// How many may be open or live at a time. See [`Quotas`](crate::agent::Quotas).
+/// The bounds of tickets and credentials. See [`Quotas`](crate::agent::Quotas).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QuotaLimits {
     pub(crate) tickets_per_session: u32,
@@ -102,32 +102,32 @@ pub(crate) struct QuotaLimits {
     pub(crate) credentials_per_agent: u32,
 }
 
-/// Who does it, and when.
+/// The agent, node and time of a transition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub(crate) agent: &'a AgentPublicKey,
     pub(crate) node: NodeId,
     /// The agent's time.
     pub(crate) now: Timestamp,
-    /// What is being taken back meanwhile.
+    /// The revocations in progress or unwritten.
     pub(crate) closed: &'a Closed,
 }
 
-/// What a transition changed, and what happened in it.
+/// The changes and events of a transition.
 pub(crate) struct Done {
     pub(crate) changes: Changes,
     pub(crate) records: Vec<AuditRecord>,
-    /// Whether what the sink has was removed.
+    /// Whether audit records that the sink has were removed.
     pub(crate) forgot: bool,
 }
 
-/// One transition in progress, at one moment.
+/// A transition in progress.
 pub(crate) struct Step<'a> {
     records: Records<'a>,
     moment: Moment<'a>,
     now: Timestamp,
     events: Vec<AuditEvent>,
-    /// Devices of which a credential has ended here.
+    /// Devices with a credential that has ended in this transition.
     ended_of: BTreeSet<DevicePublicKey>,
 }
 
@@ -142,13 +142,13 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What has happened so far.
+    /// Returns the events so far.
     pub(crate) fn events(&self) -> &[AuditEvent] {
         &self.events
     }
 
-    /// Numbers what happened, from `first` on, and keeps it, so that it will be told whatever comes after
-    /// the commit. With anything that is written, what the sink has `taken` since goes.
+    /// Numbers the events, from `first` on, and stores them, so that the sink gets them whatever happens
+    /// after the commit. If anything is written, removes the records that the sink has `taken`.
     pub(crate) fn finish(
         mut self,
         first: AuditPosition,
@@ -168,12 +168,12 @@ impl<'a> Step<'a> {
         Ok(Done { changes: self.records.into_changes()?, records, forgot })
     }
 
-    /// What the ledger keeps for the sink from earlier openings of this node.
+    /// Returns the audit records that the ledger keeps from earlier openings of this node.
     pub(crate) fn untold(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
         self.records.events(self.moment.node)
     }
 
-    /// Takes out what the sink has, and nothing else.
+    /// Removes only the records that the sink has.
     pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) {
         taken.iter().for_each(|position| self.records.remove_event(self.moment.node, *position));
     }

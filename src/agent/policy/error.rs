@@ -1,4 +1,4 @@
-//! What is wrong with an operator's rules.
+//! The errors of an operator's rules.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use crate::limits::{
     MAX_OPERATOR_RULE_DEPTH, MAX_OPERATOR_RULE_OPERATORS, MAX_OPERATOR_RULES_LEN, MAX_OPERATOR_RULES_WORK,
 };
 
-/// Why an operator's rules are refused: which rule, where it stands, and what is wrong with it.
+/// The reason why an operator's rules are refused: which rule, its position, and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("operator rule {rule}, line {line}, column {column}: {problem}")]
 pub struct RuleError {
@@ -17,7 +17,7 @@ pub struct RuleError {
     source: Option<Cause>,
 }
 
-/// What the engine's parser or the regular expressions' said.
+/// The message of the engine's parser or of the regular expression compiler.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 struct Cause(String);
@@ -32,42 +32,43 @@ impl RuleError {
         self
     }
 
-    /// The rule, counted from 1 in the order of the text, as in [`Denial::OperatorRule`](crate::agent::Denial).
+    /// Returns the rule's number, counted from 1 in the order of the text, as in
+    /// [`Denial::OperatorRule`](crate::agent::Denial).
     #[must_use]
     pub fn rule(&self) -> usize {
         self.rule
     }
 
-    /// The line on which the rule begins, or on which it cannot be read any further; counted from 1.
+    /// Returns the line on which the rule begins, or on which parsing failed; counted from 1.
     #[must_use]
     pub fn line(&self) -> usize {
         self.line
     }
 
-    /// The column in that line, in characters, counted from 1.
+    /// Returns the column in that line, in characters, counted from 1.
     #[must_use]
     pub fn column(&self) -> usize {
         self.column
     }
 
-    /// What is wrong.
+    /// Returns the problem.
     #[must_use]
     pub fn problem(&self) -> RuleProblem {
         self.problem
     }
 
-    /// A word for logs and programs that stays the same from version to version.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.problem.code()
     }
 }
 
-/// What is wrong with an operator's rule. Most of these would otherwise never fire, or always.
+/// The problem with an operator's rule. Most of these would otherwise make it fire never, or always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RuleProblem {
-    /// Not Datalog, or not ended by a semicolon.
+    /// The rule is not Datalog, or does not end with a semicolon.
     #[error("it is not a readable `check`, `reject` or `deny` line; see the cause")]
     Syntax,
     /// The whole text is longer than [`MAX_OPERATOR_RULES_LEN`] bytes.
@@ -83,37 +84,37 @@ pub enum RuleProblem {
          at most {MAX_OPERATOR_RULES_WORK}); use fewer closures or smaller sets"
     )]
     TooComplex,
-    /// An `allow`, a fact or a rule: operators can only narrow.
+    /// The rule is an `allow`, a fact or a rule, but operators can only narrow.
     #[error("only `check`, `reject` and `deny` lines may stand here")]
     NotNarrowing,
-    /// A predicate that the agent never states, or with another number of terms.
+    /// The agent does not state this predicate, or states it with another number of terms.
     #[error("it uses a predicate that is never stated")]
     UnknownPredicate,
-    /// A name that is not an operation's, compared with an operation.
+    /// A name that is compared with an operation is not an operation's.
     #[error("it names an operation that does not exist")]
     UnknownOperation,
-    /// An hour, minute or weekday out of range, or a value of another type than the fact's.
+    /// An hour, minute or weekday is out of range, or a value has another type than the fact's.
     #[error(
         "a value cannot be the fact's: hours are 0 to 23, minutes 0 to 59, weekdays 1 (monday) to 7, keys \
          `hex:` and 64 digits"
     )]
     ValueOutOfRange,
-    /// A regular expression that does not compile, is too large, or is not written out.
+    /// A regular expression does not compile, is too large, or is not a literal string.
     #[error("its pattern is not a string in the rule, or does not compile to a small regular expression")]
     Regex,
-    /// A scope, a parameter or an external function.
+    /// The rule uses a scope, a parameter or an external function.
     #[error("scopes, parameters and external functions are not used here")]
     Unsupported,
-    /// An expression that fails when it is evaluated, for example a number compared with a string.
+    /// An expression fails when it is evaluated, for example because it compares a number with a string.
     #[error("its expression cannot be evaluated; see the cause")]
     Evaluation,
-    /// It fires for no hour, no operation and no value that the rule itself names.
+    /// The rule fires for no hour, operation or value that it names.
     #[error("it can never fire; take it out or mend its conditions")]
     NeverFires,
 }
 
 impl RuleProblem {
-    /// A word for logs and programs that stays the same from version to version.
+    /// Returns a stable name for programs and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

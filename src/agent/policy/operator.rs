@@ -1,8 +1,8 @@
-//! An operator's own rules: read, judged, tried out, before the agent starts.
+//! An operator's own rules: parsed, checked and tried before the agent starts.
 //!
-//! A rule that can never fire is worse than none, because its author relies on it. The engine would
-//! accept `operation("sned_input")`, an unknown predicate, or a regular expression that does not
-//! compile, and quietly match nothing. Here each of them is an error.
+//! A rule that can never fire is dangerous, because its author relies on it. The engine would accept
+//! `operation("sned_input")`, an unknown predicate, or a regular expression that does not compile, and match
+//! nothing without an error. Here each of them is an error.
 
 mod text;
 mod trial;
@@ -21,7 +21,7 @@ use crate::limits::{MAX_OPERATOR_REGEX_SIZE, MAX_OPERATOR_RULES_WORK};
 use crate::op::Op;
 use text::{Statement, statements};
 
-/// What a term of a predicate can be.
+/// The kind of a term in a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bytes(usize),
@@ -32,7 +32,7 @@ enum Kind {
     Number(i64, i64),
 }
 
-/// Every predicate that a run can hold, with its terms.
+/// Every predicate of a run, with its terms.
 const PREDICATES: [(&str, &[Kind]); 14] = [
     ("agent", &[Kind::Bytes(32), Kind::Text]),
     ("session", &[Kind::SessionName]),
@@ -51,7 +51,7 @@ const PREDICATES: [(&str, &[Kind]); 14] = [
 ];
 
 impl Kind {
-    /// Whether a written value could ever be equal to one that the agent states.
+    /// Checks that a literal could equal a value that the agent states.
     fn judge(self, value: &Term) -> Result<(), RuleProblem> {
         match (self, value) {
             (_, Term::Variable(_)) => Ok(()),
@@ -66,7 +66,7 @@ impl Kind {
     }
 }
 
-/// A statement that can only take away.
+/// A statement that can only narrow.
 #[derive(Debug, Clone)]
 pub(super) enum Narrowing {
     Check(Check),
@@ -107,7 +107,7 @@ impl Narrowing {
     }
 }
 
-/// How far the engine's parser came, and what it said.
+/// Returns the position and message of the engine's parse error.
 fn where_it_failed(text: &str, failure: &Failure) -> (usize, String) {
     match failure {
         Failure::Language(LanguageError::ParseError(errors)) => match errors.errors.first() {
@@ -122,7 +122,7 @@ fn where_it_failed(text: &str, failure: &Failure) -> (usize, String) {
     }
 }
 
-/// Rules that passed, each with its number in the text.
+/// Accepted rules, each with its number in the text.
 #[derive(Default)]
 pub(super) struct OperatorRules {
     pub(super) checks: Vec<(usize, Check)>,
@@ -130,7 +130,7 @@ pub(super) struct OperatorRules {
 }
 
 impl OperatorRules {
-    /// Reads, judges and tries out.
+    /// Parses, checks and tries the rules.
     pub(super) fn parse(text: &str) -> Result<Self, RuleError> {
         let mut rules = Self::default();
         let mut work = 0_u64;
@@ -160,8 +160,8 @@ impl OperatorRules {
     }
 }
 
-/// The most steps that one evaluation can take: the engine's own limit does not interrupt an expression.
-/// A closure is counted once for every element that stands anywhere in the rule.
+/// Returns the most steps of one evaluation, because the engine's own limit does not interrupt an expression.
+/// A closure counts once for each element anywhere in the rule.
 fn work_of(query: &Rule) -> u64 {
     let elements = query
         .expressions
@@ -184,7 +184,7 @@ fn steps(ops: &[Operator], elements: u64) -> u64 {
     ops.iter().map(step).fold(0, u64::saturating_add)
 }
 
-/// The values in a term.
+/// Returns the number of values in a term.
 fn size(term: &Term) -> u64 {
     parts(term).into_iter().fold(1, |sum, part| size(part).saturating_add(sum))
 }
@@ -198,7 +198,7 @@ fn parts(term: &Term) -> Vec<&Term> {
     }
 }
 
-/// Every value that is written in the queries, those in sets, arrays and maps too.
+/// Returns every literal in the queries, including those in sets, arrays and maps.
 fn literals(queries: &[Rule]) -> Vec<&Term> {
     let in_predicates = queries.iter().flat_map(|query| &query.body).flat_map(|predicate| &predicate.terms);
     let ops = queries.iter().flat_map(|query| &query.expressions).flat_map(|e| flatten(&e.ops));
@@ -212,7 +212,7 @@ fn literals(queries: &[Rule]) -> Vec<&Term> {
     found
 }
 
-/// What each variable of a query stands for.
+/// Returns the kind of each variable in a query.
 fn kinds_of(query: &Rule) -> BTreeMap<&str, Kind> {
     let mut kinds = BTreeMap::new();
     for predicate in &query.body {
@@ -226,7 +226,7 @@ fn kinds_of(query: &Rule) -> BTreeMap<&str, Kind> {
     kinds
 }
 
-/// What is wrong, and, of a pattern, why.
+/// The problem, and for a pattern its cause.
 type Judgement = Result<(), (RuleProblem, Option<String>)>;
 
 fn judge(rule: &Rule) -> Judgement {
@@ -256,8 +256,8 @@ fn known_operation(name: &str) -> Result<(), RuleProblem> {
     name.parse::<Op>().map(|_| ()).map_err(|_| RuleProblem::UnknownOperation)
 }
 
-/// Judges an expression in postfix form, closures included. Where it speaks of one operation, hour,
-/// minute or weekday and of no other variable, every value in it has to be one of those.
+/// Checks an expression in postfix form, including closures. If it is about one operation, hour, minute or
+/// weekday and no other variable, every literal in it must be one of those.
 fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Judgement {
     let flat = flatten(ops);
     let mut values = Vec::new();
@@ -296,7 +296,7 @@ fn judge_expression(ops: &[Operator], kinds: &BTreeMap<&str, Kind>) -> Judgement
     }
 }
 
-/// A pattern over operations has to match at least one of them.
+/// Checks that a pattern over operations matches at least one of them.
 fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Judgement {
     // The engine compiles it for every evaluation.
     let compile = || regex::RegexBuilder::new(pattern).size_limit(MAX_OPERATOR_REGEX_SIZE).build();
@@ -315,7 +315,7 @@ fn judge_pattern(binary: &Binary, pattern: &str, about_operations: bool) -> Judg
     Ok(())
 }
 
-/// Numbers beside an hour, minute or weekday are in its range; arithmetic is left alone.
+/// Checks that numbers beside an hour, minute or weekday are in its range; arithmetic is not checked.
 fn judge_numbers(ops: &[&Operator], values: Vec<&Term>, kind: Kind) -> Result<(), RuleProblem> {
     let arithmetic = |op: &&Operator| {
         matches!(op, Operator::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div))
@@ -341,7 +341,7 @@ fn flatten(ops: &[Operator]) -> Vec<&Operator> {
         .collect()
 }
 
-/// Every string that is compared with an operation is an operation's name.
+/// Checks that a string that is compared with an operation is an operation's name.
 fn judge_operation_value(value: &Term) -> Result<(), RuleProblem> {
     match value {
         Term::Str(name) => known_operation(name),

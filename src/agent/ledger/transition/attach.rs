@@ -1,6 +1,6 @@
-//! Whether a credential stands, and what a visit of its phone changes.
+//! Checks whether a credential is valid, and records the attach of its phone.
 
-use super::{Exit, Names, Said, Step, Verdict};
+use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
@@ -11,30 +11,30 @@ use crate::limits::{LAST_SEEN_RESOLUTION, TOMBSTONE_GRACE};
 use crate::op::OpSet;
 use crate::pair::RevocationReason;
 
-/// A phone that is there, and what it was admitted with.
+/// An attached phone, and the editions for which it was admitted.
 pub(crate) struct Visit<'a> {
     pub(crate) credential: &'a CredentialId,
-    /// The edition on whose word it was admitted, by the hash of its bytes.
+    /// The admitted edition, as the hash of its bytes.
     pub(crate) edition: [u8; 32],
-    /// The edition that it has shown, if it has shown one whole.
+    /// The presented edition, if it was not narrowed.
     pub(crate) shown: Option<[u8; 32]>,
-    /// What it was granted at admission.
+    /// The operations granted at admission.
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    pub(crate) said: &'a Said,
-    /// Whether there is room for one more connection.
+    pub(crate) said: &'a ContextAnswer,
+    /// Whether one more connection is allowed.
     pub(crate) room: Result<(), Denial>,
 }
 
-/// What a visit may do after all.
+/// The terms of the attach after all checks.
 pub(crate) struct Visited {
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
 }
 
 impl Step<'_> {
-    /// Whether a credential stands: revoked, session gone, expired, pending, in this order.
-    pub(super) fn standing(&self, record: &CredentialRecord, said: &Said) -> Verdict<()> {
+    /// Checks whether a credential is valid: revoked, session gone, expired, pending, in this order.
+    pub(super) fn standing(&self, record: &CredentialRecord, said: &ContextAnswer) -> Verdict<()> {
         match record.state {
             CredentialState::Revoked(RevocationReason::SessionEnd) => return Err(Denial::SessionGone.into()),
             CredentialState::Revoked(RevocationReason::Contest) => return Err(Denial::TicketContested.into()),
@@ -63,7 +63,7 @@ impl Step<'_> {
         self.records.credential(id)
     }
 
-    /// A credential's record, until it may be removed, whenever it is.
+    /// Returns a credential's record, until the time of its removal, even if it is removed later.
     pub(super) fn credential_on_record(
         &self,
         id: &CredentialId,
@@ -72,11 +72,15 @@ impl Step<'_> {
         Ok(self.records.credential(id)?.filter(|record| now < record.ends_at().plus(TOMBSTONE_GRACE)))
     }
 
-    /// A credential's record, if it stands.
-    pub(crate) fn standing_record(&self, id: &CredentialId, said: &Said) -> Verdict<CredentialRecord> {
+    /// Returns a credential's record, if it is valid.
+    pub(crate) fn standing_record(
+        &self,
+        id: &CredentialId,
+        said: &ContextAnswer,
+    ) -> Verdict<CredentialRecord> {
         let record = self.credential_on_record(id)?.ok_or(Denial::CredentialUnknown)?;
         let closed = self.moment.closed.denial(&Names::of_credential(id, &record));
-        // What has ended for another reason is told that one.
+        // Another reason for the end takes precedence.
         self.standing(&record, said)?;
         match closed {
             Some(denial) => Err(denial.into()),
@@ -84,18 +88,18 @@ impl Step<'_> {
         }
     }
 
-    /// Whether a credential that was found to stand still does, by its record alone.
+    /// Checks whether a credential that was found valid still is, by its record alone.
     pub(crate) fn stands(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
-        self.standing_record(id, &Said::Present)
+        self.standing_record(id, &ContextAnswer::Present)
     }
 
-    /// Confirms a phone that waits.
+    /// Confirms a waiting phone.
     pub(crate) fn confirm(
         &mut self,
         device: &DevicePublicKey,
         ticket: &TicketId,
         holder: &HolderPublicKey,
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<()> {
         let offered = self.records.ticket(ticket)?.ok_or(Denial::NothingToConfirm)?;
         let id = offered.credential;
@@ -118,28 +122,27 @@ impl Step<'_> {
                 });
                 Ok(())
             }
-            // Confirmed already, or over.
+            // Confirmed already, or no longer valid.
             standing => standing,
         }
     }
 
-    /// A credential's record, if it stands and `edition` is still its latest.
+    /// Returns a credential's record, if it is valid and `edition` is still its latest.
     pub(crate) fn standing_at(
         &self,
         id: &CredentialId,
         edition: &[u8; 32],
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<CredentialRecord> {
         let record = self.standing_record(id, said)?;
-        // Other terms may have come since it was chosen.
+        // New terms may have arrived since it was chosen.
         match record.latest().hashes.whole == *edition {
             true => Ok(record),
             false => Err(Denial::Interrupted.into()),
         }
     }
 
-    /// Notes that a phone is there, once a minute at most, and retires what a renewed credential replaces
-    /// once it is used.
+    /// Records the attach, at most once a minute, and retires the editions that a used renewal replaces.
     pub(crate) fn attached(&mut self, visit: &Visit<'_>) -> Verdict<Visited> {
         let record = self.standing_record(visit.credential, visit.said)?;
         // It may have been narrowed or retired since it was admitted.
@@ -156,7 +159,7 @@ impl Step<'_> {
             return Err(op.map_or(Denial::Internal, |op| Denial::OperationNotGranted { op }).into());
         }
         visit.room.clone()?;
-        // What the phone has shown it has stored, so it needs none from before.
+        // The phone has stored the edition that it presented, so it needs no earlier one.
         let used = visit.shown.and_then(|shown| record.find(&shown)).map_or(0, |(place, _)| place);
         let renewed = used > 0;
         let now = self.now;

@@ -1,4 +1,4 @@
-//! What every change of a record brings along: its place in the queues, its counts, its session.
+//! The updates that every change of a record needs: its queues, counts and session.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Moves an open ticket on.
+    /// Changes an open ticket's state.
     pub(super) fn change_ticket(
         &mut self,
         id: &TicketId,
@@ -97,7 +97,7 @@ impl Step<'_> {
         self.write_live(id, record)
     }
 
-    /// Changes a live credential that stays live. `change` sees it as it was.
+    /// Changes a live credential that stays live. `change` receives it unchanged.
     pub(super) fn change_credential(
         &mut self,
         id: &CredentialId,
@@ -119,7 +119,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Ends a live credential. What stays until its end tells its holder why; nothing stays that
+    /// Ends a live credential. The record that remains tells its holder the reason, and contains nothing that
     /// could be given to anyone.
     pub(super) fn end_credential(
         &mut self,
@@ -153,7 +153,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes a live credential, as if it had ended and been forgotten.
+    /// Removes a live credential, as if it had ended and been removed.
     pub(super) fn remove_credential(
         &mut self,
         id: &CredentialId,
@@ -170,8 +170,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Which of these [`Step::forget_surplus`] would forget at once if they ended now. What it would forget
-    /// of those that have ended before is left to it.
+    /// Returns which of these [`Step::forget_surplus`] would remove at once if they ended now. Credentials
+    /// that ended before are left to it.
     pub(super) fn surplus_of(
         &self,
         live: &[(CredentialId, CredentialRecord)],
@@ -204,8 +204,8 @@ impl Step<'_> {
         Ok(surplus.into_iter().filter_map(credential).collect())
     }
 
-    /// Forgets ended credentials beyond the bounds, the earliest first: those of a device beyond its share
-    /// make room for its own, and only then those of all.
+    /// Removes ended credentials beyond the bounds, the earliest first: first those of a device beyond its
+    /// own share, then those of all devices.
     pub(super) fn forget_surplus(&mut self) -> Result<(), LedgerFailure> {
         for device in core::mem::take(&mut self.ended_of) {
             let surplus =
@@ -216,7 +216,7 @@ impl Step<'_> {
         self.forget_earliest(Queue::Ended, kept.saturating_sub(MAX_ENDED_CREDENTIALS))
     }
 
-    /// All in one read, so that each costs the same however many they are.
+    /// Removes them with one read, so that the cost of each does not depend on their number.
     fn forget_earliest(&mut self, queue: Queue<'_>, number: u32) -> Result<(), LedgerFailure> {
         if number == 0 {
             return Ok(());
@@ -228,7 +228,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes an ended credential. Its holder is a stranger from now on.
+    /// Removes an ended credential. Its holder is unknown afterwards.
     pub(super) fn forget_ended(&mut self, at: Timestamp, entry: Entry) -> Result<(), LedgerFailure> {
         let Entry::Credential(id) = entry else { return Err(LedgerFailure::Corrupt) };
         let record = self.records.credential(&id)?.ok_or(LedgerFailure::Corrupt)?;
@@ -239,13 +239,13 @@ impl Step<'_> {
         self.leave_session(&record.session, entry)
     }
 
-    /// Takes an ended entry out of its session.
+    /// Removes an ended entry from its session.
     fn leave_session(&mut self, session: &SessionId, entry: Entry) -> Result<(), LedgerFailure> {
         self.records.leave_session(session, Group::Ended, entry);
         self.count_session(session, |record| down(&mut record.ended))
     }
 
-    /// Changes the counts of a device, and with them those of all.
+    /// Changes the counts of a device, and those of all.
     fn count(&mut self, device: &DevicePublicKey, change: impl Fn(&mut Counts)) -> Result<(), LedgerFailure> {
         let mut counters = self.records.counters()?;
         change(&mut counters.of_all);
@@ -256,7 +256,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Changes the counts of a session that is on record. It goes with its last entry.
+    /// Changes the counts of a session on record. The session's record is removed with its last entry.
     fn count_session(
         &mut self,
         id: &SessionId,
@@ -269,7 +269,7 @@ impl Step<'_> {
     }
 }
 
-/// How many are too many if so many come to those that are kept.
+/// Returns how many exceed `most` if `coming` are added to `kept`.
 fn beyond(kept: u32, coming: usize, most: u32) -> usize {
     let all = coming.saturating_add(usize::try_from(kept).unwrap_or(usize::MAX));
     all.saturating_sub(usize::try_from(most).unwrap_or(usize::MAX))
@@ -292,24 +292,24 @@ fn down(count: &mut u32) {
     *count = count.saturating_sub(1);
 }
 
-/// What an open ticket is found by.
+/// Returns the handles of an open ticket.
 fn ticket_handles(record: &TicketRecord) -> impl Iterator<Item = Handle<'_>> {
     let handles = [Handle::Issuer(record.generation), Handle::Credential(record.credential)];
     handles.into_iter().chain(phone_handle(&record.device, &record.label))
 }
 
-/// What a live credential is found by.
+/// Returns the handles of a live credential.
 fn credential_handles(record: &CredentialRecord) -> impl Iterator<Item = Handle<'_>> {
     let handles = [Handle::Issuer(record.generation), Handle::Ticket(record.ticket)];
     handles.into_iter().chain(phone_handle(&record.device, &record.label))
 }
 
-/// A pairing without a name is not found by one.
+/// Returns the handle of the phone's name, unless it is empty.
 fn phone_handle<'a>(device: &'a DevicePublicKey, name: &'a Label) -> Option<Handle<'a>> {
     (!name.as_str().is_empty()).then_some(Handle::Phone(device, name))
 }
 
-/// When something has to happen to a ticket: its end, and later its removal.
+/// Returns the time of a ticket's next change: its end, and later its removal.
 pub(super) fn ticket_due(record: &TicketRecord) -> Timestamp {
     match record.state {
         TicketState::Open(_) => record.expires_at,
@@ -319,8 +319,8 @@ pub(super) fn ticket_due(record: &TicketRecord) -> Timestamp {
     }
 }
 
-/// When a live credential ends: when it has waited too long, or when the last of its editions ends.
-/// None for one that has ended.
+/// Returns when a live credential ends: when its confirmation is overdue, or when the last of its editions
+/// ends. `None` if it has ended.
 pub(super) fn credential_due(record: &CredentialRecord) -> Option<Timestamp> {
     match record.state {
         CredentialState::Pending { until, .. } => Some(until.min(record.ends_at())),

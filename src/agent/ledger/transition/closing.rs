@@ -1,4 +1,4 @@
-//! What a revocation names, and which names are closed while one is under way.
+//! Revocations and the names that they close while they are in progress.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
 use crate::pair::{RevocationReason, Revoked};
 
-/// One revocation: what it names, and why.
+/// A revocation: its target and reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Revocation {
     Ticket(TicketId),
     Credential(CredentialId),
-    /// A second phone has shown the ticket of this credential.
+    /// A second phone has presented the ticket of this credential.
     Contest(CredentialId),
     Session(SessionId),
     SessionEnd(SessionId),
-    /// The context says that the session is gone: of this epoch alone.
+    /// The context reports the session as gone: only this epoch.
     SessionGone(SessionId, u64),
     Issuer(IssuerPublicKey),
-    /// The context says that the device is gone: of this generation of its issuer alone.
+    /// The context reports the device as gone: only this generation of its issuer.
     IssuerGone(IssuerPublicKey, u64),
     Device(DevicePublicKey),
-    /// Every device that is not one of these.
+    /// Every device that is not in this set.
     DevicesOutside(Arc<[DevicePublicKey]>),
-    /// What a device has offered for the phone that it calls by this name.
+    /// Everything that a device has offered under this phone name.
     Phone(DevicePublicKey, Label),
-    /// Every record, and the agent's time with them.
+    /// Every record, and the agent's time.
     Everything,
 }
 
-/// What something goes by.
+/// The names of a ticket or credential.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Names<'a> {
     pub(crate) ticket: Option<&'a TicketId>,
@@ -71,7 +71,7 @@ impl<'a> Names<'a> {
 }
 
 impl Revocation {
-    /// Whether it takes back what goes by these names. A name that is not known yet is not taken.
+    /// Whether it revokes something with these names. An unknown name does not match.
     pub(crate) fn takes(&self, names: &Names<'_>) -> bool {
         match self {
             Self::Ticket(ticket) => names.ticket == Some(ticket),
@@ -87,12 +87,12 @@ impl Revocation {
         }
     }
 
-    /// A newer one says everything that an older one did.
+    /// Whether it is a set of devices, which replaces earlier sets.
     fn is_device_set(&self) -> bool {
         matches!(self, Self::DevicesOutside(_))
     }
 
-    /// Why streams end by it.
+    /// Returns the reason for cutting its streams.
     pub(crate) fn cut(&self) -> Cut {
         match self {
             Self::Contest(_) => Cut::Contested,
@@ -101,7 +101,7 @@ impl Revocation {
         }
     }
 
-    /// Why a phone is refused meanwhile.
+    /// Returns the reason for refusing a phone meanwhile.
     fn denial(&self) -> Denial {
         match self {
             Self::Contest(_) => Denial::TicketContested,
@@ -116,13 +116,13 @@ impl Revocation {
         }
     }
 
-    /// Whether what the agent's context said before it may no longer be so: an id may stand for something
-    /// else afterwards. The end of one pairing changes nothing of that.
+    /// Whether earlier answers of the agent's context may be outdated, because an id may be reused
+    /// afterwards. Ending one pairing does not outdate them.
     pub(crate) fn outdates_context(&self) -> bool {
         !matches!(self, Self::Ticket(_) | Self::Credential(_) | Self::Contest(_) | Self::Phone(..))
     }
 
-    /// Puts it on record, and says what it has ended.
+    /// Applies it to the records, and returns what it has ended.
     pub(crate) fn apply(&self, step: &mut Step<'_>) -> Result<Revoked, LedgerFailure> {
         let before = step.events().len();
         self.write(step)?;
@@ -133,7 +133,7 @@ impl Revocation {
         })
     }
 
-    /// Puts each on record, and says which have ended something.
+    /// Applies each to the records, and returns those that have ended something.
     pub(crate) fn apply_each<'a>(
         revocations: impl Iterator<Item = &'a Self>,
         step: &mut Step<'_>,
@@ -147,16 +147,16 @@ impl Revocation {
         Ok(ended)
     }
 
-    /// Whether anything on record goes by this name, though it can be used no more.
+    /// Whether this name is on record, although nothing of it is usable.
     fn is_known(&self, step: &Step<'_>) -> Result<bool, LedgerFailure> {
         match self {
             Self::Ticket(id) => Ok(step.ticket(id)?.is_some()),
             Self::Credential(id) | Self::Contest(id) => Ok(step.credential(id)?.is_some()),
             Self::Session(id) | Self::SessionEnd(id) | Self::SessionGone(id, _) => step.has_session(id),
             Self::Device(device) => step.has_device(device),
-            // No record is kept of them.
+            // No record of them is kept.
             Self::Issuer(_) | Self::IssuerGone(..) | Self::Phone(..) => Ok(false),
-            // Names whatever there is.
+            // They match any state.
             Self::DevicesOutside(_) | Self::Everything => Ok(true),
         }
     }
@@ -187,8 +187,8 @@ impl Revocation {
     }
 }
 
-/// Which names are closed: those of revocations that are under way, and those that certainly or possibly
-/// have not been written.
+/// The closed names: those of revocations in progress, and of revocations that were not, or may not have
+/// been, written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Closed(Vec<Closing>);
 
@@ -196,15 +196,15 @@ pub(crate) struct Closed(Vec<Closing>);
 struct Closing {
     number: u64,
     revocation: Revocation,
-    /// Whether its write has failed, so that a later transaction makes up for it.
+    /// Whether its write has failed, so that a later transaction must write it.
     unwritten: bool,
 }
 
 impl Closed {
-    /// Nothing at all.
+    /// No closed names.
     pub(crate) const NONE: &'static Self = &Self(Vec::new());
 
-    /// Why a phone that goes by these names is refused.
+    /// Returns why a phone with these names is refused.
     pub(crate) fn denial(&self, names: &Names<'_>) -> Option<Denial> {
         self.0
             .iter()
@@ -212,7 +212,7 @@ impl Closed {
             .map(|closing| closing.revocation.denial())
     }
 
-    /// Why a desktop that names this has to try again.
+    /// Refuses a desktop's request for these names, which it has to repeat.
     pub(crate) fn interrupts(&self, names: &Names<'_>) -> Result<(), Denial> {
         match self.denial(names) {
             Some(_) => Err(Denial::Interrupted),
@@ -220,18 +220,18 @@ impl Closed {
         }
     }
 
-    /// Closes what a revocation names, under a number of its own.
+    /// Closes what a revocation names, under its number.
     pub(crate) fn begin(&mut self, number: u64, revocation: Revocation) {
         self.0.push(Closing { number, revocation, unwritten: false });
     }
 
-    /// It is on record: the ledger says it from now on.
+    /// Removes a revocation that is on record.
     pub(crate) fn written(&mut self, number: u64) {
         self.0.retain(|closing| closing.number != number);
     }
 
-    /// It is not on record, or may not be. Of several that say the same the latest is kept, and of several
-    /// sets of devices the latest.
+    /// Keeps a revocation that was not, or may not have been, written. Of several equal ones, and of several
+    /// sets of devices, only the latest is kept.
     pub(crate) fn unwritten(&mut self, number: u64) {
         let Some(at) = self.0.iter().position(|closing| closing.number == number) else { return };
         let failed = self.0.remove(at);
@@ -247,7 +247,7 @@ impl Closed {
         self.0.push(Closing { unwritten: true, ..failed });
     }
 
-    /// What a later transaction has to make up for, the oldest first, with its numbers.
+    /// Returns the revocations that a later transaction must write, the oldest first, with their numbers.
     pub(crate) fn to_write(&self) -> impl Iterator<Item = (u64, &Revocation)> {
         self.0.iter().filter(|closing| closing.unwritten).map(|closing| (closing.number, &closing.revocation))
     }

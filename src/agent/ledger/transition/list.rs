@@ -1,4 +1,4 @@
-//! What is on record, a part at a time.
+//! Lists the records in parts.
 
 use super::Step;
 use crate::agent::denial::LedgerFailure;
@@ -22,8 +22,8 @@ impl Found {
 }
 
 impl Step<'_> {
-    /// What there is after `after`, of one session or of all, at most `limit`: tickets by their ids, then
-    /// credentials by theirs. Fewer only at the end.
+    /// Returns the records after `after`, of one session or of all, at most `limit`: tickets by their ids,
+    /// then credentials by theirs. It returns fewer only at the end.
     pub(crate) fn found(
         &self,
         session: Option<&SessionId>,

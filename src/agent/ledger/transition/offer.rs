@@ -1,4 +1,4 @@
-//! Offers: who may put a ticket on record, and how many.
+//! Offers: checks who may offer a ticket, and the quotas.
 
 use super::{Names, QuotaLimits, Step, Verdict};
 use crate::agent::audit::AuditEvent;
@@ -14,8 +14,8 @@ use crate::limits::TICKETS_KEPT_PER_OPEN;
 use crate::op::OpSet;
 use crate::protocol::ticket::TicketPublicKey;
 
-/// An offered ticket that is not on record yet. The epoch of its session and the generation of its issuer are
-/// the ledger's to give.
+/// An offered ticket that is not on record yet. The ledger adds the epoch of its session and the generation
+/// of its issuer.
 pub(crate) struct NewTicket {
     pub(crate) key: TicketPublicKey,
     pub(crate) credential: CredentialId,
@@ -66,7 +66,7 @@ impl NewTicket {
 }
 
 impl Step<'_> {
-    /// Takes an offer: puts its ticket on record, in the current epoch of its session and under the current
+    /// Puts the ticket of an offer on record, in the current epoch of its session and under the current
     /// generation of its issuer.
     pub(crate) fn offer(&mut self, id: &TicketId, new: &NewTicket, quotas: &QuotaLimits) -> Verdict<()> {
         let issuer = self.issuer_of(&new.issuer, &new.device)?;
@@ -101,8 +101,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Whether a ticket's or its credential's id stands for something else. Desktops choose both, and what
-    /// is revoked by one of them must be all that it names.
+    /// Whether the ticket or credential id is already in use. Desktops choose both, and revoking one of them
+    /// must revoke everything that it names.
     fn is_taken(&mut self, ticket: &TicketId, credential: &CredentialId) -> Result<bool, LedgerFailure> {
         Ok(self.records.ticket(ticket)?.is_some()
             || self.records.credential(credential)?.is_some()
@@ -111,8 +111,8 @@ impl Step<'_> {
     }
 }
 
-/// An open ticket reserves the place of its credential, so that a redemption never fails for want of
-/// one.
+/// Checks the quotas. An open ticket reserves the place of its credential, so that a redemption does not fail
+/// because of a quota.
 fn check_quotas(
     session: Option<&SessionRecord>,
     device: &Counts,

@@ -1,4 +1,4 @@
-//! Opening a ledger, and emptying it.
+//! Opens and empties a ledger.
 
 use super::{Moment, Step};
 use crate::agent::audit::AuditEvent;
@@ -8,11 +8,11 @@ use crate::clock::Timestamp;
 use crate::limits::CLOCK_MARK_RESOLUTION;
 
 impl Step<'_> {
-    /// Makes the ledger this agent's, and this opening the only one of its node. Another agent key means
-    /// that its sessions are gone, so their records go too.
+    /// Makes the ledger this agent's, and this opening the only one of its node. If it has another agent's
+    /// key, that agent's records are removed, because its sessions no longer exist.
     pub(crate) fn open(&mut self) -> Result<Progress, LedgerFailure> {
         let Moment { agent, node, .. } = self.moment;
-        // Nothing else is read of another format.
+        // With another format, nothing else is read.
         let header = match self.records.header()? {
             Some(Header { format, .. }) if format != FORMAT => {
                 return Err(LedgerFailure::UnknownFormat { version: format });
@@ -20,20 +20,20 @@ impl Step<'_> {
             header => header,
         };
         if header.is_none() && !self.records.is_empty()? {
-            // Somebody else's rows, or what is left of ours.
+            // Rows of another program, or remains of ours.
             return Err(LedgerFailure::Corrupt);
         }
         let mut progress = self.records.progress(node)?;
         match header {
             Some(header) if header.agent == *agent => {
-                // What any node has ended stays so.
+                // Whatever any node has ended must stay ended.
                 progress.mark = self.records.latest_mark()?;
                 self.events.push(AuditEvent::GateOpened { discarded: false });
             }
             found => {
                 self.records.clear()?;
                 self.records.put_header(&Header { format: FORMAT, agent: *agent });
-                // Times of another agent's records say nothing about this one's.
+                // Times of another agent's records are meaningless here.
                 self.records.set_marks(Timestamp::EPOCH)?;
                 progress.mark = Timestamp::EPOCH;
                 self.events.push(AuditEvent::GateOpened { discarded: found.is_some() });
@@ -46,13 +46,13 @@ impl Step<'_> {
         Ok(progress)
     }
 
-    /// Whether this opening still owns its node.
+    /// Checks that this opening still owns its node.
     pub(crate) fn check_owner(&self, opening: u64) -> Result<Progress, LedgerFailure> {
         let progress = self.records.progress(self.moment.node)?;
         if progress.openings == opening { Ok(progress) } else { Err(LedgerFailure::Fenced) }
     }
 
-    /// Stores the agent's time with whatever else is written; alone, no oftener than once a minute.
+    /// Stores the agent's time with other writes; alone, at most once a minute.
     pub(crate) fn keep_time(&mut self, stored: Progress) -> Progress {
         let progress = Progress { mark: stored.mark.max(self.now), ..stored };
         let due = self.records.wrote() || progress.mark.since(stored.mark) >= CLOCK_MARK_RESOLUTION;
@@ -68,7 +68,7 @@ impl Step<'_> {
         self.records.clear()
     }
 
-    /// Begins anew at another time, which may be earlier. Every record was dropped before.
+    /// Sets another time, which may be earlier, after every record was dropped.
     pub(crate) fn reset_time(
         &mut self,
         stored: Progress,

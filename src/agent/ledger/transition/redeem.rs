@@ -1,7 +1,7 @@
-//! Redemption: who gets a ticket's credential.
+//! Redemption: gives a ticket's credential to a phone.
 
 use super::renew::Extension;
-use super::{Exit, Names, Said, Step, Verdict};
+use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
@@ -12,17 +12,17 @@ use crate::label::Label;
 use crate::limits::RETRY_WINDOW;
 use crate::pair::RevocationReason;
 
-/// What a redemption brings along.
+/// The input of a redemption.
 pub(crate) struct Redemption {
     pub(crate) label: Label,
     pub(crate) bound: Option<Extension>,
     pub(crate) nonce: [u8; 16],
-    pub(crate) said: Said,
+    pub(crate) said: ContextAnswer,
 }
 
 impl Step<'_> {
-    /// Redeems a ticket for a phone that has proven it. The record that comes back stands, or waits
-    /// for confirmation.
+    /// Redeems a ticket for a phone that has proven it. The returned record is valid, or waits for
+    /// confirmation.
     pub(crate) fn redeem(
         &mut self,
         id: &TicketId,
@@ -47,25 +47,25 @@ impl Step<'_> {
         Ok(self.claim(id, ticket, holder, bound, redemption)?)
     }
 
-    /// What a ticket's record has to say against its redemption, without redeeming it.
-    pub(crate) fn redeemable(&self, id: &TicketId, said: &Said) -> Verdict<()> {
+    /// Checks whether the ticket can be redeemed, without redeeming it.
+    pub(crate) fn redeemable(&self, id: &TicketId, said: &ContextAnswer) -> Verdict<()> {
         let ticket = self.ticket_on_record(id)?.ok_or(Denial::TicketUnknown)?;
         self.may_redeem(&ticket, said)
     }
 
-    fn may_redeem(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
+    fn may_redeem(&self, ticket: &TicketRecord, said: &ContextAnswer) -> Verdict<()> {
         match ticket.state {
-            // Its credential's record has the rest.
+            // Its credential's record is checked later.
             TicketState::Claimed => Ok(()),
             TicketState::Revoked(RevocationReason::SessionEnd) => Err(Denial::SessionGone.into()),
             TicketState::Revoked(_) => Err(Denial::TicketRevoked.into()),
             TicketState::Open(_) => self.may_claim(ticket, said),
-            // A gone session or issuer comes before the ticket's own end.
+            // A gone session or issuer takes precedence over the ticket's own expiry.
             TicketState::Expired => self.may_claim(ticket, said).and(Err(Denial::TicketExpired.into())),
         }
     }
 
-    /// The credential that a ticket gave. Issuers choose credential ids, so a record under the same id
+    /// Returns the credential that a ticket gave. Issuers choose credential ids, so a record with the same id
     /// may be another ticket's.
     pub(super) fn credential_of(
         &self,
@@ -79,14 +79,14 @@ impl Step<'_> {
         self.records.ticket(id)
     }
 
-    /// A ticket's record, until it may be removed. What is removed when depends on how much else is due,
-    /// and a phone's answer must not.
+    /// Returns a ticket's record, until the time of its removal. The actual removal depends on how much else
+    /// is due, and a phone's answer must not.
     fn ticket_on_record(&self, id: &TicketId) -> Result<Option<TicketRecord>, LedgerFailure> {
         let now = self.now;
         Ok(self.records.ticket(id)?.filter(|record| now < record.expires_at.plus(RETRY_WINDOW)))
     }
 
-    fn may_claim(&self, ticket: &TicketRecord, said: &Said) -> Verdict<()> {
+    fn may_claim(&self, ticket: &TicketRecord, said: &ContextAnswer) -> Verdict<()> {
         let issuer = self.records.issuer(&ticket.issuer)?;
         if issuer.is_none_or(|issuer| issuer.generation != ticket.generation) {
             return Err(Denial::IssuerRevoked.into());
@@ -152,14 +152,14 @@ impl Step<'_> {
         Ok((credential, record))
     }
 
-    /// The same phone gets the same credential. Another phone within the ticket's lifetime means that
-    /// the code has leaked: both are out.
+    /// Gives the same credential to the same phone. Another phone within the ticket's lifetime means that the
+    /// code has leaked: both are cut off.
     fn redeem_again(
         &mut self,
         id: &TicketId,
         ticket: &TicketRecord,
         holder: &HolderPublicKey,
-        said: &Said,
+        said: &ContextAnswer,
     ) -> Verdict<(CredentialId, CredentialRecord)> {
         let credential = ticket.credential;
         let record = self.credential_of(id, ticket)?.ok_or(Denial::TicketUnknown)?;
@@ -178,8 +178,8 @@ impl Step<'_> {
             return Ok((credential, record));
         }
         match standing {
-            // The code has leaked, whatever else the context can tell. The same precedence as for the first
-            // phone, where there is nothing left to contest.
+            // The code has leaked, whatever else the context answers. The reasons have the same precedence as
+            // for the first phone, if nothing is left to contest.
             Err(
                 exit @ (Exit::Failed(_)
                 | Exit::Denied(
@@ -192,7 +192,7 @@ impl Step<'_> {
             _ if self.now >= ticket.expires_at => return Err(Denial::TicketClaimed.into()),
             _ => {}
         }
-        // One that has run out is not revoked as well, whether its end is on record yet or not.
+        // An expired credential is not revoked as well, whether or not its end is on record.
         if matches!(standing, Ok(()) | Err(Exit::Denied(Denial::ConfirmationPending))) {
             let (first, session) = (record.holder, record.session.clone());
             self.revoke_entry(Entry::Credential(credential), RevocationReason::Contest)?;
@@ -204,7 +204,7 @@ impl Step<'_> {
                 contender: *holder,
             });
         }
-        // Committed with what was written above.
+        // Committed together with the revocation above.
         Err(Denial::TicketContested.into())
     }
 }

@@ -1,4 +1,4 @@
-//! Registration: whose issuer keys are known.
+//! Registers issuer keys.
 
 use super::{Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
@@ -9,7 +9,7 @@ use crate::limits::ISSUERS_PER_DEVICE;
 use crate::protocol::message::VerifiedRegistration;
 
 impl Step<'_> {
-    /// Registers an issuer key for a device. The same device may do it again without effect.
+    /// Registers an issuer key for a device. Repeating it for the same device has no effect.
     pub(crate) fn register_issuer(&mut self, registration: &VerifiedRegistration) -> Verdict<()> {
         let (issuer, device) = (registration.issuer(), registration.device());
         match self.records.issuer(issuer)? {
@@ -32,7 +32,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The issuer's record, if `device` registered it.
+    /// Returns the issuer's record, if `device` registered it.
     pub(crate) fn issuer_of(
         &mut self,
         issuer: &IssuerPublicKey,
@@ -45,7 +45,7 @@ impl Step<'_> {
         }
     }
 
-    /// The issuers of the devices for which `wanted` is true.
+    /// Returns the issuers of the devices for which `wanted` is true.
     pub(super) fn issuers_where(
         &self,
         wanted: impl Fn(&DevicePublicKey) -> bool,

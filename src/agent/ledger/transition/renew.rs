@@ -1,6 +1,6 @@
-//! Renewal: new terms for a credential that a phone holds already.
+//! Renewal: new terms for a credential that a phone already holds.
 
-use super::{Names, Said, Step, Verdict};
+use super::{ContextAnswer, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, Edition};
@@ -12,7 +12,7 @@ use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::limits::MAX_EDITIONS;
 use crate::op::OpSet;
 
-/// New terms, and whose word they are.
+/// New terms, and the device and issuer that ask for them.
 pub(crate) struct NewTerms {
     pub(crate) credential: CredentialId,
     pub(crate) ticket: TicketId,
@@ -23,13 +23,13 @@ pub(crate) struct NewTerms {
     pub(crate) expires_at: Timestamp,
 }
 
-/// The credential that new terms would give, bound to the phone.
+/// The renewed credential, bound to the phone.
 pub(crate) struct Extension {
     pub(crate) bytes: CredentialBytes,
     pub(crate) hashes: EditionHashes,
 }
 
-/// What has become of new terms.
+/// The result of new terms.
 pub(crate) struct Renewed {
     pub(crate) expires_at: Timestamp,
     /// When the last of the record's editions ends.
@@ -39,8 +39,8 @@ pub(crate) struct Renewed {
 }
 
 impl NewTerms {
-    /// The record with these terms: narrowed to them at once, and `extension` behind it where they
-    /// go beyond the latest edition.
+    /// Returns the record with these terms: narrowed to them at once, with `extension` added if they exceed
+    /// the latest edition.
     fn applied_to(
         &self,
         mut record: CredentialRecord,
@@ -57,7 +57,7 @@ impl NewTerms {
             return Ok(record);
         }
         if record.renewals.len() >= MAX_EDITIONS {
-            // Taking operations away is never refused, even if the end has to stay where it was.
+            // Removing operations is not refused, even if the end has to stay the same.
             return match took_away && latest.ops == self.ops {
                 true => Ok(record),
                 false => Err(Denial::RenewalsUnused { max: MAX_EDITIONS }),
@@ -74,8 +74,8 @@ impl NewTerms {
 }
 
 impl Step<'_> {
-    /// The record that new terms would change, if they may.
-    pub(crate) fn renewable(&self, terms: &NewTerms, said: &Said) -> Verdict<CredentialRecord> {
+    /// Returns the record that new terms would change, if they are allowed.
+    pub(crate) fn renewable(&self, terms: &NewTerms, said: &ContextAnswer) -> Verdict<CredentialRecord> {
         let record = self.records.credential(&terms.credential)?.ok_or(Denial::CredentialUnknown)?;
         if record.device != terms.device {
             return Err(Denial::IssuerOfAnotherDevice.into());
@@ -91,16 +91,16 @@ impl Step<'_> {
         Ok(record)
     }
 
-    /// Whether new terms can be put on record, without doing it.
+    /// Checks whether new terms can be put on record, without doing it.
     pub(crate) fn check_renewal(&self, terms: &NewTerms, extension: &Extension) -> Verdict<()> {
-        let record = self.renewable(terms, &Said::Present)?;
+        let record = self.renewable(terms, &ContextAnswer::Present)?;
         terms.applied_to(record, extension)?;
         Ok(())
     }
 
-    /// Puts new terms on record. The caller knows that the session lives.
+    /// Puts new terms on record. The caller knows that the session runs.
     pub(crate) fn renew(&mut self, terms: &NewTerms, extension: &Extension) -> Verdict<Renewed> {
-        let record = self.renewable(terms, &Said::Present)?;
+        let record = self.renewable(terms, &ContextAnswer::Present)?;
         let changed = terms.applied_to(record.clone(), extension)?;
         let latest = changed.latest();
         let renewed = Renewed {

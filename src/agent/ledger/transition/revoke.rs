@@ -1,4 +1,4 @@
-//! Revocation.
+//! Revokes tickets, credentials, sessions, issuers and devices.
 
 use super::Step;
 use super::bookkeeping::Ended;
@@ -12,7 +12,8 @@ use crate::label::Label;
 use crate::pair::RevocationReason;
 
 impl Step<'_> {
-    /// Forgets an issuer and ends everything that it signed. With a generation, only that one's.
+    /// Removes an issuer and ends everything that it signed; with a generation, only if it is the current
+    /// one.
     pub(super) fn revoke_issuer(
         &mut self,
         issuer: &IssuerPublicKey,
@@ -27,19 +28,19 @@ impl Step<'_> {
         self.revoke_by(Handle::Issuer(record.generation), RevocationReason::Issuer)
     }
 
-    /// Revokes a ticket, or, once it was redeemed, its credential.
+    /// Revokes a ticket, or, after its redemption, its credential.
     pub(super) fn revoke_ticket(&mut self, id: &TicketId) -> Result<(), LedgerFailure> {
         self.revoke_entry(Entry::Ticket(*id), RevocationReason::Owner)?;
         self.revoke_by(Handle::Ticket(*id), RevocationReason::Owner)
     }
 
-    /// Revokes a credential, or, before it was redeemed, the ticket that gives it.
+    /// Revokes a credential, or, before its redemption, the ticket that gives it.
     pub(super) fn revoke_credential(&mut self, id: &CredentialId) -> Result<(), LedgerFailure> {
         self.revoke_entry(Entry::Credential(*id), RevocationReason::Owner)?;
         self.revoke_by(Handle::Credential(*id), RevocationReason::Owner)
     }
 
-    /// Revokes every pairing that a device has offered under one name.
+    /// Revokes every pairing that a device has offered under one phone name.
     pub(super) fn revoke_phone(
         &mut self,
         device: &DevicePublicKey,
@@ -48,7 +49,7 @@ impl Step<'_> {
         self.revoke_by(Handle::Phone(device, name), RevocationReason::Owner)
     }
 
-    /// How many tickets and credentials were revoked since so many events, if anything was.
+    /// Returns how many tickets and credentials were revoked since this many events, if any were.
     pub(super) fn ended_since(&self, before: usize) -> Option<u64> {
         let (mut pairings, mut issuers) = (0_u64, false);
         for event in self.events.iter().skip(before) {
@@ -67,7 +68,7 @@ impl Step<'_> {
         Ok(self.records.session(id)?.is_some())
     }
 
-    /// Whether anything that a device has offered is on record.
+    /// Whether a device has offered anything that is on record.
     pub(super) fn has_device(&self, device: &DevicePublicKey) -> Result<bool, LedgerFailure> {
         Ok(self.records.device(device)? != Counts::default())
     }
@@ -77,7 +78,7 @@ impl Step<'_> {
         self.revoke_all(live, why)
     }
 
-    /// Ends everything of a session and moves its epoch on. With an epoch, only if it is that one still.
+    /// Ends everything of a session and increments its epoch; with an epoch, only if it is the current one.
     pub(super) fn close_session(
         &mut self,
         id: &SessionId,
@@ -90,7 +91,7 @@ impl Step<'_> {
         }
         let live = self.records.live_of_session(id)?;
         self.revoke_all(live, why)?;
-        // As the entries have left it.
+        // Read again, because removing entries has changed it.
         if let Some(session) = self.records.session(id)? {
             let epoch = self.records.next_number()?;
             self.records.put_session(id, Some(SessionRecord { epoch, ..session }));
@@ -99,8 +100,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Ends each of these. Of credentials that would be forgotten at once, because too many have ended,
-    /// nothing is kept; that they have ended is told all the same.
+    /// Ends each of these. Credentials that would be removed at once, because too many have ended, are not
+    /// kept; their end is still recorded as an event.
     fn revoke_all(&mut self, entries: Vec<Entry>, why: RevocationReason) -> Result<(), LedgerFailure> {
         let mut live = Vec::new();
         for entry in entries {

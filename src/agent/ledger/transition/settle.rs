@@ -1,4 +1,4 @@
-//! The passing of time: what is due ends, and later goes.
+//! Ends what has expired, and removes old records.
 
 use super::Step;
 use super::bookkeeping::{Ended, credential_due, ticket_due};
@@ -11,7 +11,7 @@ use crate::id::{CredentialId, SessionId};
 use crate::limits::COLLECT_PER_TRANSITION;
 
 impl Step<'_> {
-    /// Ends credentials that are known to be due, whatever else waits before them.
+    /// Ends credentials that are known to be due, before others in the queue.
     pub(crate) fn settle_first(&mut self, credentials: &[CredentialId]) -> Result<(), LedgerFailure> {
         for id in credentials {
             let due = self.records.credential(id)?.as_ref().and_then(credential_due);
@@ -22,8 +22,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Ends what is due and removes what nobody asks for any more: the earliest first, a bounded
-    /// number in one transition.
+    /// Ends what is due and removes old records: the earliest first, a bounded number in one transition.
     pub(crate) fn settle(&mut self) -> Result<(), LedgerFailure> {
         for (_, entry) in self.due(Queue::Ending)? {
             self.end_entry(entry)?;
@@ -40,7 +39,7 @@ impl Step<'_> {
         Ok(earliest)
     }
 
-    /// The same for one session, so that its quotas count what is live now.
+    /// Does the same for one session, so that its quotas count only what is live.
     pub(super) fn settle_session(&mut self, session: &SessionId) -> Result<(), LedgerFailure> {
         for entry in self.records.live_of_session(session)? {
             let due = match entry {

@@ -93,8 +93,12 @@ impl Bench {
         };
         let hashes = EditionHashes { stem: [1; 32], whole: [2; 32] };
         let bound = Extension { bytes, hashes };
-        let redemption =
-            Redemption { label: Label::default(), bound: Some(bound), nonce: [0; 16], said: Said::Present };
+        let redemption = Redemption {
+            label: Label::default(),
+            bound: Some(bound),
+            nonce: [0; 16],
+            said: ContextAnswer::Present,
+        };
         let holder = self.holder;
         self.step(|step| step.offer(&ticket, &new, &WIDE));
         self.step(|step| step.redeem(&ticket, &holder, &redemption));

@@ -1,8 +1,8 @@
-//! Splits an operator's text into statements, and measures each before the engine's parser sees it: the
-//! parser recurses on brackets, negations and operators, and a stack overflow cannot be caught.
+//! Splits an operator's text into statements, and measures each before the engine parses it: the parser
+//! recurses on brackets, negations and operators, and a stack overflow cannot be caught.
 //!
-//! Each statement is parsed alone, because the engine's reader of whole texts goes on after an error, at a
-//! place of its own choice.
+//! Each statement is parsed alone, because the engine's parser for whole texts continues after an error at an
+//! unpredictable position.
 
 use crate::agent::policy::error::{RuleError, RuleProblem};
 use crate::limits::{MAX_OPERATOR_RULE_DEPTH, MAX_OPERATOR_RULE_OPERATORS, MAX_OPERATOR_RULES_LEN};
@@ -13,7 +13,7 @@ pub(super) struct Statement<'a> {
     pub(super) text: &'a str,
     /// Counted from 1.
     pub(super) number: usize,
-    /// Where it begins in the whole text, bytes.
+    /// Its start in the whole text, bytes.
     start: usize,
     whole: &'a str,
 }
@@ -23,20 +23,20 @@ impl Statement<'_> {
         self.error_at(0, problem)
     }
 
-    /// An error at a byte of the statement.
+    /// Makes an error at a byte of the statement.
     pub(super) fn error_at(&self, at: usize, problem: RuleProblem) -> RuleError {
         RuleError::new(self.number, place(self.whole, self.start.saturating_add(at)), problem)
     }
 }
 
-/// The line and the column of a byte.
+/// Returns the line and the column of a byte.
 fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or(before);
     (before.matches('\n').count().saturating_add(1), line.chars().count().saturating_add(1))
 }
 
-/// The statements of a text, comments between them left out.
+/// Returns the statements of a text, without the comments between them.
 pub(super) fn statements(text: &str) -> Result<Vec<Statement<'_>>, RuleError> {
     if text.len() > MAX_OPERATOR_RULES_LEN {
         return Err(RuleError::new(0, (1, 1), RuleProblem::TooLong));
@@ -59,7 +59,7 @@ pub(super) fn statements(text: &str) -> Result<Vec<Statement<'_>>, RuleError> {
     }
 }
 
-/// Where the next statement begins; the place of a comment that does not end.
+/// Returns the start of the next statement, or the position of an unterminated comment.
 fn skip_blank(text: &str, mut at: usize) -> Result<usize, usize> {
     loop {
         let rest = text.get(at..).unwrap_or_default();
@@ -76,7 +76,7 @@ fn skip_blank(text: &str, mut at: usize) -> Result<usize, usize> {
     }
 }
 
-/// The length of the statement that the text begins with.
+/// Returns the length of the statement at the start of the text.
 fn measure(statement: &Statement<'_>) -> Result<usize, RuleError> {
     let (mut open, mut negations, mut operators) = (0_usize, 0_usize, 0_usize);
     let mut characters = statement.text.char_indices().peekable();

@@ -1,10 +1,9 @@
-//! Tries a rule out before the agent starts: on every operation, on each hour, minute and weekday that can
-//! make a difference, and on each value that the rule itself names.
+//! Tries a rule before the agent starts: on every operation, on each hour, minute and weekday that can make a
+//! difference, and on each literal in the rule.
 //!
-//! It finds two things. An expression that cannot be evaluated is an error now and not at ten in the
-//! evening. And a rule that fires for none of them can never fire. Where an expression computes with a
-//! value that is not enumerated here (a pattern over session ids, arithmetic with a time), it is taken to
-//! be satisfiable.
+//! This finds expressions that cannot be evaluated, which would otherwise fail at runtime, and rules that
+//! never fire. An expression over a value that is not enumerated here (a pattern over session ids, arithmetic
+//! with a time) is assumed to be satisfiable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,15 +20,15 @@ use crate::agent_url::AgentUrl;
 use crate::id::SessionId;
 use crate::op::Op;
 
-/// Steps of one rule's trial, about: a costly one has fewer runs.
+/// The approximate steps of one rule's trial: a costly rule has fewer runs.
 const MOST_STEPS: u64 = 1_000_000;
-/// Runs of one rule. One that depends on more combinations is tried on as many of them, evenly spread, and
-/// not refused for never firing.
+/// The most runs of one rule. A rule with more combinations is tried on this many of them, evenly spread, and
+/// is not refused for never firing.
 const MOST_RUNS: usize = 4_096;
-/// A second in the year 2026, for rules that name no time.
+/// A second in the year 2026, for rules without a time.
 const SOME_TIME: u64 = 1_780_000_000;
 
-/// What varies from run to run.
+/// A value that varies between runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Dimension {
     Operation,
@@ -46,11 +45,11 @@ enum Dimension {
     Time,
 }
 
-/// The values that each dimension takes.
+/// The values of each dimension.
 type Values = BTreeMap<Dimension, Vec<Term>>;
 
-/// Evaluates the rule; says what is wrong with it and, for an evaluation that failed, the engine's words.
-/// `work` is the most steps of one run.
+/// Evaluates the rule; returns its problem and, for a failed evaluation, the engine's message. `work` is the
+/// most steps of one run.
 pub(super) fn try_out(rule: &Narrowing, work: u64) -> Result<(), (RuleProblem, String)> {
     let queries = rule.queries();
     let values = values(queries);
@@ -64,14 +63,14 @@ pub(super) fn try_out(rule: &Narrowing, work: u64) -> Result<(), (RuleProblem, S
         let sample = sample(&values, nth);
         fires |= fires_on(rule, &sample)?;
         if let Some(weakened) = &weakened {
-            // What is left out may be what could not be evaluated; that was judged above.
+            // The parts left out here were evaluated above.
             fires |= fires_on(weakened, &sample)?;
         }
     }
     if fires { Ok(()) } else { Err((RuleProblem::NeverFires, String::new())) }
 }
 
-/// One value of each dimension.
+/// Returns one value of each dimension.
 fn sample(values: &Values, mut nth: usize) -> BTreeMap<Dimension, &Term> {
     let mut sample = BTreeMap::new();
     for (dimension, values) in values {
@@ -119,7 +118,7 @@ fn run(rule: &Narrowing, sample: &BTreeMap<Dimension, &Term>) -> Result<usize, F
     builder.policy("allow if true")?.build_unauthenticated()?.authorize()
 }
 
-/// What a rule's trial has to vary: the dimensions of the predicates in it, over what could matter.
+/// Returns the values to vary: for each dimension in the rule, those that could make a difference.
 fn values(queries: &[Rule]) -> Values {
     use Dimension::*;
     let predicates: BTreeSet<&str> =
@@ -219,7 +218,8 @@ fn is_open(query: &Rule, expression: &Expression) -> bool {
 }
 
 impl Narrowing {
-    /// A denial without the expressions that compute with open values; None where it has none.
+    /// Returns a denial without the expressions over values that are not enumerated, or `None` if it has
+    /// none.
     fn weakened(&self) -> Option<Self> {
         let without = |queries: &[Rule]| -> Option<Vec<Rule>> {
             let open = |query: &Rule| query.expressions.iter().any(|expression| is_open(query, expression));
@@ -241,7 +241,7 @@ impl Narrowing {
         }
     }
 
-    /// Whether it is a check with an expression that an open value could fail.
+    /// Whether it is a check with an expression that such a value could fail.
     fn may_fail_unseen(&self) -> bool {
         match self {
             Self::Check(check) if check.kind != CheckKind::Reject => {

@@ -1,11 +1,11 @@
-//! Writes to the ledger, one transition at a time under the ledger's lock, and cuts streams before it writes.
+//! Writes to the ledger: one transition at a time under the ledger's lock, with streams cut before the write.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::lock;
 use super::registry::{Subject, TooMany};
-use super::state::{Begun, Books, Core};
+use super::state::{Begun, Core, LedgerState};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
@@ -19,16 +19,16 @@ use crate::pair::{RevocationReason, Revoked};
 use crate::sync::MutexGuard;
 
 impl Core {
-    /// Settles what has run out, and lets streams go on from `now`: all but those whose session or device
-    /// the context has not known for too long.
+    /// Settles what has expired, and lets streams continue from `now`, except those whose session or device
+    /// has been unknown to the context for too long.
     pub(crate) fn settle(&self, unknown: &HashSet<Subject>, now: Now) -> Result<(), Denial> {
         {
-            let mut desk = self.desk();
-            desk.judge(now, |_| Ok(()))?;
+            let mut locked = self.lock_ledger();
+            locked.judge(now, |_| Ok(()))?;
             lock(&self.registry).unknown(unknown, now.monotonic);
             self.lease.renew(now.monotonic);
-            // Below: a sink that hangs lets no stream wait.
-            desk.after.told = false;
+            // The caller tells the sink below, so that a hanging sink delays no stream.
+            locked.after.told = false;
         }
         self.lease.wake();
         self.outbox.tell_unless_busy();
@@ -36,66 +36,66 @@ impl Core {
     }
 
     /// Takes the ledger's lock.
-    pub(crate) fn desk(&self) -> Desk<'_> {
-        Desk {
-            books: lock(&self.books),
+    pub(crate) fn lock_ledger(&self) -> LockedLedger<'_> {
+        LockedLedger {
+            ledger_state: lock(&self.ledger_state),
             after: After { core: self, cut: Vec::new(), drain: Vec::new(), told: false },
         }
     }
 
-    /// Takes the ledger's lock, unless something was revoked since: what the context has said may be from
-    /// before a session's end then, and another session may have the same id by now.
-    pub(crate) fn desk_since(&self, begun: &Begun) -> Result<Desk<'_>, Denial> {
-        let desk = self.desk();
-        if lock(&self.registry).closures() == begun.closures { Ok(desk) } else { Err(Denial::Interrupted) }
+    /// Takes the ledger's lock, unless something was revoked since `begun`: the context's answers may then
+    /// predate a session's end, and another session may already have the same id.
+    pub(crate) fn lock_ledger_since(&self, begun: &Begun) -> Result<LockedLedger<'_>, Denial> {
+        let locked = self.lock_ledger();
+        if lock(&self.registry).closures() == begun.closures { Ok(locked) } else { Err(Denial::Interrupted) }
     }
 
-    /// Revokes: closes the name and cuts first, then writes, then cuts again whatever had slipped in. What
-    /// could not be written stays cut and closed, and is written with the next transaction that can be.
+    /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
+    /// written stays cut and closed, and a later transaction writes it.
     pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
-        let mut desk = self.desk();
-        // What the transition has found, also where it cannot be told whether it was written.
+        let mut locked = self.lock_ledger();
+        // The transition's outcome, kept also if it is unknown whether it was written.
         let mut found = Revoked::Unknown;
         let outcome = match revocation {
-            Revocation::Everything => desk.reset(now),
-            _ => desk.judge(now, |step| {
+            Revocation::Everything => locked.reset(now),
+            _ => locked.judge(now, |step| {
                 found = revocation.apply(step)?;
                 Ok(found)
             }),
         };
-        desk.settle_revocation(number, revocation, outcome.is_ok());
-        let found = desk.remember(revocation, found);
+        locked.settle_revocation(number, revocation, outcome.is_ok());
+        let found = locked.remember(revocation, found);
         let outcome = outcome.map(|_| found);
-        drop(desk);
+        drop(locked);
         cut.iter().for_each(|live| live.wait_for_permits());
         outcome
     }
 
-    /// Revokes what the context says is gone, of the epochs and generations about which it was asked, and only
-    /// if nothing was revoked since.
+    /// Revokes what the context reported as gone, of the epochs and generations that it was asked about, and
+    /// only if nothing was revoked since.
     pub(crate) fn revoke_gone(&self, gone: &[Revocation], begun: &Begun, now: Now) -> Result<(), Denial> {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut desk = self.desk_since(begun)?;
+        let mut locked = self.lock_ledger_since(begun)?;
         for revocation in gone {
             let (number, cut) = lock(&self.registry).begin(revocation);
-            desk.after.drain.extend(cut);
-            let outcome = desk.judge(now, |step| Ok(revocation.apply(step)?));
-            desk.settle_revocation(number, revocation, outcome.is_ok());
-            desk.remember(revocation, outcome?);
+            locked.after.drain.extend(cut);
+            let outcome = locked.judge(now, |step| Ok(revocation.apply(step)?));
+            locked.settle_revocation(number, revocation, outcome.is_ok());
+            locked.remember(revocation, outcome?);
         }
         Ok(())
     }
 }
 
-/// The ledger's lock, held. When it is let go, what was cut is woken and the sink is told.
-pub(crate) struct Desk<'a> {
-    // Dropped before what comes after.
-    books: MutexGuard<'a, Books>,
+/// The held lock of the ledger. When it is released, cut streams are woken and the sink gets its records.
+pub(crate) struct LockedLedger<'a> {
+    // Dropped before `after`.
+    ledger_state: MutexGuard<'a, LedgerState>,
     after: After<'a>,
 }
 
@@ -103,10 +103,10 @@ struct After<'a> {
     core: &'a Core,
     /// Streams that were cut. They are woken without the lock, because a waker may run foreign code.
     cut: Vec<Arc<Live>>,
-    /// Streams that were revoked. They are woken, and their permits waited for, without the lock: a permit in
-    /// use may want it.
+    /// Streams that were revoked. They are woken, and their permits waited for, without the lock, because a
+    /// permit in use may need it.
     drain: Vec<Arc<Live>>,
-    /// Whether there is something for the sink.
+    /// Whether there are records for the sink.
     told: bool,
 }
 
@@ -122,17 +122,17 @@ impl Drop for After<'_> {
     }
 }
 
-/// The outcome of one transition that is durable.
+/// The outcome of a durable transition.
 struct Written<T> {
     result: T,
-    /// What was made up for has ended something.
+    /// The revocations, written late, that ended something.
     late: Vec<Revocation>,
     records: Vec<AuditRecord>,
     forgot: bool,
 }
 
-impl Desk<'_> {
-    /// Judges something, with what has run out settled first. A denial is committed as any other answer.
+impl LockedLedger<'_> {
+    /// Runs a transition after settling what has expired. A denial is committed like any other outcome.
     pub(crate) fn judge<T>(
         &mut self,
         now: Now,
@@ -149,31 +149,31 @@ impl Desk<'_> {
         self.run(now, true, |step| Revocation::Everything.apply(step))
     }
 
-    /// The live state of a credential whose record was just found to stand. Under the same lock, so that no
-    /// revocation falls in between.
+    /// Returns the live state of a credential whose record was just found valid. The same lock prevents a
+    /// revocation in between.
     pub(crate) fn join(&self, id: &CredentialId, record: &CredentialRecord) -> Result<Arc<Live>, Denial> {
         lock(&self.after.core.registry).join(id, record)
     }
 
-    /// Whether no revocation that names this credential is under way or unwritten. What it names has been cut
-    /// by then, so that a guard made in spite of it would permit nothing; an answer that says why is better.
+    /// Checks that no revocation in progress or unwritten names this credential. Its streams are already cut,
+    /// so a guard would permit nothing, but this returns the reason.
     pub(crate) fn check_open(&self, id: &CredentialId, record: &CredentialRecord) -> Result<(), Denial> {
         let closed = lock(&self.after.core.registry).closed();
         closed.denial(&Names::of_credential(id, record)).map_or(Ok(()), Err)
     }
 
-    /// Notes what a revocation has ended, so that it is not taken for a typo when it is said again.
+    /// Remembers what a revocation has ended, so that repeating it is not taken for a typo.
     fn remember(&mut self, revocation: &Revocation, revoked: Revoked) -> Revoked {
         match revoked {
-            Revoked::Ended { .. } => self.books.recent.add(revocation),
-            Revoked::Unknown if self.books.recent.has(revocation) => return Revoked::Already,
+            Revoked::Ended { .. } => self.ledger_state.recent.add(revocation),
+            Revoked::Unknown if self.ledger_state.recent.has(revocation) => return Revoked::Already,
             Revoked::Already | Revoked::Unknown => {}
         }
         revoked
     }
 
-    /// A revocation was written, or was not. Nothing can have joined meanwhile, because the name was closed;
-    /// the cut is repeated all the same, so that it does not rest on that alone (no test can tell).
+    /// Completes a revocation that was written, or was not. Nothing can have joined meanwhile, because the
+    /// name was closed; the cut is repeated as a second safeguard, which no test can distinguish.
     fn settle_revocation(&mut self, number: u64, revocation: &Revocation, written: bool) {
         let core = self.after.core;
         let mut registry = lock(&core.registry);
@@ -191,8 +191,8 @@ impl Desk<'_> {
         }
     }
 
-    /// Runs a transition, and before it whatever could not be written earlier; once it is durable, queues for
-    /// the sink what happened.
+    /// Runs a transition, after writing what could not be written earlier; once it is durable, queues its
+    /// records for the sink.
     fn run<T>(
         &mut self,
         now: Now,
@@ -201,7 +201,7 @@ impl Desk<'_> {
     ) -> Result<T, Denial> {
         let core = self.after.core;
         let (ledger, opening) = core.usable().map_err(|failure| {
-            // The minute in which the ledger could be opened again has passed.
+            // The time for reopening the ledger has passed.
             if core.lease.is_over(now.monotonic) {
                 self.after.cut.extend(lock(&core.registry).cut_all(Cut::LedgerFailed));
             }
@@ -219,8 +219,8 @@ impl Desk<'_> {
         let reset_late = to_write.iter().any(|(_, revocation)| **revocation == Revocation::Everything);
         let at = if reset || reset_late { now.timestamp() } else { time };
         let moment = Moment { agent: &core.agent, node: core.node, now: at, closed: &closed };
-        let (first, taken) = (self.books.next, core.outbox.taken());
-        // Revocations that a transition decides, and cuts before it is written.
+        let (first, taken) = (self.ledger_state.next, core.outbox.taken());
+        // Revocations that the transition itself decides, and that cut before it is written.
         let mut contests: Vec<(u64, Revocation)> = Vec::new();
 
         let outcome = store::transact(&*ledger, |snapshot| {
@@ -277,9 +277,9 @@ impl Desk<'_> {
             core.outbox.forget(&taken);
         }
         self.after.told |= !written.records.is_empty();
-        core.told(&mut self.books, written.records);
+        core.told(&mut self.ledger_state, written.records);
         self.settle_contests(contests, true);
-        written.late.iter().for_each(|revocation| self.books.recent.add(revocation));
+        written.late.iter().for_each(|revocation| self.ledger_state.recent.add(revocation));
         Ok(written.result)
     }
 
@@ -291,8 +291,7 @@ impl Desk<'_> {
 }
 
 impl After<'_> {
-    /// Cuts what a transition has ended by its own judgement, before it is written. A transition may run
-    /// again: what was cut stays so.
+    /// Cuts what a transition has ended, before it is written. If the transition runs again, the cuts remain.
     fn cut_by(&mut self, events: &[AuditEvent], contests: &mut Vec<(u64, Revocation)>) {
         for event in events {
             match event {
@@ -300,7 +299,7 @@ impl After<'_> {
                     let cut = lock(&self.core.registry).cut_one(*credential, Cut::Expired);
                     self.cut.extend(cut);
                 }
-                // A leaked code.
+                // The ticket's code has leaked.
                 AuditEvent::CredentialRevoked { credential, why: RevocationReason::Contest, .. } => {
                     let revocation = Revocation::Contest(*credential);
                     if !contests.iter().any(|(_, begun)| *begun == revocation) {
@@ -315,7 +314,7 @@ impl After<'_> {
     }
 }
 
-/// Puts on record what could not be written earlier, and says which of it has ended something.
+/// Writes revocations that could not be written earlier, and returns those that ended something.
 fn write_late(
     below: &dyn Snapshot,
     moment: Moment<'_>,
@@ -333,7 +332,7 @@ fn write_late(
     Ok((step.finish(first, &[])?, ended))
 }
 
-/// The place after these records.
+/// Returns the position after these records.
 fn after_all(first: AuditPosition, records: &[AuditRecord]) -> AuditPosition {
     let last = records.last().map(|record| record.sequence.saturating_add(1));
     AuditPosition { sequence: last.unwrap_or(first.sequence), ..first }
