@@ -297,8 +297,8 @@ impl Registry {
         subjects.into_iter().collect()
     }
 
-    /// Notes of which subjects the context does not know whether they are there, and pauses the streams of
-    /// those of which it has not known for too long. The streams of all others go on.
+    /// Records which subjects are unknown to the context, and pauses the streams of those that have been
+    /// unknown for too long. Other streams continue.
     pub(crate) fn unknown(&mut self, unknown: &HashSet<Subject>, now: Duration) {
         self.unknown.retain(|subject, _| unknown.contains(subject));
         for subject in unknown {

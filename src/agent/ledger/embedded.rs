@@ -310,8 +310,8 @@ fn check_ours(database: &Database) -> Result<(), LedgerError> {
     if tables == 0 && multimaps == 0 {
         return Ok(());
     }
-    // Our first commit writes the header with the first table, so whatever has tables has it. A later
-    // format may have other tables; it says so there.
+    // Our first commit writes the header with the first table, so a database with tables and no header is not
+    // ours. A later format may have other tables; its header says so.
     let stored = Stored::new(read);
     let foreign = || LedgerError::not_done(LedgerFailure::Corrupt);
     let header = stored.look_up(Table::Meta, HEADER_KEY)?.ok_or_else(foreign)?;
