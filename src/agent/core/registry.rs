@@ -31,7 +31,7 @@ pub(crate) struct Registry {
     /// The last number given to a revocation.
     revocations: u64,
     /// How many revocations have outdated answers of the agent's context.
-    closures: u64,
+    revocation_epoch: u64,
     waiting: Waiting,
     /// Since when the context has answered "unknown", by session and by device.
     unknown: HashMap<Subject, Duration>,
@@ -73,7 +73,7 @@ impl Registry {
             prune_at: 64,
             closed: Arc::default(),
             revocations: 0,
-            closures: 0,
+            revocation_epoch: 0,
             waiting: Waiting::default(),
             unknown: HashMap::new(),
         }
@@ -251,7 +251,7 @@ impl Registry {
     pub(crate) fn begin(&mut self, revocation: &Revocation) -> (u64, Vec<Arc<Live>>) {
         self.revocations = self.revocations.saturating_add(1);
         if revocation.outdates_context() {
-            self.closures = self.closures.saturating_add(1);
+            self.revocation_epoch = self.revocation_epoch.saturating_add(1);
         }
         Arc::make_mut(&mut self.closed).begin(self.revocations, revocation.clone());
         (self.revocations, self.cut(revocation))
@@ -279,8 +279,8 @@ impl Registry {
     }
 
     /// Returns how many revocations have outdated answers of the context.
-    pub(crate) fn closures(&self) -> u64 {
-        self.closures
+    pub(crate) fn revocation_epoch(&self) -> u64 {
+        self.revocation_epoch
     }
 
     // --- answers of the context ---

@@ -169,7 +169,7 @@ impl<'a> Step<'a> {
     }
 
     /// Returns the audit records that the ledger keeps from earlier openings of this node.
-    pub(crate) fn untold(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
+    pub(crate) fn undelivered(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
         self.records.events(self.moment.node)
     }
 
