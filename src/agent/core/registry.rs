@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_is_forgotten_and_whoever_is_there_is_not() {
+    fn dropped_credentials_are_forgotten_and_held_ones_are_kept() {
         let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)));
         let held: Vec<_> = (0..100).filter_map(|number| registry.join(&id(number), &record()).ok()).collect();
         for number in 100..5_000 {

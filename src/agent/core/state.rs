@@ -144,7 +144,7 @@ impl Core {
             }
             let mut no_longer_valid = Vec::new();
             for id in connected {
-                if let Err(denial) = Exit::split(step.stands(id))? {
+                if let Err(denial) = Exit::split(step.still_valid(id))? {
                     no_longer_valid.push((*id, denial));
                 }
             }
@@ -250,7 +250,7 @@ impl Core {
             let before =
                 core::mem::replace(&mut *lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
             if let Condition::Usable { ledger, opening } = before {
-                self.forget_told(&*ledger, opening);
+                self.forget_delivered(&*ledger, opening);
             }
         }
         // Credentials that joined meanwhile.
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    fn forget_told(&self, ledger: &dyn Ledger, opening: u64) {
+    fn forget_delivered(&self, ledger: &dyn Ledger, opening: u64) {
         let moment =
             Moment { agent: &self.agent, node: self.node, now: Timestamp::EPOCH, closed: Closed::NONE };
         loop {
@@ -272,7 +272,7 @@ impl Core {
             let outcome = store::transact(ledger, |snapshot| {
                 let mut step = Step::new(snapshot, moment);
                 step.check_owner(opening)?;
-                step.forget_told(&taken);
+                step.forget_delivered(&taken);
                 let first = AuditPosition { opening, sequence: 0 };
                 Ok((step.finish(first, &[])?.changes, ()))
             });

@@ -229,7 +229,7 @@ impl Wake for CountedWaker {
 }
 
 #[test]
-fn whoever_waits_sees_the_cut_or_is_woken() {
+fn a_waiting_task_sees_the_cut_or_is_woken() {
     loom::model(|| {
         let live = Live::new(lease());
         let mut signal = guard(&live).cut();

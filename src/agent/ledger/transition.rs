@@ -163,7 +163,7 @@ impl<'a> Step<'a> {
         records.iter().for_each(|record| self.records.put_event(record));
         let forgot = self.records.wrote();
         if forgot {
-            self.forget_told(taken);
+            self.forget_delivered(taken);
         }
         Ok(Done { changes: self.records.into_changes()?, records, forgot })
     }
@@ -174,7 +174,7 @@ impl<'a> Step<'a> {
     }
 
     /// Removes only the records that the sink has.
-    pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) {
+    pub(crate) fn forget_delivered(&mut self, taken: &[AuditPosition]) {
         taken.iter().for_each(|position| self.records.remove_event(self.moment.node, *position));
     }
 }

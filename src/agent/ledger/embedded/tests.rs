@@ -143,7 +143,7 @@ fn run(disk: &Disk, script: &[Vec<Change>]) -> (Model, Option<Model>) {
 }
 
 #[test]
-fn whatever_fails_the_acknowledged_is_there_and_the_rest_is_whole_or_absent() {
+fn after_any_failure_acknowledged_changes_exist_and_others_are_whole_or_absent() {
     let mut failed = 0;
     for seed in 0..scale() {
         let script = script(seed);
@@ -204,7 +204,7 @@ fn cause_of(error: &LedgerError) -> Option<io::ErrorKind> {
 }
 
 #[test]
-fn what_the_system_said_stands_behind_every_failure() {
+fn every_failure_keeps_the_systems_error_as_its_source() {
     let kind = io::ErrorKind::HostUnreachable;
     let (mut writes, mut unknown, mut reads) = (0, 0, 0);
     for nth in 1..60 {
