@@ -120,7 +120,7 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     world.pass_unsettled(90);
     seen.push(("`settle`, once a minute", ledger.of(|| world.gate.settle(world.now).unwrap()).0.1));
     seen.push((
-        "`revoke_credential` and its kin",
+        "`revoke_credential` and other revoking methods",
         ledger.of(|| world.gate.revoke_credential(&pairing.credential, world.now).unwrap()).0.1,
     ));
     seen.push((
