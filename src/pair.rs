@@ -69,7 +69,7 @@ pub enum Request {
         /// The new terms.
         renewal: RenewalOffer,
     },
-    /// Asks for a page of what was shared. Answered by [`Answer::Listed`].
+    /// Asks for a page of the list. Answered by [`Answer::Listed`].
     #[serde(rename = "pair.list")]
     List(List),
     /// Revokes something. Answered by [`Answer::Revoked`].
@@ -248,10 +248,10 @@ pub struct Listing {
     /// The device that offered it.
     #[serde(deserialize_with = "text::parsed")]
     pub device: DevicePublicKey,
-    /// The desktop's name for it.
+    /// The desktop's name for the phone.
     #[serde(deserialize_with = "text::label")]
     pub label: Label,
-    /// The phone, once it was redeemed.
+    /// The phone's key, after the redemption.
     #[serde(deserialize_with = "text::parsed_if_any")]
     pub holder: Option<HolderPublicKey>,
     /// The phone's name for itself.
@@ -260,7 +260,7 @@ pub struct Listing {
     /// What it allows.
     #[serde(deserialize_with = "text::ops")]
     pub ops: OpSet,
-    /// When it was offered, or redeemed.
+    /// When it was offered or redeemed.
     #[serde(deserialize_with = "text::time")]
     pub created_at: Timestamp,
     /// When the phone was last seen, at most a minute behind; `None` before its first transport frame.
@@ -273,7 +273,7 @@ pub struct Listing {
     pub connections: u32,
     /// A renewed credential that the phone has not used yet.
     pub renewal: Option<WaitingRenewal>,
-    /// What has become of it.
+    /// Its state.
     pub state: ListingState,
 }
 

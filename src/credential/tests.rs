@@ -213,7 +213,7 @@ fn the_envelope_is_canonical_or_refused() {
 }
 
 #[test]
-fn a_p256_key_is_refused_wherever_it_stands() {
+fn a_p256_key_is_refused_in_any_place() {
     let root = KeyPair::from(&PrivateKey::from_bytes(&[5; 32], Algorithm::Ed25519).unwrap());
     let next = KeyPair::new_with_algorithm(Algorithm::Secp256r1);
     let token = Biscuit::builder().merge(block_builder(&Block::Authority(authority())).unwrap());

@@ -26,7 +26,7 @@ pub enum Frame<D = Vec<u8>> {
     Data(D),
     /// A code and a number, without session data.
     Notice(Notice),
-    /// A question whether the other side is there, or the answer to one with the same number.
+    /// A ping, which asks whether the other side is there, or the answer to a ping with the same number.
     Ping {
         /// Whether this is the answer.
         answer: bool,
@@ -91,11 +91,11 @@ pub struct EndCode(u16);
 impl EndCode {
     /// The sender leaves; nothing is wrong.
     pub const LEFT: Self = Self(0);
-    /// The other side broke this protocol.
+    /// The other side violated this protocol.
     pub const PROTOCOL: Self = Self(32);
     /// The other side reads too slowly; attach again.
     pub const TOO_SLOW: Self = Self(33);
-    /// The connection is over for a reason of the agent's; attach again.
+    /// The agent closes the connection for its own reasons; attach again.
     pub const CLOSED: Self = Self(34);
 
     /// Makes a code of the agent's own protocol, from 64 on; lower ones keep their meaning.

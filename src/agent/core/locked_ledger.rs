@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lock;
 use super::registry::{Subject, TooMany};
-use super::state::{Begun, Core, LedgerState};
+use super::state::{CallStart, Core, LedgerState};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
@@ -45,9 +45,13 @@ impl Core {
 
     /// Takes the ledger's lock, unless something was revoked since `begun`: the context's answers may then
     /// predate a session's end, and another session may already have the same id.
-    pub(crate) fn lock_ledger_since(&self, begun: &Begun) -> Result<LockedLedger<'_>, Denial> {
+    pub(crate) fn lock_ledger_since(&self, begun: &CallStart) -> Result<LockedLedger<'_>, Denial> {
         let locked = self.lock_ledger();
-        if lock(&self.registry).closures() == begun.closures { Ok(locked) } else { Err(Denial::Interrupted) }
+        if lock(&self.registry).revocation_epoch() == begun.revocation_epoch {
+            Ok(locked)
+        } else {
+            Err(Denial::Interrupted)
+        }
     }
 
     /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
@@ -76,7 +80,7 @@ impl Core {
 
     /// Revokes what the context reported as gone, of the epochs and generations that it was asked about, and
     /// only if nothing was revoked since.
-    pub(crate) fn revoke_gone(&self, gone: &[Revocation], begun: &Begun, now: Now) -> Result<(), Denial> {
+    pub(crate) fn revoke_gone(&self, gone: &[Revocation], begun: &CallStart, now: Now) -> Result<(), Denial> {
         if gone.is_empty() {
             return Ok(());
         }

@@ -46,7 +46,7 @@ impl Outbox {
     /// which of them it has.
     pub(crate) fn begin(&self, mut kept: Vec<AuditRecord>) {
         // Records before one that the sink has were delivered or dropped.
-        let has = |record: &AuditRecord| says_yes(|| self.sink.has(record));
+        let has = |record: &AuditRecord| ask_sink(|| self.sink.has(record));
         let told = kept.iter().rposition(has).map_or(0, |last| last.saturating_add(1));
         let waiting = kept.split_off(told);
         let mut queue = lock(&self.queue);
@@ -101,7 +101,7 @@ impl Outbox {
     fn tell_all(&self) {
         loop {
             let Some(first) = lock(&self.queue).waiting.front().cloned() else { return };
-            if !says_yes(|| self.sink.record(&first).is_ok()) {
+            if !ask_sink(|| self.sink.record(&first).is_ok()) {
                 return;
             }
             let position = first.position();
@@ -116,6 +116,6 @@ impl Outbox {
 }
 
 /// Asks a sink. If it panics, the answer is "no": it must not hold up a revoker.
-fn says_yes(ask: impl FnOnce() -> bool) -> bool {
+fn ask_sink(ask: impl FnOnce() -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or(false)
 }

@@ -31,7 +31,7 @@ pub(crate) struct Registry {
     /// The last number given to a revocation.
     revocations: u64,
     /// How many revocations have outdated answers of the agent's context.
-    closures: u64,
+    revocation_epoch: u64,
     waiting: Waiting,
     /// Since when the context has answered "unknown", by session and by device.
     unknown: HashMap<Subject, Duration>,
@@ -73,7 +73,7 @@ impl Registry {
             prune_at: 64,
             closed: Arc::default(),
             revocations: 0,
-            closures: 0,
+            revocation_epoch: 0,
             waiting: Waiting::default(),
             unknown: HashMap::new(),
         }
@@ -251,7 +251,7 @@ impl Registry {
     pub(crate) fn begin(&mut self, revocation: &Revocation) -> (u64, Vec<Arc<Live>>) {
         self.revocations = self.revocations.saturating_add(1);
         if revocation.outdates_context() {
-            self.closures = self.closures.saturating_add(1);
+            self.revocation_epoch = self.revocation_epoch.saturating_add(1);
         }
         Arc::make_mut(&mut self.closed).begin(self.revocations, revocation.clone());
         (self.revocations, self.cut(revocation))
@@ -279,8 +279,8 @@ impl Registry {
     }
 
     /// Returns how many revocations have outdated answers of the context.
-    pub(crate) fn closures(&self) -> u64 {
-        self.closures
+    pub(crate) fn revocation_epoch(&self) -> u64 {
+        self.revocation_epoch
     }
 
     // --- answers of the context ---
@@ -297,8 +297,8 @@ impl Registry {
         subjects.into_iter().collect()
     }
 
-    /// Notes of which subjects the context does not know whether they are there, and pauses the streams of
-    /// those of which it has not known for too long. The streams of all others go on.
+    /// Records which subjects are unknown to the context, and pauses the streams of those that have been
+    /// unknown for too long. Other streams continue.
     pub(crate) fn unknown(&mut self, unknown: &HashSet<Subject>, now: Duration) {
         self.unknown.retain(|subject, _| unknown.contains(subject));
         for subject in unknown {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_is_forgotten_and_whoever_is_there_is_not() {
+    fn dropped_credentials_are_forgotten_and_held_ones_are_kept() {
         let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)));
         let held: Vec<_> = (0..100).filter_map(|number| registry.join(&id(number), &record()).ok()).collect();
         for number in 100..5_000 {

@@ -61,9 +61,9 @@ enum Condition {
 
 /// The state at the start of a call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Begun {
+pub(crate) struct CallStart {
     pub(crate) agent_time: Timestamp,
-    pub(super) closures: u64,
+    pub(super) revocation_epoch: u64,
 }
 
 /// The result of opening a ledger.
@@ -74,7 +74,7 @@ struct Found {
     /// Records of this opening.
     records: Vec<AuditRecord>,
     /// Connected credentials that are no longer valid.
-    fallen: Vec<(CredentialId, Denial)>,
+    no_longer_valid: Vec<(CredentialId, Denial)>,
     /// The revocations, written late, that ended something.
     late: Vec<Revocation>,
 }
@@ -107,7 +107,7 @@ impl Core {
         // Records that the sink has are removed with the opening, so that an agent that is killed at every
         // start does not fill the ledger. An unreadable ledger is reported below.
         let moment = Moment { agent: &core.agent, node, now: at, closed: Closed::NONE };
-        match store::read(&*ledger, |snapshot| Step::new(snapshot, moment).untold()) {
+        match store::read(&*ledger, |snapshot| Step::new(snapshot, moment).undelivered()) {
             Ok(kept) => core.outbox.begin(kept),
             // The rows may have another format, which the opening reports.
             Err(error) if error.cause() == LedgerFailure::Corrupt => {}
@@ -136,21 +136,21 @@ impl Core {
             let mut step = Step::new(snapshot, moment);
             let mut progress = step.open()?;
             // Records that the sink has taken are removed by this transaction.
-            let mut kept = step.untold()?;
+            let mut kept = step.undelivered()?;
             kept.retain(|record| !gone.contains(&record.position()));
             let late = Revocation::apply_each(to_write.iter().map(|(_, revocation)| revocation), &mut step)?;
             if to_write.iter().any(|(_, revocation)| *revocation == Revocation::Everything) {
                 progress = step.reset_time(progress, progress.mark, wall)?;
             }
-            let mut fallen = Vec::new();
+            let mut no_longer_valid = Vec::new();
             for id in connected {
-                if let Err(denial) = Exit::split(step.stands(id))? {
-                    fallen.push((*id, denial));
+                if let Err(denial) = Exit::split(step.still_valid(id))? {
+                    no_longer_valid.push((*id, denial));
                 }
             }
             let first = AuditPosition { opening: progress.openings, sequence: 0 };
             let Done { changes, records, .. } = step.finish(first, &taken)?;
-            Ok((changes, Found { progress, kept, records, fallen, late }))
+            Ok((changes, Found { progress, kept, records, no_longer_valid, late }))
         })?;
         self.outbox.forget(&taken);
         Ok(found)
@@ -221,12 +221,12 @@ impl Core {
             lock(&self.clock).set(found.progress.mark, now.monotonic);
         }
         self.outbox.resume(core::mem::take(&mut found.kept));
-        let fallen = core::mem::take(&mut found.fallen);
+        let no_longer_valid = core::mem::take(&mut found.no_longer_valid);
         found.late.iter().for_each(|revocation| ledger_state.recent.add(revocation));
         self.take_up_in(&mut ledger_state, ledger, found, now);
         let mut registry = lock(&self.registry);
         to_write.iter().for_each(|(number, _)| registry.written(*number));
-        for (id, denial) in fallen {
+        for (id, denial) in no_longer_valid {
             let why = match denial {
                 Denial::CredentialExpired => Cut::Expired,
                 Denial::SessionGone => Cut::SessionGone,
@@ -250,7 +250,7 @@ impl Core {
             let before =
                 core::mem::replace(&mut *lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
             if let Condition::Usable { ledger, opening } = before {
-                self.forget_told(&*ledger, opening);
+                self.forget_delivered(&*ledger, opening);
             }
         }
         // Credentials that joined meanwhile.
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    fn forget_told(&self, ledger: &dyn Ledger, opening: u64) {
+    fn forget_delivered(&self, ledger: &dyn Ledger, opening: u64) {
         let moment =
             Moment { agent: &self.agent, node: self.node, now: Timestamp::EPOCH, closed: Closed::NONE };
         loop {
@@ -272,7 +272,7 @@ impl Core {
             let outcome = store::transact(ledger, |snapshot| {
                 let mut step = Step::new(snapshot, moment);
                 step.check_owner(opening)?;
-                step.forget_told(&taken);
+                step.forget_delivered(&taken);
                 let first = AuditPosition { opening, sequence: 0 };
                 Ok((step.finish(first, &[])?.changes, ()))
             });
@@ -296,9 +296,9 @@ impl Core {
     }
 
     /// Returns the agent's time and the number of revocations so far.
-    pub(crate) fn begin(&self, now: Now) -> Begun {
+    pub(crate) fn begin(&self, now: Now) -> CallStart {
         let agent_time = self.time(now);
-        Begun { agent_time, closures: lock(&self.registry).closures() }
+        CallStart { agent_time, revocation_epoch: lock(&self.registry).revocation_epoch() }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use crate::agent::config::Presence;
-use crate::agent::core::Begun;
+use crate::agent::core::CallStart;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::agent::ledger::transition::{ContextAnswer, Revocation};
@@ -36,7 +36,12 @@ impl<'a> From<&'a CredentialRecord> for Shared<'a> {
 impl Inner {
     /// Asks the context about a session and the device that shared it, without holding a lock. Revokes what
     /// is gone: only of the epoch and generation read before, and only if nothing was revoked since `begun`.
-    pub(super) fn ask(&self, begun: &Begun, shared: &Shared<'_>, now: Now) -> Result<ContextAnswer, Denial> {
+    pub(super) fn ask(
+        &self,
+        begun: &CallStart,
+        shared: &Shared<'_>,
+        now: Now,
+    ) -> Result<ContextAnswer, Denial> {
         let session = self.context.session(shared.session);
         let device = self.context.device(shared.device);
         let mut gone = Vec::new();

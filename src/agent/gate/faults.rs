@@ -240,7 +240,7 @@ fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
 }
 
 #[test]
-fn whatever_the_disk_does_no_acknowledged_word_is_lost_and_no_ticket_has_two_holders() {
+fn disk_failures_lose_no_acknowledged_change_and_give_no_ticket_two_holders() {
     let scale: u64 = std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap());
     let cast = Cast::new();
     let untouched = Disk::default();

@@ -1,7 +1,7 @@
-//! A whole gate over the memory ledger under every interleaving of two threads (those that differ in
-//! nothing but independent steps count once): redemptions that race, and what is taken back meanwhile. As in
-//! `guard/models.rs`: *after a revoking call returns, no further permit is granted, and none granted
-//! earlier is still in use.*
+//! Models a whole gate over the memory ledger in every interleaving of two threads (interleavings that differ
+//! only in independent steps count once): racing redemptions, and revocations during them. As in
+//! `guard/models.rs`: *after a revoking call returns, no further permit is granted, and none granted earlier
+//! is still in use.*
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ use crate::protocol::message::{Registration, RenewalOffer};
 const STACK: usize = 1 << 20;
 const CHANNEL: [u8; 32] = [7; 32];
 
-/// What is the same in every run, made once.
+/// The fixtures that are the same in every run, made once.
 struct Cast {
     agent: AgentSecretKey,
     device: DevicePublicKey,
@@ -93,7 +93,7 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     let mut rng = StdRng::seed_from_u64(phone as u64);
     rng.next_u64();
     let key = cast.phones[phone].public();
-    // Each message is another.
+    // Every message differs.
     static MESSAGES: AtomicUsize = AtomicUsize::new(0);
     let mut message = [0; 32];
     message[..8].copy_from_slice(&MESSAGES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
@@ -104,7 +104,7 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
     }
 }
 
-/// Redeems and becomes live.
+/// Redeems a ticket and activates the guard.
 fn join(gate: &Gate, phone: usize) -> Result<Guard, Denial> {
     admit(gate, phone, &cast().redemptions[phone])?.0.activate_after_first_frame(cast().now)
 }
@@ -119,7 +119,7 @@ fn attachment(credential: CredentialBytes) -> Vec<u8> {
     Request::Attach { ops: OpSet::EMPTY, credential }.to_payload().unwrap()
 }
 
-/// Revokes the credential on a thread of its own.
+/// Revokes the credential on another thread.
 fn revoke(gate: &Gate) -> thread::JoinHandle<Result<(), Denial>> {
     let gate = gate.clone();
     spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now).map(drop))
@@ -129,7 +129,7 @@ fn permits(guard: &mut Guard, op: Op) -> bool {
     guard.permit(op, cast().now, || ()).is_ok()
 }
 
-/// Sends one frame on a thread of its own.
+/// Sends one frame on another thread.
 fn stream(mut guard: Guard) -> thread::JoinHandle<Guard> {
     spawn(move || {
         let _ = permits(&mut guard, Op::SendInput);
@@ -137,7 +137,7 @@ fn stream(mut guard: Guard) -> thread::JoinHandle<Guard> {
     })
 }
 
-/// Runs a model with stacks that are large enough, and tells how many interleavings there were.
+/// Runs a model with stacks that are large enough, and prints the number of interleavings.
 fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
     let _ = cast();
     let runs = Arc::new(AtomicUsize::new(0));

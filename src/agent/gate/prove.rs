@@ -1,7 +1,7 @@
 //! Checks the proof in a peer's message 1: possession of a ticket, or a credential that verifies.
 
 use super::Inner;
-use crate::agent::core::Begun;
+use crate::agent::core::CallStart;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::clock::{Now, Timestamp};
@@ -20,7 +20,7 @@ pub(super) struct ProvenTicket {
     pub(super) id: TicketId,
     pub(super) record: TicketRecord,
     pub(super) label: Label,
-    pub(super) begun: Begun,
+    pub(super) begun: CallStart,
 }
 
 /// A credential that was verified with the issuer on record, presented by the phone on record.
@@ -28,7 +28,7 @@ pub(super) struct ProvenCredential {
     pub(super) shown: VerifiedCredential,
     pub(super) record: CredentialRecord,
     pub(super) ops: OpSet,
-    pub(super) begun: Begun,
+    pub(super) begun: CallStart,
 }
 
 pub(super) enum Proven {

@@ -30,7 +30,7 @@ fn terms(ops: OpSet) -> Terms {
     Terms { ops, expires_at: Timestamp::MAX, ends_at: Duration::MAX }
 }
 
-/// Key and names, made once: they cost more than a model's steps.
+/// The key and names, made once because they cost more than a model's steps.
 fn guard(live: &Arc<Live>) -> Guard {
     use std::sync::OnceLock;
     static HOLDER: OnceLock<HolderPublicKey> = OnceLock::new();
@@ -46,8 +46,8 @@ fn guard(live: &Arc<Live>) -> Guard {
     Guard::new(grant, Arc::clone(live))
 }
 
-/// What a revoker and the permits see of each other. Relaxed, so that only the guard's own ordering
-/// makes it right.
+/// The observations shared by a revoker and the permits. Relaxed, so that the result depends only on the
+/// guard's own ordering.
 #[derive(Default)]
 struct Witness {
     revoked: Watched,
@@ -55,14 +55,14 @@ struct Witness {
 }
 
 impl Witness {
-    /// Inside a permit's closure.
+    /// Set inside a permit's closure.
     fn use_it(&self) {
         self.inside.store(true, Ordering::Relaxed);
         assert!(!self.revoked.load(Ordering::Relaxed), "a permit in use after the revocation returned");
         self.inside.store(false, Ordering::Relaxed);
     }
 
-    /// The revoking call has returned.
+    /// Set once the revoking call has returned.
     fn returned(&self) {
         assert!(!self.inside.load(Ordering::Relaxed), "a permit in use when the revocation returns");
         self.revoked.store(true, Ordering::Relaxed);
@@ -141,8 +141,8 @@ fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
     });
 }
 
-/// Two that spin at once would never end in a model; one that has marked and not waited yet is the
-/// case that counts.
+/// Two threads that both spin would not end in a model; the case of interest is one that has marked and not
+/// waited yet.
 #[test]
 fn a_revoker_that_comes_second_waits_as_well() {
     loom::model(|| {
@@ -230,7 +230,7 @@ impl Wake for CountedWaker {
 }
 
 #[test]
-fn whoever_waits_sees_the_cut_or_is_woken() {
+fn a_waiting_task_sees_the_cut_or_is_woken() {
     loom::model(|| {
         let live = Live::new(lease());
         let mut signal = guard(&live).cut();
@@ -251,15 +251,15 @@ fn whoever_waits_sees_the_cut_or_is_woken() {
     });
 }
 
-/// Every interleaving with at most so many preemptions, for models of three threads.
+/// Runs every interleaving with at most this many preemptions, for models of three threads.
 fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
-/// Both halves of a channel in tasks of their own, and a revoker: what the phone decrypts was sealed before the
-/// revocation returned, each frame once and in order, and the end decrypts after whatever came before it.
+/// Both halves of a channel in their own tasks, and a revoker: every frame that the phone decrypts was sealed
+/// before the revocation returned, once and in order, and the end frame decrypts after them.
 #[test]
 fn the_halves_of_a_guarded_channel_and_a_revocation() {
     use crate::protocol::frame::{EndCode, Frame};

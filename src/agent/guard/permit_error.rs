@@ -8,7 +8,7 @@ use crate::agent::denial::Denial;
 /// 10).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PermitError {
-    /// This frame is refused. The connection goes on.
+    /// This frame is refused. The connection continues.
     #[error(transparent)]
     Refused(Denial),
     /// The gate was not settled for some seconds, or its ledger has failed. Keep the frame, wait for

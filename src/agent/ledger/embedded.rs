@@ -78,20 +78,20 @@ impl RedbLedger {
     fn at(path: &Path) -> Result<Self, LedgerError> {
         let file = opened(path)?;
         // The file's name must survive a crash too.
-        sync_directory(path).map_err(of_io)?;
-        let ledger = Self::on_backend(FileBackend::new(file).map_err(of_database)?)?;
+        sync_directory(path).map_err(from_io)?;
+        let ledger = Self::on_backend(FileBackend::new(file).map_err(from_database)?)?;
         // Only a file that is a ledger is changed.
-        make_private(path).map_err(of_io)?;
+        make_private(path).map_err(from_io)?;
         Ok(ledger)
     }
 
     pub(crate) fn on_backend(backend: impl StorageBackend) -> Result<Self, LedgerError> {
-        let database = unharmed(|| {
+        let database = catch_panic(|| {
             Builder::new()
                 .set_cache_size(CACHE)
                 .set_check_integrity_on_open(true)
                 .create_with_backend(backend)
-                .map_err(of_database)
+                .map_err(from_database)
                 .and_then(|database| check_ours(&database).map(|()| database))
         })?;
         Ok(Self { database: Mutex::new(Some(Arc::new(database))), writer: Mutex::new(()) })
@@ -107,8 +107,8 @@ impl core::fmt::Debug for RedbLedger {
 impl Ledger for RedbLedger {
     fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
         self.with(|database| {
-            let outcome = unharmed(|| {
-                let stored = Stored::new(database.begin_read().map_err(of_transaction)?);
+            let outcome = catch_panic(|| {
+                let stored = Stored::new(database.begin_read().map_err(from_transaction)?);
                 look(&stored).map_err(|cause| stored.error(cause))
             });
             outcome.map_err(LedgerError::unusable)
@@ -120,8 +120,8 @@ impl Ledger for RedbLedger {
         let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|database| {
             let mut sound = false;
-            let changes = unharmed(|| {
-                let stored = Stored::new(database.begin_read().map_err(of_transaction)?);
+            let changes = catch_panic(|| {
+                let stored = Stored::new(database.begin_read().map_err(from_transaction)?);
                 let changes = transition(&stored);
                 sound = stored.failed.borrow().is_none();
                 changes.map_err(|cause| stored.error(cause))
@@ -146,7 +146,7 @@ impl RedbLedger {
         let failed = outcome.as_ref().is_err_and(|error| !error.is_usable());
         let kept = if failed { lock(&self.database).take() } else { None };
         // Closing also writes, and may fail or panic.
-        let _ = unharmed(|| {
+        let _ = catch_panic(|| {
             drop((kept, database));
             Ok(())
         });
@@ -187,7 +187,7 @@ impl Stored {
         let opened = match self.transaction.open_table(definition(table)) {
             Ok(table) => Some(table),
             Err(TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(of_table(error)),
+            Err(error) => return Err(from_table(error)),
         };
         Ok(cell.get_or_init(|| opened).as_ref())
     }
@@ -209,7 +209,7 @@ impl Stored {
 
     fn look_up(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
         let Some(table) = self.table(table)? else { return Ok(None) };
-        Ok(table.get(key).map_err(of_storage)?.map(|value| value.value().to_vec()))
+        Ok(table.get(key).map_err(from_storage)?.map(|value| value.value().to_vec()))
     }
 
     fn rows(
@@ -225,8 +225,8 @@ impl Stored {
             _ => Bound::Included(prefix),
         };
         let mut found = Vec::new();
-        for row in table.range::<&[u8]>((from, Bound::Unbounded)).map_err(of_storage)?.take(limit) {
-            let (key, value) = row.map_err(of_storage)?;
+        for row in table.range::<&[u8]>((from, Bound::Unbounded)).map_err(from_storage)?.take(limit) {
+            let (key, value) = row.map_err(from_storage)?;
             if !key.value().starts_with(prefix) {
                 break;
             }
@@ -259,8 +259,8 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
         return Ok(());
     }
     let mut write = None;
-    unharmed(|| {
-        let mut begun = database.begin_write().map_err(of_transaction)?;
+    catch_panic(|| {
+        let mut begun = database.begin_write().map_err(from_transaction)?;
         begun.set_durability(Durability::Immediate).map_err(io_because)?;
         begun.set_two_phase_commit(true);
         put(&begun, changes)?;
@@ -268,9 +268,9 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
         Ok(())
     })?;
     let Some(write) = write else { return Ok(()) };
-    unharmed(|| {
+    catch_panic(|| {
         write.commit().map_err(|error| match error {
-            CommitError::Storage(error) => of_storage(error),
+            CommitError::Storage(error) => from_storage(error),
             error => io_because(error),
         })
     })
@@ -280,13 +280,13 @@ fn commit(database: &Database, changes: &Changes) -> Result<(), LedgerError> {
 fn put(write: &WriteTransaction, changes: &Changes) -> Result<(), LedgerError> {
     let mut changes = changes.iter().peekable();
     while let Some((table, ..)) = changes.peek().copied() {
-        let mut rows = write.open_table(definition(table)).map_err(of_table)?;
+        let mut rows = write.open_table(definition(table)).map_err(from_table)?;
         while let Some((_, key, value)) = changes.next_if(|(of, ..)| *of == table) {
             match value {
                 Some(value) => rows.insert(key, value).map(drop),
                 None => rows.remove(key).map(drop),
             }
-            .map_err(of_storage)?;
+            .map_err(from_storage)?;
         }
     }
     Ok(())
@@ -297,21 +297,21 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 }
 
 /// Reports a panic as [`LedgerFailure::Corrupt`]: the database may panic on a file that it did not write.
-fn unharmed<T>(act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+fn catch_panic<T>(act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err(LedgerError::not_done(LedgerFailure::Corrupt)))
 }
 
 /// A database of somebody else has tables of its own. Whoever else names a table `meta` has no header
 /// of ours in it.
 fn check_ours(database: &Database) -> Result<(), LedgerError> {
-    let read = database.begin_read().map_err(of_transaction)?;
-    let tables = read.list_tables().map_err(of_storage)?.count();
-    let multimaps = read.list_multimap_tables().map_err(of_storage)?.count();
+    let read = database.begin_read().map_err(from_transaction)?;
+    let tables = read.list_tables().map_err(from_storage)?.count();
+    let multimaps = read.list_multimap_tables().map_err(from_storage)?.count();
     if tables == 0 && multimaps == 0 {
         return Ok(());
     }
-    // Our first commit writes the header with the first table, so whatever has tables has it. A later
-    // format may have other tables; it says so there.
+    // Our first commit writes the header with the first table, so a database with tables and no header is not
+    // ours. A later format may have other tables; its header says so.
     let stored = Stored::new(read);
     let foreign = || LedgerError::not_done(LedgerFailure::Corrupt);
     let header = stored.look_up(Table::Meta, HEADER_KEY)?.ok_or_else(foreign)?;
@@ -324,7 +324,7 @@ fn discard_unfinished(path: &Path) -> Result<bool, LedgerError> {
     let file = opened(path)?;
     // Another process may be creating it now, under the same lock.
     match file.try_lock() {
-        Ok(()) => discard_if_unfinished(&file).map_err(of_io),
+        Ok(()) => discard_if_unfinished(&file).map_err(from_io),
         Err(TryLockError::WouldBlock) => Err(LedgerError::not_done(LedgerFailure::InUse)),
         Err(TryLockError::Error(_)) => Ok(false),
     }
@@ -362,7 +362,7 @@ fn opened(path: &Path) -> Result<File, LedgerError> {
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(of_io)
+    options.open(path).map_err(from_io)
 }
 
 /// By path: on some systems, closing another handle of a file releases its locks.
@@ -387,7 +387,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn of_io(error: io::Error) -> LedgerError {
+fn from_io(error: io::Error) -> LedgerError {
     let failure = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             LedgerFailure::Full
@@ -404,9 +404,9 @@ fn io_because(error: impl Into<Box<dyn Error + Send + Sync>>) -> LedgerError {
     LedgerError::not_done(LedgerFailure::Io).because(error)
 }
 
-fn of_storage(error: StorageError) -> LedgerError {
+fn from_storage(error: StorageError) -> LedgerError {
     let failure = match error {
-        StorageError::Io(error) => return of_io(error),
+        StorageError::Io(error) => return from_io(error),
         StorageError::Corrupted(_) => LedgerFailure::Corrupt,
         StorageError::PreviousIo | StorageError::DatabaseClosed | StorageError::LockPoisoned(_) => {
             LedgerFailure::Poisoned
@@ -416,9 +416,9 @@ fn of_storage(error: StorageError) -> LedgerError {
     LedgerError::not_done(failure).because(error)
 }
 
-fn of_database(error: DatabaseError) -> LedgerError {
+fn from_database(error: DatabaseError) -> LedgerError {
     let failure = match error {
-        DatabaseError::Storage(error) => return of_storage(error),
+        DatabaseError::Storage(error) => return from_storage(error),
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => LedgerFailure::InUse,
         DatabaseError::UpgradeRequired(version) => LedgerFailure::UnknownFormat { version: version.into() },
         DatabaseError::RepairAborted => LedgerFailure::Corrupt,
@@ -427,17 +427,17 @@ fn of_database(error: DatabaseError) -> LedgerError {
     LedgerError::not_done(failure).because(error)
 }
 
-fn of_transaction(error: TransactionError) -> LedgerError {
+fn from_transaction(error: TransactionError) -> LedgerError {
     match error {
-        TransactionError::Storage(error) => of_storage(error),
+        TransactionError::Storage(error) => from_storage(error),
         error => io_because(error.to_string()),
     }
 }
 
 /// A table with our name and another type belongs to another program.
-fn of_table(error: TableError) -> LedgerError {
+fn from_table(error: TableError) -> LedgerError {
     match error {
-        TableError::Storage(error) => of_storage(error),
+        TableError::Storage(error) => from_storage(error),
         error => LedgerError::not_done(LedgerFailure::Corrupt).because(error),
     }
 }

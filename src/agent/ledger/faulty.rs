@@ -1,4 +1,4 @@
-//! A disk for tests: it fails, tears and forgets on demand, below a real database.
+//! A simulated disk for tests of a real database: it fails, tears writes and loses data on demand.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,19 +7,19 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redb::StorageBackend;
 
-/// The unit that a disk writes whole.
+/// The unit that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// What happens at the chosen operation.
+/// The fault at the chosen operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// It fails and does nothing.
+    /// The operation fails and has no effect.
     Fail(io::ErrorKind),
-    /// A write stops half-way; anything else does nothing.
+    /// A write stops half-way; any other operation has no effect.
     Tear,
-    /// It and every later one fails: the machine is gone.
+    /// This and every later operation fails: the machine is off.
     Gone,
-    /// The database panics in it.
+    /// The database panics in the operation.
     Panic,
 }
 
@@ -30,11 +30,11 @@ enum Change {
 
 #[derive(Default)]
 struct Inside {
-    /// What the last sync left on the platter.
+    /// The content after the last sync.
     synced: Vec<u8>,
-    /// What a reader sees.
+    /// The content that a reader sees.
     content: Vec<u8>,
-    /// What came since the last sync.
+    /// The writes since the last sync.
     unsynced: Vec<Change>,
     operations: u64,
     syncs: u64,
@@ -43,12 +43,12 @@ struct Inside {
     gone: bool,
 }
 
-/// A disk that outlives the database on it. Clones are one disk.
+/// A disk that outlives the database on it. Clones share one disk.
 #[derive(Clone, Default)]
 pub(crate) struct Disk(Arc<Mutex<Inside>>);
 
 impl Disk {
-    /// A disk with this on it, all of it synced.
+    /// Makes a disk with this synced content.
     pub(crate) fn holding(content: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inside { synced: content.clone(), content, ..Inside::default() })))
     }
@@ -57,17 +57,17 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    /// How often it was asked to read, write, sync or change its length.
+    /// Returns the number of reads, writes, syncs and length changes.
     pub(crate) fn operations(&self) -> u64 {
         self.inside().operations
     }
 
-    /// How often it was asked to sync.
+    /// Returns the number of syncs.
     pub(crate) fn syncs(&self) -> u64 {
         self.inside().syncs
     }
 
-    /// How often it was asked to write or to change its length.
+    /// Returns the number of writes and length changes.
     pub(crate) fn writes(&self) -> u64 {
         self.inside().writes
     }
@@ -76,18 +76,18 @@ impl Disk {
         self.inside().content.clone()
     }
 
-    /// The `nth` operation from now on, counted from 1.
+    /// Schedules a fault at the `nth` operation from now on, counted from 1.
     pub(crate) fn fault_at(&self, nth: u64, fault: Fault) {
         let mut inside = self.inside();
         inside.fault = Some((inside.operations + nth, fault));
     }
 
-    /// What another process finds after this one was killed: everything that was written.
+    /// Returns the content after the process was killed: everything that was written.
     pub(crate) fn after_kill(&self) -> Self {
         Self::holding(self.content())
     }
 
-    /// What is found after the power failed: what was synced, and of the rest some writes, in part.
+    /// Returns the content after a power failure: everything synced, and parts of some later writes.
     pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let inside = self.inside();
@@ -120,7 +120,7 @@ impl Disk {
                     Fault::Fail(kind) => kind,
                     Fault::Tear => io::ErrorKind::Other,
                     Fault::Panic => {
-                        // Not under the lock: the disk is usable afterwards.
+                        // Without the lock, so that the disk is usable after the panic.
                         drop(inside);
                         panic!("as the test wants it");
                     }

@@ -163,18 +163,18 @@ impl<'a> Step<'a> {
         records.iter().for_each(|record| self.records.put_event(record));
         let forgot = self.records.wrote();
         if forgot {
-            self.forget_told(taken);
+            self.forget_delivered(taken);
         }
         Ok(Done { changes: self.records.into_changes()?, records, forgot })
     }
 
     /// Returns the audit records that the ledger keeps from earlier openings of this node.
-    pub(crate) fn untold(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
+    pub(crate) fn undelivered(&self) -> Result<Vec<AuditRecord>, LedgerFailure> {
         self.records.events(self.moment.node)
     }
 
     /// Removes only the records that the sink has.
-    pub(crate) fn forget_told(&mut self, taken: &[AuditPosition]) {
+    pub(crate) fn forget_delivered(&mut self, taken: &[AuditPosition]) {
         taken.iter().for_each(|position| self.records.remove_event(self.moment.node, *position));
     }
 }

@@ -1,4 +1,4 @@
-//! The checks behind the clauses, a function for each. It returns a verdict, and never panics by itself.
+//! The checks of the clauses, a function for each. Each returns a verdict and does not panic itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,24 +13,24 @@ use crate::codec;
 use crate::id::NodeId;
 use crate::key::AgentPublicKey;
 
-/// Either what a law found, early, or nothing against it.
+/// A verdict that ends a check early, or the continuation.
 type Found = Result<(), Verdict>;
 
 const ROUNDS: u8 = 12;
 /// How often a transaction that was not done is tried again.
 const TRIES: u32 = 1_000;
-/// How long one side of a race holds its transition open for the other. A store with one writer lets the
-/// other wait; then this is what it costs.
+/// How long one side of a race keeps its transition open for the other. In a store with one writer, the other
+/// side waits this long.
 const OPEN: Duration = Duration::from_millis(3);
 
-/// The u-coordinate of Curve25519's base point, as the key of an agent.
+/// The u-coordinate of Curve25519's base point, used as an agent's key.
 const BASE_POINT: [u8; 32] = {
     let mut key = [0; 32];
     key[0] = 9;
     key
 };
 
-/// What the author did not offer.
+/// The verdict if the author's backend does not support the check.
 const NO_CRASH: &str = "`Backend::crash` is not given";
 const NO_FAULT: &str = "`Backend::fail_next` is not given";
 
@@ -46,8 +46,8 @@ fn node(number: u8) -> NodeId {
     NodeId::new(number.into())
 }
 
-/// Opens the store when nothing else has it open, with the header of a ledger: a backend may refuse what is
-/// somebody else's.
+/// Opens the store when nothing else has it open, and writes a ledger's header, because a backend may refuse
+/// another program's data.
 fn open(backend: &dyn Backend) -> Result<Box<dyn Ledger>, Verdict> {
     let opened = backend.open(node(0));
     let ledger = opened.or_else(|failure| failed(format!("it cannot be opened: {failure}")))?;
@@ -56,7 +56,7 @@ fn open(backend: &dyn Backend) -> Result<Box<dyn Ledger>, Verdict> {
     Ok(ledger)
 }
 
-/// Another opening beside the first, or none for a store that is open once at a time.
+/// Makes another opening beside the first, or none if the store can be open only once at a time.
 fn open_beside(backend: &dyn Backend, number: u8) -> Result<Option<Box<dyn Ledger>>, Verdict> {
     match backend.open(node(number)) {
         Ok(ledger) => Ok(Some(ledger)),
@@ -67,7 +67,7 @@ fn open_beside(backend: &dyn Backend, number: u8) -> Result<Option<Box<dyn Ledge
     }
 }
 
-/// A transition that fails as not done and usable is run again, as a gate would.
+/// Retries a transition that fails as not done and usable, as a gate would.
 fn transact<T>(
     ledger: &dyn Ledger,
     mut transition: impl FnMut(&dyn Snapshot) -> Result<(Changes, T), LedgerFailure>,
@@ -212,7 +212,7 @@ pub(super) fn whole(backend: &dyn Backend) -> Verdict {
         let through = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| {
-                // For as long as anything is written, and once after that.
+                // While anything is written, and once after that.
                 let mut last = false;
                 while !last {
                     last = through.load(Ordering::Acquire);
@@ -246,7 +246,7 @@ pub(super) fn whole(backend: &dyn Backend) -> Verdict {
     })())
 }
 
-/// Lets the reader end, also when the backend panics.
+/// Tells the reader to end, also if the backend panics.
 struct Through<'a>(&'a AtomicBool);
 
 impl Drop for Through<'_> {
@@ -267,10 +267,10 @@ fn race<T: Send>(
     second: impl Fn(&dyn Snapshot) -> Result<(Changes, T), LedgerFailure> + Send,
 ) -> Result<(T, T), Verdict> {
     let (begin, begun) = channel();
-    // Told when the second is in its transition; gone when it is through.
+    // Sends when the second is in its transition, and disconnects when it has ended.
     let (entered, other_side) = channel();
     std::thread::scope(|scope| {
-        // Gone with a panic too, or the other side would wait for ever.
+        // Dropped after a panic too; otherwise the other side would wait forever.
         let begin = begin;
         let running = scope.spawn(move || {
             let outcome = match begun.recv() {
@@ -295,15 +295,15 @@ fn race<T: Send>(
     .and_then(|(one, other)| Ok((one?, other?)))
 }
 
-/// Until the other side is through. A store with one writer does not let it in; one that lets it in may
-/// still make its commit wait.
+/// Waits until the other side has ended. A store with one writer does not let it start; another store may
+/// make its commit wait.
 fn wait(other: &Receiver<()>) {
     if other.recv_timeout(OPEN).is_ok() {
         let _ = other.recv_timeout(OPEN.saturating_mul(100));
     }
 }
 
-/// Each pair is raced over two openings, where there can be two, and over one.
+/// Each pair races over two openings, if the store allows two, and over one.
 fn pairs(backend: &dyn Backend, law: impl Fn(&dyn Ledger, &dyn Ledger, u8) -> Found) -> Found {
     let one = open(backend)?;
     for round in 0..ROUNDS {
@@ -389,7 +389,7 @@ fn number_in_a_read(ledger: &dyn Ledger, round: u8) -> Result<u8, Verdict> {
     get(ledger, &[b'f', round]).map(number)
 }
 
-/// As a gate does it: an opening writes a number that every later transition of the node compares.
+/// Does as a gate does: an opening writes a number that every later transition of the node compares.
 pub(super) fn one_owner(backend: &dyn Backend) -> Verdict {
     verdict((|| {
         let earlier = open(backend)?;
@@ -452,7 +452,7 @@ pub(super) fn durable(backend: &dyn Backend) -> Verdict {
     })())
 }
 
-/// What a transaction says that was made to fail, and which of its two rows are there afterwards.
+/// Checks what a failed transaction reports, and which of its two rows exist afterwards.
 fn fail(backend: &dyn Backend, outcome: Outcome, round: u8) -> Result<(LedgerError, usize), Verdict> {
     let ledger = open(backend)?;
     let keys = [[b'h', round, 0], [b'h', round, 1]];

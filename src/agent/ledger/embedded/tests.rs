@@ -1,4 +1,5 @@
-//! What a file keeps when the disk, the process or somebody else lets it down.
+//! Tests that a file keeps its records when the disk fails, the process is killed or another program changes
+//! it.
 //!
 //! `SESSIONCAP_CASES` multiplies the random cases; 1 by default.
 
@@ -22,8 +23,8 @@ fn scale() -> u64 {
     std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap())
 }
 
-/// A directory of one test's own, gone with it. One at a time: some of these tests start processes, and the child of a
-/// fork shares the lock on a file that another thread has open, until it has become its program.
+/// A directory for one test, removed with this value. One at a time: some of these tests start processes, and
+/// a forked child shares the lock on a file that another thread has open until it executes its program.
 struct Place(PathBuf, #[expect(dead_code, reason = "held until the files are gone")] MutexGuard<'static, ()>);
 
 static FILES: Mutex<()> = Mutex::new(());
@@ -122,7 +123,8 @@ fn script(seed: u64) -> Vec<Vec<Change>> {
     (0..30).map(|_| (0..3).map(&mut change).collect()).collect()
 }
 
-/// Runs a script until something fails. The rows after what was acknowledged, and after what failed.
+/// Runs a script until something fails. Returns the rows after the acknowledged transactions, and after the
+/// failed one.
 fn run(disk: &Disk, script: &[Vec<Change>]) -> (Model, Option<Model>) {
     let mut acknowledged = Model::new();
     let Ok(ledger) = RedbLedger::on_backend(disk.clone()) else {
@@ -141,7 +143,7 @@ fn run(disk: &Disk, script: &[Vec<Change>]) -> (Model, Option<Model>) {
 }
 
 #[test]
-fn whatever_fails_the_acknowledged_is_there_and_the_rest_is_whole_or_absent() {
+fn after_any_failure_acknowledged_changes_exist_and_others_are_whole_or_absent() {
     let mut failed = 0;
     for seed in 0..scale() {
         let script = script(seed);
@@ -158,7 +160,7 @@ fn whatever_fails_the_acknowledged_is_there_and_the_rest_is_whole_or_absent() {
                     let at = format!("seed {seed}, operation {nth}, {fault:?}, way {way}");
                     let again = match RedbLedger::on_backend(disk) {
                         Ok(ledger) => ledger,
-                        // Torn while the file was made: nothing was ever acknowledged.
+                        // Torn while the file was created: nothing was acknowledged.
                         Err(_) if acknowledged.is_empty() => continue,
                         Err(failure) => panic!("{at}: {failure}"),
                     };
@@ -202,7 +204,7 @@ fn cause_of(error: &LedgerError) -> Option<io::ErrorKind> {
 }
 
 #[test]
-fn what_the_system_said_stands_behind_every_failure() {
+fn every_failure_keeps_the_systems_error_as_its_source() {
     let kind = io::ErrorKind::HostUnreachable;
     let (mut writes, mut unknown, mut reads) = (0, 0, 0);
     for nth in 1..60 {
@@ -297,7 +299,7 @@ fn a_file_that_was_changed_is_refused_or_says_what_it_said() {
         }
         let empty = changed.is_empty();
         let disk = Disk::holding(changed);
-        // An empty file is a new ledger; the gate takes it for nobody's and begins anew.
+        // An empty file is a new ledger without an owner, so the gate starts anew.
         let found =
             RedbLedger::on_backend(disk).map_err(|error| error.cause()).and_then(|ledger| rows(&ledger));
         match found {
@@ -345,7 +347,7 @@ fn somebody_elses_database_is_not_touched() {
     drop(table);
     drop(database);
     fs::remove_file(place.file()).unwrap();
-    // Tables that are called as ours are, of every kind.
+    // Tables with our names, of every kind.
     let ours = |name| redb::TableDefinition::<&[u8], &[u8]>::new(name);
     for name in Table::ALL.iter().copied().map(Table::name) {
         for row in [None, Some((b"header".as_slice(), b"theirs".as_slice())), Some((b"key", b"value"))] {
@@ -393,7 +395,7 @@ fn a_version_of_the_database_that_is_not_known_is_named() {
     };
     assert_eq!(with(1), Some(LedgerFailure::UnknownFormat { version: 1 }));
     assert_eq!(with(2), Some(LedgerFailure::UnknownFormat { version: 2 }));
-    // redb itself does not tell a later version from damage
+    // redb itself does not distinguish a later version from damage
     assert_eq!(with(9), Some(LedgerFailure::Corrupt));
 }
 
@@ -409,7 +411,7 @@ fn the_file_is_its_owners_alone_from_the_beginning_and_again() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new("mode");
     let mode = || mode(&place.file());
-    // before anything could be tightened
+    // before its permissions could be restricted
     drop(opened(&place.file()).unwrap());
     assert_eq!(mode(), 0o600);
     drop(RedbLedger::open(place.file()).unwrap());
@@ -441,7 +443,7 @@ fn a_second_opening_is_refused_until_the_first_is_gone() {
     assert_eq!(rows(&RedbLedger::open(place.file()).unwrap()).unwrap().len(), 2);
 }
 
-/// The other process of the next test; does nothing when it is not that.
+/// The other process of the next test; does nothing if run directly.
 #[test]
 fn another_process_tries_the_file() {
     if let Some(path) = std::env::var_os("SESSIONCAP_HELD_FILE") {
@@ -541,17 +543,17 @@ fn only_a_file_that_never_held_anything_is_made_anew() {
         content[place] = 1;
         assert!(!is_unfinished(&content), "{place}");
     }
-    // A ledger that had grown and was wiped is no new one.
+    // A ledger that had grown and was wiped is not a new one.
     let place = Place::new("wiped");
     fs::write(place.file(), vec![0; new + 4_096]).unwrap();
     assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::Corrupt));
     assert_eq!(fs::read(place.file()).unwrap().len(), new + 4_096);
-    // Nor is one that another process is making at this moment.
+    // A file that another process is creating now is not new either.
     fs::write(place.file(), begun(new)).unwrap();
     let other = File::open(place.file()).unwrap();
     other.lock().unwrap();
     assert_eq!(refusal(RedbLedger::open(place.file())), Some(LedgerFailure::InUse));
-    // redb has a lock of its own, which says it first
+    // redb has its own lock, which reports it first
     let refused = discard_unfinished(&place.file()).map_err(|error| error.cause());
     assert_eq!(refused, Err(LedgerFailure::InUse));
     assert_eq!(fs::read(place.file()).unwrap(), begun(new));

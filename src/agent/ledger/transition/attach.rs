@@ -89,7 +89,7 @@ impl Step<'_> {
     }
 
     /// Checks whether a credential that was found valid still is, by its record alone.
-    pub(crate) fn stands(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
+    pub(crate) fn still_valid(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
         self.standing_record(id, &ContextAnswer::Present)
     }
 

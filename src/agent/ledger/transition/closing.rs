@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_stays_closed_whatever_happens_to_the_others() {
+    fn a_revocation_in_progress_stays_closed_when_others_end() {
         let mut closed = after(&[session("a"), session("a"), session("b"), session("c")], &[1, 4]);
         assert!(closes(&closed, "a") && closes(&closed, "b") && closes(&closed, "c"));
         assert_eq!(to_write(&closed), [1, 4]);
