@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 
 pub(crate) use pending::PendingMark;
 pub(crate) use registry::Subject;
-pub(crate) use state::{Begun, Core};
+pub(crate) use state::{CallStart, Core};
 
 use crate::sync::{Mutex, MutexGuard};
 

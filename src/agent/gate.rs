@@ -109,7 +109,7 @@ use crate::protocol::noise::Received;
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
-    _opened: Arc<Opened>,
+    _close_on_drop: Arc<CloseOnDrop>,
 }
 
 struct Inner {
@@ -123,9 +123,9 @@ struct Inner {
 
 /// Closes the gate when the last clone is dropped. Guards hold only [`Inner`]: they may outlive the gate but
 /// must end with it, because a gate opened later over the same ledger could not revoke them.
-struct Opened(Arc<Inner>);
+struct CloseOnDrop(Arc<Inner>);
 
-impl Drop for Opened {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.core.close();
     }
@@ -162,7 +162,7 @@ impl Gate {
         let GateConfig { agent, node, urls, policy, quotas, audit } = config;
         let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
         let inner = Arc::new(Inner { agent, urls, policy, quotas, context: Box::new(context), core });
-        Ok(Self { _opened: Arc::new(Opened(Arc::clone(&inner))), inner })
+        Ok(Self { _close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&inner))), inner })
     }
 
     /// Returns the agent's Noise key.

@@ -47,7 +47,7 @@ pub struct PendingGuard {
     live: Arc<Live>,
     id: CredentialId,
     record: Box<CredentialRecord>,
-    basis: AdmittedOn,
+    basis: AdmittedEditions,
     ops: OpSet,
     expires_at: Timestamp,
     mark: Arc<PendingMark>,
@@ -58,7 +58,7 @@ pub struct PendingGuard {
 }
 
 /// The editions for which a peer was admitted.
-pub(super) struct AdmittedOn {
+pub(super) struct AdmittedEditions {
     /// The admitted edition of the record, as the hash of its bytes.
     pub(super) edition: [u8; 32],
     /// The edition that the peer has presented, if it was not narrowed.
@@ -291,7 +291,7 @@ pub(super) struct Pending {
     pub(super) live: Arc<Live>,
     pub(super) id: CredentialId,
     pub(super) record: CredentialRecord,
-    pub(super) basis: AdmittedOn,
+    pub(super) basis: AdmittedEditions,
     pub(super) ops: OpSet,
     pub(super) expires_at: Timestamp,
     /// The handshake hash of its message 1.

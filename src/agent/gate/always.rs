@@ -4,9 +4,9 @@ use crate::agent::config::{AgentContext, Presence};
 use crate::id::SessionId;
 use crate::key::DevicePublicKey;
 
-pub(super) struct Always;
+pub(super) struct AlwaysPresent;
 
-impl AgentContext for Always {
+impl AgentContext for AlwaysPresent {
     fn device(&self, _: &DevicePublicKey) -> Presence {
         Presence::Present
     }

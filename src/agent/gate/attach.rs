@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Inner;
-use super::activate::{AdmittedOn, Judged, Pending, PendingGuard};
+use super::activate::{AdmittedEditions, Judged, Pending, PendingGuard};
 use super::context::Shared;
 use super::prove::{ProvenCredential, Refusal};
 use crate::agent::denial::Denial;
@@ -108,7 +108,7 @@ impl Inner {
         };
         self.check_room(&live, now)?;
         let given = basis.given.clone();
-        let basis = AdmittedOn {
+        let basis = AdmittedEditions {
             edition: basis.edition,
             shown: basis.shown,
             judged: Judged::Verified(Arc::new(basis.verified)),

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
-use super::always::Always;
+use super::always::AlwaysPresent;
 use super::{Gate, GateConfig, Peer, PeerAdmission};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord, AuditSink, NotKept};
 use crate::agent::denial::{Denial, LedgerFailure};
@@ -28,7 +28,7 @@ use crate::pair::{List, Listing, ListingState};
 use crate::protocol::handshake::{Answer, Request};
 
 /// The fixtures that are the same in each run.
-struct Cast {
+struct Fixtures {
     agent: AgentSecretKey,
     device: DevicePublicKey,
     issuer: Issuer,
@@ -38,7 +38,7 @@ struct Cast {
 
 const CHANNEL: [u8; 32] = [7; 32];
 
-impl Cast {
+impl Fixtures {
     fn new() -> Self {
         let agent = AgentSecretKey::from_bytes([1; 32]);
         let url = AgentUrl::parse("wss://agent.example").unwrap();
@@ -55,7 +55,7 @@ impl Cast {
     fn open(&self, disk: &Disk, log: &Log) -> Result<Gate, LedgerError> {
         let url = AgentUrl::parse("wss://agent.example").unwrap();
         let config = GateConfig::new(self.agent.public(), [url]).unwrap().with_audit(log.clone());
-        Gate::open(config, RedbLedger::on_backend(disk.clone())?, Always, self.now)
+        Gate::open(config, RedbLedger::on_backend(disk.clone())?, AlwaysPresent, self.now)
     }
 
     fn redeem(&self, gate: &Gate, pairing: usize, phone: u8) -> Result<CredentialBytes, Denial> {
@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// Checks that the log has each record once and in order, and agrees with the ledger.
-    fn check(&self, cast: &Cast, listed: &[Listing], at: &str) {
+    fn check(&self, fixtures: &Fixtures, listed: &[Listing], at: &str) {
         let records = self.0.lock().unwrap();
         for pair in records.windows(2) {
             let (before, after) = (pair[0].position(), pair[1].position());
@@ -129,7 +129,7 @@ impl Log {
             let opened = AuditPosition { opening: before.opening + 1, sequence: 0 };
             assert!(after == next || after == opened, "{at}: {after:?} follows {before:?}");
         }
-        for pairing in &cast.pairings {
+        for pairing in &fixtures.pairings {
             let (ticket, credential) = (pairing.ticket, pairing.credential);
             let mut told = None;
             for record in records.iter() {
@@ -166,49 +166,49 @@ struct Acknowledged {
     ticket_revoked: bool,
 }
 
-fn run(cast: &Cast, disk: &Disk, log: &Log, done: &mut Acknowledged) -> Result<(), Denial> {
-    let gate = cast.open(disk, log).map_err(|error| Denial::Ledger(error.cause()))?;
-    let outcome = calls(cast, &gate, done);
+fn run(fixtures: &Fixtures, disk: &Disk, log: &Log, done: &mut Acknowledged) -> Result<(), Denial> {
+    let gate = fixtures.open(disk, log).map_err(|error| Denial::Ledger(error.cause()))?;
+    let outcome = calls(fixtures, &gate, done);
     if outcome.is_err() {
         assert!(gate.is_poisoned());
         let poisoned = Denial::Ledger(LedgerFailure::Poisoned);
-        assert_eq!(gate.settle(cast.now), Err(poisoned.clone()));
-        assert_eq!(cast.redeem(&gate, 0, 60), Err(poisoned), "nothing goes on");
+        assert_eq!(gate.settle(fixtures.now), Err(poisoned.clone()));
+        assert_eq!(fixtures.redeem(&gate, 0, 60), Err(poisoned), "nothing goes on");
     }
     outcome
 }
 
-fn calls(cast: &Cast, gate: &Gate, done: &mut Acknowledged) -> Result<(), Denial> {
-    let registration = cast.issuer.registration(&cast.device, &CHANNEL);
-    gate.register_issuer(&cast.device, &CHANNEL, &registration, cast.now)?;
-    for (pairing, offered) in cast.pairings.iter().zip(&mut done.offered) {
-        gate.offer(&cast.device, &pairing.offer, cast.now)?;
+fn calls(fixtures: &Fixtures, gate: &Gate, done: &mut Acknowledged) -> Result<(), Denial> {
+    let registration = fixtures.issuer.registration(&fixtures.device, &CHANNEL);
+    gate.register_issuer(&fixtures.device, &CHANNEL, &registration, fixtures.now)?;
+    for (pairing, offered) in fixtures.pairings.iter().zip(&mut done.offered) {
+        gate.offer(&fixtures.device, &pairing.offer, fixtures.now)?;
         *offered = true;
     }
     for pairing in 0..2 {
-        done.given[pairing] = Some(cast.redeem(gate, pairing, 50)?);
+        done.given[pairing] = Some(fixtures.redeem(gate, pairing, 50)?);
     }
     let renewal = Renewal {
-        credential: cast.pairings[0].credential,
-        ticket: cast.pairings[0].ticket,
+        credential: fixtures.pairings[0].credential,
+        ticket: fixtures.pairings[0].ticket,
         session: SessionId::new("s").unwrap(),
         ops: OpSet::ALL,
         valid_for: 80_000,
     };
-    let renewal = cast.issuer.renew(renewal, cast.now.timestamp(), &mut rand::thread_rng()).unwrap();
-    gate.renew(&cast.device, &renewal, cast.now, &mut rand::thread_rng())?;
-    done.renewed = cast.attach(gate, 50, done.given[0].as_ref().unwrap())?;
-    gate.revoke_credential(&cast.pairings[1].credential, cast.now)?;
+    let renewal = fixtures.issuer.renew(renewal, fixtures.now.timestamp(), &mut rand::thread_rng()).unwrap();
+    gate.renew(&fixtures.device, &renewal, fixtures.now, &mut rand::thread_rng())?;
+    done.renewed = fixtures.attach(gate, 50, done.given[0].as_ref().unwrap())?;
+    gate.revoke_credential(&fixtures.pairings[1].credential, fixtures.now)?;
     done.revoked = true;
-    gate.revoke_ticket(&cast.pairings[2].ticket, cast.now)?;
+    gate.revoke_ticket(&fixtures.pairings[2].ticket, fixtures.now)?;
     done.ticket_revoked = true;
     Ok(())
 }
 
-fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
-    let listed = gate.list(&List::default(), cast.now).unwrap().entries;
-    log.check(cast, &listed, at);
-    for (index, pairing) in cast.pairings.iter().enumerate() {
+fn check(fixtures: &Fixtures, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
+    let listed = gate.list(&List::default(), fixtures.now).unwrap().entries;
+    log.check(fixtures, &listed, at);
+    for (index, pairing) in fixtures.pairings.iter().enumerate() {
         let records = listed.iter().filter(|one| one.ticket == pairing.ticket).count();
         assert!(records <= 1, "{at}");
         if done.offered[index] {
@@ -217,34 +217,34 @@ fn check(cast: &Cast, gate: &Gate, log: &Log, done: &Acknowledged, at: &str) {
     }
     if let Some(renewed) = &done.renewed {
         let given = done.given[0].as_ref().unwrap();
-        assert_eq!(cast.attach(gate, 50, given).unwrap().as_ref(), Some(renewed), "{at}");
-        assert!(cast.attach(gate, 50, renewed).is_ok(), "{at}");
+        assert_eq!(fixtures.attach(gate, 50, given).unwrap().as_ref(), Some(renewed), "{at}");
+        assert!(fixtures.attach(gate, 50, renewed).is_ok(), "{at}");
     } else if let Some(given) = &done.given[0] {
-        assert!(cast.attach(gate, 50, given).is_ok(), "{at}: what was given is lost");
+        assert!(fixtures.attach(gate, 50, given).is_ok(), "{at}: what was given is lost");
     }
     if let Some(given) = &done.given[1] {
-        let again = cast.redeem(gate, 1, 50);
+        let again = fixtures.redeem(gate, 1, 50);
         if done.revoked {
             assert_eq!(again, Err(Denial::CredentialRevoked), "{at}");
-            assert_eq!(cast.attach(gate, 50, given), Err(Denial::CredentialRevoked), "{at}");
+            assert_eq!(fixtures.attach(gate, 50, given), Err(Denial::CredentialRevoked), "{at}");
         } else if let Ok(again) = again {
             assert_eq!(again, *given, "{at}: other bytes");
         }
-        assert!(cast.redeem(gate, 1, 51).is_err(), "{at}: a second holder");
+        assert!(fixtures.redeem(gate, 1, 51).is_err(), "{at}: a second holder");
     }
     if done.ticket_revoked {
-        assert_eq!(cast.redeem(gate, 2, 51), Err(Denial::TicketRevoked), "{at}");
+        assert_eq!(fixtures.redeem(gate, 2, 51), Err(Denial::TicketRevoked), "{at}");
     } else if done.offered[2] && !done.revoked {
-        assert!(cast.redeem(gate, 2, 51).is_ok(), "{at}: the ticket is lost");
+        assert!(fixtures.redeem(gate, 2, 51).is_ok(), "{at}: the ticket is lost");
     }
 }
 
 #[test]
 fn disk_failures_lose_no_acknowledged_change_and_give_no_ticket_two_holders() {
     let scale: u64 = std::env::var("SESSIONCAP_CASES").map_or(1, |text| text.parse().unwrap());
-    let cast = Cast::new();
+    let fixtures = Fixtures::new();
     let untouched = Disk::default();
-    run(&cast, &untouched, &Log::default(), &mut Acknowledged::default()).unwrap();
+    run(&fixtures, &untouched, &Log::default(), &mut Acknowledged::default()).unwrap();
     let operations = untouched.operations();
     let mut failed = 0;
     for nth in 1..=operations {
@@ -252,7 +252,7 @@ fn disk_failures_lose_no_acknowledged_change_and_give_no_ticket_two_holders() {
             let disk = Disk::default();
             disk.fault_at(nth, fault);
             let (mut done, log) = (Acknowledged::default(), Log::default());
-            match run(&cast, &disk, &log, &mut done) {
+            match run(&fixtures, &disk, &log, &mut done) {
                 Err(Denial::Ledger(_)) => failed += 1,
                 Err(other) => panic!("operation {nth}, {fault:?}: {other}"),
                 // redb tolerates the failure of an operation that it did not need
@@ -262,8 +262,8 @@ fn disk_failures_lose_no_acknowledged_change_and_give_no_ticket_two_holders() {
             for (way, disk) in core::iter::once(disk.after_kill()).chain(cuts).enumerate() {
                 let at = format!("operation {nth}, {fault:?}, way {way}, {done:?}");
                 let log = log.copy();
-                match cast.open(&disk, &log) {
-                    Ok(gate) => check(&cast, &gate, &log, &done, &at),
+                match fixtures.open(&disk, &log) {
+                    Ok(gate) => check(&fixtures, &gate, &log, &done, &at),
                     Err(failure) => assert!(!done.offered[0], "{at}: {failure}"),
                 }
             }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use time::{Duration, OffsetDateTime};
 
-use super::always::Always;
+use super::always::AlwaysPresent;
 use super::{Gate, GateConfig, Peer, PeerAdmission, PendingGuard};
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Guard, PermitError};
@@ -33,7 +33,7 @@ const STACK: usize = 1 << 20;
 const CHANNEL: [u8; 32] = [7; 32];
 
 /// The fixtures that are the same in every run, made once.
-struct Cast {
+struct Fixtures {
     agent: AgentSecretKey,
     device: DevicePublicKey,
     url: AgentUrl,
@@ -45,9 +45,9 @@ struct Cast {
     now: Now,
 }
 
-fn cast() -> &'static Cast {
-    static CAST: OnceLock<Cast> = OnceLock::new();
-    CAST.get_or_init(|| {
+fn fixtures() -> &'static Fixtures {
+    static FIXTURES: OnceLock<Fixtures> = OnceLock::new();
+    FIXTURES.get_or_init(|| {
         let agent = AgentSecretKey::from_bytes([1; 32]);
         let device = DeviceSecretKey::from_bytes([4; 32]).public();
         let url = AgentUrl::parse("wss://agent.example").unwrap();
@@ -70,7 +70,7 @@ fn cast() -> &'static Cast {
         };
         let renewal = issuer.renew(renewal, now.timestamp(), &mut rng).unwrap();
         let registration = issuer.registration(&device, &CHANNEL);
-        Cast { agent, device, url, registration, pairing, phones, redemptions, renewal, now }
+        Fixtures { agent, device, url, registration, pairing, phones, redemptions, renewal, now }
     })
 }
 
@@ -80,24 +80,24 @@ fn session() -> SessionId {
 
 /// A gate with one open ticket.
 fn gate() -> Gate {
-    let cast = cast();
-    let config = GateConfig::new(cast.agent.public(), [cast.url.clone()]).unwrap();
-    let gate = Gate::open(config, MemoryLedger::new(), Always, cast.now).unwrap();
-    gate.register_issuer(&cast.device, &CHANNEL, &cast.registration, cast.now).unwrap();
-    gate.offer(&cast.device, &cast.pairing.offer, cast.now).unwrap();
+    let fixtures = fixtures();
+    let config = GateConfig::new(fixtures.agent.public(), [fixtures.url.clone()]).unwrap();
+    let gate = Gate::open(config, MemoryLedger::new(), AlwaysPresent, fixtures.now).unwrap();
+    gate.register_issuer(&fixtures.device, &CHANNEL, &fixtures.registration, fixtures.now).unwrap();
+    gate.offer(&fixtures.device, &fixtures.pairing.offer, fixtures.now).unwrap();
     gate
 }
 
 fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec<u8>), Denial> {
-    let cast = cast();
+    let fixtures = fixtures();
     let mut rng = StdRng::seed_from_u64(phone as u64);
     rng.next_u64();
-    let key = cast.phones[phone].public();
+    let key = fixtures.phones[phone].public();
     // Every message differs.
     static MESSAGES: AtomicUsize = AtomicUsize::new(0);
     let mut message = [0; 32];
     message[..8].copy_from_slice(&MESSAGES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    match gate.admit_peer(Peer::new(key.as_bytes(), payload, message), cast.now, &mut rng) {
+    match gate.admit_peer(Peer::new(key.as_bytes(), payload, message), fixtures.now, &mut rng) {
         PeerAdmission::Admitted { reply, guard } => Ok((guard, reply)),
         PeerAdmission::Refused { denial, .. } => Err(denial),
         PeerAdmission::PassThrough => panic!("taken for a device"),
@@ -106,13 +106,13 @@ fn admit(gate: &Gate, phone: usize, payload: &[u8]) -> Result<(PendingGuard, Vec
 
 /// Redeems a ticket and activates the guard.
 fn join(gate: &Gate, phone: usize) -> Result<Guard, Denial> {
-    admit(gate, phone, &cast().redemptions[phone])?.0.activate_after_first_frame(cast().now)
+    admit(gate, phone, &fixtures().redemptions[phone])?.0.activate_after_first_frame(fixtures().now)
 }
 
 fn joined(gate: &Gate, phone: usize) -> (Guard, CredentialBytes) {
-    let (pending, reply) = admit(gate, phone, &cast().redemptions[phone]).unwrap();
+    let (pending, reply) = admit(gate, phone, &fixtures().redemptions[phone]).unwrap();
     let Answer::Admitted(answer) = Answer::from_payload(&reply).unwrap() else { panic!() };
-    (pending.activate_after_first_frame(cast().now).unwrap(), answer.credential.unwrap())
+    (pending.activate_after_first_frame(fixtures().now).unwrap(), answer.credential.unwrap())
 }
 
 fn attachment(credential: CredentialBytes) -> Vec<u8> {
@@ -122,11 +122,11 @@ fn attachment(credential: CredentialBytes) -> Vec<u8> {
 /// Revokes the credential on another thread.
 fn revoke(gate: &Gate) -> thread::JoinHandle<Result<(), Denial>> {
     let gate = gate.clone();
-    spawn(move || gate.revoke_credential(&cast().pairing.credential, cast().now).map(drop))
+    spawn(move || gate.revoke_credential(&fixtures().pairing.credential, fixtures().now).map(drop))
 }
 
 fn permits(guard: &mut Guard, op: Op) -> bool {
-    guard.permit(op, cast().now, || ()).is_ok()
+    guard.permit(op, fixtures().now, || ()).is_ok()
 }
 
 /// Sends one frame on another thread.
@@ -139,7 +139,7 @@ fn stream(mut guard: Guard) -> thread::JoinHandle<Guard> {
 
 /// Runs a model with stacks that are large enough, and prints the number of interleavings.
 fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
-    let _ = cast();
+    let _ = fixtures();
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let mut builder = loom::model::Builder::new();
@@ -169,7 +169,7 @@ fn of_two_phones_that_redeem_at_once_at_most_one_is_ever_live_and_none_stays() {
         for mut guard in [first, second].into_iter().flatten() {
             assert!(!permits(&mut guard, Op::SendInput), "the code has leaked");
         }
-        let listed = gate.list(&List::default(), cast().now).unwrap().entries;
+        let listed = gate.list(&List::default(), fixtures().now).unwrap().entries;
         assert!(matches!(listed[..], [ref one] if matches!(one.state, ListingState::Revoked { .. })));
     });
 }
@@ -180,7 +180,7 @@ fn a_redemption_and_the_revocation_of_its_ticket() {
         let gate = gate();
         let other = gate.clone();
         let joining = spawn(move || join(&other, 0));
-        gate.revoke_ticket(&cast().pairing.ticket, cast().now).unwrap();
+        gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
         if let Ok(mut guard) = joining.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
         }
@@ -194,7 +194,7 @@ fn a_redemption_and_the_end_of_its_session() {
         let gate = gate();
         let other = gate.clone();
         let joining = spawn(move || join(&other, 0));
-        gate.end_session(&session(), cast().now).unwrap();
+        gate.end_session(&session(), fixtures().now).unwrap();
         if let Ok(mut guard) = joining.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after its session's end");
         }
@@ -206,9 +206,9 @@ fn a_redemption_and_the_end_of_its_session() {
 fn an_activation_and_a_revocation() {
     explore(|| {
         let gate = gate();
-        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
-        gate.revoke_credential(&cast().pairing.credential, cast().now).unwrap();
+        let (pending, _) = admit(&gate, 0, &fixtures().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate_after_first_frame(fixtures().now));
+        gate.revoke_credential(&fixtures().pairing.credential, fixtures().now).unwrap();
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
         }
@@ -219,10 +219,10 @@ fn an_activation_and_a_revocation() {
 fn an_activation_and_a_renewal_that_narrows() {
     explore(|| {
         let gate = gate();
-        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
+        let (pending, _) = admit(&gate, 0, &fixtures().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate_after_first_frame(fixtures().now));
         let mut rng = StdRng::seed_from_u64(9);
-        gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
+        gate.renew(&fixtures().device, &fixtures().renewal, fixtures().now, &mut rng).unwrap();
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "terms from before the narrowing");
             assert!(permits(&mut guard, Op::StreamOutput));
@@ -239,7 +239,7 @@ fn once_a_cut_is_seen_nobody_attaches_though_it_may_not_be_on_record() {
         let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
             let attached = admit(&gate, 0, &payload)
-                .and_then(|(pending, _)| pending.activate_after_first_frame(cast().now));
+                .and_then(|(pending, _)| pending.activate_after_first_frame(fixtures().now));
             assert_eq!(attached.map(drop), Err(Denial::CredentialRevoked));
         }
         revoking.join().unwrap().unwrap();
@@ -256,7 +256,7 @@ fn once_a_cut_is_seen_no_admission_becomes_live_though_it_may_not_be_on_record()
         let revoking = revoke(&gate);
         if !permits(&mut guard, Op::SendInput) {
             assert_eq!(
-                pending.activate_after_first_frame(cast().now).map(drop),
+                pending.activate_after_first_frame(fixtures().now).map(drop),
                 Err(Denial::CredentialRevoked)
             );
         }
@@ -284,9 +284,10 @@ fn an_attach_and_a_renewal_that_narrows() {
         drop(first);
         let payload = attachment(credential);
         let other = gate.clone();
-        let attaching = spawn(move || admit(&other, 0, &payload)?.0.activate_after_first_frame(cast().now));
+        let attaching =
+            spawn(move || admit(&other, 0, &payload)?.0.activate_after_first_frame(fixtures().now));
         let mut rng = StdRng::seed_from_u64(9);
-        gate.renew(&cast().device, &cast().renewal, cast().now, &mut rng).unwrap();
+        gate.renew(&fixtures().device, &fixtures().renewal, fixtures().now, &mut rng).unwrap();
         if let Ok(mut guard) = attaching.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "wider than the owner's last word");
             assert!(permits(&mut guard, Op::StreamOutput));
@@ -300,11 +301,11 @@ fn a_reset_of_the_clock_and_a_redemption() {
         let gate = gate();
         let other = gate.clone();
         let joining = spawn(move || join(&other, 0));
-        gate.reset_clock(cast().now).unwrap();
+        gate.reset_clock(fixtures().now).unwrap();
         if let Ok(mut guard) = joining.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput));
         }
-        assert!(gate.list(&List::default(), cast().now).unwrap().entries.is_empty());
+        assert!(gate.list(&List::default(), fixtures().now).unwrap().entries.is_empty());
     });
 }
 
@@ -314,9 +315,9 @@ fn an_expiry_that_the_gate_finds_and_a_stream_whose_clock_is_behind() {
         let gate = gate();
         let (guard, _) = joined(&gate, 0);
         let streaming = stream(guard);
-        gate.settle(cast().now.plus(Duration::hours(13))).unwrap();
+        gate.settle(fixtures().now.plus(Duration::hours(13))).unwrap();
         let mut guard = streaming.join().unwrap();
-        let after = guard.permit(Op::SendInput, cast().now, || ());
+        let after = guard.permit(Op::SendInput, fixtures().now, || ());
         assert_eq!(after, Err(PermitError::Over(Denial::CredentialExpired)), "the gate has ended it");
     });
 }
@@ -329,7 +330,7 @@ fn the_end_of_a_gate_and_a_stream() {
         let in_use = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&in_use);
         let streaming = spawn(move || {
-            let _ = guard.permit(Op::SendInput, cast().now, || {
+            let _ = guard.permit(Op::SendInput, fixtures().now, || {
                 seen.store(true, Ordering::SeqCst);
                 loom::thread::yield_now();
                 seen.store(false, Ordering::SeqCst);
@@ -347,8 +348,8 @@ fn the_end_of_a_gate_and_a_stream() {
 fn the_end_of_a_gate_and_an_activation() {
     explore(|| {
         let gate = gate();
-        let (pending, _) = admit(&gate, 0, &cast().redemptions[0]).unwrap();
-        let activating = spawn(move || pending.activate_after_first_frame(cast().now));
+        let (pending, _) = admit(&gate, 0, &fixtures().redemptions[0]).unwrap();
+        let activating = spawn(move || pending.activate_after_first_frame(fixtures().now));
         drop(gate);
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after its gate has ended");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand_core::{CryptoRng, RngCore};
 
 use super::Inner;
-use super::activate::{AdmittedOn, Judged, Pending, PendingGuard};
+use super::activate::{AdmittedEditions, Judged, Pending, PendingGuard};
 use super::context::Shared;
 use super::prove::{ProvenTicket, Refusal};
 use super::unbound::bind;
@@ -68,7 +68,7 @@ impl Inner {
             (edition.ops, Judged::AtActivation(Box::new(credential)))
         };
         let expires_at = edition.expires_at;
-        let basis = AdmittedOn { edition: edition.hashes.whole, shown: None, judged };
+        let basis = AdmittedEditions { edition: edition.hashes.whole, shown: None, judged };
         let pending = Pending { live, id, record, basis, ops, expires_at, message };
         Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
     }
