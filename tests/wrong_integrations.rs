@@ -133,7 +133,7 @@ fn wrong_integrations_do_not_compile_and_for_the_reason_that_they_are_wrong() {
 
 /// What compiles and is wrong fails closed.
 #[test]
-fn what_compiles_and_is_wrong_has_a_test_that_it_fails_closed() {
+fn wrong_integrations_that_compile_have_a_test_that_they_fail_closed() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
     let tests: String =
@@ -142,7 +142,7 @@ fn what_compiles_and_is_wrong_has_a_test_that_it_fails_closed() {
         ("the agent never settles", "a_gate_that_nobody_settles_permits_nothing_after_five_seconds"),
         (
             "the agent never tells of sessions and devices",
-            "what_the_context_says_is_gone_ends_at_the_next_settling",
+            "a_session_or_device_that_the_context_calls_gone_ends_at_the_next_settle",
         ),
         (
             "a part of the agent is left out",
@@ -151,11 +151,11 @@ fn what_compiles_and_is_wrong_has_a_test_that_it_fails_closed() {
         ("a waiting frame is not taken", "one_frame_waits_and_the_next_is_not_opened_before_it_was_taken"),
         (
             "the data's writer forges another kind of frame",
-            "what_writes_the_data_cannot_take_the_heads_place",
+            "the_writer_of_the_data_cannot_overwrite_the_head",
         ),
         ("a revocation is made inside a permit", "revoking_inside_a_permit_is_an_error_and_no_deadlock"),
         ("a write goes on after the cut", "a_driven_future_is_polled_under_permits_and_ends_with_the_cut"),
-        ("the gate is dropped", "a_gate_that_is_dropped_takes_its_connections_along"),
+        ("the gate is dropped", "dropping_a_gate_cuts_its_connections"),
     ] {
         assert!(tests.contains(&format!("fn {test}(")), "{wrong}: no test {test}");
     }
