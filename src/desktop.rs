@@ -1,6 +1,6 @@
 //! The desktop's side: registers an issuer key, then mints pairings (`docs/PROTOCOL.md` section 8).
 //!
-//! Minting needs no connection. Only the offer must reach the agent before the phone does.
+//! Minting needs no connection. The registration, then the offer, must reach the agent before the phone does.
 
 use rand_core::{CryptoRng, RngCore};
 

@@ -24,7 +24,7 @@ pub enum Error {
     #[error("not a credential: {0}")]
     Credential(CredentialProblem),
     /// The data does not fit one Noise message.
-    #[error("a frame holds at most {max} bytes; split it")]
+    #[error("a frame's plaintext has at most {max} bytes, and its data one less; split it")]
     FrameTooLong {
         /// The most bytes that fit.
         max: usize,

@@ -9,7 +9,7 @@ use crate::text::text_forms;
 
 mod table;
 
-/// A short text that is shown to people beside a key. No decision depends on it.
+/// A short text that is shown to people beside a key. No admission depends on it; the owner can revoke by the label of an offer.
 ///
 /// It may be empty. Otherwise it has something visible, and no character that hides or rearranges the text
 /// around it: no control or format character, no line separator, no private-use character and none that

@@ -208,7 +208,7 @@ impl List {
         self
     }
 
-    /// Lists at most this many entries. More than [`MAX_LISTED`](crate::limits::MAX_LISTED) counts as that.
+    /// Lists at most this many entries. More than 50 counts as 50.
     #[must_use]
     pub fn with_limit(mut self, limit: NonZeroU32) -> Self {
         self.limit = Some(limit);

@@ -19,7 +19,7 @@ pub enum Status {
     #[error("another phone has used this code; ask the desktop for a new one")]
     Claimed,
     /// The owner revoked it.
-    #[error("it was revoked by the owner; ask for a new code")]
+    #[error("it was revoked, or another phone used the same code; ask for a new code")]
     Revoked,
     /// The session has ended.
     #[error("the session has ended; ask its owner to share another")]

@@ -489,3 +489,36 @@ proptest! {
         prop_assert_eq!(read, Ok(Frame::End(EndCode::LEFT)));
     }
 }
+
+#[test]
+fn a_first_ping_that_was_not_taken_blocks_nothing() {
+    let mut scene = scene_with(&Frame::Ping { answer: false, number: 7 });
+    let now = scene.world.now;
+    assert_eq!(scene.receive(Op::SendInput), Ok(None));
+    let typed = scene.sealed(&data(b"typed"));
+    assert_eq!(scene.channel.receiver.open(&typed, now), Ok(Frame::Data(())));
+    assert_eq!(scene.channel.receiver.first(), None, "it was dropped");
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"typed".to_vec())));
+}
+
+#[test]
+fn a_notice_and_the_answer_to_a_ping_wait_for_the_next_settling() {
+    let mut scene = scene().started();
+    scene.world.pass_unsettled(6);
+    let now = scene.world.now;
+    let notice = Notice { code: 64, detail: 1, number: 2 };
+    let frames = {
+        let sender = &mut scene.channel.sender;
+        let mut context = Context::from_waker(Waker::noop());
+        let mut sending = pin!(async {
+            let first = sender.notice(notice, || now).await?;
+            Ok::<_, PermitError>((first, sender.ping(true, 9, || now).await?))
+        });
+        assert!(sending.as_mut().poll(&mut context).is_pending());
+        scene.world.gate.settle(now).unwrap();
+        let Poll::Ready(Ok(frames)) = sending.poll(&mut context) else { panic!() };
+        frames
+    };
+    assert_eq!(scene.read(&frames.0), Frame::Notice(notice));
+    assert_eq!(scene.read(&frames.1), Frame::Ping { answer: true, number: 9 });
+}

@@ -271,7 +271,11 @@ fn no_part_left_out_of_the_readmes_agent_lets_anybody_in_or_keeps_anybody_there(
     // The unchanged agent serves its phone until the event, and not after it.
     for line in &runs["whole"] {
         let works = match line.split(' ').nth(1).unwrap() {
-            "None" => line.contains("typed: (37, 14)") && line.contains("came_back: true"),
+            "None" => {
+                line.contains("typed: (37, 14)")
+                    && line.contains("came_back: true")
+                    && line.contains("answered: 1")
+            }
             "NeverSettled" => line.contains("came_back: false"),
             _ => !line.contains("typed: (0,") && !line.contains("shown: (0,"),
         };

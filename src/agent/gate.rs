@@ -76,14 +76,16 @@ use crate::protocol::noise::Received;
 /// | [`admit`](Self::admit) | for each first message; then [`PendingChannel::activate`] with the frame that follows |
 /// | [`reopen`](Self::reopen) | once [`is_poisoned`](Self::is_poisoned) |
 ///
-/// Omitting a call makes the gate refuse more, not less: frames wait if nobody calls `settle`, and admission
-/// and `settle` ask the context about the session and the device.
+/// Omitting `settle`, `answer`, `admit` or `reopen` makes the gate refuse more, not less: frames wait if nobody
+/// calls `settle`. Admission and `settle` ask the context about the session and the device, so a session or device
+/// that is gone ends without `end_session` and `sync_devices` too, while the context says so: call them before an id
+/// is used again or a device is enrolled again.
 ///
 /// # Threads
 ///
 /// Every method can be called from any thread. Methods that write wait for the ledger's lock, the disk and
 /// then the audit sink; revoking methods also wait for permits in use, which takes microseconds. Frames wait
-/// for none of these. An async agent calls the methods of this table on a thread that may block, such as with
+/// for none of these. An async agent calls the methods of the table below on a thread that may block, such as with
 /// tokio's `spawn_blocking`, and handles frames on the task that carries them.
 ///
 /// | call | durable writes | waits also for |
@@ -105,7 +107,8 @@ use crate::protocol::noise::Received;
 /// | `sync_devices`, nothing to revoke | 0 | the ledger's lock |
 /// | `end_session` | 1 | permits in use |
 ///
-/// A cut takes effect before the call waits for anything in this table.
+/// The revoking methods cut before they wait for anything in this table. `settle` and admissions, which find by a
+/// read or by the context what has ended, cut right after it, before they write.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
@@ -187,8 +190,9 @@ impl Gate {
         self.inner.core.reopen(Arc::new(ledger), now)
     }
 
-    /// Whether the ledger has failed. Until [`Gate::reopen`] succeeds, every stream waits and the gate
-    /// refuses everything. Does not wait for the disk.
+    /// Whether the gate refuses everything because of its ledger. Streams wait until [`Gate::reopen`] succeeds. It
+    /// cannot for a gate that is shut for good, such as one that another opening of its node has fenced; its error
+    /// says so. Does not wait for the disk.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.inner.core.failure().is_some()
@@ -211,7 +215,11 @@ impl Gate {
 /// # Calls for an enrolled device
 impl Gate {
     /// Carries out a device's request. `device` is the key that the channel authenticated, and
-    /// `handshake_hash` is the handshake hash of the channel on which the request arrived.
+    /// `handshake_hash` is the hash of the finished handshake of the channel on which the request arrived
+    /// ([`Replied::handshake_hash`](crate::noise::Replied::handshake_hash)).
+    ///
+    /// It checks that the device is enrolled. [`Gate::list`], the revoking methods and [`Gate::reset_clock`] check
+    /// nobody: whoever can call them may.
     ///
     /// Any enrolled device may list and revoke; only the device that offered a ticket may confirm or renew.
     /// Costs what the method for that request costs, and one question to the context.

@@ -378,7 +378,7 @@ impl Guard {
         self.check(now)?;
         let in_use = InUse::enter(&self.slot.in_use);
         if let Some(denial) = self.live.denial() {
-            return Err(denial.into());
+            return Err(PermitError::of_mark(denial));
         }
         let result = use_it();
         drop(in_use);
@@ -391,7 +391,7 @@ impl Guard {
         let in_use = InUse::enter(&self.slot.in_use);
         // The mark is read after the flag is set: see the module's contract.
         if let Some(denial) = self.live.denial() {
-            return Err(denial.into());
+            return Err(PermitError::of_mark(denial));
         }
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             drop(in_use);
@@ -474,7 +474,7 @@ impl Guard {
         match self.live.denial() {
             Some(Denial::Stale) if !self.has_ended(now) => Err(self.stale(now)),
             Some(Denial::Stale) | None => Ok(()),
-            Some(denial) => Err(denial.into()),
+            Some(denial) => Err(PermitError::of_mark(denial)),
         }
     }
 
@@ -499,7 +499,7 @@ impl Guard {
         if self.live.lease.is_over(now.monotonic) {
             self.live.cut(Cut::LedgerFailed);
         }
-        self.live.denial().unwrap_or(Denial::Stale).into()
+        PermitError::of_mark(self.live.denial().unwrap_or(Denial::Stale))
     }
 
     /// Reads the slot's terms again.

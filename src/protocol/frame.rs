@@ -27,6 +27,7 @@ pub enum Frame<D = Vec<u8>> {
     /// A code and a number, without session data.
     Notice(Notice),
     /// A ping, which asks whether the other side is there, or the answer to a ping with the same number.
+    /// Answer a ping with `answer: false` at once, with `answer: true` and the same number.
     Ping {
         /// Whether this is the answer.
         answer: bool,

@@ -220,6 +220,8 @@ pub struct Seen {
     pub typed: (usize, usize),
     /// Output that the phone read before and after.
     pub shown: (usize, usize),
+    /// Pings that the agent has answered on the last connection.
+    pub answered: usize,
     /// Whether the phone got in again after it.
     pub came_back: bool,
     /// Whether another phone got in with the first one's credential, or with no credential.
@@ -238,6 +240,8 @@ impl Seen {
 struct Phone {
     socket: Socket,
     channel: Channel,
+    /// Pings that the agent has answered.
+    answered: usize,
 }
 
 impl Phone {
@@ -247,13 +251,23 @@ impl Phone {
         }
     }
 
+    /// Sends a ping, and whether the agent has answered it is seen in what comes.
+    fn ping(&mut self, number: u64) {
+        let ping = Frame::<Vec<u8>>::Ping { answer: false, number };
+        if let Ok(frame) = self.channel.seal(&ping.to_bytes()) {
+            let _ = self.socket.to.send(frame);
+        }
+    }
+
     /// How much output has come.
     fn read(&mut self) -> usize {
         let mut shown = 0;
         while let Ok(frame) = self.socket.from.try_recv() {
             let plaintext = self.channel.open(&frame);
-            if let Ok(Ok(Frame::Data(_))) = plaintext.map(|plaintext| Frame::from_bytes(&plaintext)) {
-                shown += 1;
+            match plaintext.map(|plaintext| Frame::from_bytes(&plaintext)) {
+                Ok(Ok(Frame::Data(_))) => shown += 1,
+                Ok(Ok(Frame::Ping { answer: true, .. })) => self.answered += 1,
+                _ => {}
             }
         }
         shown
@@ -286,7 +300,7 @@ impl World {
         let asking = attach(&self.agent.key.public(), holder, credential, OpSet::EMPTY, &mut OsRng).unwrap();
         let (socket, answer) = self.exchange(asking.message).await?;
         let attached = asking.next.finish(&answer).ok()?;
-        Some(Phone { socket, channel: attached.channel })
+        Some(Phone { socket, channel: attached.channel, answered: 0 })
     }
 }
 
@@ -326,6 +340,10 @@ async fn scenario(parts: Parts, event: Event) -> Seen {
         Some((phone, credential)) => (Some(phone), Some(credential)),
         None => (None, None),
     };
+    // What the protocol advises a phone that has nothing to say.
+    if let Some(phone) = &mut phone {
+        phone.ping(1);
+    }
     let started = Instant::now();
     let mut typed_before = 0;
     for second in 0..END_AT {
@@ -342,6 +360,9 @@ async fn scenario(parts: Parts, event: Event) -> Seen {
                 seen.came_back = again.is_some();
                 // Whatever was in flight on the first connection has been counted.
                 phone = again.or(phone);
+                if let Some(phone) = &mut phone {
+                    phone.ping(2);
+                }
             }
             let nonsense = CredentialBytes::new(vec![7; 300]).unwrap();
             seen.stranger |= world.attach(&HolderSecretKey::generate(&mut OsRng), &nonsense).await.is_some();
@@ -357,6 +378,7 @@ async fn scenario(parts: Parts, event: Event) -> Seen {
             false => seen.shown.1 += shown,
         }
     }
+    seen.answered = phone.map_or(0, |phone| phone.answered);
     seen.typed = (typed_before, sessions.typed() - typed_before);
     sleep(Duration::from_secs(1)).await;
     if let Some(settling) = settling {
@@ -374,7 +396,7 @@ async fn join(
     let (socket, answer) = world.exchange(asking.message).await?;
     match asking.next.finish(&answer).ok()? {
         Redeemed::Attached { credential, attached } => {
-            Some((Phone { socket, channel: attached.channel }, credential))
+            Some((Phone { socket, channel: attached.channel, answered: 0 }, credential))
         }
         Redeemed::Waiting { .. } => None,
     }

@@ -32,7 +32,8 @@ pub enum Admission {
         /// Becomes a live channel with the peer's first transport frame.
         pending: PendingChannel,
     },
-    /// Send the message if there is one, then close; without one, close as for any stranger.
+    /// Send the message if there is one, then close; without one, close as for any stranger. A phone that has to
+    /// wait for confirmation is refused with [`Denial::ConfirmationPending`]; its message tells it to ask again.
     Refused {
         /// Message 2, if the peer has proven enough to be told something.
         message: Option<Vec<u8>>,

@@ -163,7 +163,44 @@ impl GuardedSender {
         self.try_control(&Frame::Notice(notice), now)
     }
 
-    /// Encrypts a ping, or the answer to a ping with the same number. If a phone sends nothing for ten
+    /// As [`GuardedSender::try_notice`]; a notice that is refused as stale waits for the next settling and is
+    /// asked about again. Works on any executor.
+    ///
+    /// # Errors
+    /// [`PermitError::Over`].
+    pub async fn notice(
+        &mut self,
+        notice: Notice,
+        mut clock: impl FnMut() -> Now,
+    ) -> Result<Vec<u8>, PermitError> {
+        loop {
+            match self.try_notice(notice, clock()) {
+                Err(PermitError::Stale) => self.guard.settled().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// As [`GuardedSender::try_ping`], and waits like [`GuardedSender::notice`].
+    ///
+    /// # Errors
+    /// [`PermitError::Over`].
+    pub async fn ping(
+        &mut self,
+        answer: bool,
+        number: u64,
+        mut clock: impl FnMut() -> Now,
+    ) -> Result<Vec<u8>, PermitError> {
+        loop {
+            match self.try_ping(answer, number, clock()) {
+                Err(PermitError::Stale) => self.guard.settled().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Encrypts a ping, or the answer to a ping with the same number. The agent answers each ping of the phone by
+    /// itself. If a phone sends nothing for ten
     /// seconds after a ping, a new connection of the same phone may replace this one.
     ///
     /// # Errors
@@ -271,13 +308,14 @@ impl GuardedReceiver {
     ///
     /// # Errors
     /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a data frame still waits; `frame` was not
-    /// read. [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is
+    /// read. A first frame that is not data and was not taken with [`GuardedReceiver::first`] is dropped. [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is
     /// malformed (section 6.5), or with the reason why the connection is over; after that, only the phone's
     /// end frame is accepted.
     pub fn open(&mut self, frame: &[u8], now: Now) -> Result<Frame<()>, PermitError> {
-        if self.waiting != Waiting::Nothing {
+        if self.waiting == Waiting::Data {
             return Err(PermitError::Refused(Denial::FrameWaiting));
         }
+        self.waiting = Waiting::Nothing;
         let opened = self.opener.open_into(frame, &mut self.plaintext);
         opened.map_err(|_| PermitError::Over(Denial::FrameUnreadable))?;
         let waiting = Waiting::of(&self.plaintext)?;

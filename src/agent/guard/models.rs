@@ -95,7 +95,7 @@ fn a_permit_and_a_revocation() {
             let mut guard = streaming.join().unwrap();
             assert_eq!(
                 guard.permit(Op::SendInput, now(), || ()),
-                Err(Cut::denial(why as u8).unwrap().into())
+                Err(PermitError::of_mark(Cut::denial(why as u8).unwrap()))
             );
         });
     }

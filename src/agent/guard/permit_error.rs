@@ -43,9 +43,9 @@ impl PermitError {
     }
 }
 
-/// Converts the mark of a credential, a pause or a cut.
-impl From<Denial> for PermitError {
-    fn from(denial: Denial) -> Self {
+impl PermitError {
+    /// Of the mark of a credential, which pauses or cuts its connections.
+    pub(super) fn of_mark(denial: Denial) -> Self {
         match denial {
             Denial::Stale => Self::Stale,
             denial => Self::Over(denial),
