@@ -34,7 +34,15 @@ impl GuardedChannel {
         let (sealer, opener) = channel.split();
         let sender = GuardedSender { guard: guard.fork(), sealer, plaintext: Vec::new() };
         let FirstFrame { plaintext, waiting } = first;
-        let receiver = GuardedReceiver { guard, opener, plaintext, waiting, frames: 0, last_opened: now };
+        let receiver = GuardedReceiver {
+            guard,
+            opener,
+            plaintext,
+            waiting,
+            is_first: true,
+            frames: 0,
+            last_opened: now,
+        };
         Self { sender, receiver }
     }
 
@@ -286,6 +294,8 @@ pub struct GuardedReceiver {
     opener: Opener,
     plaintext: Vec<u8>,
     waiting: Waiting,
+    /// Whether nothing was opened after the first frame.
+    is_first: bool,
     /// The number of data frames received.
     frames: u64,
     last_opened: Now,
@@ -299,7 +309,7 @@ impl GuardedReceiver {
                 self.waiting = Waiting::Nothing;
                 Some(frame)
             }
-            Waiting::Data if self.frames == 0 => Some(Frame::Data(())),
+            Waiting::Data if self.is_first => Some(Frame::Data(())),
             Waiting::Data | Waiting::Nothing => None,
         }
     }
@@ -315,7 +325,7 @@ impl GuardedReceiver {
         if self.waiting == Waiting::Data {
             return Err(PermitError::Refused(Denial::FrameWaiting));
         }
-        self.waiting = Waiting::Nothing;
+        (self.waiting, self.is_first) = (Waiting::Nothing, false);
         let opened = self.opener.open_into(frame, &mut self.plaintext);
         opened.map_err(|_| PermitError::Over(Denial::FrameUnreadable))?;
         let waiting = Waiting::of(&self.plaintext)?;
