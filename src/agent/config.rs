@@ -20,11 +20,11 @@ pub enum Presence {
     /// It exists: the session runs, the device is enrolled.
     Present,
     /// It is gone permanently: the session has ended, the device is no longer enrolled. The gate records
-    /// that, as [`Gate::end_session`](crate::agent::Gate::end_session) and
-    /// [`Gate::revoke_device`](crate::agent::Gate::revoke_device) do.
+    /// that: it ends the session as [`Gate::end_session`](crate::agent::Gate::end_session) does, or revokes the
+    /// issuer that shared the session.
     Gone,
     /// The agent cannot tell now, for example because a service that it asks does not respond. The gate
-    /// admits nothing for it and ends nothing.
+    /// admits nothing for it and ends nothing. After 30 seconds its streams pause until the answer is another.
     Unknown,
 }
 
@@ -44,7 +44,8 @@ pub trait AgentContext: Send + Sync {
     /// Returns whether the session is running now.
     fn session(&self, session: &SessionId) -> Presence;
 
-    /// Returns whether this enrolled device may share this running session.
+    /// Returns whether this enrolled device may share this running session. Asked at an offer and at a renewal
+    /// only: to end a pairing, revoke it.
     fn may_share(&self, device: &DevicePublicKey, session: &SessionId) -> bool;
 }
 

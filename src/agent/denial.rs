@@ -141,7 +141,7 @@ pub enum Denial {
         max: usize,
     },
     /// A data frame still waits to be received.
-    #[error("a data frame still waits; receive or discard it first")]
+    #[error("a data frame still waits; receive it first")]
     FrameWaiting,
 
     /// The device is not enrolled at the agent.

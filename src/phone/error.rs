@@ -24,8 +24,9 @@ pub enum PhoneError {
     /// The request could not be built. This is a defect; please report it.
     #[error("the request could not be built; please report this")]
     Internal(#[source] Malformed),
-    /// The connection was closed without message 2. This crate opens no connection and never returns this
-    /// variant; an app can use it to have one error type.
+    /// The agent closed the connection without message 2, as it does for everybody who has proven nothing. This
+    /// crate opens no connection and never returns this variant; an app can use it to have one error type. Do not
+    /// use it for a connection that could not be made or that broke: ask again then when there is a network.
     #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
     NoAnswer,
     /// The agent refused and gave this reason.
@@ -37,16 +38,18 @@ pub enum PhoneError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NextStep {
-    /// Ask again with the same key, with growing pauses, until 25 minutes after the scan. Keep key and link.
+    /// Ask again with the same key, with growing pauses, for at most 25 minutes after the scan. Keep key and link.
     AskAgain,
     /// Ask again with the same key, a few times with growing pauses. If that does not help, tell the user that
     /// the agent no longer knows the credential, and let them decide whether to forget it.
     AskBriefly,
-    /// Ask for other operations, or for the same ones later. Keep key and credential.
+    /// Ask for other operations. Do not repeat the request by itself; an operator's rules may allow the same
+    /// operations at another hour. Keep key and credential.
     AskForOtherOps,
     /// Ask again later, with growing pauses. Keep key and credential.
     AskLater,
-    /// Delete the key, link and credential, which can no longer be used. The owner can give a new code.
+    /// Delete the credential that was refused. If it was a narrowed copy, keep the key and the credential that it
+    /// was narrowed from, and narrow again; otherwise delete key and link as well. The owner can give a new code.
     Forget,
     /// Tell the user and do not ask again automatically. Keep the key, link and credential: an update of the
     /// app or of the agent may help.
