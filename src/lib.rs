@@ -97,9 +97,9 @@
 //!
 //! | error | of | what helps |
 //! |---|---|---|
-//! | [`Error`], [`LinkError`] | values that the roles share, a pairing link | its text says what is allowed |
+//! | [`Error`], [`LinkError`] | values that the roles share, a pairing link | its text says what to do |
 //! | [`phone::PhoneError`] | a redemption or an attach | [`phone::PhoneError::after_redeem`], [`phone::PhoneError::after_attach`] |
-//! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what is allowed |
+//! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what to do |
 //! | [`agent::Denial`] | whatever a gate refuses | [`agent::Denial::status`] is what the peer may be told |
 //! | [`agent::ledger::LedgerError`] | the agent's ledger | its source is what the operating system said |
 //! | [`agent::RuleError`] | an operator's rules | its line, column and source |

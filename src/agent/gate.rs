@@ -1,8 +1,8 @@
 //! The agent's side: accepts offers, admits phones and revokes what they were given (`docs/PROTOCOL.md`
 //! sections 6 and 8).
 //!
-//! Every method of [`Gate`] is declared here; the file of `gate/` with the same name implements it. By
-//! caller:
+//! Every method of [`Gate`] is declared here. A file of `gate/` with the same name implements it; the revoking
+//! methods, `open` and `reopen` are implemented in `core/`. By caller:
 //! - an enrolled device: [`Gate::register_issuer`], [`Gate::offer`], [`Gate::confirm`], [`Gate::renew`], or
 //!   [`Gate::answer`], which dispatches any of its requests;
 //! - a peer, with its first handshake message: [`Gate::admit`];
@@ -11,8 +11,8 @@
 //! - the operator only: [`Gate::reset_clock`];
 //! - the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
-//! Every method can be called from any thread. Each holds one lock for a short time; cryptography runs
-//! outside it. Every change is validated, made durable, published in memory and then answered, in this order.
+//! Every method can be called from any thread. The ledger's lock is held during one disk write; cryptography
+//! runs outside it. Every change is validated, made durable, published in memory and then answered, in this order.
 //! A revocation cuts in memory first.
 
 mod activate;
@@ -462,8 +462,8 @@ impl Gate {
     /// expired, removes a bounded number of old records, and lets streams continue for [`Gate::LEASE`]
     /// seconds from `now`.
     ///
-    /// Call it about once a second. If the last call was longer ago than that, the gate grants no permit and
-    /// returns [`Denial::Stale`]. Costs one question for each session and device and one read of the ledger,
+    /// Call it about once a second. [`Gate::LEASE`] seconds after the last call, permits are refused with
+    /// [`PermitError::Stale`](crate::agent::PermitError::Stale) until the next. Costs one question for each session and device and one read of the ledger,
     /// and a durable write if something has ended. Waits for the ledger, and then for the audit sink unless
     /// another call already does; streams continue before that.
     ///

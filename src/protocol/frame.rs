@@ -52,8 +52,9 @@ pub struct Notice {
 
 impl Notice {
     /// A data frame was refused because its operation was not granted. The detail is the operation's bit in
-    /// an [`OpSet`](crate::OpSet), counted from 0. The number says which data frame, counted from 0 by the
-    /// side that receives the notice; this holds for every refusal code.
+    /// an [`OpSet`](crate::OpSet), counted from 0, or 65535 if an operator's rule or a failure refused it. The
+    /// number is the refused frame's index among the data frames that the reader of the notice has sent, counted
+    /// from 0; this holds for every refusal code.
     pub const NOT_GRANTED: u16 = 1;
     /// A data frame asked for something that no credential can allow. The detail is the privilege's index in
     /// [`Privilege::ALL`], counted from 0.
@@ -84,8 +85,10 @@ impl fmt::Display for Notice {
 
 /// The reason why a side ends the connection.
 ///
-/// Code 0 means that it leaves, 2 to 31 are the statuses of message 2, 32 to 63 are these constants, and codes
-/// from 64 on are defined by the agent's own protocol.
+/// Code 0 means that it leaves, 2 to 8 are the statuses of message 2, 32 to 63 are these constants, and codes
+/// from 64 on are defined by the agent's own protocol. A phone handles a code with a [`status`](Self::status) as
+/// that refusal of an attach, does not attach again after [`PROTOCOL`](Self::PROTOCOL), and takes any other code
+/// below 64 for [`CLOSED`](Self::CLOSED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndCode(u16);
 
@@ -99,7 +102,7 @@ impl EndCode {
     /// The agent closes the connection for its own reasons; attach again.
     pub const CLOSED: Self = Self(34);
 
-    /// Makes a code of the agent's own protocol, from 64 on; lower ones keep their meaning.
+    /// Makes a code of the agent's own protocol: use 64 or more. A lower number is one of the codes above.
     #[must_use]
     pub const fn new(number: u16) -> Self {
         Self(number)

@@ -290,7 +290,7 @@ impl Channel {
     /// Longest plaintext of a frame, bytes.
     pub const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN;
 
-    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes.
+    /// Encrypts one frame of at most [`Channel::MAX_PLAINTEXT_LEN`] bytes.
     ///
     /// # Errors
     /// As [`Sealer::seal`].
@@ -336,7 +336,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Encrypts one frame of at most [`MAX_FRAME_LEN`] bytes. Its length grows by [`Channel::OVERHEAD`].
+    /// Encrypts one frame of at most [`Channel::MAX_PLAINTEXT_LEN`] bytes. Its length grows by [`Channel::OVERHEAD`].
     ///
     /// # Errors
     /// [`Error::FrameTooLong`] if the plaintext is too long; a shorter frame can still be sent.
