@@ -87,6 +87,18 @@ fn every_weakened_check_names_its_test_and_applies_to_files_that_exist() {
         let named = first.strip_prefix("# test: ").unwrap_or_else(|| panic!("{path:?}: {first}"));
         let name = named.rsplit([' ', ':']).next().unwrap();
         assert!(tests.contains(name), "{path:?}: no such test: {name}");
+        if named.contains(" --lib ") {
+            // A unit test is named with its modules: in their file, or in one of their own.
+            let path = named.rsplit(' ').next().unwrap();
+            let modules = path.rsplit_once("::").unwrap().0.replace("::", "/");
+            let places = [modules.strip_suffix("/tests").unwrap_or(&modules), modules.as_str()];
+            let sources = places.map(|place| {
+                std::fs::read_to_string(root().join("src").join(place).with_extension("rs"))
+                    .unwrap_or_default()
+            });
+            let declared = format!("fn {name}(");
+            assert!(sources.iter().any(|source| source.contains(&declared)), "{path:?}: not in its modules");
+        }
         let files: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("--- a/")).collect();
         assert!(!files.is_empty() && files.iter().all(|file| root().join(file).is_file()), "{path:?}");
         // The lines that it removes still exist.
