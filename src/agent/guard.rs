@@ -370,29 +370,7 @@ impl Guard {
         if !self.allowed.contains(op) {
             return Err(PermitError::Refused(Denial::OperationNotGranted { op }));
         }
-        self.enter(op, now, use_it)
-    }
-
-    /// Grants a permit without an operation, for a frame that carries no session data.
-    fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        self.check(now)?;
-        let in_use = InUse::enter(&self.slot.in_use);
-        if let Some(denial) = self.live.denial() {
-            return Err(PermitError::of_mark(denial));
-        }
-        let result = use_it();
-        drop(in_use);
-        Ok(result)
-    }
-
-    /// Sets the flag, checks the mark and runs the closure, after all other checks.
-    #[inline]
-    fn enter<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        let in_use = InUse::enter(&self.slot.in_use);
-        // The mark is read after the flag is set: see the module's contract.
-        if let Some(denial) = self.live.denial() {
-            return Err(PermitError::of_mark(denial));
-        }
+        let in_use = self.flag()?;
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             drop(in_use);
             return self.permit_narrowed(op, now, use_it);
@@ -400,6 +378,25 @@ impl Guard {
         let result = use_it();
         drop(in_use);
         Ok(result)
+    }
+
+    /// Grants a permit without an operation, for a frame that carries no session data.
+    fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
+        self.check(now)?;
+        let in_use = self.flag()?;
+        let result = use_it();
+        drop(in_use);
+        Ok(result)
+    }
+
+    /// Sets the flag, then checks the mark: see the module's contract.
+    #[inline]
+    fn flag(&self) -> Result<InUse<'_>, PermitError> {
+        let in_use = InUse::enter(&self.slot.in_use);
+        match self.live.denial() {
+            None => Ok(in_use),
+            Some(denial) => Err(PermitError::of_mark(denial)),
+        }
     }
 
     /// Retries a permit whose terms were narrowed between its check and its flag.

@@ -136,12 +136,7 @@ impl Frame<Vec<u8>> {
     /// # Errors
     /// [`Error::MessageMalformed`] if it is not one of the four kinds in its one encoding.
     pub fn from_bytes(plaintext: &[u8]) -> Result<Self, Error> {
-        match read(plaintext)? {
-            Frame::Data(data) => Ok(Self::Data(data.to_vec())),
-            Frame::Notice(notice) => Ok(Self::Notice(notice)),
-            Frame::Ping { answer, number } => Ok(Self::Ping { answer, number }),
-            Frame::End(code) => Ok(Self::End(code)),
-        }
+        read(plaintext).map(|frame| frame.map(<[u8]>::to_vec))
     }
 }
 
@@ -158,15 +153,14 @@ impl<D: AsRef<[u8]>> Frame<D> {
     }
 }
 
-impl Frame<()> {
-    /// Returns the plaintext of a frame that is not data, or `None` for data.
-    #[cfg(feature = "agent")]
-    pub(crate) fn control_bytes(&self) -> Option<Vec<u8>> {
+impl<D> Frame<D> {
+    /// The same frame with what `of` makes of its data.
+    pub(crate) fn map<E>(self, of: impl FnOnce(D) -> E) -> Frame<E> {
         match self {
-            Self::Data(()) => None,
-            Self::Notice(Notice { code, detail, number }) => Some(control(NOTICE, *code, *detail, *number)),
-            Self::Ping { answer, number } => Some(control(PING, u16::from(*answer), 0, *number)),
-            Self::End(EndCode(code)) => Some(control(END, *code, 0, 0)),
+            Self::Data(data) => Frame::Data(of(data)),
+            Self::Notice(notice) => Frame::Notice(notice),
+            Self::Ping { answer, number } => Frame::Ping { answer, number },
+            Self::End(code) => Frame::End(code),
         }
     }
 }

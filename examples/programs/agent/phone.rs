@@ -219,13 +219,8 @@ impl<'a> Connection<'a> {
         match frame {
             Frame::Data(()) => self.take_data().await,
             Frame::Ping { answer: false, number } => {
-                let sealed = loop {
-                    match self.sender.try_ping(true, number, self.agent.now()) {
-                        Err(PermitError::Stale) => self.wait_while_stale().await?,
-                        sealed => break sealed,
-                    }
-                };
-                self.send(sealed?).await
+                let frame = self.sender.ping(true, number, || self.agent.now()).await?;
+                self.send(frame).await
             }
             Frame::End(_) => Err(End::Left),
             _ => Ok(()),
@@ -350,13 +345,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn notify(&mut self, notice: Notice) -> Result<(), End> {
-        let sealed = loop {
-            match self.sender.try_notice(notice, self.agent.now()) {
-                Err(PermitError::Stale) => self.wait_while_stale().await?,
-                sealed => break sealed,
-            }
-        };
-        self.send(sealed?).await
+        let frame = self.sender.notice(notice, || self.agent.now()).await?;
+        self.send(frame).await
     }
 
     /// Sends one encrypted frame. No permit is held meanwhile, so a phone that does not read delays

@@ -86,6 +86,19 @@ macro_rules! half {
             pub fn settled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
                 self.guard.settled()
             }
+
+            /// Repeats `attempt` after each settling while the gate is stale.
+            async fn retry_while_stale<T>(
+                &mut self,
+                mut attempt: impl FnMut(&mut Self) -> Result<T, PermitError>,
+            ) -> Result<T, PermitError> {
+                loop {
+                    match attempt(self) {
+                        Err(PermitError::Stale) => self.guard.settled().await,
+                        outcome => return outcome,
+                    }
+                }
+            }
         }
 
         impl fmt::Debug for $half {
@@ -155,12 +168,7 @@ impl GuardedSender {
         data: &[u8],
         mut clock: impl FnMut() -> Now,
     ) -> Result<Vec<u8>, PermitError> {
-        loop {
-            match self.try_send(op, data, clock()) {
-                Err(PermitError::Stale) => self.guard.settled().await,
-                outcome => return outcome,
-            }
-        }
+        self.retry_while_stale(|half| half.try_send(op, data, clock())).await
     }
 
     /// Encrypts a notice. It needs no operation, only a connection that is not over.
@@ -181,12 +189,7 @@ impl GuardedSender {
         notice: Notice,
         mut clock: impl FnMut() -> Now,
     ) -> Result<Vec<u8>, PermitError> {
-        loop {
-            match self.try_notice(notice, clock()) {
-                Err(PermitError::Stale) => self.guard.settled().await,
-                outcome => return outcome,
-            }
-        }
+        self.retry_while_stale(|half| half.try_notice(notice, clock())).await
     }
 
     /// As [`GuardedSender::try_ping`], and waits like [`GuardedSender::notice`].
@@ -199,17 +202,12 @@ impl GuardedSender {
         number: u64,
         mut clock: impl FnMut() -> Now,
     ) -> Result<Vec<u8>, PermitError> {
-        loop {
-            match self.try_ping(answer, number, clock()) {
-                Err(PermitError::Stale) => self.guard.settled().await,
-                outcome => return outcome,
-            }
-        }
+        self.retry_while_stale(|half| half.try_ping(answer, number, clock())).await
     }
 
-    /// Encrypts a ping, or the answer to a ping with the same number. The agent answers each ping of the phone by
-    /// itself. If a phone sends nothing for ten
-    /// seconds after a ping, a new connection of the same phone may replace this one.
+    /// Encrypts a ping, or the answer to a ping with the same number. Answering the phone's pings is the agent's
+    /// task. If a phone sends nothing for ten seconds after a ping, a new connection of the same phone may replace
+    /// this one.
     ///
     /// # Errors
     /// [`PermitError::Stale`] or [`PermitError::Over`].
@@ -221,8 +219,8 @@ impl GuardedSender {
         Ok(frame)
     }
 
-    fn try_control(&mut self, frame: &Frame<()>, now: Now) -> Result<Vec<u8>, PermitError> {
-        let plaintext = frame.control_bytes().unwrap_or_default();
+    fn try_control(&mut self, frame: &Frame, now: Now) -> Result<Vec<u8>, PermitError> {
+        let plaintext = frame.to_bytes();
         let Self { guard, sealer, .. } = self;
         guard.permit_control(now, || sealer.seal(&plaintext))?.map_err(|error| sending_failed(&error))
     }
@@ -231,8 +229,7 @@ impl GuardedSender {
     /// if the channel can no longer encrypt.
     #[must_use = "send it, so that the phone knows an end from a lost connection"]
     pub fn end(mut self, code: EndCode) -> Option<Vec<u8>> {
-        let plaintext = Frame::End(code).control_bytes()?;
-        self.sealer.seal(&plaintext).ok()
+        self.sealer.seal(&Frame::<Vec<u8>>::End(code).to_bytes()).ok()
     }
 }
 
@@ -255,11 +252,9 @@ enum Waiting {
 
 impl Waiting {
     fn of(plaintext: &[u8]) -> Result<Self, PermitError> {
-        match frame::read(plaintext) {
-            Ok(Frame::Data(_)) => Ok(Self::Data),
-            Ok(Frame::Notice(notice)) => Ok(Self::Control(Frame::Notice(notice))),
-            Ok(Frame::Ping { answer, number }) => Ok(Self::Control(Frame::Ping { answer, number })),
-            Ok(Frame::End(code)) => Ok(Self::Control(Frame::End(code))),
+        match frame::read(plaintext).map(|frame| frame.map(|_| ())) {
+            Ok(Frame::Data(())) => Ok(Self::Data),
+            Ok(control) => Ok(Self::Control(control)),
             Err(_) => Err(PermitError::Over(Denial::FrameUnreadable)),
         }
     }
@@ -318,9 +313,9 @@ impl GuardedReceiver {
     ///
     /// # Errors
     /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a data frame still waits; `frame` was not
-    /// read. A first frame that is not data and was not taken with [`GuardedReceiver::first`] is dropped. [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is
-    /// malformed (section 6.5), or with the reason why the connection is over; after that, only the phone's
-    /// end frame is accepted.
+    /// read. A first frame that is not data and was not taken with [`GuardedReceiver::first`] is dropped.
+    /// [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is malformed (section
+    /// 6.5), or with the reason why the connection is over; after that, only the phone's end frame is accepted.
     pub fn open(&mut self, frame: &[u8], now: Now) -> Result<Frame<()>, PermitError> {
         if self.waiting == Waiting::Data {
             return Err(PermitError::Refused(Denial::FrameWaiting));
@@ -412,12 +407,7 @@ impl GuardedReceiver {
         mut clock: impl FnMut() -> Now,
         mut use_it: impl FnMut(&[u8]) -> T,
     ) -> Result<Option<T>, PermitError> {
-        loop {
-            match self.try_receive(op, clock(), &mut use_it) {
-                Err(PermitError::Stale) => self.guard.settled().await,
-                outcome => return outcome,
-            }
-        }
+        self.retry_while_stale(|half| half.try_receive(op, clock(), &mut use_it)).await
     }
 
     /// Does the same as [`GuardedReceiver::try_receive_as`], but waits for the next settling and retries if
@@ -432,12 +422,7 @@ impl GuardedReceiver {
         mut clock: impl FnMut() -> Now,
         mut use_it: impl FnMut(M) -> T,
     ) -> Result<Option<T>, PermitError> {
-        loop {
-            match self.try_receive_as(&mut read, clock(), &mut use_it) {
-                Err(PermitError::Stale) => self.guard.settled().await,
-                outcome => return outcome,
-            }
-        }
+        self.retry_while_stale(|half| half.try_receive_as(&mut read, clock(), &mut use_it)).await
     }
 
     /// Returns the notice that tells the phone why the last data frame was refused.
