@@ -57,10 +57,8 @@ pub enum Request {
     #[serde(rename = "pair.confirm")]
     Confirm {
         /// The ticket that it has redeemed.
-        #[serde(deserialize_with = "text::parsed")]
         ticket: TicketId,
         /// The phone's key, as the list shows it beside the compared digits.
-        #[serde(deserialize_with = "text::parsed")]
         holder: HolderPublicKey,
     },
     /// Lodges new terms for a credential. Answered by [`Answer::Renewed`].
@@ -115,27 +113,21 @@ pub enum Answer {
 #[non_exhaustive]
 pub enum Revoke {
     /// A ticket, or, after its redemption, its credential.
-    #[serde(deserialize_with = "text::parsed")]
     Ticket(TicketId),
     /// A credential and every copy that its holder narrowed from it; before the redemption, the ticket that
     /// gives it.
-    #[serde(deserialize_with = "text::parsed")]
     Credential(CredentialId),
     /// Every ticket and credential of a session.
     Session(SessionId),
     /// An issuer key and everything that it signed.
-    #[serde(deserialize_with = "text::parsed")]
     Issuer(IssuerPublicKey),
     /// Every issuer key of a device and everything that they signed.
-    #[serde(deserialize_with = "text::parsed")]
     Device(DevicePublicKey),
     /// Every ticket and credential that a device has offered under one phone name.
     Phone {
         /// The device that offered them.
-        #[serde(deserialize_with = "text::parsed")]
         device: DevicePublicKey,
         /// The name, which is the label of the offers, compared byte for byte. It must not be empty.
-        #[serde(deserialize_with = "text::label")]
         name: Label,
     },
 }
@@ -169,7 +161,7 @@ pub enum Revoked {
 pub struct List {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<SessionId>,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text::parsed_if_any")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text::if_any")]
     pub(crate) device: Option<DevicePublicKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<StateKind>,
@@ -238,36 +230,29 @@ pub struct Page {
 #[non_exhaustive]
 pub struct Listing {
     /// The ticket.
-    #[serde(deserialize_with = "text::parsed")]
     pub ticket: TicketId,
     /// The credential that it gives or gave.
-    #[serde(deserialize_with = "text::parsed")]
     pub credential: CredentialId,
     /// The session.
     pub session: SessionId,
     /// The device that offered it.
-    #[serde(deserialize_with = "text::parsed")]
     pub device: DevicePublicKey,
     /// The desktop's name for the phone.
-    #[serde(deserialize_with = "text::label")]
     pub label: Label,
     /// The phone's key, after the redemption.
-    #[serde(deserialize_with = "text::parsed_if_any")]
+    #[serde(deserialize_with = "text::if_any")]
     pub holder: Option<HolderPublicKey>,
     /// The phone's name for itself.
-    #[serde(deserialize_with = "text::label_if_any")]
+    #[serde(deserialize_with = "text::if_any")]
     pub phone_label: Option<Label>,
     /// What it allows.
-    #[serde(deserialize_with = "text::ops")]
     pub ops: OpSet,
     /// When it was offered or redeemed.
-    #[serde(deserialize_with = "text::time")]
     pub created_at: Timestamp,
     /// When the phone was last seen, at most a minute behind; `None` before its first transport frame.
-    #[serde(deserialize_with = "text::time_if_any")]
+    #[serde(deserialize_with = "text::if_any")]
     pub last_seen: Option<Timestamp>,
     /// When the ticket, or the credential, ends.
-    #[serde(deserialize_with = "text::time")]
     pub expires_at: Timestamp,
     /// How many connections it has now.
     pub connections: u32,
@@ -283,10 +268,8 @@ pub struct Listing {
 #[non_exhaustive]
 pub struct WaitingRenewal {
     /// The operations that it will allow.
-    #[serde(deserialize_with = "text::ops")]
     pub ops: OpSet,
     /// When it will expire.
-    #[serde(deserialize_with = "text::time")]
     pub expires_at: Timestamp,
 }
 

@@ -84,7 +84,7 @@ const OWNERS: [(&str, &[&str]); 18] = [
             "system_clock",
         ],
     ),
-    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "pair", "system_clock"]),
+    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "system_clock"]),
 ];
 
 /// The one file that opens files.
