@@ -1,14 +1,11 @@
 //! A desktop client in miniature: `cargo run --example dd_client -- --help`.
 
-#[path = "programs/mod.rs"]
-mod programs;
-
 use std::process::ExitCode;
 
 use clap::Parser;
-use programs::desktop::cli;
+use sessioncap_programs::desktop::cli;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
-    programs::run("dd_client", cli::run(arguments))
+    sessioncap_programs::run("dd_client", cli::run(arguments))
 }

@@ -5,8 +5,8 @@ use sessioncap::SessionId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Desktop, Identity};
-use crate::programs::problem::{Outcome, While};
-use crate::programs::terminal::{self, RawMode, print_raw};
+use crate::problem::{Outcome, While};
+use crate::terminal::{self, RawMode, print_raw};
 
 /// Ctrl-]: leave.
 const DETACH: u8 = 0x1d;

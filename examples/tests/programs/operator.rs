@@ -17,12 +17,12 @@ use super::phone;
 use super::revocation::follow;
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
-use crate::programs::agent::{Config, Running, start_over};
-use crate::programs::clock::Clock;
-use crate::programs::companion::{FromAgent, come_back, join};
-use crate::programs::desktop::profile::Profile;
-use crate::programs::desktop::{Desktop, Identity};
-use crate::programs::problem::Problem;
+use sessioncap_programs::agent::{Config, Running, start_over};
+use sessioncap_programs::clock::Clock;
+use sessioncap_programs::companion::{FromAgent, come_back, join};
+use sessioncap_programs::desktop::profile::Profile;
+use sessioncap_programs::desktop::{Desktop, Identity};
+use sessioncap_programs::problem::Problem;
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_revives_nothing() {
@@ -161,7 +161,7 @@ impl Inside {
         desktop: &mut Desktop<'_>,
         session: &SessionId,
         file: &Path,
-    ) -> crate::programs::companion::Live {
+    ) -> sessioncap_programs::companion::Live {
         let shared = desktop.share(session, &PairingTerms::default()).await.unwrap();
         let label = Label::new("phone").unwrap();
         let joining = join(&shared.pairing.link, &label, file, |_| {});
@@ -171,7 +171,7 @@ impl Inside {
     }
 }
 
-fn told(outcome: Result<crate::programs::companion::Live, Problem>) -> Option<Status> {
+fn told(outcome: Result<sessioncap_programs::companion::Live, Problem>) -> Option<Status> {
     match outcome {
         Err(Problem::Phone(PhoneError::Refused(status))) => Some(status),
         Err(problem) => panic!("{problem}"),

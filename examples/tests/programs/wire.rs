@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::world::{World, within};
-use crate::programs::companion::refused;
-use crate::programs::problem::Problem;
+use sessioncap_programs::companion::refused;
+use sessioncap_programs::problem::Problem;
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Desktop, Shared};
-use crate::programs::desktop::cli::{name, names};
-use crate::programs::problem::{Outcome, Problem, While};
-use crate::programs::terminal::{harmless, print_raw, says_yes, width};
+use crate::desktop::cli::{name, names};
+use crate::problem::{Outcome, Problem, While};
+use crate::terminal::{harmless, print_raw, says_yes, width};
 
 /// How often the agent is asked what has become of the ticket.
 const POLL: Duration = Duration::from_millis(500);

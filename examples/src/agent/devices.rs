@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sessioncap::DevicePublicKey;
 use tokio::sync::watch;
 
-use crate::programs::files;
-use crate::programs::problem::{Outcome, While};
+use crate::files;
+use crate::problem::{Outcome, While};
 
 /// The file, with the field names of the deployed agent.
 #[derive(Default, Serialize, Deserialize)]

@@ -9,8 +9,8 @@ use super::phone;
 use super::revocation::follow;
 use super::wire::redeem;
 use super::world::{ECHO, World, new_directory};
-use crate::programs::desktop::log::lines;
-use crate::programs::desktop::{Log, Logged};
+use sessioncap_programs::desktop::log::lines;
+use sessioncap_programs::desktop::{Log, Logged};
 
 async fn json_log(world: &World, arguments: &[&str]) -> Vec<Value> {
     let log = world.dd_ok(&[&["session", "log", "--json"], arguments].concat()).await;

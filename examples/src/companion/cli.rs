@@ -9,9 +9,9 @@ use sessioncap::{Credential, EndCode, Label, Link, Op, OpSet};
 
 use super::state::Pairing;
 use super::{FromAgent, come_back, ended, follow, join, refused};
-use crate::programs::clock::Clock;
-use crate::programs::problem::Outcome;
-use crate::programs::terminal::{note, parse_duration, print_raw, show_duration};
+use crate::clock::Clock;
+use crate::problem::Outcome;
+use crate::terminal::{note, parse_duration, print_raw, show_duration};
 
 /// A phone: joins one session by a link, and attaches to it again later.
 #[derive(Parser)]

@@ -13,10 +13,10 @@ use sessioncap::{DevicePublicKey, SessionId};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Agent, command, pair};
-use crate::programs::problem::{Outcome, Problem};
-use crate::programs::pty::{Attachment, HubError, OutputEvent, Replay, SessionInfo, SessionSpec};
-use crate::programs::request::{BadRequest, Request, error};
-use crate::programs::transport::{self, Socket};
+use crate::problem::{Outcome, Problem};
+use crate::pty::{Attachment, HubError, OutputEvent, Replay, SessionInfo, SessionSpec};
+use crate::request::{BadRequest, Request, error};
+use crate::transport::{self, Socket};
 
 /// Bytes of transcript that fit one frame of JSON as base64.
 const REPLAY: usize = 48_000;

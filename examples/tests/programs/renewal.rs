@@ -7,8 +7,8 @@ use super::phone;
 use super::revocation::{follow, go_on};
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, set_clock_ahead, world_with_clock};
-use crate::programs::companion;
-use crate::programs::companion::state::Pairing;
+use sessioncap_programs::companion;
+use sessioncap_programs::companion::state::Pairing;
 
 #[tokio::test]
 async fn operations_that_a_renewal_removes_are_refused_at_once_and_the_stream_continues() {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use sessioncap::{AgentPublicKey, AgentUrl, DeviceSecretKey, IssuerSecretKey};
 
 use super::Identity;
-use crate::programs::files;
-use crate::programs::problem::{Outcome, Problem, While};
+use crate::files;
+use crate::problem::{Outcome, Problem, While};
 
 /// Where the files are, and what the command line says instead.
 pub struct Profile {

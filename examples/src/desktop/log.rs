@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{Log, Logged};
-use crate::programs::terminal::{cut_to, harmless};
+use crate::terminal::{cut_to, harmless};
 
 const RESTARTED: &str = "the agent was started again";
 const MISSING: &str = "records are missing here";

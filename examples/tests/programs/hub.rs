@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::world::{DEADLINE, eventually, within};
-use crate::programs::pty::{Hub, HubError, Output, OutputEvent, Replay, SessionSpec};
+use sessioncap_programs::pty::{Hub, HubError, Output, OutputEvent, Replay, SessionSpec};
 
 fn hub() -> (Hub, UnboundedReceiver<String>) {
     let (tell, ended) = mpsc::unbounded_channel();

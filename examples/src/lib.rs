@@ -1,5 +1,4 @@
 //! Code shared by the example programs. `pair_mobile` runs all of it in one process.
-#![allow(dead_code, reason = "each program uses a part of it")]
 
 pub mod agent;
 pub mod classify;

@@ -9,8 +9,8 @@ use sessioncap::{EndCode, OpSet, Status};
 use tokio::sync::mpsc;
 
 use super::{FromAgent, Live, come_back, ended, is_final, refused};
-use crate::programs::problem::{Outcome, Problem};
-use crate::programs::terminal::{note, print_raw, read_stdin};
+use crate::problem::{Outcome, Problem};
+use crate::terminal::{note, print_raw, read_stdin};
 
 /// The first wait before coming back, doubled up to the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);

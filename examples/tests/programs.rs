@@ -1,16 +1,5 @@
 //! The example programs, started as processes and joined over real sockets and terminals.
-#![cfg(all(
-    feature = "holder",
-    feature = "issuer",
-    feature = "agent",
-    feature = "attenuate",
-    feature = "qr",
-    feature = "redb"
-))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-
-#[path = "../examples/programs/mod.rs"]
-mod programs;
 
 #[path = "programs/history.rs"]
 mod history;
@@ -24,8 +13,6 @@ mod operator;
 mod renewal;
 #[path = "programs/revocation.rs"]
 mod revocation;
-#[path = "programs/screen.rs"]
-mod screen;
 #[path = "programs/wire.rs"]
 mod wire;
 #[path = "programs/world.rs"]
@@ -36,6 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sessioncap::{HolderSecretKey, Link, Op, OpSet};
+use sessioncap_programs_tests as screen;
 use tokio::process::Command;
 
 use wire::{Told, attach, connect_device, redeem};

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use crate::programs::pty::{safe_environment, spawn_alone};
-use crate::programs::request::error;
+use crate::pty::{safe_environment, spawn_alone};
+use crate::request::error;
 
 /// Bytes kept of each of the command's two outputs.
 const OUTPUT: u64 = 16_000;

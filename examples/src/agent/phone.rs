@@ -28,11 +28,11 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Agent, device};
-use crate::programs::classify::classify;
-use crate::programs::problem::Problem;
-use crate::programs::pty::{Hub, HubError, Output, OutputEvent, Replay};
-use crate::programs::request::{BadRequest, Request, error};
-use crate::programs::transport::{self, Socket};
+use crate::classify::classify;
+use crate::problem::Problem;
+use crate::pty::{Hub, HubError, Output, OutputEvent, Replay};
+use crate::request::{BadRequest, Request, error};
+use crate::transport::{self, Socket};
 
 /// The first byte of terminal bytes.
 pub const RAW: u8 = 0;

@@ -12,10 +12,10 @@ use time::UtcOffset;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Config, start};
-use crate::programs::clock::Clock;
-use crate::programs::problem::{Outcome, Problem, While};
-use crate::programs::terminal::{note, print_raw};
-use crate::programs::transport;
+use crate::clock::Clock;
+use crate::problem::{Outcome, Problem, While};
+use crate::terminal::{note, print_raw};
+use crate::transport;
 
 /// An agent daemon that owns terminal sessions and lets phones into them.
 ///

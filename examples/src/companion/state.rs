@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sessioncap::{AgentPublicKey, AgentUrl, CredentialBytes, HolderSecretKey, Link, SessionId, TicketId};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::programs::files;
-use crate::programs::problem::{Outcome, Problem, While};
+use crate::files;
+use crate::problem::{Outcome, Problem, While};
 
 /// One pairing.
 pub struct Pairing {

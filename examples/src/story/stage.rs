@@ -15,14 +15,14 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::timed;
-use crate::programs::agent::{self, Running};
-use crate::programs::clock::Clock;
-use crate::programs::companion::{self, FromAgent, Live};
-use crate::programs::desktop::profile::Profile;
-use crate::programs::desktop::{Desktop, Identity};
-use crate::programs::problem::{Outcome, Problem};
-use crate::programs::terminal::{harmless, is_terminal, tell};
-use crate::programs::transport::Secure;
+use crate::agent::{self, Running};
+use crate::clock::Clock;
+use crate::companion::{self, FromAgent, Live};
+use crate::desktop::profile::Profile;
+use crate::desktop::{Desktop, Identity};
+use crate::problem::{Outcome, Problem};
+use crate::terminal::{harmless, is_terminal, tell};
+use crate::transport::Secure;
 
 /// How long anything may take until the story counts as broken.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -59,7 +59,7 @@ impl Stage {
             enroll: vec![device.public()],
             audit: Some(directory.join("audit.jsonl")),
             look: agent::LOOK,
-            patience: crate::programs::transport::PATIENCE,
+            patience: crate::transport::PATIENCE,
             clock: Clock::new(move || {
                 clock.now().plus(time::Duration::seconds(moved.load(Ordering::Relaxed)))
             }),

@@ -12,8 +12,8 @@ use sessioncap::{AgentPublicKey, AgentUrl, DevicePublicKey, Label, LinkHost, Op,
 use super::pair_mobile::{self, Show};
 use super::profile::{Profile, default_directory};
 use super::{Desktop, Identity, attach, log};
-use crate::programs::problem::{Outcome, Problem, While};
-use crate::programs::terminal::{harmless, parse_duration, print_raw, says_yes, width};
+use crate::problem::{Outcome, Problem, While};
+use crate::terminal::{harmless, parse_duration, print_raw, says_yes, width};
 
 /// A desktop client: starts sessions at an agent, and shares one of them with a phone.
 #[derive(Parser)]

@@ -14,7 +14,7 @@ use sessioncap::noise::Channel;
 use tokio::task::spawn_blocking;
 
 use super::Log;
-use crate::programs::problem::{Outcome, Problem, While};
+use crate::problem::{Outcome, Problem, While};
 
 /// Records that are shown at most, the last ones.
 const SHOWN: usize = 1_000;

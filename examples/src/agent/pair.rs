@@ -11,7 +11,7 @@ use sessioncap::pair;
 use sessioncap::{DevicePublicKey, Now, SessionId};
 
 use super::Agent;
-use crate::programs::request::{BadRequest, Request, denied, error};
+use crate::request::{BadRequest, Request, denied, error};
 
 pub(super) async fn answer(
     agent: &Arc<Agent>,
