@@ -11,6 +11,7 @@ mod output;
 
 pub use liveness::{Liveness, Look, Reconnect};
 pub use message::{
-    Event, EventKind, Following, FromAgent, FromPhone, Incarnation, NotTaken, Profile, ResumePoint, SessionNotice,
+    Event, EventKind, Following, FromAgent, FromPhone, Incarnation, NotTaken, Profile, ResumePoint,
+    SessionNotice,
 };
 pub use output::{OutputTracker, Shown};

@@ -111,7 +111,12 @@ fn the_text_of_an_event_is_cut_at_a_character_and_has_no_controls() {
     assert_eq!(clean, "é".repeat(Profile::MAX_EVENT_TEXT_LEN / 2));
     let clean = Event::clean_text(&format!("x{}", "é".repeat(200)));
     assert_eq!(clean.len(), Profile::MAX_EVENT_TEXT_LEN - 1);
-    agent_says(FromAgent::Event(Event { kind: EventKind::Notification, position: 0, value: 0, text: &clean }));
+    agent_says(FromAgent::Event(Event {
+        kind: EventKind::Notification,
+        position: 0,
+        value: 0,
+        text: &clean,
+    }));
 }
 
 #[test]

@@ -78,14 +78,7 @@ impl Liveness {
     }
 
     const fn new(now: Duration, patience: Duration) -> Self {
-        Self {
-            called: now,
-            counted: Duration::ZERO,
-            heard: Duration::ZERO,
-            pinged: None,
-            pings: 0,
-            patience,
-        }
+        Self { called: now, counted: Duration::ZERO, heard: Duration::ZERO, pinged: None, pings: 0, patience }
     }
 
     /// Notes that a frame of the other side has decrypted, whatever its kind.

@@ -467,7 +467,9 @@ impl<'a> FromAgent<'a> {
     /// that [`Event::clean_text`] would change, or more than 1 MiB.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let bytes = match *self {
-            Self::Output { position, bytes } => [&[OUTPUT], position.to_be_bytes().as_slice(), bytes].concat(),
+            Self::Output { position, bytes } => {
+                [&[OUTPUT], position.to_be_bytes().as_slice(), bytes].concat()
+            }
             Self::Answer { number, json } => {
                 [&[ANSWER], number.to_be_bytes().as_slice(), json.as_bytes()].concat()
             }

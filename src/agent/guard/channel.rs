@@ -189,12 +189,7 @@ impl GuardedSender {
     ///
     /// The outcome is in what is returned, because frames that were encrypted have to be sent even if a later one
     /// was refused (`docs/PROTOCOL.md` section 6.5).
-    pub fn try_send_long(
-        &mut self,
-        op: Op,
-        message: &[u8],
-        mut clock: impl FnMut() -> Now,
-    ) -> LongMessage {
+    pub fn try_send_long(&mut self, op: Op, message: &[u8], mut clock: impl FnMut() -> Now) -> LongMessage {
         let mut frames = Vec::new();
         if message.len() > MAX_MESSAGE_LEN {
             let denial = Denial::MessageTooLong { max: MAX_MESSAGE_LEN };
@@ -222,12 +217,7 @@ impl GuardedSender {
 
     /// Does the same as [`GuardedSender::try_send_long`], but waits for the next settling if the gate is stale
     /// before anything was encrypted. Works with any executor. Dropping the future while it waits encrypts nothing.
-    pub async fn send_long(
-        &mut self,
-        op: Op,
-        message: &[u8],
-        mut clock: impl FnMut() -> Now,
-    ) -> LongMessage {
+    pub async fn send_long(&mut self, op: Op, message: &[u8], mut clock: impl FnMut() -> Now) -> LongMessage {
         loop {
             let sent = self.try_send_long(op, message, &mut clock);
             match (&sent.outcome, sent.frames.is_empty()) {
