@@ -14,5 +14,5 @@ pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
-pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, PermitError};
+pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, PermitError};
 pub use policy::{Policy, RuleError, RuleProblem};

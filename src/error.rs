@@ -47,6 +47,12 @@ pub enum Error {
     /// The payload, offer or record is not in its one canonical form.
     #[error("the message is not in its one canonical form; both sides must speak the same version")]
     MessageMalformed,
+    /// The parts of a message are together longer than a message may be.
+    #[error("a message has at most {max} bytes; split it, or end the connection that sent it")]
+    MessageTooLong {
+        /// The most bytes of a message.
+        max: usize,
+    },
     /// The Noise message does not decrypt, or arrived out of order.
     #[error("the noise message could not be read; close the connection")]
     Noise,
@@ -97,6 +103,7 @@ impl Error {
             Self::KeyText => "key_malformed",
             Self::Label(problem) => problem.code(),
             Self::MessageMalformed => "message_malformed",
+            Self::MessageTooLong { .. } => "message_too_long",
             Self::Noise => "noise_unreadable",
             Self::OpUnknown => "op_unknown",
             Self::OpsEmpty => "ops_empty",

@@ -176,6 +176,7 @@ mod protocol;
 #[cfg(feature = "qr")]
 mod qr;
 mod secret;
+pub mod session;
 mod status;
 #[cfg(feature = "agent")]
 mod sync;
@@ -202,7 +203,7 @@ pub use key::{
 };
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
-pub use protocol::frame::{EndCode, Frame, Notice};
+pub use protocol::frame::{Assembler, EndCode, Frame, Notice};
 pub use protocol::link::{Link, LinkError, LinkHost};
 pub use protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]

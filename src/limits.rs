@@ -32,6 +32,16 @@ pub const MAX_FRAME_LEN: usize = 65_519;
 /// Most bytes of data in one frame between a phone and its agent: a plaintext minus its one-byte head.
 pub const MAX_DATA_LEN: usize = MAX_FRAME_LEN - 1;
 
+/// Longest message between a phone and its agent, bytes: several frames, of which all but the last are parts. A
+/// page of a listing, a long paste or a screen of any terminal is shorter.
+pub const MAX_MESSAGE_LEN: usize = 1_024 * 1_024;
+
+/// Most bytes of unfinished messages that one agent holds, by default: sixteen of the longest.
+pub const DEFAULT_MESSAGE_ROOM: u32 = 16 * 1_024 * 1_024;
+
+/// How long a phone may take from a message's first part to its last frame, seconds.
+pub const MESSAGE_TIMEOUT: i64 = 30;
+
 /// Longest offer or registration, bytes: a credential and the fields around it.
 pub const MAX_OFFER_LEN: usize = MAX_CREDENTIAL_LEN + 512;
 
@@ -92,6 +102,45 @@ pub const ACTIVATION_TIMEOUT: u64 = 5;
 /// How long a phone may take to answer a ping, seconds. A connection that misses it can be replaced by
 /// another of the same phone.
 pub const PING_TIMEOUT: i64 = 10;
+
+/// After how much silence a side sends a ping, seconds. Shorter than the half minute after which many proxies close
+/// an idle connection.
+pub const PING_AFTER: u64 = 15;
+
+/// How long after an unanswered ping the agent closes the connection, seconds. It is replaceable before that, after
+/// [`PING_TIMEOUT`].
+pub const CLOSE_AFTER: u64 = 30;
+
+/// How often a side looks at its liveness, seconds.
+pub const LIVENESS_TICK: u64 = 1;
+
+/// Most time that counts between two looks at the liveness, seconds. What is longer, the process did not run.
+pub const LIVENESS_STEP: u64 = 2;
+
+/// First pause before a phone attaches again, milliseconds. Each further one is twice as long.
+pub const RECONNECT_FIRST: u64 = 250;
+
+/// Longest pause before a phone attaches again, milliseconds, before the random factor.
+pub const RECONNECT_LONGEST: u64 = 15_000;
+
+/// Most bytes of input that one connection may have sent and that are not in the terminal yet. A pasted file is
+/// shorter; a phone sends more once these were taken.
+pub const MAX_UNTAKEN_INPUT: usize = 65_536;
+
+/// Most input that stands in the terminal's own queue, where the agent cannot take it back, bytes.
+pub const MAX_TERMINAL_QUEUE: usize = 4_096;
+
+/// Most requests of one connection that are not answered yet.
+pub const MAX_REQUESTS: usize = 16;
+
+/// Longest text of an event, bytes of UTF-8: two lines of a notification.
+pub const MAX_EVENT_TEXT_LEN: usize = 256;
+
+/// Most columns and most rows of a terminal. An agent keeps the screen in memory.
+pub const MAX_TERMINAL_SIDE: u16 = 1_000;
+
+/// Deepest nesting in the JSON of a request or an answer.
+pub const MAX_JSON_DEPTH: usize = 16;
 
 /// Most admissions of one credential that wait for their first frame. Beyond it, the oldest is dropped.
 pub const MAX_PENDING: usize = 16;

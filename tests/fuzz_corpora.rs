@@ -20,7 +20,7 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 9] = [
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
@@ -29,6 +29,7 @@ const TARGETS: [(&str, Target); 8] = [
     ("rules", targets::rules),
     ("frames", targets::frames),
     ("pair", targets::pair_methods),
+    ("session", targets::session_messages),
 ];
 
 const MOST_FILES: usize = 40;
@@ -101,7 +102,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 7] {
+fn seeds() -> [(&'static str, Seeds); 8] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -247,6 +248,7 @@ fn seeds() -> [(&'static str, Seeds); 7] {
         ("operations", operations()),
         ("frames", frames()),
         ("pair", pair_methods()),
+        ("session", session_messages()),
     ]
 }
 
@@ -256,6 +258,7 @@ fn frames() -> Seeds {
     const PASS: u8 = 2;
     const REVOKE: u8 = 3;
     let data = |text: &str| Frame::Data(text).to_bytes();
+    let part = |text: &str| Frame::Part(text).to_bytes();
     let control = |frame: Frame| frame.to_bytes();
     let story = |frames: &[(u8, Vec<u8>)]| -> Vec<u8> {
         let length = |frame: &[u8]| u8::try_from(frame.len()).unwrap();
@@ -284,6 +287,32 @@ fn frames() -> Seeds {
                 (0, data("g")),
             ]),
         ),
+        (
+            "parts",
+            story(&[
+                (0, part("a")),
+                (0, ping()),
+                (0, part("b")),
+                (0, data("c")),
+                (0, part("d")),
+                (0, part("")),
+                (0, data("e")),
+                (0, ping()),
+            ]),
+        ),
+        ("cut-in-parts", story(&[(0, data("a")), (0, part("b")), (REVOKE, data("c")), (0, end())])),
+        (
+            "stale-in-parts",
+            story(&[
+                (0, part("a")),
+                (PASS, part("b")),
+                (PASS, data("c")),
+                (0, part("d")),
+                (SETTLE, part("e")),
+                (0, data("f")),
+                (0, data("g")),
+            ]),
+        ),
         ("unreadable-first", story(&[(0, vec![9])])),
         ("unreadable-later", story(&[(0, data("a")), (0, b"{}".to_vec()), (0, data("b"))])),
         ("empty-later", story(&[(0, data("a")), (0, Vec::new()), (0, data("b"))])),
@@ -291,6 +320,61 @@ fn frames() -> Seeds {
     .map(|(name, story)| (name.to_owned(), story))
     .into()
 }
+
+/// The vectors of the session profile, and stories of several messages; see the target for the lengths.
+fn session_messages() -> Seeds {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let mut seeds = Seeds::new();
+    for folder in ["valid", "invalid"] {
+        for file in fs::read_dir(vectors.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            if folder == "valid" && name.starts_with("session-") || REFUSED_MESSAGES.contains(&name.as_str())
+            {
+                let value: serde_json::Value =
+                    serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+                let text = value[if folder == "valid" { "message" } else { "input" }].as_str().unwrap();
+                let bytes =
+                    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap());
+                seeds.insert(name, std::iter::once(0).chain(bytes).collect());
+            }
+        }
+    }
+    let following = |run: u8, position: u64, missed: u64, screen: u8| {
+        [&[18], [run; 16].as_slice(), &position.to_be_bytes(), &missed.to_be_bytes(), &[screen]].concat()
+    };
+    let screen = |position: u64| [&[19], position.to_be_bytes().as_slice(), &[0, 80, 0, 24], b"$ "].concat();
+    let output =
+        |position: u64, text: &str| [&[16], position.to_be_bytes().as_slice(), text.as_bytes()].concat();
+    for (name, messages) in [
+        ("story-follow", vec![following(1, 5, 0, 1), screen(5), output(5, "abc"), output(8, "d")]),
+        (
+            "story-resume",
+            vec![following(1, 5, 0, 1), screen(5), output(5, "abc"), following(1, 8, 0, 0), output(6, "bcd")],
+        ),
+        ("story-gap", vec![following(1, 5, 0, 1), screen(5), output(9, "x"), output(7, "vwxyz")]),
+        (
+            "story-another-run",
+            vec![following(1, 5, 0, 1), screen(5), following(2, 1, u64::MAX, 1), screen(1)],
+        ),
+        ("story-nothing-followed", vec![screen(5), output(5, "x"), following(1, 5, 0, 0)]),
+        ("story-screen-of-another-place", vec![following(1, 5, 0, 1), screen(6), output(5, "x")]),
+    ] {
+        let length = |message: &[u8]| u8::try_from(message.len()).unwrap();
+        let story = messages.iter().flat_map(|message| [&[length(message)], message.as_slice()].concat());
+        seeds.insert(name.to_owned(), story.collect());
+    }
+    seeds
+}
+
+const REFUSED_MESSAGES: [&str; 6] = [
+    "session-phone-follow-without-incarnation-from-a-position",
+    "session-phone-resize-too-many-rows",
+    "session-agent-output-beyond-the-last-position",
+    "session-agent-following-gap-without-a-screen",
+    "session-agent-event-bell-with-text",
+    "session-agent-event-text-too-long",
+];
 
 /// The vectors of the pairing methods: each shape, and some that are refused.
 fn pair_methods() -> Seeds {

@@ -13,7 +13,7 @@ use common::*;
 use proptest::prelude::*;
 use rand::rngs::OsRng;
 use sessioncap::agent::*;
-use sessioncap::limits::MAX_DATA_LEN;
+use sessioncap::limits::{MAX_DATA_LEN, MAX_MESSAGE_LEN};
 use sessioncap::noise::{Channel, Responder};
 use sessioncap::phone::*;
 use sessioncap::*;
@@ -37,7 +37,10 @@ fn admitted(world: &World, link: &Link) -> (PendingChannel, Channel) {
 }
 
 fn scene_with(first: &Frame) -> Scene {
-    let world = World::new();
+    scene_in(World::new(), first)
+}
+
+fn scene_in(world: World, first: &Frame) -> Scene {
     let pairing = world.desktop(1).share(&world, &terms());
     let (pending, mut phone) = admitted(&world, &pairing.link);
     let channel = pending.activate(&phone.seal(&first.to_bytes()).unwrap(), world.now).unwrap();
@@ -521,4 +524,333 @@ fn a_notice_and_the_answer_to_a_ping_wait_for_the_next_settling() {
     };
     assert_eq!(scene.read(&frames.0), Frame::Notice(notice));
     assert_eq!(scene.read(&frames.1), Frame::Ping { answer: true, number: 9 });
+}
+
+// --- messages of several frames ---
+
+fn part(bytes: &[u8]) -> Frame {
+    Frame::Part(bytes.to_vec())
+}
+
+impl Scene {
+    fn open(&mut self, frame: &Frame) -> Result<Frame<()>, PermitError> {
+        let sealed = self.sealed(frame);
+        self.channel.receiver.open(&sealed, self.world.now)
+    }
+
+    /// Sends frames of the phone, none of which is refused when it is opened.
+    fn open_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        for frame in frames {
+            let kind = self.open(&frame).unwrap();
+            assert_eq!(kind.kind(), frame.kind());
+        }
+    }
+
+    /// The notice that the agent sends after a refusal.
+    fn refusal(&mut self, op: Op) -> Notice {
+        let Err(PermitError::Refused(denial)) = self.receive(op) else { panic!("not refused") };
+        self.channel.receiver.notice(&denial)
+    }
+}
+
+/// Two frames of different data types, compared by their kind.
+trait Kind {
+    fn kind(&self) -> &'static str;
+}
+
+impl<D> Kind for Frame<D> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Frame::Data(_) => "data",
+            Frame::Part(_) => "part",
+            Frame::Discard => "discard",
+            Frame::Notice(_) => "notice",
+            Frame::Ping { .. } => "ping",
+            _ => "end",
+        }
+    }
+}
+
+fn discarded(detail: u16, number: u64) -> Notice {
+    Notice { code: Notice::DISCARDED, detail, number }
+}
+
+#[test]
+fn a_message_in_parts_is_received_whole_under_one_permit() {
+    let mut scene = scene().started();
+    let ping = Frame::Ping { answer: false, number: 1 };
+    scene.open_all([part(b"one "), ping, part(b"two ")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(None), "nothing comes out before the whole message");
+    scene.open_all([data(b"three")]);
+    let waiting = Err(PermitError::Refused(Denial::FrameWaiting));
+    assert_eq!(scene.channel.receiver.open(&[0; 40], scene.world.now), waiting);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"one two three".to_vec())));
+    scene.open_all([part(b"x"), data(b"")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"x".to_vec())), "the last frame may be empty");
+}
+
+#[test]
+fn the_first_frame_can_be_a_part() {
+    let mut scene = scene_with(&part(b"begin "));
+    assert_eq!(scene.channel.receiver.first(), Some(Frame::Part(())));
+    assert_eq!(scene.channel.receiver.first(), None);
+    scene.open_all([data(b"end")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"begin end".to_vec())));
+    let mut scene = scene_with(&part(b"begin "));
+    scene.open_all([Frame::Discard, data(b"whole")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"whole".to_vec())));
+}
+
+#[test]
+fn a_refused_message_is_refused_whole_and_nothing_of_it_stays() {
+    let mut scene = scene().started();
+    scene.open_all([part(b"not "), data(b"allowed")]);
+    assert_eq!(scene.refusal(Op::Resize), Notice { code: Notice::NOT_GRANTED, detail: 5, number: 1 });
+    scene.open_all([data(b"next")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"next".to_vec())));
+    scene.open_all([part(b"unread"), data(b"able")]);
+    let read = |message: &[u8]| {
+        assert_eq!(message, b"unreadable");
+        Err::<(Action, ()), _>(Denial::FrameUnreadable)
+    };
+    let now = scene.world.now;
+    let refused = scene.channel.receiver.try_receive_as(read, now, |()| ());
+    assert_eq!(refused, Err(PermitError::Refused(Denial::FrameUnreadable)));
+    scene.open_all([data(b"next")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"next".to_vec())));
+}
+
+#[test]
+fn a_discard_drops_the_parts_and_takes_no_number() {
+    let mut scene = scene().started();
+    scene.open_all([part(b"dropped"), Frame::Discard, data(b"kept")]);
+    assert_eq!(scene.refusal(Op::Resize).number, 1);
+    // Also of a message that is refused already.
+    let whole = part(&vec![0; MAX_DATA_LEN]);
+    scene.open_all((0..17).map(|_| whole.clone()).chain([Frame::Discard, data(b"kept")]));
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"kept".to_vec())));
+}
+
+#[test]
+fn a_message_that_is_too_long_is_skipped_to_its_end_and_refused() {
+    let mut scene = scene().started();
+    let full = part(&vec![7; MAX_DATA_LEN]);
+    let rest = MAX_MESSAGE_LEN - 16 * MAX_DATA_LEN;
+    scene.open_all((0..16).map(|_| full.clone()).chain([data(&vec![7; rest])]));
+    let whole = scene.receive(Op::SendInput).unwrap().unwrap();
+    assert!(whole.len() == MAX_MESSAGE_LEN && whole.iter().all(|byte| *byte == 7));
+    scene.open_all((0..16).map(|_| full.clone()).chain([data(&vec![7; rest + 1])]));
+    let too_long = Denial::MessageTooLong { max: MAX_MESSAGE_LEN };
+    assert_eq!(scene.receive(Op::SendInput), Err(PermitError::Refused(too_long)));
+    scene.open_all((0..20).map(|_| full.clone()).chain([data(b"the rest")]));
+    assert_eq!(scene.refusal(Op::SendInput), discarded(0, 3));
+    scene.open_all([data(b"next")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"next".to_vec())));
+}
+
+#[test]
+fn a_message_that_is_not_complete_after_thirty_seconds_is_refused() {
+    let mut scene = scene().started();
+    scene.open_all([part(b"slow")]);
+    scene.world.pass(29);
+    assert_eq!(scene.channel.receiver.time_left(scene.world.now), std::time::Duration::from_secs(1));
+    scene.open_all([part(b" but"), data(b" complete")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"slow but complete".to_vec())));
+    scene.open_all([part(b"too slow")]);
+    scene.world.pass(30);
+    scene.open_all([data(b"")]);
+    assert_eq!(scene.refusal(Op::SendInput), discarded(0, 2));
+}
+
+/// An agent whose phones may hold ten bytes of unfinished messages together, and two phones of it.
+fn crowded() -> (Scene, Channel, GuardedChannel) {
+    let world = World::with(common::ledger::TestLedger::default(), |config| config.with_message_room(10));
+    let mut scene = scene_in(world, &data(b"first"));
+    let (pending, mut phone) = admitted(&scene.world, &scene.pairing.link);
+    let ping = Frame::<Vec<u8>>::Ping { answer: true, number: 0 }.to_bytes();
+    let other = pending.activate(&phone.seal(&ping).unwrap(), scene.world.now).unwrap();
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"first".to_vec())));
+    (scene, phone, other)
+}
+
+#[test]
+fn unfinished_messages_of_all_phones_share_one_room() {
+    let (mut scene, mut phone, mut other) = crowded();
+    let now = scene.world.now;
+    other.receiver.open(&phone.seal(&part(b"123456").to_bytes()).unwrap(), now).unwrap();
+    scene.open_all([part(b"1234")]);
+    scene.open_all([part(b"5"), data(b"6")]);
+    assert_eq!(scene.refusal(Op::SendInput), discarded(1, 1));
+    // A message of one frame needs none of the room.
+    scene.open_all([data(b"123456789012345")]);
+    assert_eq!(scene.receive(Op::SendInput).unwrap().unwrap().len(), 15);
+    // The refused one has given its room back.
+    scene.open_all([part(b"1"), data(b"234")]);
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"1234".to_vec())));
+}
+
+/// Whether a message of ten bytes finds room.
+fn all_is_free(scene: &mut Scene) -> bool {
+    scene.open_all([part(b"12345"), data(b"67890")]);
+    scene.receive(Op::SendInput) == Ok(Some(b"1234567890".to_vec()))
+}
+
+#[test]
+fn whatever_ends_a_message_gives_its_room_back() {
+    for end in 0..6 {
+        let (mut scene, mut phone, mut other) = crowded();
+        let mut now = scene.world.now;
+        other.receiver.open(&phone.seal(&part(b"123456").to_bytes()).unwrap(), now).unwrap();
+        assert!(!all_is_free(&mut scene), "it is held");
+        match end {
+            0 => drop(other),
+            1 => drop(other.receiver.open(&phone.seal(&Frame::<Vec<u8>>::Discard.to_bytes()).unwrap(), now)),
+            2 => {
+                other.receiver.open(&phone.seal(&data(b"7").to_bytes()).unwrap(), now).unwrap();
+                assert!(other.receiver.try_receive(Op::Resize, now, |_| ()).is_err());
+            }
+            3 => {
+                other.receiver.open(&phone.seal(&data(b"7").to_bytes()).unwrap(), now).unwrap();
+                let taken = other.receiver.try_receive(Op::SendInput, now, <[u8]>::len);
+                assert_eq!(taken, Ok(Some(7)));
+            }
+            4 => {
+                scene.world.pass(30);
+                now = scene.world.now;
+                assert_eq!(other.receiver.time_left(now), std::time::Duration::ZERO);
+                assert_eq!(other.receiver.check(now), Ok(()));
+                assert!(!other.receiver.time_left(now).is_zero());
+            }
+            _ => {
+                other.receiver.open(&phone.seal(&part(b"too much").to_bytes()).unwrap(), now).unwrap();
+            }
+        }
+        assert!(all_is_free(&mut scene), "{end}");
+    }
+}
+
+#[test]
+fn a_cut_discards_what_is_unfinished_and_what_waits() {
+    for complete in [false, true] {
+        let mut scene = scene().started();
+        scene.open_all([part(b"unfinished")]);
+        if complete {
+            scene.open_all([data(b"!")]);
+        }
+        scene.revoke();
+        let over = PermitError::Over(Denial::CredentialRevoked);
+        let now = scene.world.now;
+        assert_eq!(scene.channel.receiver.check(now), Err(over.clone()));
+        assert_eq!(scene.receive(Op::SendInput), Ok(None), "it is gone");
+        assert_eq!(scene.open(&data(b"rest")), Err(over));
+        assert_eq!(scene.receive(Op::SendInput), Ok(None));
+    }
+}
+
+#[test]
+fn a_complete_message_waits_for_the_next_settling_as_a_frame_does() {
+    let mut scene = scene().started();
+    scene.open_all([part(b"waits "), data(b"here")]);
+    scene.world.pass_unsettled(40);
+    assert_eq!(scene.receive(Op::SendInput), Err(PermitError::Stale));
+    let now = scene.world.now;
+    assert_eq!(scene.channel.receiver.check(now), Err(PermitError::Stale));
+    scene.world.gate.settle(now).unwrap();
+    assert_eq!(scene.receive(Op::SendInput), Ok(Some(b"waits here".to_vec())));
+}
+
+/// What a phone reads of the frames of a long message.
+fn assembled(scene: &mut Scene, sent: &LongMessage) -> Vec<Frame> {
+    let mut assembler = Assembler::new();
+    let frames: Vec<Frame> = sent.frames.iter().map(|frame| scene.read(frame)).collect();
+    frames.into_iter().filter_map(|frame| assembler.take(frame).unwrap()).collect()
+}
+
+#[test]
+fn a_long_message_is_sent_in_frames_that_a_phone_puts_together() {
+    let mut scene = scene().started();
+    let now = scene.world.now;
+    for len in [0, MAX_DATA_LEN, MAX_DATA_LEN + 1, MAX_MESSAGE_LEN] {
+        let message: Vec<u8> = (0..len).map(|at| at.to_be_bytes()[7]).collect();
+        let sent = scene.channel.sender.try_send_long(Op::StreamOutput, &message, || now);
+        assert_eq!(sent.outcome, Ok(()));
+        assert_eq!(assembled(&mut scene, &sent), [data(&message)]);
+    }
+    let too_long = vec![0; MAX_MESSAGE_LEN + 1];
+    let sent = scene.channel.sender.try_send_long(Op::StreamOutput, &too_long, || now);
+    let denial = Denial::MessageTooLong { max: MAX_MESSAGE_LEN };
+    assert_eq!((sent.frames.len(), sent.outcome), (0, Err(PermitError::Refused(denial))));
+}
+
+#[test]
+fn a_long_message_that_is_refused_part_way_ends_with_a_discard_and_the_next_is_whole() {
+    for stale in [false, true] {
+        let mut scene = scene().started();
+        let (world, pairing) = (&scene.world, &scene.pairing);
+        let mut frames = 0;
+        let clock = || {
+            frames += 1;
+            match (frames, stale) {
+                (3, false) => {
+                    let ops = OpSet::only(Op::SendInput);
+                    let desktop = common::Desktop::new(world, 1);
+                    desktop.renew(world, pairing, ops, 3_600).unwrap();
+                    world.now
+                }
+                (3, true) => world.now.plus(time::Duration::seconds(6)),
+                _ => world.now,
+            }
+        };
+        let long = vec![1; 4 * MAX_DATA_LEN];
+        let sent = scene.channel.sender.try_send_long(Op::StreamOutput, &long, clock);
+        let expected = match stale {
+            true => PermitError::Stale,
+            false => PermitError::Refused(Denial::OperationNotGranted { op: Op::StreamOutput }),
+        };
+        assert_eq!((sent.frames.len(), &sent.outcome), (3, &Err(expected)));
+        assert_eq!(assembled(&mut scene, &sent), []);
+        let now = scene.world.now;
+        let notice = Notice { code: 64, detail: 1, number: 0 };
+        let frame = scene.channel.sender.try_notice(notice, now).unwrap();
+        assert_eq!(scene.read(&frame), Frame::Notice(notice), "the counter goes on");
+    }
+}
+
+#[test]
+fn a_long_message_that_is_cut_part_way_is_not_continued() {
+    let mut scene = scene().started();
+    let mut frames = 0;
+    let (world, pairing) = (&scene.world, &scene.pairing);
+    let clock = || {
+        frames += 1;
+        if frames == 3 {
+            world.gate.revoke_credential(&pairing.credential, world.now).unwrap();
+        }
+        world.now
+    };
+    let sent = scene.channel.sender.try_send_long(Op::StreamOutput, &vec![1; 4 * MAX_DATA_LEN], clock);
+    let over = PermitError::Over(Denial::CredentialRevoked);
+    assert_eq!((sent.frames.len(), &sent.outcome), (2, &Err(over)));
+    assert_eq!(assembled(&mut scene, &sent), []);
+    let end = scene.channel.sender.end(Denial::CredentialRevoked.end_code()).unwrap();
+    let read = Frame::from_bytes(&scene.phone.open(&end).unwrap());
+    assert_eq!(read, Ok(Frame::End(EndCode::from(Status::Revoked))), "the end comes after them");
+}
+
+#[test]
+fn a_long_message_waits_for_the_next_settling() {
+    let mut scene = scene().started();
+    scene.world.pass_unsettled(6);
+    let now = scene.world.now;
+    let sent = {
+        let mut context = Context::from_waker(Waker::noop());
+        let long = vec![1; 2 * MAX_DATA_LEN];
+        let mut sending = pin!(scene.channel.sender.send_long(Op::StreamOutput, &long, || now));
+        assert!(sending.as_mut().poll(&mut context).is_pending());
+        scene.world.gate.settle(now).unwrap();
+        let Poll::Ready(sent) = sending.poll(&mut context) else { panic!() };
+        sent
+    };
+    assert_eq!(sent.outcome, Ok(()));
+    assert_eq!(assembled(&mut scene, &sent), [data(&vec![1; 2 * MAX_DATA_LEN])]);
 }

@@ -28,6 +28,7 @@ use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::noise::{Initiator, Responder};
 use sessioncap::phone::*;
+use sessioncap::session::{FromAgent, FromPhone};
 use sessioncap::*;
 use sha2::{Digest, Sha256};
 use vectors_made::{Stage, generate};
@@ -181,6 +182,9 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "receipt") => check_receipt(&mut fields),
         ("valid", "renewal") => check_renewal(&mut fields),
         ("valid", "frame") => check_frame(&mut fields),
+        ("valid", "frames") => check_frames(&mut fields),
+        ("valid", "from_phone") => check_session(&mut fields, true),
+        ("valid", "from_agent") => check_session(&mut fields, false),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
         ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
         ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
@@ -546,8 +550,14 @@ fn check_frame(fields: &mut Fields) {
     let frame = Frame::from_bytes(&plaintext).unwrap();
     assert_eq!(frame.to_bytes(), plaintext);
     let kind = fields.text("frame");
-    if let Frame::Data(data) = frame {
-        assert_eq!((kind.as_str(), data), ("data", fields.bytes("data")));
+    let (name, data) = match &frame {
+        Frame::Data(data) => ("data", Some(data.clone())),
+        Frame::Part(data) => ("part", Some(data.clone())),
+        Frame::Discard => ("discard", Some(Vec::new())),
+        _ => ("", None),
+    };
+    if let Some(data) = data {
+        assert_eq!((kind.as_str(), data), (name, fields.bytes("data")));
         return;
     }
     let (code, detail, number) = (fields.number("code"), fields.number("detail"), fields.number("number"));
@@ -558,6 +568,28 @@ fn check_frame(fields: &mut Fields) {
         other => panic!("{other:?}"),
     };
     assert_eq!(seen, (kind.as_str(), code, detail, number));
+}
+
+/// Reads as what the file says, and is written as it was.
+fn check_session(fields: &mut Fields, from_phone: bool) {
+    let message = fields.bytes("message");
+    let (said, written) = if from_phone {
+        let read = FromPhone::from_bytes(&message).unwrap();
+        (vectors_made::session::phone_says(&read), read.to_bytes())
+    } else {
+        let read = FromAgent::from_bytes(&message).unwrap();
+        (vectors_made::session::agent_says(&read), read.to_bytes())
+    };
+    assert_eq!((said, written), (fields.take("says"), Ok(message)), "{}", fields.name);
+}
+
+fn check_frames(fields: &mut Fields) {
+    let messages: Vec<String> = vectors_made::session::assembled(&fields.take("frames"))
+        .unwrap()
+        .iter()
+        .map(|message| hex(message))
+        .collect();
+    assert_eq!(json!(messages), fields.take("messages"));
 }
 
 /// Reads, and is written as it was.
@@ -598,6 +630,9 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
             shown(&answered(&fields.text("to"), &payload).expect_err("it is invalid"))
         }
         "frame" => show(Frame::from_bytes(&fields.bytes("input"))),
+        "frames" => show(vectors_made::session::assembled(&fields.take("input"))),
+        "from_phone" => show(FromPhone::from_bytes(&fields.bytes("input"))),
+        "from_agent" => show(FromAgent::from_bytes(&fields.bytes("input"))),
         "pair_request" => refused_json::<sessioncap::pair::Request>(&fields.text("input")),
         "pair_answer" => refused_json::<sessioncap::pair::Answer>(&fields.text("input")),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),

@@ -10,6 +10,7 @@ mod operations;
 #[path = "../../tests/common/rng.rs"]
 mod rng;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use cbor::Value;
@@ -23,6 +24,7 @@ use sessioncap::desktop::*;
 use sessioncap::noise::Responder;
 use sessioncap::pair::{List, Listing, ListingState};
 use sessioncap::phone::*;
+use sessioncap::session::{FromAgent, FromPhone, OutputTracker, SessionNotice};
 use sessioncap::*;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -123,6 +125,8 @@ pub struct Base {
     ledger: TestLedger,
     rows: Rows,
     now: Now,
+    /// When the gate was last settled, in seconds: it stays settled for later runs.
+    settled: AtomicI64,
     /// Waits for a phone.
     pub open: Link,
     /// Redeemed by phone 2.
@@ -180,6 +184,7 @@ impl Base {
         gate.revoke_credential(&revoked.credential, now).unwrap();
         Self {
             rows: ledger.rows(),
+            settled: AtomicI64::new(now.monotonic.whole_seconds()),
             credential: Credential::parse(&credential_in(&reply)).unwrap(),
             revoked: credential_in(&revoked_reply),
             offer: pair(6, PairingTerms::default()).offer,
@@ -475,17 +480,22 @@ pub fn frames(data: &[u8]) {
         };
         assert!(is_frame(first).is_some());
         let (mut sender, mut receiver) = channel.split();
-        let (mut sent, mut cut, mut settled) = (0_u64, false, now);
+        let (mut sent, mut cut) = (0_u64, false);
+        // What a phone would put together of the same frames.
+        let mut assembler = Assembler::new();
         let mut waiting = match (receiver.first(), is_frame(first)) {
             (Some(Frame::Data(())), Some(Frame::Data(data))) => Some(data),
-            (Some(_), Some(_)) => None,
+            (Some(_), Some(frame)) => {
+                assembler.take(frame).unwrap();
+                None
+            }
             other => panic!("{other:?}"),
         };
         for (how, plaintext) in later {
             match how {
                 1 => {
                     base.gate.settle(now).unwrap();
-                    settled = now;
+                    base.settled.fetch_max(now.monotonic.whole_seconds(), Ordering::Relaxed);
                 }
                 2 => now = now.plus(Duration::seconds(3)),
                 3 => {
@@ -494,7 +504,8 @@ pub fn frames(data: &[u8]) {
                 }
                 _ => {}
             }
-            let stale = now.monotonic - settled.monotonic >= Duration::seconds(5);
+            let settled = Duration::seconds(base.settled.load(Ordering::Relaxed));
+            let stale = now.monotonic - settled >= Duration::seconds(5);
             match receiver.try_receive(Op::SendInput, now, <[u8]>::to_vec) {
                 Ok(out) => {
                     assert!(out.is_none() || !cut && !stale);
@@ -521,9 +532,14 @@ pub fn frames(data: &[u8]) {
                 continue;
             }
             match (receiver.open(&phone.seal(plaintext).unwrap(), now), is_frame(plaintext)) {
-                (Ok(Frame::Data(())), Some(Frame::Data(data))) => {
+                (Ok(Frame::Data(())), Some(data @ Frame::Data(_))) => {
                     assert!(!cut);
-                    waiting = Some(data);
+                    let Ok(Some(Frame::Data(whole))) = assembler.take(data) else { panic!("no message") };
+                    waiting = Some(whole);
+                }
+                (Ok(Frame::Part(()) | Frame::Discard), Some(frame)) => {
+                    assert!(!cut);
+                    assert_eq!(assembler.take(frame), Ok(None));
                 }
                 (Ok(Frame::End(code)), Some(frame)) => assert_eq!(frame, Frame::End(code)),
                 (Ok(_), Some(_)) => assert!(!cut),
@@ -535,6 +551,60 @@ pub fn frames(data: &[u8]) {
         let end = phone.open(&sender.end(EndCode::LEFT).unwrap()).unwrap();
         assert_eq!(Frame::from_bytes(&end), Ok(Frame::End(EndCode::LEFT)));
     });
+}
+
+/// Messages of the session profile in both directions, and what a phone shows of them. Each begins with its length
+/// in one byte, as in the target `frames`; a message of length 0 is the rest.
+pub fn session_messages(data: &[u8]) {
+    let mut rest = data;
+    let mut tracker = OutputTracker::new(None);
+    while let Some((len, after)) = rest.split_first() {
+        let len = if *len == 0 { after.len() } else { usize::from(*len).min(after.len()) };
+        let (message, after) = after.split_at(len);
+        rest = after;
+        if let Ok(read) = FromPhone::from_bytes(message) {
+            assert_eq!(read.to_bytes().as_deref(), Ok(message), "one spelling");
+        }
+        if let Ok(Frame::Notice(notice)) = Frame::from_bytes(message)
+            && let Some(read) = SessionNotice::from_notice(notice)
+        {
+            assert_eq!(read.to_notice(), notice);
+        }
+        let Ok(read) = FromAgent::from_bytes(message) else { continue };
+        assert_eq!(read.to_bytes().as_deref(), Ok(message), "one spelling");
+        let before = tracker.shown();
+        match read {
+            FromAgent::Following(following) => {
+                let joins = tracker.following(&following).is_ok();
+                assert!(joins || before == tracker.shown());
+            }
+            FromAgent::Screen { position, bytes, .. } => {
+                if tracker.screen(position, bytes).is_ok() {
+                    assert_eq!(tracker.shown().map(|point| point.position), Some(position));
+                }
+            }
+            FromAgent::Output { position, bytes } => {
+                if let Ok(shown) = tracker.output(position, bytes) {
+                    // What is shown and what is missing are as many bytes as the position moved.
+                    let moved = tracker.shown().unwrap().position - before.unwrap().position;
+                    assert_eq!(shown.missing.unwrap() + shown.bytes.len() as u64, moved);
+                    assert!(bytes.ends_with(shown.bytes));
+                }
+            }
+            _ => {}
+        }
+        let still = |point: Option<sessioncap::session::ResumePoint>| point.map(|point| point.incarnation);
+        if still(before) == still(tracker.shown()) {
+            assert!(before.map(|point| point.position) <= tracker.shown().map(|point| point.position));
+        }
+    }
+    // The whole input as one message, split in two ways.
+    let frames: Vec<Frame> = data.chunks(7).map(|part| Frame::Part(part.to_vec())).collect();
+    let mut assembler = Assembler::new();
+    for frame in frames {
+        assert_eq!(assembler.take(frame), Ok(None));
+    }
+    assert_eq!(assembler.take(Frame::Data(Vec::new())), Ok(Some(Frame::Data(data.to_vec()))));
 }
 
 /// Text as a desktop or an agent reads it. What reads is written in one way, which reads as the same.

@@ -11,7 +11,7 @@ use crate::id::{NodeId, SessionId};
 use crate::key::{AgentPublicKey, DevicePublicKey};
 use crate::limits::{
     DEFAULT_CONNECTIONS_PER_CREDENTIAL, DEFAULT_CREDENTIALS_PER_AGENT, DEFAULT_CREDENTIALS_PER_SESSION,
-    DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION,
+    DEFAULT_MESSAGE_ROOM, DEFAULT_TICKETS_PER_AGENT, DEFAULT_TICKETS_PER_SESSION,
 };
 
 /// What the agent knows about a session or a device.
@@ -179,9 +179,13 @@ pub struct GateConfig {
     pub(super) policy: Policy,
     pub(super) quotas: Quotas,
     pub(super) audit: Box<dyn AuditSink>,
+    pub(super) message_room: u32,
 }
 
 impl GateConfig {
+    /// Most bytes of unfinished messages that the agent holds if [`GateConfig::with_message_room`] is not called.
+    pub const DEFAULT_MESSAGE_ROOM: u32 = DEFAULT_MESSAGE_ROOM;
+
     /// Configures a gate for the agent with this Noise key, reached at these addresses.
     ///
     /// # Errors
@@ -193,7 +197,15 @@ impl GateConfig {
         }
         let policy = Policy::new();
         let node = NodeId::default();
-        Ok(Self { agent, node, urls, policy, quotas: Quotas::default(), audit: Box::new(KeepWith(|_| {})) })
+        Ok(Self {
+            agent,
+            node,
+            urls,
+            policy,
+            quotas: Quotas::default(),
+            audit: Box::new(KeepWith(|_| {})),
+            message_room: Self::DEFAULT_MESSAGE_ROOM,
+        })
     }
 
     /// Replaces the policy, for an operator's own rules.
@@ -214,6 +226,15 @@ impl GateConfig {
     #[must_use]
     pub fn with_node(mut self, node: NodeId) -> Self {
         self.node = node;
+        self
+    }
+
+    /// Sets how many bytes of unfinished messages the guarded channels of all phones may hold together. A message
+    /// that finds no room is refused whole ([`Denial::NoRoomForMessage`](crate::agent::Denial::NoRoomForMessage)).
+    /// With 0, each message must fit one frame.
+    #[must_use]
+    pub fn with_message_room(mut self, bytes: u32) -> Self {
+        self.message_room = bytes;
         self
     }
 

@@ -144,6 +144,25 @@ pub enum Denial {
     #[error("a data frame still waits; receive it first")]
     FrameWaiting,
 
+    /// A message in several frames is longer than a message may be. All of it was discarded.
+    #[error("a message has at most {max} bytes; all of it was discarded")]
+    MessageTooLong {
+        /// The most bytes.
+        max: usize,
+    },
+    /// A message in several frames was not complete in time. All of it was discarded.
+    #[error("a message must be complete {seconds} seconds after its first part; all of it was discarded")]
+    MessageTooSlow {
+        /// The most seconds.
+        seconds: i64,
+    },
+    /// The unfinished messages of all phones take all the room that they may have. The message was discarded.
+    #[error("unfinished messages take all the {max} bytes that they may have; the message was discarded")]
+    NoRoomForMessage {
+        /// The most bytes, of all phones together.
+        max: u32,
+    },
+
     /// The device is not enrolled at the agent.
     #[error("the device is not enrolled")]
     DeviceNotEnrolled,
@@ -401,6 +420,9 @@ impl Denial {
             Self::FrameUnreadable => "frame_unreadable",
             Self::FrameTooLong { .. } => "frame_too_long",
             Self::FrameWaiting => "frame_waiting",
+            Self::MessageTooLong { .. } => "message_too_long",
+            Self::MessageTooSlow { .. } => "message_too_slow",
+            Self::NoRoomForMessage { .. } => "no_room_for_message",
             Self::DeviceNotEnrolled => "device_not_enrolled",
             Self::IssuerOfAnotherDevice => "issuer_of_another_device",
             Self::IssuerUnknown => "issuer_unknown",
@@ -481,6 +503,9 @@ impl Denial {
             | Self::FrameUnreadable
             | Self::FrameTooLong { .. }
             | Self::FrameWaiting
+            | Self::MessageTooLong { .. }
+            | Self::MessageTooSlow { .. }
+            | Self::NoRoomForMessage { .. }
             | Self::DeviceNotEnrolled
             | Self::IssuerOfAnotherDevice
             | Self::IssuerUnknown
@@ -522,6 +547,8 @@ impl Denial {
             }
             Self::OtherSession => (Notice::OTHER_SESSION, 0),
             Self::FrameUnreadable => (Notice::UNREADABLE, 0),
+            Self::MessageTooLong { .. } | Self::MessageTooSlow { .. } => (Notice::DISCARDED, 0),
+            Self::NoRoomForMessage { .. } => (Notice::DISCARDED, 1),
             _ => (Notice::NOT_GRANTED, u16::MAX),
         }
     }

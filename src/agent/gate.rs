@@ -44,6 +44,7 @@ pub use admit::{Admission, Peer, PeerAdmission};
 use crate::agent::config::{AgentContext, GateConfig, Quotas};
 use crate::agent::core::Core;
 use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::guard::MessageRoom;
 use crate::agent::ledger::transition::Revocation;
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
@@ -121,6 +122,7 @@ struct Inner {
     policy: Policy,
     quotas: Quotas,
     context: Box<dyn AgentContext>,
+    message_room: Arc<MessageRoom>,
     core: Core,
 }
 
@@ -162,9 +164,17 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerError> {
-        let GateConfig { agent, node, urls, policy, quotas, audit } = config;
+        let GateConfig { agent, node, urls, policy, quotas, audit, message_room } = config;
         let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
-        let inner = Arc::new(Inner { agent, urls, policy, quotas, context: Box::new(context), core });
+        let inner = Arc::new(Inner {
+            agent,
+            urls,
+            policy,
+            quotas,
+            context: Box::new(context),
+            message_room: Arc::new(MessageRoom::new(message_room)),
+            core,
+        });
         Ok(Self { _close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&inner))), inner })
     }
 

@@ -31,13 +31,15 @@ use crate::sync::{
 mod channel;
 mod connection;
 mod drive;
+mod incoming;
 mod lease;
 mod permit_error;
 mod signal;
 
 pub(crate) use channel::FirstFrame;
-pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender};
+pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender, LongMessage};
 use connection::Connection;
+pub(crate) use incoming::MessageRoom;
 pub(crate) use lease::Lease;
 pub use permit_error::PermitError;
 use signal::{CutSignal, Settled};

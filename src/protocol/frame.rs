@@ -1,7 +1,11 @@
 //! The plaintext of frames between a phone and its agent: a one-byte head, then data, or a code and a number
 //! (`docs/PROTOCOL.md` section 6.5).
 
+mod assembler;
+
 use core::fmt;
+
+pub use assembler::Assembler;
 
 use crate::error::Error;
 use crate::limits::MAX_DATA_LEN;
@@ -12,8 +16,9 @@ const DATA: u8 = 0;
 const NOTICE: u8 = 1;
 const PING: u8 = 2;
 const END: u8 = 3;
+const PART: u8 = 4;
 
-/// Length of a frame that is not data: the head, a code and a detail of 2 bytes each, and a number of 8
+/// Length of a notice, ping or end: the head, a code and a detail of 2 bytes each, and a number of 8
 /// bytes, all big-endian.
 const CONTROL_LEN: usize = 13;
 
@@ -22,8 +27,15 @@ const CONTROL_LEN: usize = 13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame<D = Vec<u8>> {
-    /// Session data, at most [`Frame::MAX_DATA_LEN`] bytes. The agent's own protocol defines its meaning.
+    /// Session data, at most [`Frame::MAX_DATA_LEN`] bytes: a whole message, or the end of one whose beginning came
+    /// in parts. The session profile ([`session`](crate::session)) or the agent's own protocol defines its meaning.
     Data(D),
+    /// The beginning or middle of a message, 1 to [`Frame::MAX_DATA_LEN`] bytes. An [`Assembler`] puts the message
+    /// together; a [`GuardedReceiver`](crate::agent::GuardedReceiver) does it by itself. A part without bytes would
+    /// be [`Frame::Discard`].
+    Part(D),
+    /// The parts so far are dropped: the message that they began does not come.
+    Discard,
     /// A code and a number, without session data.
     Notice(Notice),
     /// A ping, which asks whether the other side is there, or the answer to a ping with the same number.
@@ -63,6 +75,9 @@ impl Notice {
     pub const OTHER_SESSION: u16 = 3;
     /// A data frame could not be read.
     pub const UNREADABLE: u16 = 4;
+    /// A message in parts was discarded. The detail is 0 if it was longer than a message may be, or too slow, and 1
+    /// if the agent had no room for it: it may be sent again.
+    pub const DISCARDED: u16 = 5;
 }
 
 /// Describes the codes of a refusal, for a person.
@@ -78,6 +93,10 @@ impl fmt::Display for Notice {
             (Self::NEVER_ALLOWED, _, None) => f.write_str("this is never allowed by a credential"),
             (Self::OTHER_SESSION, ..) => f.write_str("the credential is for another session"),
             (Self::UNREADABLE, ..) => f.write_str("the agent could not read the request"),
+            (Self::DISCARDED, ..) if self.detail == 1 => {
+                f.write_str("the agent has no room for a long message now; send it again later")
+            }
+            (Self::DISCARDED, ..) => f.write_str("the message was too long or too slow"),
             (code, ..) => write!(f, "notice {code}"),
         }
     }
@@ -134,9 +153,23 @@ impl Frame<Vec<u8>> {
     /// Reads the plaintext of a frame.
     ///
     /// # Errors
-    /// [`Error::MessageMalformed`] if it is not one of the four kinds in its one encoding.
+    /// [`Error::MessageMalformed`] if it is not one of the kinds in its one encoding.
     pub fn from_bytes(plaintext: &[u8]) -> Result<Self, Error> {
         read(plaintext).map(|frame| frame.map(<[u8]>::to_vec))
+    }
+
+    /// Splits a message into its frames: parts of [`Frame::MAX_DATA_LEN`] bytes, then one data frame. A message
+    /// that fits one frame is that data frame. Send no other data between them. The other side takes at most
+    /// [`Assembler::MAX_MESSAGE_LEN`] bytes.
+    pub fn split(message: &[u8]) -> impl Iterator<Item = Frame<&[u8]>> {
+        let mut rest = Some(message);
+        core::iter::from_fn(move || match rest?.split_at_checked(MAX_DATA_LEN) {
+            Some((part, after)) if !after.is_empty() => {
+                rest = Some(after);
+                Some(Frame::Part(part))
+            }
+            _ => rest.take().map(Frame::Data),
+        })
     }
 }
 
@@ -146,6 +179,8 @@ impl<D: AsRef<[u8]>> Frame<D> {
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Data(data) => [&[DATA], data.as_ref()].concat(),
+            Self::Part(data) => [&[PART], data.as_ref()].concat(),
+            Self::Discard => vec![PART],
             Self::Notice(Notice { code, detail, number }) => control(NOTICE, *code, *detail, *number),
             Self::Ping { answer, number } => control(PING, u16::from(*answer), 0, *number),
             Self::End(EndCode(code)) => control(END, *code, 0, 0),
@@ -158,6 +193,8 @@ impl<D> Frame<D> {
     pub(crate) fn map<E>(self, of: impl FnOnce(D) -> E) -> Frame<E> {
         match self {
             Self::Data(data) => Frame::Data(of(data)),
+            Self::Part(data) => Frame::Part(of(data)),
+            Self::Discard => Frame::Discard,
             Self::Notice(notice) => Frame::Notice(notice),
             Self::Ping { answer, number } => Frame::Ping { answer, number },
             Self::End(code) => Frame::End(code),
@@ -184,8 +221,11 @@ fn control(head: u8, code: u16, detail: u16, number: u64) -> Vec<u8> {
 /// Reads a frame without copying its data.
 pub(crate) fn read(plaintext: &[u8]) -> Result<Frame<&[u8]>, Error> {
     let (head, rest) = plaintext.split_first().ok_or(Error::MessageMalformed)?;
-    if *head == DATA {
-        return Ok(Frame::Data(rest));
+    match *head {
+        DATA => return Ok(Frame::Data(rest)),
+        PART if rest.is_empty() => return Ok(Frame::Discard),
+        PART => return Ok(Frame::Part(rest)),
+        _ => {}
     }
     let (code, rest) = rest.split_first_chunk().ok_or(Error::MessageMalformed)?;
     let (detail, number) = rest.split_first_chunk().ok_or(Error::MessageMalformed)?;
@@ -213,11 +253,14 @@ mod tests {
         }
 
         #[test]
-        fn frames_read_back(head in 0..4_u8, code: u16, detail: u16, number: u64, data: Vec<u8>) {
+        fn frames_read_back(head in 0..6_u8, code: u16, detail: u16, number: u64, data: Vec<u8>) {
             let frame = match head {
                 0 => Frame::Data(data),
                 1 => Frame::Notice(Notice { code, detail, number }),
                 2 => Frame::Ping { answer: code % 2 == 1, number },
+                3 if data.is_empty() => Frame::Discard,
+                3 => Frame::Part(data),
+                4 => Frame::Discard,
                 _ => Frame::End(EndCode::new(code)),
             };
             prop_assert_eq!(Frame::from_bytes(&frame.to_bytes()), Ok(frame));
@@ -230,7 +273,7 @@ mod tests {
         for plaintext in [
             b"".as_slice(),
             b"{\"method\":1}",
-            &[4; 13],
+            &[5; 13],
             &ended[..12],
             &[ended.as_slice(), &[0]].concat(),
             &[2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

@@ -11,6 +11,7 @@ use crate::common::rng::{CounterRng, Fixed};
 
 mod links;
 pub mod pair;
+pub mod session;
 
 /// One pairing in which every draw is fixed.
 pub struct Stage {
@@ -161,6 +162,7 @@ pub fn generate() -> Files {
     valid_credentials(&stage, &mut files);
     valid_desktop_messages(&stage, &mut files);
     frames(&mut files);
+    session::session(&mut files);
     pair::valid_pair_methods(&stage, &mut files);
     links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
@@ -843,10 +845,17 @@ fn frames(files: &mut Files) {
         let value = json!({ "kind": "frame", "frame": "data", "data": hex(data), "plaintext": plaintext });
         valid(files, &format!("frame-data-{name}"), value);
     }
+    for (name, bytes) in [("bytes", b"begin ".as_slice()), ("like-a-notice", &[1; 12])] {
+        let plaintext = hex(&[&[4], bytes].concat());
+        let value = json!({ "kind": "frame", "frame": "part", "data": hex(bytes), "plaintext": plaintext });
+        valid(files, &format!("frame-part-{name}"), value);
+    }
+    let value = json!({ "kind": "frame", "frame": "discard", "data": "", "plaintext": "04" });
+    valid(files, "frame-discard", value);
     for (name, plaintext) in [
         ("empty", Vec::new()),
         ("no-head", b"{}".to_vec()),
-        ("unknown-kind", control(4, 0, 0, 0)),
+        ("unknown-kind", control(5, 0, 0, 0)),
         ("notice-short", control(1, 1, 0, 0)[..12].to_vec()),
         ("notice-long", [control(1, 1, 0, 0), vec![0]].concat()),
         ("ping-unknown-code", control(2, 2, 0, 0)),

@@ -197,12 +197,13 @@ impl PendingChannel {
         let Self { guard, mut channel } = self;
         let unreadable = NotActivated { end: None, denial: Denial::FrameUnreadable };
         let Ok(first) = channel.open(first_frame) else { return Err(unreadable) };
+        let room = Arc::clone(&guard.inner.message_room);
         let activated = match FirstFrame::read(first) {
             Ok(first) => guard.activate_after_first_frame(now).map(|guard| (guard, first)),
             Err(_) => Err(Denial::FrameUnreadable),
         };
         match activated {
-            Ok((guard, first)) => Ok(GuardedChannel::new(guard, channel, first, now)),
+            Ok((guard, first)) => Ok(GuardedChannel::new(guard, channel, first, room, now)),
             Err(denial) => {
                 let end = Frame::<Vec<u8>>::End(denial.end_code()).to_bytes();
                 Err(NotActivated { end: channel.seal(&end).ok(), denial })

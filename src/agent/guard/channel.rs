@@ -5,14 +5,16 @@
 //! receiver holds a decrypted data frame back until a permit releases it. After a cut, only end frames pass.
 
 use core::fmt;
-
 use core::future::Future;
+use core::time::Duration;
+use std::sync::Arc;
 
+use super::incoming::{Incoming, MessageRoom};
 use super::{Guard, PermitError};
 use crate::agent::denial::Denial;
 use crate::clock::Now;
 use crate::error::Error;
-use crate::limits::MAX_DATA_LEN;
+use crate::limits::{MAX_DATA_LEN, MAX_MESSAGE_LEN};
 use crate::op::{Action, Op};
 use crate::protocol::frame::{self, EndCode, Frame, Notice};
 use crate::protocol::noise::{Channel, Opener, Sealer};
@@ -30,19 +32,30 @@ pub struct GuardedChannel {
 }
 
 impl GuardedChannel {
-    pub(crate) fn new(guard: Guard, channel: Channel, first: FirstFrame, now: Now) -> Self {
+    pub(crate) fn new(
+        guard: Guard,
+        channel: Channel,
+        first: FirstFrame,
+        room: Arc<MessageRoom>,
+        now: Now,
+    ) -> Self {
         let (sealer, opener) = channel.split();
         let sender = GuardedSender { guard: guard.fork(), sealer, plaintext: Vec::new() };
-        let FirstFrame { plaintext, waiting } = first;
-        let receiver = GuardedReceiver {
+        let FirstFrame { plaintext, kind } = first;
+        let mut receiver = GuardedReceiver {
             guard,
             opener,
             plaintext,
-            waiting,
+            waiting: Waiting::Nothing,
+            incoming: Incoming::new(room),
             is_first: true,
             frames: 0,
             last_opened: now,
         };
+        receiver.collect(now);
+        if kind != Frame::Data(()) {
+            receiver.waiting = Waiting::Control(kind);
+        }
         Self { sender, receiver }
     }
 
@@ -61,20 +74,6 @@ macro_rules! half {
             #[must_use]
             pub fn guard(&self) -> &Guard {
                 &self.guard
-            }
-
-            /// Checks whether the connection may go on. Call it when [`Self::time_left`] has elapsed.
-            ///
-            /// # Errors
-            /// As [`Guard::check`].
-            pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
-                self.guard.check(now)
-            }
-
-            /// See [`Guard::time_left`].
-            #[must_use]
-            pub fn time_left(&self, now: Now) -> core::time::Duration {
-                self.guard.time_left(now)
             }
 
             /// See [`Guard::cut`].
@@ -121,6 +120,20 @@ pub struct GuardedSender {
 }
 
 impl GuardedSender {
+    /// Checks whether the connection may go on. Call it when [`Self::time_left`] has elapsed.
+    ///
+    /// # Errors
+    /// As [`Guard::check`].
+    pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
+        self.guard.check(now)
+    }
+
+    /// See [`Guard::time_left`].
+    #[must_use]
+    pub fn time_left(&self, now: Now) -> Duration {
+        self.guard.time_left(now)
+    }
+
     /// Encrypts a data frame under a permit for `op`. Costs a permit and one encryption.
     ///
     /// # Errors
@@ -169,6 +182,49 @@ impl GuardedSender {
         mut clock: impl FnMut() -> Now,
     ) -> Result<Vec<u8>, PermitError> {
         self.retry_while_stale(|half| half.try_send(op, data, clock())).await
+    }
+
+    /// Encrypts a message of up to 1 MiB in as many frames as it needs, each under its own permit for `op`. Costs a
+    /// permit and one encryption for each 65,518 bytes; `clock` is read once for each. Does not wait.
+    ///
+    /// The outcome is in what is returned, because frames that were encrypted have to be sent even if a later one
+    /// was refused (`docs/PROTOCOL.md` section 6.5).
+    pub fn try_send_long(&mut self, op: Op, message: &[u8], mut clock: impl FnMut() -> Now) -> LongMessage {
+        let mut frames = Vec::new();
+        if message.len() > MAX_MESSAGE_LEN {
+            let denial = Denial::MessageTooLong { max: MAX_MESSAGE_LEN };
+            return LongMessage { frames, outcome: Err(PermitError::Refused(denial)) };
+        }
+        for frame in Frame::split(message) {
+            let now = clock();
+            let Self { guard, sealer, .. } = self;
+            let sealed = guard.permit(op, now, || sealer.seal(&frame.to_bytes()));
+            match sealed.and_then(|sealed| sealed.map_err(|error| sending_failed(&error))) {
+                Ok(sealed) => frames.push(sealed),
+                Err(error) => {
+                    // The next data frame would complete what was begun. A discard has no content, so that it needs
+                    // no permit; after a cut only the end passes.
+                    let goes_on = !error.is_over() && !frames.is_empty();
+                    if goes_on && !matches!(guard.check(now), Err(PermitError::Over(_))) {
+                        frames.extend(sealer.seal(&Frame::<Vec<u8>>::Discard.to_bytes()).ok());
+                    }
+                    return LongMessage { frames, outcome: Err(error) };
+                }
+            }
+        }
+        LongMessage { frames, outcome: Ok(()) }
+    }
+
+    /// Does the same as [`GuardedSender::try_send_long`], but waits for the next settling if the gate is stale
+    /// before anything was encrypted. Works with any executor. Dropping the future while it waits encrypts nothing.
+    pub async fn send_long(&mut self, op: Op, message: &[u8], mut clock: impl FnMut() -> Now) -> LongMessage {
+        loop {
+            let sent = self.try_send_long(op, message, &mut clock);
+            match (&sent.outcome, sent.frames.is_empty()) {
+                (Err(PermitError::Stale), true) => self.guard.settled().await,
+                _ => return sent,
+            }
+        }
     }
 
     /// Encrypts a notice. It needs no operation, only a connection that is not over.
@@ -233,6 +289,21 @@ impl GuardedSender {
     }
 }
 
+/// The frames of one message, and whether they are the whole message.
+#[derive(Debug)]
+#[must_use = "send the frames: each has used a number of the channel"]
+pub struct LongMessage {
+    /// What to send, in this order, each as one binary WebSocket message, before any other frame of the sender.
+    pub frames: Vec<Vec<u8>>,
+    /// Whether the phone gets the message.
+    ///
+    /// # Errors
+    /// [`PermitError::Refused`] or [`PermitError::Stale`]: the last frame, if there is one, tells the phone to
+    /// discard the others, and the connection continues. [`PermitError::Over`]: nothing more was encrypted after
+    /// `frames`; send the end frame after them.
+    pub outcome: Result<(), PermitError>,
+}
+
 fn sending_failed(error: &Error) -> PermitError {
     match error {
         Error::FrameTooLong { .. } => PermitError::Refused(Denial::FrameTooLong { max: MAX_DATA_LEN }),
@@ -241,38 +312,50 @@ fn sending_failed(error: &Error) -> PermitError {
     }
 }
 
-/// A frame that the receiver holds back.
+/// What the receiver holds back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Nothing,
-    Data,
+    /// A message of one frame, in the plaintext.
+    Frame,
+    /// A message that was collected from its parts, or refused meanwhile.
+    Message,
     /// A first frame that is not data.
     Control(Frame<()>),
 }
 
 impl Waiting {
-    fn of(plaintext: &[u8]) -> Result<Self, PermitError> {
-        match frame::read(plaintext).map(|frame| frame.map(|_| ())) {
-            Ok(Frame::Data(())) => Ok(Self::Data),
-            Ok(control) => Ok(Self::Control(control)),
-            Err(_) => Err(PermitError::Over(Denial::FrameUnreadable)),
-        }
+    fn is_data(self) -> bool {
+        matches!(self, Self::Frame | Self::Message)
+    }
+}
+
+/// The kind of a decrypted frame.
+fn kind(plaintext: &[u8]) -> Result<Frame<()>, PermitError> {
+    match frame::read(plaintext) {
+        Ok(frame) => Ok(frame.map(|_| ())),
+        Err(_) => Err(PermitError::Over(Denial::FrameUnreadable)),
     }
 }
 
 /// The phone's first frame, decrypted and parsed.
 pub(crate) struct FirstFrame {
     plaintext: Vec<u8>,
-    waiting: Waiting,
+    kind: Frame<()>,
 }
 
 impl FirstFrame {
     pub(crate) fn read(plaintext: Vec<u8>) -> Result<Self, PermitError> {
-        Waiting::of(&plaintext).map(|waiting| Self { plaintext, waiting })
+        kind(&plaintext).map(|kind| Self { plaintext, kind })
     }
 }
 
-/// The receiving half of a [`GuardedChannel`]. It holds back at most one data frame.
+/// The receiving half of a [`GuardedChannel`]. It holds back at most one message.
+///
+/// A message can come in several frames. The receiver collects its parts, at most 1 MiB for a connection and
+/// [`GateConfig::with_message_room`](crate::agent::GateConfig::with_message_room) for the agent, and releases the
+/// whole message with its last frame, as it does a message of one frame. If the message was too long, too slow
+/// (30 seconds) or found no room, its parts are dropped at once, the rest is skipped, and receiving it is refused.
 ///
 /// Take the first frame with [`GuardedReceiver::first`] and decrypt each further one with
 /// [`GuardedReceiver::open`]. Release data with [`GuardedReceiver::try_receive`] or another receiving method:
@@ -289,9 +372,10 @@ pub struct GuardedReceiver {
     opener: Opener,
     plaintext: Vec<u8>,
     waiting: Waiting,
+    incoming: Incoming,
     /// Whether nothing was opened after the first frame.
     is_first: bool,
-    /// The number of data frames received.
+    /// The number of messages received, each counted with its data frame.
     frames: u64,
     last_opened: Now,
 }
@@ -304,59 +388,96 @@ impl GuardedReceiver {
                 self.waiting = Waiting::Nothing;
                 Some(frame)
             }
-            Waiting::Data if self.is_first => Some(Frame::Data(())),
-            Waiting::Data | Waiting::Nothing => None,
+            Waiting::Frame if self.is_first => Some(Frame::Data(())),
+            Waiting::Frame | Waiting::Message | Waiting::Nothing => None,
         }
     }
 
-    /// Decrypts the next frame and returns its kind. Data waits to be received. Costs one decryption.
+    /// Checks whether the connection may go on, and discards an unfinished message that is too old. Call it when
+    /// [`Self::time_left`] has elapsed.
     ///
     /// # Errors
-    /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a data frame still waits; `frame` was not
+    /// As [`Guard::check`].
+    pub fn check(&mut self, now: Now) -> Result<(), PermitError> {
+        let checked = self.guard.check(now);
+        if let Err(PermitError::Over(_)) = checked {
+            self.incoming.clear();
+            if self.waiting == Waiting::Message {
+                self.waiting = Waiting::Nothing;
+            }
+        } else if self.waiting != Waiting::Message {
+            self.incoming.expire(now);
+        }
+        checked
+    }
+
+    /// Returns how long from `now` [`Self::check`] is due: see [`Guard::time_left`]; earlier if an unfinished
+    /// message becomes too old.
+    #[must_use]
+    pub fn time_left(&self, now: Now) -> Duration {
+        let of_message = self.incoming.time_left(now).filter(|_| self.waiting != Waiting::Message);
+        self.guard.time_left(now).min(of_message.unwrap_or(Duration::MAX))
+    }
+
+    /// Decrypts the next frame and returns its kind. Data waits to be received; a part is kept until the data frame
+    /// that completes its message. Costs one decryption.
+    ///
+    /// # Errors
+    /// [`PermitError::Refused`] with [`Denial::FrameWaiting`] if a message still waits; `frame` was not
     /// read. A first frame that is not data and was not taken with [`GuardedReceiver::first`] is dropped.
     /// [`PermitError::Over`] with [`Denial::FrameUnreadable`] if `frame` does not decrypt or is malformed (section
-    /// 6.5), or with the reason why the connection is over; after that, only the phone's end frame is accepted.
+    /// 6.5), or with the reason why the connection is over; after that, only the phone's end frame is accepted, and
+    /// an unfinished message is dropped.
     pub fn open(&mut self, frame: &[u8], now: Now) -> Result<Frame<()>, PermitError> {
-        if self.waiting == Waiting::Data {
+        if self.waiting.is_data() {
             return Err(PermitError::Refused(Denial::FrameWaiting));
         }
         (self.waiting, self.is_first) = (Waiting::Nothing, false);
         let opened = self.opener.open_into(frame, &mut self.plaintext);
         opened.map_err(|_| PermitError::Over(Denial::FrameUnreadable))?;
-        let waiting = Waiting::of(&self.plaintext)?;
-        if let (Err(over @ PermitError::Over(_)), false) =
-            (self.guard.check(now), matches!(waiting, Waiting::Control(Frame::End(_))))
+        let kind = kind(&self.plaintext)?;
+        if let Err(over @ PermitError::Over(_)) = self.check(now)
+            && !matches!(kind, Frame::End(_))
         {
             return Err(over);
         }
         self.last_opened = now;
         self.guard.hear(now);
-        match waiting {
-            Waiting::Control(frame) => Ok(frame),
-            Waiting::Data | Waiting::Nothing => {
-                self.waiting = Waiting::Data;
-                Ok(Frame::Data(()))
-            }
+        self.collect(now);
+        Ok(kind)
+    }
+
+    /// Puts what the plaintext holds where it waits.
+    fn collect(&mut self, now: Now) {
+        match frame::read(&self.plaintext) {
+            Ok(Frame::Part(bytes)) => self.incoming.part(bytes, now),
+            Ok(Frame::Discard) => self.incoming.clear(),
+            Ok(Frame::Data(bytes)) if self.incoming.finish(bytes, now) => self.waiting = Waiting::Message,
+            Ok(Frame::Data(_)) => self.waiting = Waiting::Frame,
+            Ok(Frame::Notice(_) | Frame::Ping { .. } | Frame::End(_)) | Err(_) => {}
         }
     }
 
-    /// Releases the waiting data frame under a permit for `op`. `use_it` hands the bytes to a queue or a
-    /// non-blocking write; it must not block or call the gate. Returns `None` if no data waits.
+    /// Releases the waiting message under a permit for `op`. `use_it` hands the bytes to a queue or a
+    /// non-blocking write; it must not block or call the gate. Returns `None` if no message waits.
     ///
     /// # Errors
-    /// [`PermitError::Stale`] if the gate is stale; the frame keeps waiting. After any other [`PermitError`],
-    /// the frame is dropped.
+    /// [`PermitError::Stale`] if the gate is stale; the message keeps waiting. After any other [`PermitError`],
+    /// the whole message is dropped. [`PermitError::Refused`] with [`Denial::MessageTooLong`],
+    /// [`Denial::MessageTooSlow`] or [`Denial::NoRoomForMessage`] if its parts were discarded;
+    /// [`GuardedReceiver::notice`] tells the phone.
     pub fn try_receive<T>(
         &mut self,
         op: Op,
         now: Now,
         use_it: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, PermitError> {
-        let Self { guard, plaintext, waiting, .. } = self;
-        let (Waiting::Data, Ok(Frame::Data(data))) = (*waiting, frame::read(plaintext)) else {
-            return Ok(None);
+        let Self { guard, plaintext, waiting, incoming, .. } = self;
+        let outcome = match waiting_message(*waiting, plaintext, incoming) {
+            Some(Ok(message)) => guard.permit(op, now, || use_it(message)),
+            Some(Err(denial)) => guard.check(now).and(Err(PermitError::Refused(denial))),
+            None => return Ok(None),
         };
-        let outcome = guard.permit(op, now, || use_it(data));
         self.settle_frame(outcome)
     }
 
@@ -374,22 +495,21 @@ impl GuardedReceiver {
         now: Now,
         use_it: impl FnOnce(M) -> T,
     ) -> Result<Option<T>, PermitError> {
-        let Self { guard, plaintext, waiting, .. } = self;
-        let (Waiting::Data, Ok(Frame::Data(data))) = (*waiting, frame::read(plaintext)) else {
-            return Ok(None);
-        };
-        let outcome = match read(data) {
+        let Self { guard, plaintext, waiting, incoming, .. } = self;
+        let Some(message) = waiting_message(*waiting, plaintext, incoming) else { return Ok(None) };
+        let outcome = match message.and_then(read) {
             Ok((action, message)) => guard.permit_action(action, now, || use_it(message)),
             Err(denial) => guard.check(now).and(Err(PermitError::Refused(denial))),
         };
         self.settle_frame(outcome)
     }
 
-    /// Drops the waiting frame unless the gate was stale.
+    /// Drops the waiting message unless the gate was stale.
     fn settle_frame<T>(&mut self, outcome: Result<T, PermitError>) -> Result<Option<T>, PermitError> {
         if !matches!(outcome, Err(PermitError::Stale)) {
             self.waiting = Waiting::Nothing;
             self.plaintext.clear();
+            self.incoming.clear();
             self.frames = self.frames.saturating_add(1);
         }
         outcome.map(Some)
@@ -425,7 +545,7 @@ impl GuardedReceiver {
         self.retry_while_stale(|half| half.try_receive_as(&mut read, clock(), &mut use_it)).await
     }
 
-    /// Returns the notice that tells the phone why the last data frame was refused.
+    /// Returns the notice that tells the phone why the last message was refused.
     #[must_use]
     pub fn notice(&self, denial: &Denial) -> Notice {
         let (code, detail) = denial.notice();
@@ -436,5 +556,18 @@ impl GuardedReceiver {
     #[must_use]
     pub fn last_opened(&self) -> Now {
         self.last_opened
+    }
+}
+
+/// The message that waits, or why it was discarded. `None` if none waits.
+fn waiting_message<'a>(
+    waiting: Waiting,
+    plaintext: &'a [u8],
+    incoming: &'a Incoming,
+) -> Option<Result<&'a [u8], Denial>> {
+    match (waiting, frame::read(plaintext)) {
+        (Waiting::Message, _) => Some(incoming.message()),
+        (Waiting::Frame, Ok(Frame::Data(data))) => Some(Ok(data)),
+        _ => None,
     }
 }

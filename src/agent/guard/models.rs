@@ -279,7 +279,8 @@ fn the_halves_of_a_guarded_channel_and_a_revocation() {
         let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
         let (mut phone, agent) = connected();
         let first = FirstFrame::read(Frame::Data(b"typed").to_bytes()).unwrap();
-        let (mut sender, mut receiver) = GuardedChannel::new(guard(&live), agent, first, now()).split();
+        let room = Arc::new(MessageRoom::new(0));
+        let (mut sender, mut receiver) = GuardedChannel::new(guard(&live), agent, first, room, now()).split();
         let seen = Arc::clone(&witness);
         let receiving = thread::spawn(move || {
             let received = receiver.try_receive(Op::SendInput, now(), |_| seen.use_it());
