@@ -44,9 +44,11 @@ pub use admit::{Admission, Peer, PeerAdmission};
 use crate::agent::config::{AgentContext, GateConfig, Quotas};
 use crate::agent::core::Core;
 use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::health::Health;
 use crate::agent::ledger::transition::Revocation;
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
+use crate::agent::stats::Stats;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
@@ -100,6 +102,7 @@ use crate::protocol::noise::Received;
 /// | `activate`, another | 0 | the ledger's lock, the context |
 /// | `permit`, and every frame | 0 | nothing; with operator rules, once a minute, the policy |
 /// | `list` | 0 | nothing: it reads a snapshot |
+/// | `stats`, `health` | 0 | nothing, and takes no lock |
 /// | `renew` | 1 | the context, permits in use |
 /// | `settle` | 0 | the ledger's lock, the context |
 /// | `settle`, once a minute | 1 | the context |
@@ -162,8 +165,8 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerError> {
-        let GateConfig { agent, node, urls, policy, quotas, audit } = config;
-        let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
+        let GateConfig { agent, node, urls, policy, quotas, audit, timer } = config;
+        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, now)?;
         let inner = Arc::new(Inner { agent, urls, policy, quotas, context: Box::new(context), core });
         Ok(Self { _close_on_drop: Arc::new(CloseOnDrop(Arc::clone(&inner))), inner })
     }
@@ -349,7 +352,8 @@ impl Gate {
         action: Action,
         now: Now,
     ) -> Result<(), Denial> {
-        self.inner.explain(peer, credential, action, now)
+        let explained = self.inner.explain(peer, credential, action, now);
+        explained.inspect_err(|denial| self.inner.core.counters().denied(denial))
     }
 }
 
@@ -472,6 +476,25 @@ impl Gate {
     /// something was revoked while the context reported something as gone; call it again.
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
         self.inner.settle(now)
+    }
+}
+
+/// # Watching
+///
+/// Both methods read atomics. They take no lock and wait for nothing, whatever another thread does, so they can
+/// be called at any time, also from inside a permit, a waker or the audit sink.
+impl Gate {
+    /// Returns what the gate has done since it was opened, in numbers. Contains no id, key or name. Costs some
+    /// three hundred loads.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.core.stats()
+    }
+
+    /// Returns the condition of the gate, and what is wrong with it. Contains no id, key or name.
+    #[must_use]
+    pub fn health(&self, now: Now) -> Health {
+        self.inner.core.health(now)
     }
 }
 

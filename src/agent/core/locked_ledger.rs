@@ -11,7 +11,7 @@ use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, check_outside_permit};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::{Done, Exit, Moment, Names, Revocation, Step, Verdict};
-use crate::agent::ledger::{Overlay, Snapshot, store};
+use crate::agent::ledger::{Overlay, Snapshot};
 use crate::clock::{Now, Timestamp};
 use crate::id::CredentialId;
 use crate::limits::SETTLE_FIRST;
@@ -56,7 +56,7 @@ impl Core {
 
     /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
     /// written stays cut and closed, and a later transaction writes it.
-    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
+    pub(super) fn revoke_now(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
@@ -90,7 +90,9 @@ impl Core {
             locked.after.drain.extend(cut);
             let outcome = locked.judge(now, |step| Ok(revocation.apply(step)?));
             locked.settle_revocation(number, revocation, outcome.is_ok());
-            locked.remember(revocation, outcome?);
+            let outcome = outcome.map(|revoked| locked.remember(revocation, revoked));
+            self.count_revocation(&outcome);
+            outcome?;
         }
         Ok(())
     }
@@ -227,7 +229,7 @@ impl LockedLedger<'_> {
         // Revocations that the transition itself decides, and that cut before it is written.
         let mut contests: Vec<(u64, Revocation)> = Vec::new();
 
-        let outcome = store::transact(&*ledger, |snapshot| {
+        let outcome = core.transact(&*ledger, |snapshot| {
             let mut member = |below: &dyn Snapshot, first: AuditPosition| {
                 let mut step = Step::new(below, moment);
                 let progress = step.check_owner(opening)?;
@@ -282,6 +284,7 @@ impl LockedLedger<'_> {
         }
         self.after.told |= !written.records.is_empty();
         core.told(&mut self.ledger_state, written.records);
+        contests.iter().for_each(|_| core.counters.contests.add_one());
         self.settle_contests(contests, true);
         written.late.iter().for_each(|revocation| self.ledger_state.recent.add(revocation));
         Ok(written.result)

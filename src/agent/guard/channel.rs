@@ -380,7 +380,7 @@ impl GuardedReceiver {
         };
         let outcome = match read(data) {
             Ok((action, message)) => guard.permit_action(action, now, || use_it(message)),
-            Err(denial) => guard.check(now).and(Err(PermitError::Refused(denial))),
+            Err(denial) => guard.refuse(denial, now),
         };
         self.settle_frame(outcome)
     }

@@ -1,0 +1,67 @@
+//! Counts frames, and reports cuts, for whoever watches the gate.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use super::{Guard, PermitError};
+use crate::agent::denial::Denial;
+use crate::agent::stats::{CountedConnection, Counters, FrameCounters};
+use crate::agent::trace;
+use crate::clock::Now;
+use crate::id::CredentialId;
+
+/// Counts and reports for the connections of one credential.
+pub(crate) struct Watch {
+    credential: CredentialId,
+    counters: Arc<Counters>,
+    /// Whether the cut was reported.
+    reported: AtomicBool,
+}
+
+impl Watch {
+    pub(crate) fn new(credential: CredentialId, counters: Arc<Counters>) -> Self {
+        Self { credential, counters, reported: AtomicBool::new(false) }
+    }
+
+    pub(super) fn frames(&self) -> Arc<FrameCounters> {
+        self.counters.frames()
+    }
+
+    pub(super) fn connection(&self) -> CountedConnection {
+        CountedConnection::new(Arc::clone(&self.counters))
+    }
+
+    /// Reports a cut once. Call it without holding a lock.
+    pub(super) fn cut(&self, why: &Denial) {
+        if !self.reported.swap(true, Ordering::Relaxed) {
+            trace::cut(&self.credential, why.code());
+        }
+    }
+}
+
+impl Guard {
+    /// Counts a frame by the outcome of its permit.
+    #[inline]
+    pub(super) fn count<T>(&self, outcome: &Result<T, PermitError>) {
+        match outcome {
+            Ok(_) => self.frames.permitted.add_one(),
+            Err(error) => self.count_refused(error),
+        }
+    }
+
+    #[cold]
+    fn count_refused(&self, error: &PermitError) {
+        match error {
+            PermitError::Stale => self.frames.stale.add_one(),
+            PermitError::Refused(_) | PermitError::Over(_) => self.frames.refused.add_one(),
+        }
+        self.live.watch.counters.denied(error.denial());
+    }
+
+    /// Refuses a frame; if the connection is over, that is the reason.
+    pub(super) fn refuse<T>(&mut self, denial: Denial, now: Now) -> Result<T, PermitError> {
+        let outcome = self.check(now).and(Err(PermitError::Refused(denial)));
+        self.count(&outcome);
+        outcome
+    }
+}
