@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 
 use base64::Engine;
@@ -440,4 +440,71 @@ fn a_subscriber_that_panics_changes_no_decision() {
         story.world.gate.stats()
     };
     assert_eq!(story.world.gate.stats(), alone);
+}
+
+/// A place at which a subscriber hangs while it is armed.
+#[derive(Default)]
+struct Hold(Mutex<(bool, usize)>, Condvar);
+
+impl Hold {
+    fn pass(&self) {
+        let mut state = self.0.lock().unwrap();
+        if state.0 {
+            state.1 += 1;
+            self.1.notify_all();
+            drop(self.1.wait_while(state, |(armed, _)| *armed).unwrap());
+        }
+    }
+
+    fn wait_for_somebody(&self) {
+        let patience = std::time::Duration::from_secs(120);
+        let waited =
+            self.1.wait_timeout_while(self.0.lock().unwrap(), patience, |(_, hanging)| *hanging == 0);
+        assert!(!waited.unwrap().1.timed_out(), "nothing was reported");
+    }
+}
+
+#[test]
+fn a_cut_waits_for_no_subscriber() {
+    type Verb = fn(&Gate, &Pairing, Now) -> Result<(), Denial>;
+    let verbs: [(Verb, Denial); 4] = [
+        (
+            |gate, pairing, now| gate.revoke_credential(&pairing.credential, now).map(drop),
+            Denial::CredentialRevoked,
+        ),
+        (|gate, _, now| gate.end_session(&session(SESSION), now).map(drop), Denial::SessionGone),
+        (|gate, _, now| gate.sync_devices(&[], now).map(drop), Denial::CredentialRevoked),
+        (|gate, _, now| gate.reset_clock(now), Denial::CredentialRevoked),
+    ];
+    for (verb, reason) in verbs {
+        let mut story = Story::begin();
+        let mut pairing = None;
+        let mut channel = None;
+        let _ = listen(
+            || {},
+            || {
+                story.world.enrol(story.desktop.device);
+                story.desktop.register(&story.world).unwrap();
+                let offered = story.share(Confirmation::NotRequired);
+                channel = story.redeem(&offered, 2).map(|(_, channel)| channel);
+                pairing = Some(offered);
+            },
+        );
+        let (mut sender, _) = channel.unwrap().split();
+        let (gate, now, pairing) = (story.world.gate.clone(), story.world.now, pairing.unwrap());
+        let hold = Arc::new(Hold::default());
+        hold.0.lock().unwrap().0 = true;
+        let during = Arc::clone(&hold);
+        let revoking = thread::spawn(move || {
+            let mut outcome = None;
+            let _ = listen(move || during.pass(), || outcome = Some(verb(&gate, &pairing, now)));
+            outcome
+        });
+        hold.wait_for_somebody();
+        assert_eq!(sender.try_send(Op::StreamOutput, b"x", now), Err(PermitError::Over(reason)));
+        assert!(!revoking.is_finished());
+        *hold.0.lock().unwrap() = (false, 0);
+        hold.1.notify_all();
+        assert_eq!(revoking.join().unwrap(), Some(Ok(())));
+    }
 }

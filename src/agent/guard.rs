@@ -40,7 +40,7 @@ mod signal;
 pub(crate) use channel::FirstFrame;
 pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender};
 use connection::Connection;
-pub(crate) use count::Watch;
+pub(crate) use count::{Watch, report_cuts, wake_each};
 pub(crate) use lease::Lease;
 pub use permit_error::PermitError;
 use signal::{CutSignal, Settled};
@@ -172,14 +172,11 @@ impl Live {
         !matches!(self.cut.load(Ordering::Acquire), 0 | PAUSED)
     }
 
-    /// Wakes the tasks that wait on a connection, and reports a cut. Call it without holding a lock.
+    /// Wakes the tasks that wait on a connection. Call it without holding a lock.
     pub(crate) fn wake(&self) {
         for slot in self.slots() {
             let waiting = lock(&slot.waiting).clone();
             wake_all(&waiting);
-        }
-        if let Some(why) = self.denial().filter(|_| self.is_cut()) {
-            self.watch.cut(&why);
         }
     }
 

@@ -8,7 +8,7 @@ use super::registry::{Subject, TooMany};
 use super::state::{CallStart, Core, LedgerState};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::guard::{Cut, Live, check_outside_permit};
+use crate::agent::guard::{Cut, Live, check_outside_permit, report_cuts, wake_each};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::{Done, Exit, Moment, Names, Revocation, Step, Verdict};
 use crate::agent::ledger::{Overlay, Snapshot};
@@ -54,12 +54,23 @@ impl Core {
         }
     }
 
-    /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
-    /// written stays cut and closed, and a later transaction writes it.
-    pub(super) fn revoke_now(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
+    /// Begins a revocation: closes the name and cuts, before anything is reported or waited for.
+    pub(super) fn cut_first(&self, revocation: &Revocation) -> Result<(u64, Vec<Arc<Live>>), Denial> {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
+        Ok((number, cut))
+    }
+
+    /// Writes a revocation that has begun, then cuts again. A revocation that could not be written stays cut and
+    /// closed, and a later transaction writes it.
+    pub(super) fn write_revocation(
+        &self,
+        revocation: &Revocation,
+        (number, cut): (u64, Vec<Arc<Live>>),
+        now: Now,
+    ) -> Result<Revoked, Denial> {
+        report_cuts(&cut);
         let mut locked = self.lock_ledger();
         // The transition's outcome, kept also if it is unknown whether it was written.
         let mut found = Revoked::Unknown;
@@ -118,7 +129,8 @@ struct After<'a> {
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
-        self.cut.iter().chain(&self.drain).for_each(|live| live.wake());
+        let ended: Vec<_> = self.cut.iter().chain(&self.drain).cloned().collect();
+        wake_each(&ended);
         if check_outside_permit().is_ok() {
             self.drain.iter().for_each(|live| live.wait_for_permits());
         }

@@ -15,7 +15,7 @@ use super::recent::Recent;
 use super::registry::Registry;
 use crate::agent::audit::{AuditPosition, AuditRecord, AuditSink};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::guard::{Cut, Lease, Live, check_outside_permit};
+use crate::agent::guard::{Cut, Lease, Live, check_outside_permit, wake_each};
 use crate::agent::health::LedgerCondition;
 use crate::agent::ledger::record::Progress;
 use crate::agent::ledger::transition::{Closed, Done, Exit, Moment, Revocation, Step};
@@ -198,7 +198,7 @@ impl Core {
     pub(super) fn reopen_now(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
         let mut ended = Vec::new();
         let outcome = self.reopen_for(ledger, now, &mut ended);
-        ended.iter().for_each(|live| live.wake());
+        wake_each(&ended);
         outcome?;
         self.lease.wake();
         self.outbox.tell();
@@ -260,7 +260,7 @@ impl Core {
     /// that the sink has; if that fails, the sink gets them again.
     pub(crate) fn close(&self) {
         let cut = lock(&self.registry).cut_all(Cut::GateClosed);
-        cut.iter().for_each(|live| live.wake());
+        wake_each(&cut);
         {
             let _books = lock(&self.ledger_state);
             let before = self.set(&mut lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
@@ -270,7 +270,7 @@ impl Core {
         }
         // Credentials that joined meanwhile.
         let late = lock(&self.registry).cut_all(Cut::GateClosed);
-        late.iter().for_each(|live| live.wake());
+        wake_each(&late);
         if check_outside_permit().is_ok() {
             cut.iter().chain(&late).for_each(|live| live.wait_for_permits());
         }
@@ -359,7 +359,7 @@ impl Core {
         found.map_err(|error| {
             let mut ended = Vec::new();
             let failure = self.failed(&error, now, &mut ended);
-            ended.iter().for_each(|live| live.wake());
+            wake_each(&ended);
             Denial::Ledger(failure)
         })?
     }

@@ -69,12 +69,14 @@ impl Core {
         outcome
     }
 
-    /// Revokes, as [`Core::revoke_now`] does, and counts and reports the outcome.
+    /// Revokes: closes the name and cuts first, then writes, then cuts again. Counts and reports the outcome.
     pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
         let begun = self.counters.begin();
+        // A subscriber may hang, so that the cut comes before the span.
+        let begun_with = self.cut_first(revocation);
         let (call, ids) = call_of(revocation);
         let trace = Trace::begin(call, &ids);
-        let outcome = trace.run(|| self.revoke_now(revocation, now));
+        let outcome = trace.run(|| self.write_revocation(revocation, begun_with?, now));
         self.counters.end(begun, &self.counters.revoke_time);
         self.count_revocation(&outcome);
         match &outcome {

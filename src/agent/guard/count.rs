@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use super::{Guard, PermitError};
+use super::{Guard, Live, PermitError};
 use crate::agent::denial::Denial;
 use crate::agent::stats::{CountedConnection, Counters, FrameCounters};
 use crate::agent::trace;
@@ -31,10 +31,26 @@ impl Watch {
         CountedConnection::new(Arc::clone(&self.counters))
     }
 
-    /// Reports a cut once. Call it without holding a lock.
-    pub(super) fn cut(&self, why: &Denial) {
+    /// Reports a cut once.
+    fn cut(&self, why: &Denial) {
         if !self.reported.swap(true, Ordering::Relaxed) {
             trace::cut(&self.credential, why.code());
+        }
+    }
+}
+
+/// Wakes the tasks that wait on these connections, and then reports what was cut. Call it without holding a
+/// lock.
+pub(crate) fn wake_each(lives: &[Arc<Live>]) {
+    lives.iter().for_each(|live| live.wake());
+    report_cuts(lives);
+}
+
+/// Reports which of these were cut, each once. Call it without holding a lock.
+pub(crate) fn report_cuts(lives: &[Arc<Live>]) {
+    for live in lives.iter().filter(|live| live.is_cut()) {
+        if let Some(why) = live.denial() {
+            live.watch.cut(&why);
         }
     }
 }
