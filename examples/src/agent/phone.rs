@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::places::Place;
 use super::{Agent, device};
 use crate::classify::classify;
 use crate::problem::Problem;
@@ -90,12 +91,16 @@ impl From<PermitError> for End {
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
-pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel) {
+pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel, mut place: Place) {
     let patience = pending.time_left(agent.now());
-    let Ok(Ok(first)) = timeout(patience, transport::receive(&mut socket)).await else {
+    let Ok(Ok(first)) = timeout(patience, agent.receive(&mut socket)).await else {
         return;
     };
     match agent.ask(move |_, now| pending.activate(&first, now)).await {
+        Ok(Ok(channel)) if place.prove().is_err() => {
+            let end = channel.split().0.end(EndCode::from(Status::Busy));
+            transport::send_last(socket, end, CloseCode::Again).await;
+        }
         Ok(Ok(channel)) => Connection::new(agent, socket, channel).run().await,
         Ok(Err(NotActivated { end: Some(end), .. })) => {
             transport::send_last(socket, [end], CloseCode::Normal).await;
@@ -209,7 +214,7 @@ impl<'a> Connection<'a> {
             biased;
             denial = self.receiver.cut() => Event::Cut(denial),
             () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
-            frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
+            frame = agent.receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
             () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
             event = output => Event::Output(event),
         }
