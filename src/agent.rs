@@ -6,8 +6,11 @@ mod core;
 pub(crate) mod denial;
 pub(crate) mod gate;
 pub(crate) mod guard;
+mod health;
 pub mod ledger;
 pub(crate) mod policy;
+mod stats;
+mod trace;
 
 pub use crate::error::Misuse;
 pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
@@ -15,4 +18,6 @@ pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
 pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, PermitError};
+pub use health::{Health, HealthProblem};
 pub use policy::{Policy, RuleError, RuleProblem};
+pub use stats::{Histogram, Stats};

@@ -19,7 +19,7 @@
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
-//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Policy`] |
+//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
@@ -119,8 +119,9 @@
 //! | `redb` | the agent's ledger in a file ([`agent::ledger::RedbLedger`]) | one crate |
 //! | `conformance` | the tests of a ledger's author (`agent::ledger::conformance`) | nothing |
 //! | `system-clock` | `SystemClock`, the operating system's clocks | one crate |
+//! | `tracing` | spans and events of the gate for the crate `tracing`, with public ids and fixed words | that crate |
 //!
-//! All but the last two are on by default, and features only add. A phone build is
+//! All but the last three are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

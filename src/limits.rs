@@ -252,3 +252,8 @@ pub const MAX_OPERATOR_RULE_OPERATORS: usize = 256;
 pub const MAX_OPERATOR_RULES_WORK: u64 = 20_000;
 /// Largest compiled form of a regular expression in an operator rule, bytes.
 pub const MAX_OPERATOR_REGEX_SIZE: usize = 256 * 1_024;
+
+/// Ranges of a histogram of times: below a microsecond, then each twice as long as the one before, the last
+/// from about 18 minutes on.
+#[cfg(feature = "agent")]
+pub(crate) const HISTOGRAM_BUCKETS: usize = 32;

@@ -168,6 +168,9 @@ fn a_cut_waits_for_no_ledger() {
         assert_eq!(wait_for(joined.guard.cut()), reason, "{name}");
         assert_eq!(joined.guard.ask(Op::SendInput, now, || ()), Err(reason), "{name}");
         assert!(!world.gate.is_poisoned() && world.gate.failure().is_none(), "nor does health wait");
+        let (stats, health) = (world.gate.stats(), world.gate.health(world.now));
+        assert_eq!((stats.redeemed, stats.connections), (1, 1), "{name}");
+        assert!(health.is_healthy(), "{name}: {health:?}");
         assert!(!revoking.is_finished(), "it is not on record yet");
         ledger.hold.release();
         assert_eq!(revoking.join().unwrap(), Ok(()), "{name}");
@@ -316,6 +319,7 @@ fn a_cut_waits_for_no_audit_sink() {
         let gate = world.gate.clone();
         let hanging = thread::spawn(move || gate.revoke_credential(&first.credential, now));
         sink.hold.wait_for_somebody();
+        assert_eq!(world.gate.health(now).audit_waiting, 1, "{name}: nor does watching wait for the sink");
         // The ledger is free, so all of this answers.
         assert!(world.list().iter().any(|listing| listing.credential == second.credential));
         let later = now.plus(time::Duration::seconds(60));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::agent::audit::{AuditRecord, AuditSink, KeepWith};
 use crate::agent::ledger::transition::QuotaLimits;
 use crate::agent::policy::Policy;
+use crate::agent::stats::Timer;
 use crate::agent_url::AgentUrl;
 use crate::error::Misuse;
 use crate::id::{NodeId, SessionId};
@@ -180,6 +181,7 @@ pub struct GateConfig {
     pub(super) quotas: Quotas,
     pub(super) audit: Box<dyn AuditSink>,
     pub(super) message_room: u32,
+    pub(super) timer: Option<Timer>,
 }
 
 impl GateConfig {
@@ -205,6 +207,7 @@ impl GateConfig {
             quotas: Quotas::default(),
             audit: Box::new(KeepWith(|_| {})),
             message_room: Self::DEFAULT_MESSAGE_ROOM,
+            timer: None,
         })
     }
 
@@ -249,6 +252,19 @@ impl GateConfig {
     #[must_use]
     pub fn with_audit_fn(self, keep: impl Fn(AuditRecord) + Send + Sync + 'static) -> Self {
         self.with_audit(KeepWith(keep))
+    }
+
+    /// Sets a timer, for the times in [`Stats`](crate::agent::Stats): it returns the time since a moment of its
+    /// own choice, such as `move || start.elapsed()`. Without one the gate measures no time, because it reads
+    /// no clock. No decision depends on it.
+    ///
+    /// It is called twice for each admission, revocation, settling and transaction, for the last under the
+    /// ledger's lock: it must neither block nor call the gate. A panic in it is caught, and that time is not
+    /// counted.
+    #[must_use]
+    pub fn with_timer(mut self, timer: impl Fn() -> core::time::Duration + Send + Sync + 'static) -> Self {
+        self.timer = Some(Box::new(timer));
+        self
     }
 }
 

@@ -7,6 +7,7 @@ mod pending;
 mod recent;
 mod registry;
 mod state;
+mod watch;
 
 use std::sync::PoisonError;
 

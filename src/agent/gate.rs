@@ -45,9 +45,11 @@ use crate::agent::config::{AgentContext, GateConfig, Quotas};
 use crate::agent::core::Core;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::MessageRoom;
+use crate::agent::health::Health;
 use crate::agent::ledger::transition::Revocation;
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::policy::Policy;
+use crate::agent::stats::Stats;
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
@@ -101,6 +103,7 @@ use crate::protocol::noise::Received;
 /// | `activate`, another | 0 | the ledger's lock, the context |
 /// | `permit`, and every frame | 0 | nothing; with operator rules, once a minute, the policy |
 /// | `list` | 0 | nothing: it reads a snapshot |
+/// | `stats`, `health` | 0 | nothing, and takes no lock |
 /// | `renew` | 1 | the context, permits in use |
 /// | `settle` | 0 | the ledger's lock, the context |
 /// | `settle`, once a minute | 1 | the context |
@@ -164,8 +167,8 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerError> {
-        let GateConfig { agent, node, urls, policy, quotas, audit, message_room } = config;
-        let core = Core::open(agent, node, Arc::new(ledger), audit, now)?;
+        let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer } = config;
+        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, now)?;
         let inner = Arc::new(Inner {
             agent,
             urls,
@@ -359,7 +362,8 @@ impl Gate {
         action: Action,
         now: Now,
     ) -> Result<(), Denial> {
-        self.inner.explain(peer, credential, action, now)
+        let explained = self.inner.explain(peer, credential, action, now);
+        explained.inspect_err(|denial| self.inner.core.counters().denied(denial))
     }
 }
 
@@ -482,6 +486,25 @@ impl Gate {
     /// something was revoked while the context reported something as gone; call it again.
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
         self.inner.settle(now)
+    }
+}
+
+/// # Watching
+///
+/// Both methods read atomics. They take no lock and wait for nothing, whatever another thread does, so they can
+/// be called at any time, also from inside a permit, a waker or the audit sink.
+impl Gate {
+    /// Returns what the gate has done since it was opened, in numbers. Contains no id, key or name. Costs some
+    /// three hundred loads.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.core.stats()
+    }
+
+    /// Returns the condition of the gate, and what is wrong with it. Contains no id, key or name.
+    #[must_use]
+    pub fn health(&self, now: Now) -> Health {
+        self.inner.core.health(now)
     }
 }
 

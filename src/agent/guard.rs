@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use time::{Duration, OffsetDateTime};
 
 use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::stats::FrameCounters;
 use crate::clock::{Now, Timestamp};
 use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
@@ -30,6 +31,7 @@ use crate::sync::{
 
 mod channel;
 mod connection;
+mod count;
 mod drive;
 mod incoming;
 mod lease;
@@ -39,6 +41,7 @@ mod signal;
 pub(crate) use channel::FirstFrame;
 pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender, LongMessage};
 use connection::Connection;
+pub(crate) use count::{Watch, report_cuts, wake_each};
 pub(crate) use incoming::MessageRoom;
 pub(crate) use lease::Lease;
 pub use permit_error::PermitError;
@@ -96,6 +99,7 @@ pub(crate) struct Live {
     /// 0 while the credential is live, [`PAUSED`], or a [`Cut`], which is final.
     cut: AtomicU8,
     lease: Arc<Lease>,
+    watch: Watch,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// One entry for each connection; the guards of a connection share it.
     connections: Mutex<Vec<Weak<Connection>>>,
@@ -139,10 +143,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
-    pub(crate) fn new(lease: Arc<Lease>) -> Arc<Self> {
+    pub(crate) fn new(lease: Arc<Lease>, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             cut: AtomicU8::new(0),
             lease,
+            watch,
             slots: Mutex::new(Vec::new()),
             connections: Mutex::new(Vec::new()),
         })
@@ -233,7 +238,7 @@ impl Live {
     }
 
     fn connect(&self, now: Duration) -> Arc<Connection> {
-        let connection = Arc::new(Connection::new(now));
+        let connection = Arc::new(Connection::new(now, self.watch.connection()));
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
     }
@@ -331,6 +336,7 @@ pub struct Guard {
     live: Arc<Live>,
     slot: Arc<Slot>,
     connection: Arc<Connection>,
+    frames: Arc<FrameCounters>,
 }
 
 impl Guard {
@@ -351,6 +357,7 @@ impl Guard {
             grant,
             next_review,
             settlings: live.lease.settlings(),
+            frames: live.watch.frames(),
             live,
             slot,
             connection,
@@ -361,13 +368,25 @@ impl Guard {
     ///
     /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not block or
     /// call the gate, because a revoker waits for it, and it must not return a future, which would run after
-    /// the permit. Costs a few atomic operations, no lock and no allocation. With operator rules, one permit
+    /// the permit. Costs a few atomic operations, one of them for [`Stats`](crate::agent::Stats), no lock and no allocation. With operator rules, one permit
     /// a minute also runs the policy, under the gate's lock.
     ///
     /// # Errors
     /// [`PermitError`], which says whether the connection goes on. `use_it` was not called.
     #[inline]
     pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
+        let outcome = self.permit_uncounted(op, now, use_it);
+        self.count(&outcome);
+        outcome
+    }
+
+    #[inline]
+    fn permit_uncounted<T>(
+        &mut self,
+        op: Op,
+        now: Now,
+        use_it: impl FnOnce() -> T,
+    ) -> Result<T, PermitError> {
         self.check(now)?;
         if !self.allowed.contains(op) {
             return Err(PermitError::Refused(Denial::OperationNotGranted { op }));
@@ -384,11 +403,13 @@ impl Guard {
 
     /// Grants a permit without an operation, for a frame that carries no session data.
     fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        self.check(now)?;
-        let in_use = self.flag()?;
-        let result = use_it();
-        drop(in_use);
-        Ok(result)
+        let outcome = self.check(now).and_then(|()| self.flag()).map(|in_use| {
+            let result = use_it();
+            drop(in_use);
+            result
+        });
+        self.count(&outcome);
+        outcome
     }
 
     /// Sets the flag, then checks the mark: see the module's contract.
@@ -405,7 +426,7 @@ impl Guard {
     #[cold]
     fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
         // Terms only narrow, so this recursion ends.
-        self.permit(op, now, use_it)
+        self.permit_uncounted(op, now, use_it)
     }
 
     /// Does the same as [`Guard::permit`] for an action that an adapter has parsed. Refuses a privilege in
@@ -421,10 +442,7 @@ impl Guard {
     ) -> Result<T, PermitError> {
         match action {
             Action::Session(op) => self.permit(op, now, use_it),
-            Action::Privileged(privilege) => {
-                self.check(now)?;
-                Err(PermitError::Refused(Denial::PrivilegeDenied { privilege }))
-            }
+            Action::Privileged(privilege) => self.refuse(Denial::PrivilegeDenied { privilege }, now),
         }
     }
 
@@ -587,6 +605,7 @@ impl Guard {
             live: Arc::clone(&self.live),
             slot,
             connection: Arc::clone(&self.connection),
+            frames: self.live.watch.frames(),
         }
     }
 

@@ -8,10 +8,10 @@ use super::registry::{Subject, TooMany};
 use super::state::{CallStart, Core, LedgerState};
 use crate::agent::audit::{AuditEvent, AuditPosition, AuditRecord};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::guard::{Cut, Live, check_outside_permit};
+use crate::agent::guard::{Cut, Live, check_outside_permit, report_cuts, wake_each};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::{Done, Exit, Moment, Names, Revocation, Step, Verdict};
-use crate::agent::ledger::{Overlay, Snapshot, store};
+use crate::agent::ledger::{Overlay, Snapshot};
 use crate::clock::{Now, Timestamp};
 use crate::id::CredentialId;
 use crate::limits::SETTLE_FIRST;
@@ -54,12 +54,23 @@ impl Core {
         }
     }
 
-    /// Revokes: closes the name and cuts first, then writes, then cuts again. A revocation that could not be
-    /// written stays cut and closed, and a later transaction writes it.
-    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) -> Result<Revoked, Denial> {
+    /// Begins a revocation: closes the name and cuts, before anything is reported or waited for.
+    pub(super) fn cut_first(&self, revocation: &Revocation) -> Result<(u64, Vec<Arc<Live>>), Denial> {
         check_outside_permit()?;
         let (number, cut) = lock(&self.registry).begin(revocation);
         cut.iter().for_each(|live| live.wake());
+        Ok((number, cut))
+    }
+
+    /// Writes a revocation that has begun, then cuts again. A revocation that could not be written stays cut and
+    /// closed, and a later transaction writes it.
+    pub(super) fn write_revocation(
+        &self,
+        revocation: &Revocation,
+        (number, cut): (u64, Vec<Arc<Live>>),
+        now: Now,
+    ) -> Result<Revoked, Denial> {
+        report_cuts(&cut);
         let mut locked = self.lock_ledger();
         // The transition's outcome, kept also if it is unknown whether it was written.
         let mut found = Revoked::Unknown;
@@ -90,7 +101,9 @@ impl Core {
             locked.after.drain.extend(cut);
             let outcome = locked.judge(now, |step| Ok(revocation.apply(step)?));
             locked.settle_revocation(number, revocation, outcome.is_ok());
-            locked.remember(revocation, outcome?);
+            let outcome = outcome.map(|revoked| locked.remember(revocation, revoked));
+            self.count_revocation(&outcome);
+            outcome?;
         }
         Ok(())
     }
@@ -116,7 +129,8 @@ struct After<'a> {
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
-        self.cut.iter().chain(&self.drain).for_each(|live| live.wake());
+        let ended: Vec<_> = self.cut.iter().chain(&self.drain).cloned().collect();
+        wake_each(&ended);
         if check_outside_permit().is_ok() {
             self.drain.iter().for_each(|live| live.wait_for_permits());
         }
@@ -227,7 +241,7 @@ impl LockedLedger<'_> {
         // Revocations that the transition itself decides, and that cut before it is written.
         let mut contests: Vec<(u64, Revocation)> = Vec::new();
 
-        let outcome = store::transact(&*ledger, |snapshot| {
+        let outcome = core.transact(&*ledger, |snapshot| {
             let mut member = |below: &dyn Snapshot, first: AuditPosition| {
                 let mut step = Step::new(below, moment);
                 let progress = step.check_owner(opening)?;
@@ -282,6 +296,7 @@ impl LockedLedger<'_> {
         }
         self.after.told |= !written.records.is_empty();
         core.told(&mut self.ledger_state, written.records);
+        contests.iter().for_each(|_| core.counters.contests.add_one());
         self.settle_contests(contests, true);
         written.late.iter().for_each(|revocation| self.ledger_state.recent.add(revocation));
         Ok(written.result)

@@ -4,8 +4,10 @@
 use core::panic::AssertUnwindSafe;
 use std::collections::{HashSet, VecDeque};
 use std::panic::catch_unwind;
+use std::sync::Arc;
 
 use crate::agent::audit::{AuditPosition, AuditRecord, AuditSink};
+use crate::agent::stats::Counters;
 use crate::limits::{FORGET_PER_TRANSITION, MAX_AUDIT_WAITING};
 use crate::sync::Mutex;
 
@@ -18,6 +20,7 @@ pub(crate) struct Outbox {
     telling: Mutex<()>,
     /// Held only briefly.
     queue: Mutex<Queue>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -29,17 +32,19 @@ struct Queue {
 }
 
 impl Queue {
-    fn add(&mut self, records: impl IntoIterator<Item = AuditRecord>) {
+    fn add(&mut self, records: impl IntoIterator<Item = AuditRecord>, counters: &Counters) {
         self.waiting.extend(records);
         while self.waiting.len() > MAX_AUDIT_WAITING {
             self.taken.extend(self.waiting.pop_front().map(|given_up| given_up.position()));
+            counters.audit_dropped.add_one();
         }
+        counters.gauges.set_audit_waiting(self.waiting.len());
     }
 }
 
 impl Outbox {
-    pub(crate) fn new(sink: Box<dyn AuditSink>) -> Self {
-        Self { sink, telling: Mutex::new(()), queue: Mutex::default() }
+    pub(crate) fn new(sink: Box<dyn AuditSink>, counters: Arc<Counters>) -> Self {
+        Self { sink, telling: Mutex::new(()), queue: Mutex::default(), counters }
     }
 
     /// Queues the records of earlier openings that the ledger has kept, when a process starts. Asks the sink
@@ -51,7 +56,7 @@ impl Outbox {
         let waiting = kept.split_off(told);
         let mut queue = lock(&self.queue);
         queue.taken = kept.iter().map(AuditRecord::position).collect();
-        queue.add(waiting);
+        queue.add(waiting, &self.counters);
     }
 
     /// Queues the records that a reopened ledger has kept, including those that became durable unnoticed.
@@ -59,7 +64,7 @@ impl Outbox {
         let mut queue = lock(&self.queue);
         let known: HashSet<AuditPosition> =
             queue.waiting.iter().map(AuditRecord::position).chain(queue.taken.iter().copied()).collect();
-        queue.add(kept.into_iter().filter(|record| !known.contains(&record.position())));
+        queue.add(kept.into_iter().filter(|record| !known.contains(&record.position())), &self.counters);
     }
 
     /// Returns the positions that the ledger can remove, at most as many as one transition removes.
@@ -76,7 +81,7 @@ impl Outbox {
     /// Queues durable records. Call it in the order in which they became durable. Beyond the bound, the
     /// oldest is dropped.
     pub(crate) fn add(&self, records: Vec<AuditRecord>) {
-        lock(&self.queue).add(records);
+        lock(&self.queue).add(records, &self.counters);
     }
 
     /// Passes queued records to the sink until it keeps no more. Waits for the sink, and for other callers
@@ -97,11 +102,23 @@ impl Outbox {
         }
     }
 
+    /// Holds both locks.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        struct Held<'a>(crate::sync::MutexGuard<'a, ()>, crate::sync::MutexGuard<'a, Queue>);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {}
+        }
+        Held(lock(&self.telling), lock(&self.queue))
+    }
+
     /// Delivers under the lock.
     fn tell_all(&self) {
         loop {
             let Some(first) = lock(&self.queue).waiting.front().cloned() else { return };
-            if !ask_sink(|| self.sink.record(&first).is_ok()) {
+            let kept = ask_sink(|| self.sink.record(&first).is_ok());
+            self.counters.gauges.set_audit_refused(!kept);
+            if !kept {
                 return;
             }
             let position = first.position();
@@ -110,6 +127,7 @@ impl Outbox {
             if queue.waiting.front().is_some_and(|front| front.position() == position) {
                 queue.waiting.pop_front();
                 queue.taken.push(position);
+                self.counters.gauges.set_audit_waiting(queue.waiting.len());
             }
         }
     }

@@ -8,9 +8,10 @@ use time::Duration;
 
 use super::pending::{PendingMark, Waiting};
 use crate::agent::denial::Denial;
-use crate::agent::guard::{Cut, Lease, Live};
+use crate::agent::guard::{Cut, Lease, Live, Watch};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::{Closed, Names, Revocation};
+use crate::agent::stats::Counters;
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
@@ -20,6 +21,7 @@ use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
 /// The credentials that have connections or waiting admissions, and the unwritten revocations.
 pub(crate) struct Registry {
     lease: Arc<Lease>,
+    counters: Arc<Counters>,
     entries: HashMap<CredentialId, Entry>,
     by_ticket: HashMap<TicketId, HashSet<CredentialId>>,
     by_session: HashMap<SessionId, HashSet<CredentialId>>,
@@ -61,9 +63,10 @@ pub(crate) enum Subject {
 }
 
 impl Registry {
-    pub(crate) fn new(lease: Arc<Lease>) -> Self {
+    pub(crate) fn new(lease: Arc<Lease>, counters: Arc<Counters>) -> Self {
         Self {
             lease,
+            counters,
             entries: HashMap::new(),
             by_ticket: HashMap::new(),
             by_session: HashMap::new(),
@@ -92,7 +95,7 @@ impl Registry {
         if self.entries.len() >= self.prune_at {
             self.prune();
         }
-        let live = Live::new(Arc::clone(&self.lease));
+        let live = Live::new(Arc::clone(&self.lease), Watch::new(*id, Arc::clone(&self.counters)));
         self.list(id, record, &live);
         Ok(live)
     }
@@ -260,6 +263,7 @@ impl Registry {
     /// Notes that the revocation is on record.
     pub(crate) fn written(&mut self, number: u64) {
         Arc::make_mut(&mut self.closed).written(number);
+        self.counters.gauges.set_unwritten(self.closed.to_write().count());
     }
 
     /// Notes that the revocation was not, or may not have been, written: what it names stays closed until it
@@ -270,7 +274,9 @@ impl Registry {
     pub(crate) fn unwritten(&mut self, number: u64) -> Result<(), TooMany> {
         let closed = Arc::make_mut(&mut self.closed);
         closed.unwritten(number);
-        if closed.to_write().count() > MAX_UNWRITTEN { Err(TooMany) } else { Ok(()) }
+        let unwritten = closed.to_write().count();
+        self.counters.gauges.set_unwritten(unwritten);
+        if unwritten > MAX_UNWRITTEN { Err(TooMany) } else { Ok(()) }
     }
 
     /// Returns the names that are closed now.
@@ -308,13 +314,17 @@ impl Registry {
         let for_too_long = |subject: &Subject| {
             self.unknown.get(subject).is_some_and(|since| now.saturating_sub(*since) >= timeout)
         };
+        let mut paused = 0_u64;
         for entry in self.entries.values() {
             let pause = for_too_long(&Subject::Session(entry.session.clone(), entry.epoch))
                 || for_too_long(&Subject::Device(entry.device, entry.issuer, entry.generation));
             for live in entry.lives.iter().filter_map(Weak::upgrade) {
                 if pause { live.pause() } else { live.resume() }
             }
+            let is_held = entry.lives.iter().any(|live| live.strong_count() > 0);
+            paused = paused.saturating_add(u64::from(pause && is_held));
         }
+        self.counters.gauges.set_paused(paused);
     }
 
     // --- admissions that wait for their first frame ---
@@ -390,7 +400,7 @@ mod tests {
 
     #[test]
     fn dropped_credentials_are_forgotten_and_held_ones_are_kept() {
-        let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)));
+        let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)), Arc::default());
         let held: Vec<_> = (0..100).filter_map(|number| registry.join(&id(number), &record()).ok()).collect();
         for number in 100..5_000 {
             drop(registry.join(&id(number), &record()));

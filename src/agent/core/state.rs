@@ -15,10 +15,12 @@ use super::recent::Recent;
 use super::registry::Registry;
 use crate::agent::audit::{AuditPosition, AuditRecord, AuditSink};
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::guard::{Cut, Lease, Live, check_outside_permit};
+use crate::agent::guard::{Cut, Lease, Live, check_outside_permit, wake_each};
+use crate::agent::health::LedgerCondition;
 use crate::agent::ledger::record::Progress;
 use crate::agent::ledger::transition::{Closed, Done, Exit, Moment, Revocation, Step};
 use crate::agent::ledger::{Ledger, LedgerError, Outcome, store};
+use crate::agent::stats::{Counters, Timer};
 use crate::clock::{Now, Timestamp};
 use crate::id::{CredentialId, NodeId};
 use crate::key::AgentPublicKey;
@@ -31,12 +33,13 @@ pub(crate) struct Core {
     pub(super) lease: Arc<Lease>,
     /// The ledger's lock.
     pub(super) ledger_state: Mutex<LedgerState>,
-    condition: Mutex<Condition>,
+    pub(super) condition: Mutex<Condition>,
     /// The latest ledger failure, with the system's error.
-    last_error: Mutex<Option<LedgerError>>,
+    pub(super) last_error: Mutex<Option<LedgerError>>,
     pub(super) clock: Mutex<Clock>,
     pub(super) registry: Mutex<Registry>,
     pub(super) outbox: Outbox,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// The state under the ledger's lock.
@@ -47,7 +50,7 @@ pub(super) struct LedgerState {
 }
 
 /// Whether the ledger can be used.
-enum Condition {
+pub(super) enum Condition {
     Usable {
         ledger: Arc<dyn Ledger>,
         /// The number of the ledger's opening.
@@ -86,8 +89,10 @@ impl Core {
         node: NodeId,
         ledger: Arc<dyn Ledger>,
         sink: Box<dyn AuditSink>,
+        timer: Option<Timer>,
         now: Now,
     ) -> Result<Self, LedgerError> {
+        let counters = Arc::new(Counters::new(timer));
         let lease = Arc::new(Lease::at(now.monotonic));
         let core = Self {
             agent,
@@ -99,9 +104,10 @@ impl Core {
             condition: Mutex::new(Condition::Broken),
             last_error: Mutex::new(None),
             clock: Mutex::new(Clock::at(now.timestamp(), now.monotonic)),
-            registry: Mutex::new(Registry::new(Arc::clone(&lease))),
-            outbox: Outbox::new(sink),
+            registry: Mutex::new(Registry::new(Arc::clone(&lease), Arc::clone(&counters))),
+            outbox: Outbox::new(sink, Arc::clone(&counters)),
             lease,
+            counters,
         };
         let at = now.timestamp();
         // Records that the sink has are removed with the opening, so that an agent that is killed at every
@@ -132,7 +138,7 @@ impl Core {
         let moment = Moment { agent: &self.agent, node: self.node, now: at, closed: Closed::NONE };
         let taken = self.outbox.taken();
         let gone: HashSet<AuditPosition> = taken.iter().copied().collect();
-        let found = store::transact(ledger, |snapshot| {
+        let found = self.transact(ledger, |snapshot| {
             let mut step = Step::new(snapshot, moment);
             let mut progress = step.open()?;
             // Records that the sink has taken are removed by this transaction.
@@ -156,6 +162,16 @@ impl Core {
         Ok(found)
     }
 
+    /// Changes the condition under its lock, also for those who watch it without, and returns the one before.
+    fn set(&self, condition: &mut Condition, to: Condition) -> Condition {
+        self.counters.gauges.set_ledger(match &to {
+            Condition::Usable { .. } => LedgerCondition::Usable,
+            Condition::Broken => LedgerCondition::Failed,
+            Condition::Shut(_) => LedgerCondition::Shut,
+        });
+        core::mem::replace(condition, to)
+    }
+
     fn take_up(&self, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
         let mut ledger_state = lock(&self.ledger_state);
         self.take_up_in(&mut ledger_state, ledger, found, now);
@@ -164,7 +180,7 @@ impl Core {
     fn take_up_in(&self, ledger_state: &mut LedgerState, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
         let Found { progress, records, .. } = found;
         ledger_state.next = AuditPosition { opening: progress.openings, sequence: 0 };
-        *lock(&self.condition) = Condition::Usable { ledger, opening: progress.openings };
+        self.set(&mut lock(&self.condition), Condition::Usable { ledger, opening: progress.openings });
         lock(&self.clock).raise(progress.mark, now.monotonic);
         self.told(ledger_state, records);
     }
@@ -179,10 +195,10 @@ impl Core {
 
     /// Opens another ledger, or the same one again, after a failure. Every stream's credential is checked
     /// before any stream continues.
-    pub(crate) fn reopen(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
+    pub(super) fn reopen_now(&self, ledger: Arc<dyn Ledger>, now: Now) -> Result<(), LedgerError> {
         let mut ended = Vec::new();
         let outcome = self.reopen_for(ledger, now, &mut ended);
-        ended.iter().for_each(|live| live.wake());
+        wake_each(&ended);
         outcome?;
         self.lease.wake();
         self.outbox.tell();
@@ -244,18 +260,17 @@ impl Core {
     /// that the sink has; if that fails, the sink gets them again.
     pub(crate) fn close(&self) {
         let cut = lock(&self.registry).cut_all(Cut::GateClosed);
-        cut.iter().for_each(|live| live.wake());
+        wake_each(&cut);
         {
             let _books = lock(&self.ledger_state);
-            let before =
-                core::mem::replace(&mut *lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
+            let before = self.set(&mut lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
             if let Condition::Usable { ledger, opening } = before {
                 self.forget_delivered(&*ledger, opening);
             }
         }
         // Credentials that joined meanwhile.
         let late = lock(&self.registry).cut_all(Cut::GateClosed);
-        late.iter().for_each(|live| live.wake());
+        wake_each(&late);
         if check_outside_permit().is_ok() {
             cut.iter().chain(&late).for_each(|live| live.wait_for_permits());
         }
@@ -269,7 +284,7 @@ impl Core {
             if taken.is_empty() {
                 return;
             }
-            let outcome = store::transact(ledger, |snapshot| {
+            let outcome = self.transact(ledger, |snapshot| {
                 let mut step = Step::new(snapshot, moment);
                 step.check_owner(opening)?;
                 step.forget_delivered(&taken);
@@ -344,7 +359,7 @@ impl Core {
         found.map_err(|error| {
             let mut ended = Vec::new();
             let failure = self.failed(&error, now, &mut ended);
-            ended.iter().for_each(|live| live.wake());
+            wake_each(&ended);
             Denial::Ledger(failure)
         })?
     }
@@ -363,7 +378,7 @@ impl Core {
             _ => {
                 let mut condition = lock(&self.condition);
                 if !matches!(*condition, Condition::Shut(_)) {
-                    *condition = Condition::Broken;
+                    self.set(&mut condition, Condition::Broken);
                 }
                 drop(condition);
                 self.lease.suspend(now.monotonic);
@@ -377,7 +392,7 @@ impl Core {
             let mut condition = lock(&self.condition);
             // The first reason is kept.
             if !matches!(*condition, Condition::Shut(_)) {
-                *condition = Condition::Shut(failure);
+                self.set(&mut condition, Condition::Shut(failure));
             }
         }
         ended.extend(lock(&self.registry).cut_all(why));

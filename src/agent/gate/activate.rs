@@ -12,6 +12,7 @@ use crate::agent::denial::Denial;
 use crate::agent::guard::{FirstFrame, Grant, Guard, GuardedChannel, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::verify::{Credential, VerifiedCredential};
@@ -85,6 +86,35 @@ impl PendingGuard {
     /// [`Denial::TooManyConnections`] if the credential has no free connection, or the reason why the
     /// credential is no longer valid. Close the connection.
     pub fn activate_after_first_frame(self, now: Now) -> Result<Guard, Denial> {
+        let inner = Arc::clone(&self.inner);
+        let trace = Trace::begin(Call::Activate, &self.ids());
+        let counters = inner.core.counters();
+        inner.core.watched(&trace, [&counters.activated, &counters.activations_failed], || {
+            self.activate_counted(now)
+        })
+    }
+
+    /// The public names of the admission.
+    pub(super) fn ids(&self) -> Ids<'_> {
+        Ids {
+            ticket: Some(&self.record.ticket),
+            credential: Some(&self.id),
+            session: Some(&self.record.session),
+            device: Some(&self.record.device),
+        }
+    }
+
+    /// Refuses the admission because its first frame cannot be read.
+    fn refuse_unreadable(self) -> Denial {
+        let trace = Trace::begin(Call::Activate, &self.ids());
+        let counters = self.inner.core.counters();
+        counters.activations_failed.add_one();
+        counters.denied(&Denial::FrameUnreadable);
+        trace.end("refused", Some(Denial::FrameUnreadable.code()));
+        Denial::FrameUnreadable
+    }
+
+    fn activate_counted(self, now: Now) -> Result<Guard, Denial> {
         if now.monotonic >= self.activate_before {
             return Err(Denial::ActivationTimeout);
         }
@@ -195,12 +225,13 @@ impl PendingChannel {
     /// frame, then close the connection.
     pub fn activate(self, first_frame: &[u8], now: Now) -> Result<GuardedChannel, NotActivated> {
         let Self { guard, mut channel } = self;
-        let unreadable = NotActivated { end: None, denial: Denial::FrameUnreadable };
-        let Ok(first) = channel.open(first_frame) else { return Err(unreadable) };
+        let Ok(first) = channel.open(first_frame) else {
+            return Err(NotActivated { end: None, denial: guard.refuse_unreadable() });
+        };
         let room = Arc::clone(&guard.inner.message_room);
         let activated = match FirstFrame::read(first) {
             Ok(first) => guard.activate_after_first_frame(now).map(|guard| (guard, first)),
-            Err(_) => Err(Denial::FrameUnreadable),
+            Err(_) => Err(guard.refuse_unreadable()),
         };
         match activated {
             Ok((guard, first)) => Ok(GuardedChannel::new(guard, channel, first, room, now)),

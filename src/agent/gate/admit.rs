@@ -13,6 +13,7 @@ use super::activate::{PendingChannel, PendingGuard};
 use super::prove::{Proven, Refusal};
 use crate::agent::denial::Denial;
 use crate::agent::guard::check_outside_permit;
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::Now;
 use crate::key::HolderPublicKey;
 use crate::protocol::handshake::is_scoped;
@@ -106,6 +107,13 @@ impl core::fmt::Debug for Peer<'_> {
     }
 }
 
+/// What a peer has proven.
+enum Proof {
+    Nothing,
+    Ticket,
+    Credential,
+}
+
 impl Inner {
     pub(super) fn admit<R: RngCore + CryptoRng>(
         self: &Arc<Self>,
@@ -135,10 +143,58 @@ impl Inner {
         now: Now,
         rng: &mut R,
     ) -> PeerAdmission {
-        let Peer { key, payload, message } = peer;
-        if !is_scoped(payload) {
+        let counters = self.core.counters();
+        if !is_scoped(peer.payload) {
+            counters.passed_through.add_one();
             return PeerAdmission::PassThrough;
         }
+        let begun = counters.begin();
+        let trace = Trace::begin(Call::Admit, &Ids::NONE);
+        let mut proof = Proof::Nothing;
+        let decided = trace.run(|| self.decide(peer, &mut proof, now, rng));
+        counters.end(begun, &counters.admit_time);
+        self.count(&trace, &proof, &decided);
+        decided
+    }
+
+    /// Counts and reports how an admission ended.
+    fn count(&self, trace: &Trace, proof: &Proof, decided: &PeerAdmission) {
+        let counters = self.core.counters();
+        let (counter, outcome, denial) = match decided {
+            PeerAdmission::PassThrough => return,
+            PeerAdmission::Admitted { guard, .. } => {
+                trace.add(&guard.ids());
+                match proof {
+                    Proof::Ticket => (&counters.redeemed, "redeemed", None),
+                    Proof::Credential | Proof::Nothing => (&counters.attached, "attached", None),
+                }
+            }
+            PeerAdmission::Refused { reply: Some(_), denial: denial @ Denial::ConfirmationPending } => {
+                (&counters.pending, "pending", Some(denial))
+            }
+            PeerAdmission::Refused { reply: Some(_), denial } => {
+                (&counters.refused_with_answer, "refused", Some(denial))
+            }
+            PeerAdmission::Refused { reply: None, denial } => {
+                (&counters.refused_silently, "refused_silently", Some(denial))
+            }
+        };
+        counter.add_one();
+        if let Some(denial) = denial {
+            counters.denied(denial);
+        }
+        trace.end(outcome, denial.map(Denial::code));
+    }
+
+    /// Decides on a peer whose payload is of this protocol.
+    fn decide<R: RngCore + CryptoRng>(
+        self: &Arc<Self>,
+        peer: Peer<'_>,
+        proof: &mut Proof,
+        now: Now,
+        rng: &mut R,
+    ) -> PeerAdmission {
+        let Peer { key, payload, message } = peer;
         let silent = |denial| PeerAdmission::Refused { reply: None, denial };
         if let Err(denial) = self.core.registry().waiting().check(&message, now.monotonic) {
             return silent(denial);
@@ -150,8 +206,19 @@ impl Inner {
         let outcome = match proven {
             // For any failure before this point, the peer is told nothing.
             Err(denial) => return silent(denial),
-            Ok((peer, Proven::Ticket(ticket))) => self.redeem(&peer, *ticket, message, now, rng),
-            Ok((_, Proven::Credential(credential))) => self.attach(*credential, message, now),
+            Ok((peer, Proven::Ticket(ticket))) => {
+                *proof = Proof::Ticket;
+                let trace = Trace::begin(Call::Redeem, &ticket.ids());
+                let outcome = trace.run(|| self.redeem(&peer, *ticket, message, now, rng));
+                outcome.inspect(|_| trace.end("done", None)).inspect_err(|refusal| refusal.end(&trace))
+            }
+            Ok((_, Proven::Credential(credential))) => {
+                *proof = Proof::Credential;
+                let id = credential.shown.credential().id();
+                let trace = Trace::begin(Call::Attach, &credential.ids(&id));
+                let outcome = trace.run(|| self.attach(*credential, message, now));
+                outcome.inspect(|_| trace.end("done", None)).inspect_err(|refusal| refusal.end(&trace))
+            }
         };
         let sent = outcome.and_then(|(answer, guard)| match answer.to_payload() {
             Ok(reply) => Ok(PeerAdmission::Admitted { reply, guard }),

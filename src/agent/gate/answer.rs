@@ -17,7 +17,7 @@ impl Inner {
         now: Now,
         rng: &mut R,
     ) -> Result<Answer, Denial> {
-        self.check_device(device)?;
+        self.check_device(device).inspect_err(|denial| self.core.counters().denied(denial))?;
         Ok(match request {
             Request::RegisterIssuer { registration } => {
                 self.register_issuer(device, handshake_hash, registration, now)?;

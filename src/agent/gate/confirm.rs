@@ -3,12 +3,28 @@
 use super::Inner;
 use super::context::Shared;
 use crate::agent::denial::Denial;
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::Now;
 use crate::id::TicketId;
 use crate::key::{DevicePublicKey, HolderPublicKey};
 
 impl Inner {
     pub(super) fn confirm(
+        &self,
+        device: &DevicePublicKey,
+        ticket: &TicketId,
+        holder: &HolderPublicKey,
+        now: Now,
+    ) -> Result<(), Denial> {
+        let counters = self.core.counters();
+        let ids = Ids { ticket: Some(ticket), device: Some(device), ..Ids::NONE };
+        let trace = Trace::begin(Call::Confirm, &ids);
+        self.core.watched(&trace, [&counters.confirmations, &counters.confirmations_refused], || {
+            self.confirm_holder(device, ticket, holder, now)
+        })
+    }
+
+    fn confirm_holder(
         &self,
         device: &DevicePublicKey,
         ticket: &TicketId,

@@ -15,7 +15,8 @@ use crate::protocol::ticket::PairCode;
 impl Inner {
     pub(super) fn list(&self, list: &List, now: Now) -> Result<Page, Denial> {
         let time = self.core.time(now);
-        let mut page = self.core.read(now, |step| page(step, list, &self.agent, time))?;
+        let read = self.core.read(now, |step| page(step, list, &self.agent, time));
+        let mut page = read.inspect_err(|denial| self.core.counters().denied(denial))?;
         let registry = self.core.registry();
         for listing in &mut page.entries {
             let connections = registry.connections(&listing.credential);

@@ -4,6 +4,7 @@ use super::Inner;
 use super::lifetime::Lifetime;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::transition::NewTicket;
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::Now;
 use crate::key::DevicePublicKey;
 use crate::limits::MAX_CLOCK_SKEW;
@@ -16,11 +17,31 @@ impl Inner {
         offer: &Offer,
         now: Now,
     ) -> Result<OfferReceipt, Denial> {
+        let (counters, ticket) = (self.core.counters(), offer.ticket.id());
+        let ids = Ids { ticket: Some(&ticket), device: Some(device), ..Ids::NONE };
+        let trace = Trace::begin(Call::Offer, &ids);
+        self.core.watched(&trace, [&counters.offers, &counters.offers_refused], || {
+            self.take_offer(&trace, device, offer, now)
+        })
+    }
+
+    fn take_offer(
+        &self,
+        trace: &Trace,
+        device: &DevicePublicKey,
+        offer: &Offer,
+        now: Now,
+    ) -> Result<OfferReceipt, Denial> {
         self.check_device(device)?;
         let ticket_lifetime = Lifetime::of_ticket(offer.ticket_lifetime)?;
         let valid_for = Lifetime::of_credential(offer.valid_for)?;
         let credential = self.read_unbound(&offer.credential, Denial::OfferMismatch)?;
         let authority = credential.authority();
+        trace.add(&Ids {
+            credential: Some(&authority.credential),
+            session: Some(&authority.session),
+            ..Ids::NONE
+        });
         let ticket = offer.ticket.id();
         if authority.ticket != ticket {
             return Err(Denial::OfferMismatch);

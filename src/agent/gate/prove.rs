@@ -4,11 +4,12 @@ use super::Inner;
 use crate::agent::core::CallStart;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
+use crate::agent::trace::{Ids, Trace};
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::error::Error;
-use crate::id::TicketId;
+use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
 use crate::label::Label;
 use crate::op::OpSet;
@@ -31,6 +32,28 @@ pub(super) struct ProvenCredential {
     pub(super) begun: CallStart,
 }
 
+impl ProvenTicket {
+    pub(super) fn ids(&self) -> Ids<'_> {
+        Ids {
+            ticket: Some(&self.id),
+            credential: Some(&self.record.credential),
+            session: Some(&self.record.session),
+            device: Some(&self.record.device),
+        }
+    }
+}
+
+impl ProvenCredential {
+    pub(super) fn ids<'a>(&'a self, id: &'a CredentialId) -> Ids<'a> {
+        Ids {
+            ticket: Some(&self.record.ticket),
+            credential: Some(id),
+            session: Some(&self.record.session),
+            device: Some(&self.record.device),
+        }
+    }
+}
+
 pub(super) enum Proven {
     Ticket(Box<ProvenTicket>),
     Credential(Box<ProvenCredential>),
@@ -50,6 +73,12 @@ impl From<Denial> for Refusal {
 }
 
 impl Refusal {
+    /// Reports it as the end of a redemption or an attach.
+    pub(super) fn end(&self, trace: &Trace) {
+        let outcome = if self.waiting.is_some() { "pending" } else { "refused" };
+        trace.end(outcome, Some(self.denial.code()));
+    }
+
     pub(super) fn answer(&self, agent_time: Timestamp) -> Option<Answer> {
         match (self.waiting, &self.denial) {
             (Some((nonce, until)), _) => {

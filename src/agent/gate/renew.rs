@@ -9,6 +9,7 @@ use super::unbound::bind;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Terms, check_outside_permit};
 use crate::agent::ledger::transition::{ContextAnswer, NewTerms};
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::Now;
 use crate::credential::block::Binding;
 use crate::key::DevicePublicKey;
@@ -23,11 +24,32 @@ impl Inner {
         now: Now,
         rng: &mut R,
     ) -> Result<RenewalReceipt, Denial> {
+        let counters = self.core.counters();
+        let trace = Trace::begin(Call::Renew, &Ids::of_device(device));
+        self.core.watched(&trace, [&counters.renewals, &counters.renewals_refused], || {
+            self.take_renewal(&trace, device, renewal, now, rng)
+        })
+    }
+
+    fn take_renewal<R: RngCore + CryptoRng>(
+        &self,
+        trace: &Trace,
+        device: &DevicePublicKey,
+        renewal: &RenewalOffer,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<RenewalReceipt, Denial> {
         check_outside_permit()?;
         self.check_device(device)?;
         let valid_for = Lifetime::of_credential(renewal.valid_for)?;
         let credential = self.read_unbound(&renewal.credential, Denial::RenewalMismatch)?;
         let authority = credential.authority();
+        trace.add(&Ids {
+            ticket: Some(&authority.ticket),
+            credential: Some(&authority.credential),
+            session: Some(&authority.session),
+            device: None,
+        });
         let begun = self.core.begin(now);
         let end = valid_for.from(begun.agent_time);
         let terms = NewTerms {

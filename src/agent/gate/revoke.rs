@@ -30,7 +30,10 @@ impl Inner {
         now: Now,
     ) -> Result<Revoked, Denial> {
         if name.as_str().is_empty() {
-            return Err(Denial::ApiMisuse(Misuse::NoPhoneName));
+            let denial = Denial::ApiMisuse(Misuse::NoPhoneName);
+            self.core.counters().revocations_failed.add_one();
+            self.core.counters().denied(&denial);
+            return Err(denial);
         }
         self.core.revoke(&Revocation::Phone(*device, name.clone()), now)
     }

@@ -7,10 +7,22 @@ use crate::agent::config::Presence;
 use crate::agent::core::Subject;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::transition::Revocation;
+use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::Now;
 
 impl Inner {
     pub(super) fn settle(&self, now: Now) -> Result<(), Denial> {
+        let counters = self.core.counters();
+        let begun = counters.begin();
+        let trace = Trace::begin(Call::Settle, &Ids::NONE);
+        let outcome = self
+            .core
+            .watched(&trace, [&counters.settlings, &counters.settlings_failed], || self.ask_and_settle(now));
+        counters.end(begun, &counters.settle_time);
+        outcome
+    }
+
+    fn ask_and_settle(&self, now: Now) -> Result<(), Denial> {
         let begun = self.core.begin(now);
         let subjects = self.core.registry().subjects();
         let (mut gone, mut devices, mut unknown) = (Vec::new(), Vec::new(), HashSet::new());

@@ -499,7 +499,7 @@ impl GuardedReceiver {
         let Some(message) = waiting_message(*waiting, plaintext, incoming) else { return Ok(None) };
         let outcome = match message.and_then(read) {
             Ok((action, message)) => guard.permit_action(action, now, || use_it(message)),
-            Err(denial) => guard.check(now).and(Err(PermitError::Refused(denial))),
+            Err(denial) => guard.refuse(denial, now),
         };
         self.settle_frame(outcome)
     }

@@ -4,6 +4,7 @@ use time::Duration;
 
 use super::lease::nanoseconds;
 use crate::agent::denial::Denial;
+use crate::agent::stats::CountedConnection;
 use crate::clock::Now;
 use crate::sync::{AtomicI64, AtomicU8, Ordering};
 
@@ -16,6 +17,7 @@ pub(super) struct Connection {
     /// clock.
     heard: AtomicI64,
     pinged: AtomicI64,
+    _counted: CountedConnection,
 }
 
 const EXPIRED: u8 = 1;
@@ -25,11 +27,12 @@ const REPLACED: u8 = 2;
 const NO_PING: i64 = i64::MAX;
 
 impl Connection {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration, counted: CountedConnection) -> Self {
         Self {
             ended: AtomicU8::new(0),
             heard: AtomicI64::new(nanoseconds(now)),
             pinged: AtomicI64::new(NO_PING),
+            _counted: counted,
         }
     }
 

@@ -17,6 +17,9 @@ pub(crate) struct Lease {
     until: AtomicI64,
     /// Streams are over from this moment on.
     over_at: AtomicI64,
+    /// When a settling last succeeded, or the gate was opened or reopened. For [`Health`](crate::agent::Health)
+    /// only: no permit depends on it, so it is an atomic of the standard library also in a model.
+    settled_at: core::sync::atomic::AtomicI64,
     /// How often the gate was settled, or its ledger reopened.
     settlings: AtomicU32,
     /// The last waker of each task that waits for a settling.
@@ -29,6 +32,7 @@ impl Lease {
         Self {
             until: AtomicI64::new(nanoseconds(now.saturating_add(seconds(LEASE)))),
             over_at: AtomicI64::new(i64::MAX),
+            settled_at: core::sync::atomic::AtomicI64::new(nanoseconds(now)),
             settlings: AtomicU32::new(0),
             waiting: Mutex::new(Vec::new()),
         }
@@ -41,6 +45,14 @@ impl Lease {
     /// Renews the lease for a settling that began at `now`. Keeps a later renewal.
     pub(crate) fn renew(&self, now: Duration) {
         self.until.fetch_max(nanoseconds(now.saturating_add(seconds(LEASE))), Ordering::AcqRel);
+        self.settled_at.fetch_max(nanoseconds(now), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Returns how long before `now` the lease was last renewed.
+    pub(crate) fn settled_ago(&self, now: Duration) -> core::time::Duration {
+        let ago =
+            nanoseconds(now).saturating_sub(self.settled_at.load(core::sync::atomic::Ordering::Relaxed));
+        core::time::Duration::from_nanos(u64::try_from(ago).unwrap_or(0))
     }
 
     /// Resumes after the ledger was reopened and read at `now`.

@@ -30,6 +30,11 @@ fn terms(ops: OpSet) -> Terms {
     Terms { ops, expires_at: Timestamp::MAX, ends_at: Duration::MAX }
 }
 
+/// The live state of the only credential.
+fn live() -> Arc<Live> {
+    Live::new(lease(), Watch::new(CredentialId::from_bytes([1; 16]), Arc::default()))
+}
+
 /// The key and names, made once because they cost more than a model's steps.
 fn guard(live: &Arc<Live>) -> Guard {
     use std::sync::OnceLock;
@@ -80,7 +85,7 @@ fn revoke(live: &Live, why: Cut, witness: &Witness) {
 fn a_permit_and_a_revocation() {
     for why in [Cut::Revoked, Cut::Contested, Cut::SessionGone, Cut::Expired] {
         loom::model(move || {
-            let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+            let (live, witness) = (live(), Arc::new(Witness::default()));
             let mut guard = guard(&live);
             let seen = Arc::clone(&witness);
             let streaming = thread::spawn(move || {
@@ -104,7 +109,7 @@ fn a_permit_and_a_revocation() {
 #[test]
 fn permits_of_two_tasks_and_a_revocation() {
     bounded(3, || {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let guard = guard(&live);
         let tasks: Vec<_> = [guard.fork(), guard]
             .into_iter()
@@ -129,7 +134,7 @@ fn permits_of_two_tasks_and_a_revocation() {
 #[test]
 fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
     loom::model(|| {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let guard = guard(&live);
         let seen = Arc::clone(&witness);
         let forking = thread::spawn(move || {
@@ -146,7 +151,7 @@ fn a_fork_made_during_a_revocation_permits_nothing_after_it() {
 #[test]
 fn a_revoker_that_comes_second_waits_as_well() {
     loom::model(|| {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -165,7 +170,7 @@ fn a_revoker_that_comes_second_waits_as_well() {
 #[test]
 fn a_permit_and_a_narrowing() {
     loom::model(|| {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -185,7 +190,7 @@ fn a_permit_and_a_narrowing() {
 #[test]
 fn a_fork_made_during_a_narrowing_is_narrow() {
     loom::model(|| {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let guard = guard(&live);
         let seen = Arc::clone(&witness);
         let forking = thread::spawn(move || {
@@ -205,7 +210,7 @@ fn a_fork_made_during_a_narrowing_is_narrow() {
 #[test]
 fn a_narrowing_and_a_revocation_of_the_same_stream() {
     bounded(3, || {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let mut guard = guard(&live);
         let seen = Arc::clone(&witness);
         let streaming = thread::spawn(move || {
@@ -232,7 +237,7 @@ impl Wake for CountedWaker {
 #[test]
 fn a_waiting_task_sees_the_cut_or_is_woken() {
     loom::model(|| {
-        let live = Live::new(lease());
+        let live = live();
         let mut signal = guard(&live).cut();
         let woken = Arc::new(CountedWaker(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -276,7 +281,7 @@ fn the_halves_of_a_guarded_channel_and_a_revocation() {
     }
 
     bounded(2, || {
-        let (live, witness) = (Live::new(lease()), Arc::new(Witness::default()));
+        let (live, witness) = (live(), Arc::new(Witness::default()));
         let (mut phone, agent) = connected();
         let first = FirstFrame::read(Frame::Data(b"typed").to_bytes()).unwrap();
         let room = Arc::new(MessageRoom::new(0));
