@@ -21,6 +21,7 @@
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
+//! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # Example

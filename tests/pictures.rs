@@ -65,8 +65,8 @@ fn the_states_are_those_of_a_listing() {
 
 /// The states of the diagram that a cell of a table names.
 fn named_in(cell: &str) -> Vec<String> {
-    // After this, another ticket or credential is meant.
-    let own = cell.split("another").next().unwrap();
+    // After these words, another ticket or credential is meant, or every state but the one.
+    let own = cell.split("another").next().unwrap().split("any but").next().unwrap();
     let words: BTreeSet<&str> = own.split(|c: char| !c.is_alphanumeric()).collect();
     let mut named: Vec<String> =
         states().into_iter().filter(|state| words.contains(state.as_str())).collect();

@@ -14,6 +14,7 @@ use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::noise::Responder;
 use sessioncap::phone::*;
+use sessioncap::session::*;
 use sessioncap::*;
 use time::{Duration, OffsetDateTime};
 
@@ -206,5 +207,196 @@ fn the_statuses_are_those_of_the_document() {
         table("| number | name |").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let mut found = vec![("0".to_owned(), "ok".to_owned()), ("1".to_owned(), "pending".to_owned())];
     found.extend(Status::ALL.iter().map(|status| (status.number().to_string(), status.code().to_owned())));
+    assert_eq!(written, found);
+}
+
+// --- section 16 ---
+
+/// Bytes with the names that the document gives them.
+type Named = Vec<(&'static str, Vec<u8>)>;
+
+/// The frames of the conversation of section 16.10, and the refused messages.
+fn conversation() -> (Named, Named) {
+    let incarnation = Incarnation::from_bytes([0xa1; 16]).unwrap();
+    let from = ResumePoint { incarnation, position: 300 };
+    let notice = |notice: SessionNotice| Frame::<Vec<u8>>::Notice(notice.to_notice()).to_bytes();
+    let phone = |message: FromPhone<'_>| Frame::Data(message.to_bytes().unwrap()).to_bytes();
+    let agent = |message: FromAgent<'_>| Frame::Data(message.to_bytes().unwrap()).to_bytes();
+    let event = |kind, value, position| FromAgent::Event(Event { kind, position, value, text: "" });
+    let request = FromPhone::Request(r#"{"method":"shell.list_sessions"}"#).to_bytes().unwrap();
+    let (begin, end) = request.split_at(20);
+    let said = vec![
+        ("phone-profile", notice(SessionNotice::Profile { version: Profile::VERSION })),
+        ("agent-profile", notice(SessionNotice::Profile { version: Profile::agree(1).unwrap() })),
+        ("phone-follow", phone(FromPhone::Follow(None))),
+        ("agent-following", agent(FromAgent::Following(Following { from, missed: Some(0), screen: true }))),
+        (
+            "agent-screen",
+            agent(FromAgent::Screen { position: 300, columns: 80, rows: 24, bytes: b"\x1b[H\x1b[2J$ " }),
+        ),
+        ("phone-input", phone(FromPhone::Input(b"ls\r"))),
+        ("agent-taken", notice(SessionNotice::Taken { number: 1 })),
+        ("agent-output", agent(FromAgent::Output { position: 300, bytes: b"ls\r\n" })),
+        ("agent-command-ended", agent(event(EventKind::CommandEnded, 0, 304))),
+        ("phone-part", Frame::Part(begin).to_bytes()),
+        ("phone-end-of-the-request", Frame::Data(end).to_bytes()),
+        ("agent-answer", agent(FromAgent::Answer { number: 2, json: r#"{"ok":true,"sessions":[]}"# })),
+        ("phone-part-of-nothing-more", Frame::Part(b"\0rm").to_bytes()),
+        ("phone-discard", Frame::<Vec<u8>>::Discard.to_bytes()),
+        ("agent-session-ended", agent(event(EventKind::SessionEnded, 0, 304))),
+        ("agent-end", Frame::<Vec<u8>>::End(EndCode::from(Status::SessionGone)).to_bytes()),
+        ("phone-follow-again", phone(FromPhone::Follow(Some(ResumePoint { incarnation, position: 304 })))),
+    ];
+    let refused = vec![
+        ("input-without-a-byte", vec![0]),
+        ("resize-without-columns", vec![3, 0, 0, 0, 24]),
+        ("output-without-a-byte", [&[16], [0; 8].as_slice()].concat()),
+        ("bell-with-a-text", [&[20, 1], [0; 12].as_slice(), b"x"].concat()),
+    ];
+    (said, refused)
+}
+
+#[test]
+fn the_worked_conversation_is_what_this_build_says() {
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (said, refused) = conversation();
+    for text in [&said, &refused].map(|values| {
+        let mut text = String::new();
+        for (name, bytes) in values {
+            let digits: Vec<char> = hex(bytes).chars().collect();
+            writeln!(text, "{name} =").unwrap();
+            for line in digits.chunks(96) {
+                writeln!(text, "  {}", line.iter().collect::<String>()).unwrap();
+            }
+        }
+        text
+    }) {
+        assert!(document.contains(&format!("```text\n{text}```")), "section 16.10 should read:\n{text}");
+    }
+    for (name, message) in &refused {
+        let read = (FromPhone::from_bytes(message), FromAgent::from_bytes(message));
+        let malformed = sessioncap::Error::MessageMalformed;
+        assert_eq!(read, (Err(malformed.clone()), Err(malformed)), "{name}");
+    }
+}
+
+/// A phone that is given the conversation shows what the agent has sent, and can follow from there.
+#[test]
+fn a_phone_follows_the_worked_conversation() {
+    let (said, _) = conversation();
+    let (mut from_phone, mut from_agent) = (Assembler::new(), Assembler::new());
+    let mut tracker = OutputTracker::new(None);
+    let (mut shown, mut asked, mut last) = (Vec::new(), Vec::new(), None);
+    for (name, plaintext) in &said {
+        let frame = Frame::from_bytes(plaintext).unwrap();
+        if name.starts_with("phone") {
+            if let Some(Frame::Data(message)) = from_phone.take(frame).unwrap() {
+                asked.push(FromPhone::from_bytes(&message).unwrap().action());
+                last = Some(message);
+            }
+            continue;
+        }
+        let Some(Frame::Data(message)) = from_agent.take(frame).unwrap() else { continue };
+        match FromAgent::from_bytes(&message).unwrap() {
+            FromAgent::Following(following) => tracker.following(&following).unwrap(),
+            FromAgent::Screen { position, bytes, .. } => {
+                shown.extend_from_slice(tracker.screen(position, bytes).unwrap().bytes);
+            }
+            FromAgent::Output { position, bytes } => {
+                shown.extend_from_slice(tracker.output(position, bytes).unwrap().bytes);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(shown, b"\x1b[H\x1b[2J$ ls\r\n");
+    let session = |op| Some(Action::Session(op));
+    assert_eq!(asked, [session(Op::StreamOutput), session(Op::SendInput), None, session(Op::StreamOutput)]);
+    assert_eq!(tracker.follow().to_bytes().ok(), last);
+}
+
+/// The numbers in the row of a table that begins so.
+fn numbers(row: &str) -> Vec<u64> {
+    let document = std::fs::read_to_string("docs/PROTOCOL.md").unwrap();
+    let line = document.lines().find(|line| line.starts_with(&format!("| {row} |")));
+    let value =
+        line.unwrap_or_else(|| panic!("no row `{row}`")).trim_matches('|').rsplit('|').next().unwrap();
+    let digits = value.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    digits.map(|digits| digits.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_limits_of_messages_and_of_the_profile_are_those_of_the_document() {
+    let usize = |value: usize| u64::try_from(value).unwrap();
+    let seconds = |duration: core::time::Duration| duration.as_secs();
+    let milliseconds = |duration: core::time::Duration| u64::try_from(duration.as_millis()).unwrap();
+    assert_eq!(
+        numbers("message in parts; all unfinished ones at an agent; time to complete one"),
+        [
+            usize(Assembler::MAX_MESSAGE_LEN),
+            GateConfig::DEFAULT_MESSAGE_ROOM.into(),
+            limits::MESSAGE_TIMEOUT.unsigned_abs()
+        ]
+    );
+    for (row, values) in [
+        ("version", vec![Profile::VERSION.into()]),
+        ("columns; rows", vec![Profile::MAX_TERMINAL_SIDE.into(); 2]),
+        (
+            "untaken input of a connection; of it in the terminal's own queue",
+            vec![usize(Profile::MAX_UNTAKEN_INPUT), usize(Profile::MAX_TERMINAL_QUEUE)],
+        ),
+        ("unanswered requests of a connection", vec![usize(Profile::MAX_REQUESTS)]),
+        ("nesting of JSON", vec![usize(Profile::MAX_JSON_DEPTH)]),
+        ("text of an event", vec![usize(Profile::MAX_EVENT_TEXT_LEN)]),
+        (
+            "a ping after silence of; an answer to it; closed by the agent after",
+            [Liveness::PING_AFTER, Liveness::PING_TIMEOUT, Liveness::CLOSE_AFTER].map(seconds).to_vec(),
+        ),
+        ("time between two looks; of it counts", [Liveness::TICK, Liveness::STEP].map(seconds).to_vec()),
+        (
+            "first pause before attaching again; longest",
+            [Reconnect::FIRST, Reconnect::LONGEST].map(milliseconds).to_vec(),
+        ),
+    ] {
+        assert_eq!(numbers(row), values, "{row}");
+    }
+}
+
+/// The operation in the document of each type of message.
+#[test]
+fn the_types_of_messages_are_those_of_the_document() {
+    let written: Vec<(u8, String)> = table("| type | name |")
+        .into_iter()
+        .map(|row| (row[0].parse().unwrap(), row[4].trim_matches('`').to_owned()))
+        .collect();
+    let json = "{}";
+    let from = ResumePoint { incarnation: Incarnation::from_bytes([1; 16]).unwrap(), position: 0 };
+    let following = Following { from, missed: None, screen: true };
+    let event = Event { kind: EventKind::Bell, position: 0, value: 0, text: "" };
+    let of_phone = [
+        FromPhone::Input(b"x"),
+        FromPhone::Request(json),
+        FromPhone::Follow(None),
+        FromPhone::Resize { columns: 1, rows: 1 },
+        FromPhone::Interrupt,
+    ];
+    let of_agent = [
+        FromAgent::Output { position: 0, bytes: b"x" },
+        FromAgent::Answer { number: 0, json },
+        FromAgent::Following(following),
+        FromAgent::Screen { position: 0, columns: 1, rows: 1, bytes: b"x" },
+        FromAgent::Event(event),
+    ];
+    let mut found: Vec<(u8, String)> = Vec::new();
+    for message in of_phone {
+        let op = match message.action() {
+            Some(Action::Session(op)) => op.to_string(),
+            _ => "that of the method".to_owned(),
+        };
+        found.push((message.to_bytes().unwrap()[0], op));
+    }
+    for message in of_agent {
+        let op = message.op().map_or("that of the request".to_owned(), |op| op.to_string());
+        found.push((message.to_bytes().unwrap()[0], op));
+    }
     assert_eq!(written, found);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records what a command prints in a terminal of 100 columns and 40 lines, and draws it as SVG.
 
-    docs/pictures/record.py OUT.svg [--from TEXT] [--before TEXT] -- COMMAND [ARGUMENT...]
+    docs/pictures/record.py OUT.svg [--title TEXT] [--from TEXT] [--before TEXT] -- COMMAND [ARGUMENT...]
     docs/pictures/record.py --test
 
 The times at which something was printed are dropped: the drawing has the lines that are in the terminal and above it
@@ -302,7 +302,7 @@ def main():
         raise SystemExit(__doc__)
     split = arguments.index("--")
     (out, *options), command = arguments[:split], arguments[split + 1 :]
-    chosen = {"--from": "", "--before": ""}
+    chosen = {"--title": f"What `{' '.join(command)}` prints", "--from": "", "--before": ""}
     if len(options) % 2 or not set(options[::2]) <= set(chosen):
         raise SystemExit(__doc__)
     chosen.update(zip(options[::2], options[1::2]))
@@ -311,7 +311,7 @@ def main():
         raise SystemExit(f"{printed}\nthe command has failed: {status}")
     lines = cut(screen(printed), chosen["--from"], chosen["--before"])
     with open(out, "w", encoding="utf-8") as file:
-        file.write(draw(lines, f"What `{' '.join(command)}` prints"))
+        file.write(draw(lines, chosen["--title"]))
     return None
 
 

@@ -579,9 +579,9 @@ pub fn session_messages(data: &[u8]) {
                 assert!(joins || before == tracker.shown());
             }
             FromAgent::Screen { position, bytes, .. } => {
-                if tracker.screen(position, bytes).is_ok() {
-                    assert_eq!(tracker.shown().map(|point| point.position), Some(position));
-                }
+                let taken = tracker.screen(position, bytes).is_ok();
+                let shown = tracker.shown().map(|point| point.position);
+                assert!(!taken || shown == Some(position));
             }
             FromAgent::Output { position, bytes } => {
                 if let Ok(shown) = tracker.output(position, bytes) {

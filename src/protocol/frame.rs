@@ -54,7 +54,8 @@ pub enum Frame<D = Vec<u8>> {
 /// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
-    /// The subject: one of the constants, or a code of 64 or more that the agent's own protocol defines.
+    /// The subject: one of the constants, or a code of 64 or more: a
+    /// [`SessionNotice`](crate::session::SessionNotice), or one that the agent's own protocol defines.
     pub code: u16,
     /// Defined by the code; otherwise 0.
     pub detail: u16,
@@ -105,7 +106,8 @@ impl fmt::Display for Notice {
 /// The reason why a side ends the connection.
 ///
 /// Code 0 means that it leaves, 2 to 8 are the statuses of message 2, 32 to 63 are these constants, and codes
-/// from 64 on are defined by the agent's own protocol. A phone handles a code with a [`status`](Self::status) as
+/// from 64 on are defined by the session profile ([`Profile::NO_COMMON_VERSION`](crate::session::Profile)) or by the
+/// agent's own protocol. A phone handles a code with a [`status`](Self::status) as
 /// that refusal of an attach, does not attach again after [`PROTOCOL`](Self::PROTOCOL), and takes any other code
 /// below 64 for [`CLOSED`](Self::CLOSED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -61,7 +61,8 @@ pub enum SessionNotice {
         /// Counts the phone's data frames, from 0.
         number: u64,
     },
-    /// From an agent: the input message with this number is not in the terminal, and will not be.
+    /// From an agent: the input message with this number is not all in the terminal, and no more of it will be; or
+    /// the request with this number is not answered.
     NotTaken {
         /// Counts the phone's data frames, from 0.
         number: u64,
@@ -70,11 +71,12 @@ pub enum SessionNotice {
     },
 }
 
-/// Why input did not get into the terminal.
+/// Why input did not get into the terminal, or a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotTaken {
-    /// More input waited than [`Profile::MAX_UNTAKEN_INPUT`] allows.
+    /// More input waited than [`Profile::MAX_UNTAKEN_INPUT`] allows, or more requests than
+    /// [`Profile::MAX_REQUESTS`]. It may be sent again later.
     TooMuch,
     /// The session has ended.
     Ended,

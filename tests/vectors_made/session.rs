@@ -60,9 +60,8 @@ pub fn assembled(frames: &Value) -> Result<Vec<Vec<u8>>, Error> {
             }
         };
         for _ in 0..times {
-            match assembler.take(Frame::from_bytes(&plaintext).unwrap())? {
-                Some(Frame::Data(message)) => messages.push(message),
-                Some(_) | None => {}
+            if let Some(Frame::Data(message)) = assembler.take(Frame::from_bytes(&plaintext).unwrap())? {
+                messages.push(message);
             }
         }
     }
