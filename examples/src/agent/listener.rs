@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use rand::rngs::OsRng;
 use sessioncap::agent::{Admission, PendingChannel};
 use sessioncap::noise::{Channel, Received, Responder};
-use sessioncap::{DevicePublicKey, MAGIC};
+use sessioncap::DevicePublicKey;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -33,6 +33,8 @@ pub(super) const TURNS: usize = 4;
 const ADMISSIONS: usize = 4;
 /// Connections without a place that are closed politely at a time. The others just end.
 const FAREWELLS: usize = 32;
+/// How a phone's first payload begins (section 6.1 of the protocol).
+const PHONE: &[u8] = b"SCP1";
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes on their way to one peer that the system keeps.
@@ -341,7 +343,7 @@ impl Agent {
         };
         let Ok(Ok(received)) = received else { return Decided::Unproven };
         // A device waits for no phone.
-        let _turn = match received.payload().starts_with(&MAGIC) {
+        let _turn = match received.payload().starts_with(PHONE) {
             true => self.turns.admitting.acquire().await.ok(),
             false => None,
         };

@@ -122,6 +122,10 @@ async fn bind_private(path: &Path) -> io::Result<UnixListener> {
 
 impl Observing {
     pub(super) async fn serve(self, agent: Arc<Agent>) {
+        if let Self::Loopback(_, address) = &self {
+            // The port may have been chosen by the system.
+            agent.log(format!("metrics are served on {address}"));
+        }
         let few = Arc::new(Semaphore::new(MOST));
         loop {
             let Ok(place) = Arc::clone(&few).acquire_owned().await else { return };
