@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use rand::rngs::OsRng;
+use sessioncap::DevicePublicKey;
 use sessioncap::agent::{Admission, PendingChannel};
 use sessioncap::noise::{Channel, Received, Responder};
-use sessioncap::DevicePublicKey;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -46,6 +46,11 @@ const BACKLOG: u32 = 128;
 const AFTER_DISPLACING: Duration = Duration::from_millis(1);
 /// The pause after the first failed accept, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How many connections give way when there is no room for another.
+const GIVE_WAY: usize = 8;
+/// How often it is logged that none can be accepted.
+const LOGGED_ONCE: Duration = Duration::from_secs(60);
 
 /// What is done for a few peers at a time.
 pub(super) struct Turns {
@@ -108,13 +113,15 @@ enum Decided {
 /// How accepting fails, and how long to wait before the next try.
 struct Troubles {
     pause: Duration,
+    /// When it was logged last.
+    logged: Option<Instant>,
     /// Kept open, so that there is one to give away when there are no more.
     spare: Option<File>,
 }
 
 impl Troubles {
     fn new() -> Self {
-        Self { pause: Duration::ZERO, spare: spare() }
+        Self { pause: Duration::ZERO, logged: None, spare: spare() }
     }
 
     /// The next pause: each is twice the one before.
@@ -146,9 +153,7 @@ impl Agent {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => {
-                        if std::mem::take(&mut troubles.pause) > Duration::ZERO {
-                            self.log("connections are accepted again");
-                        }
+                        troubles.pause = Duration::ZERO;
                         self.counts.accepted.add_one();
                         let displaced = self.places.strangers.displaced();
                         let origin = Origin::from(from.ip());
@@ -172,16 +177,19 @@ impl Agent {
         while connections.join_next().await.is_some() {}
     }
 
-    /// The system has no room for another connection. One that has proven nothing gives way; if there is none,
+    /// The system has no room for another connection. Some that have proven nothing give way; if there are none,
     /// the one that waits is refused, so that its peer does not wait for nothing.
     async fn recover(&self, listener: &TcpListener, troubles: &mut Troubles, error: &io::Error) {
         self.counts.accept_errors.add_one();
-        if troubles.pause.is_zero() {
+        if troubles.logged.is_none_or(|logged| logged.elapsed() > LOGGED_ONCE) {
+            troubles.logged = Some(Instant::now());
             self.log(format!(
                 "no connection can be accepted: {error}. raise the limit of open files, or end what holds them"
             ));
         }
-        if !self.places.strangers.displace_one() {
+        // A few at once, or a crowd would be let in one by one, and who waits behind it with it.
+        let displaced = (0..GIVE_WAY).filter(|_| self.places.strangers.displace_one()).count();
+        if displaced == 0 {
             drop(troubles.spare.take());
             if let Some(Ok((stream, _))) = listener.accept().now_or_never() {
                 self.shed(&stream);
@@ -296,7 +304,11 @@ impl Agent {
     async fn first_message(&self, stream: TcpStream, path: &str) -> Result<(Socket, Vec<u8>), Away> {
         let deadline = Instant::now() + HANDSHAKE;
         let upgrading = upgrade::accept(stream, path, &self.origins);
-        let mut socket = match timeout_at(deadline, upgrading).await {
+        let upgraded = tokio::select! {
+            upgraded = timeout_at(deadline, upgrading) => upgraded,
+            () = self.stopped() => return Err(Away::Stopping),
+        };
+        let mut socket = match upgraded {
             Ok(Ok(socket)) => socket,
             Ok(Err(NoUpgrade::NotAsked)) => return Err(Away::NoWebsocket),
             Ok(Err(NoUpgrade::Origin)) => return Err(Away::Origin),

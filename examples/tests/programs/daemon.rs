@@ -206,7 +206,7 @@ async fn a_desktop_gets_in_and_revokes_while_recorded_messages_are_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_without_file_descriptors_lets_a_desktop_in_and_complains_once() {
+async fn an_agent_without_file_descriptors_lets_a_desktop_in_and_complains_seldom() {
     let directory = new_directory();
     let profile = directory.join("desktop");
     let keygen = Command::new(program("dd_client")).arg("--profile").arg(&profile).arg("keygen").output();
@@ -229,13 +229,8 @@ async fn an_agent_without_file_descriptors_lets_a_desktop_in_and_complains_once(
     let _silent = silent(&world, 100).await;
     world.agent.stderr.until("no connection can be accepted").await;
     world.dd_ok(&["session", "list"]).await;
-    // Since the last success it was said once.
-    let log = world.agent.stderr.get();
-    let (failures, successes) = (
-        log.matches("no connection can be accepted").count(),
-        log.matches("connections are accepted again").count(),
-    );
-    assert!(failures <= successes + 1, "{log}");
+    // At most once a minute, and nothing here takes longer than two.
+    assert!(world.agent.stderr.get().matches("no connection can be accepted").count() <= 3);
 }
 
 #[tokio::test]
