@@ -1,70 +1,55 @@
 //! The agent: it owns sessions, gives enrolled devices full control of them, and lets phones do what their
 //! credentials say.
 
+mod addresses;
 pub mod cli;
 mod command;
+mod counts;
 mod device;
 mod devices;
 mod floors;
 mod journal;
+mod listener;
+pub mod logging;
+mod maintenance;
+mod notify;
+mod observe;
 mod pair;
 mod phone;
+mod places;
+mod upgrade;
 
-use std::collections::HashSet;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
-use sessioncap::agent::{Admission, AgentContext, Gate, GateConfig, PendingChannel, Policy, Presence};
-use sessioncap::noise::{Channel, Received, Responder};
-use sessioncap::pair::{List, StateKind};
+use sessioncap::agent::{AgentContext, Gate, GateConfig, Policy, Presence};
 use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
 use time::UtcOffset;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::clock::Clock;
 use super::files;
 use super::problem::{Outcome, Problem, While, with_causes};
 use super::pty::Hub;
-use super::transport::{self, STRANGER, Socket};
+use super::transport::{self, Socket};
+use counts::Counts;
 use devices::Devices;
 use floors::Floors;
 use journal::Journal;
+pub use observe::Observe;
+use places::Places;
 
-/// Connections at a time, devices and phones together.
-const MAX_CONNECTIONS: usize = 256;
-/// Of these, peers that have not proven anything yet. The others keep their places.
-const MAX_STRANGERS: usize = 128;
-/// First messages processed at a time: each costs curve arithmetic, and the sessions need the machine too.
-const MAX_JUDGED: usize = 4;
-/// How long a peer has from connecting to its first message.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Bytes on their way to one peer that the system keeps.
-const SEND_BUFFER: u32 = 64 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 128;
 /// How often a phone's connection looks at the clock, unless there is a reason for another.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// How often the list of devices is looked at.
-const DEVICES_LOOK: Duration = Duration::from_secs(1);
-
-/// How often the gate is settled. Streams wait when it was not settled for five seconds.
-const SETTLE: Duration = Duration::from_secs(1);
-
-/// The longest time between two tries to open a ledger that has failed, in calls of `settle`.
-const LONGEST_PAUSE: u32 = 30;
-/// What viewers get to read a session's last output before its credentials end. Nobody attaches
-/// within it: the session is off the list already.
-const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// How long connections may take to say that the agent stops.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// Takes lines for the agent's log. No line holds a secret.
 pub type Log = Arc<dyn Fn(String) + Send + Sync>;
@@ -96,6 +81,22 @@ pub struct Config {
     pub patience: Duration,
     /// Its log.
     pub log: Log,
+    /// Everything that has a default.
+    pub options: Options,
+}
+
+/// Settings with defaults.
+#[derive(Default)]
+pub struct Options {
+    /// The web pages that may connect, as their browsers name them; by default none.
+    pub origins: Vec<String>,
+    /// Connections from one address that have proven nothing; by default 16. Behind a proxy on this machine all
+    /// peers have the same address.
+    pub per_address: Option<usize>,
+    /// Where metrics and health are served; by default nowhere.
+    pub observe: Option<Observe>,
+    /// How many lines the log has dropped, for the metrics.
+    pub log_dropped: Arc<AtomicU64>,
 }
 
 /// State that all connections share.
@@ -113,18 +114,28 @@ struct Agent {
     /// Whether it was logged that the ledger has failed.
     failure_logged: AtomicBool,
     started: Instant,
-    strangers: Semaphore,
-    judged: Semaphore,
+    places: Arc<Places>,
+    counts: Counts,
+    /// For the arithmetic of a first message, for the admission of a phone, and for a farewell.
+    turns: listener::Turns,
+    origins: Vec<String>,
+    log_dropped: Arc<AtomicU64>,
+    /// Whether the agent stops.
+    stopping: watch::Sender<bool>,
 }
 
 /// An agent that listens. Dropping it ends its tasks; [`Running::stop`] also waits for its programs.
 pub struct Running {
-    /// Where it listens.
+    /// Its first address.
     pub url: AgentUrl,
+    /// All addresses of which it makes codes.
+    pub urls: Vec<AgentUrl>,
     /// Its Noise key.
     pub key: AgentPublicKey,
     hub: Hub,
+    agent: Arc<Agent>,
     tasks: JoinSet<()>,
+    listening: JoinSet<()>,
     reload: mpsc::Sender<()>,
 }
 
@@ -135,8 +146,19 @@ impl Running {
         let _ = self.reload.try_send(());
     }
 
-    /// Ends every connection and kills every program.
+    /// Opens the audit file again, which may have been renamed.
+    pub fn reopen_files(&self) {
+        if let Some(journal) = &self.agent.journal {
+            journal.reopen();
+        }
+    }
+
+    /// Tells every connection that the agent stops, ends them, and kills every program.
     pub async fn stop(mut self) {
+        self.agent.stopping.send_replace(true);
+        // A peer that does not read is not told.
+        let _ = timeout(STOPPING, self.listening.join_next()).await;
+        self.listening.shutdown().await;
         self.tasks.shutdown().await;
         self.hub.shutdown().await;
     }
@@ -166,20 +188,36 @@ pub async fn start_over<L: Ledger + 'static>(
     let place = config.state.join("ledger.redb");
     let ledger = open(&place)?;
     let key = noise_key(&config.state)?;
-    let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
     let floors = Floors::new(config.rules.is_some());
+    let (devices, warning) = Devices::open(&config.state, &config.enroll)?;
+    let devices = Arc::new(devices);
+    if let Some(warning) = warning {
+        (config.log)(warning);
+    }
     let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
 
-    let listener = listen_on(config.listen);
+    let listener = listener::listen_on(config.listen);
     let listener = listener.during(format_args!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().during("the listening address is unknown")?;
-    let url = AgentUrl::parse(&format!("ws://{address}"))?;
-    let urls = if config.urls.is_empty() { vec![url.clone()] } else { config.urls };
+    let addresses::Addresses { urls, path, warning } = addresses::of(address, config.urls)?;
+    if let Some(warning) = warning {
+        (config.log)(warning);
+    }
+    let url = urls.first().cloned().ok_or_else(|| Problem::said("the agent has no address"))?;
+    let Options { origins, per_address, observe, log_dropped } = config.options;
 
     let mut tasks = JoinSet::new();
     let (tell_end, ends) = mpsc::unbounded_channel();
     let hub = Hub::new(move |id: &str| drop(tell_end.send(id.to_owned())));
-    let mut gate = GateConfig::new(key.public(), urls)?.with_policy(policy);
+    let mut gate = GateConfig::new(key.public(), urls.clone())?.with_policy(policy);
+    let started = Instant::now();
+    let observing = match observe {
+        Some(observe) => {
+            gate = gate.with_timer(move || started.elapsed());
+            Some(observe.bind().await?)
+        }
+        None => None,
+    };
     let journal = match config.audit {
         Some(path) => {
             let (journal, writing) = Journal::open(path, Arc::clone(&config.log))?;
@@ -203,29 +241,27 @@ pub async fn start_over<L: Ledger + 'static>(
         patience: config.patience,
         log: config.log,
         failure_logged: AtomicBool::new(false),
-        started: Instant::now(),
-        strangers: Semaphore::new(MAX_STRANGERS),
-        judged: Semaphore::new(MAX_JUDGED),
+        started,
+        places: Places::new(per_address),
+        counts: Counts::default(),
+        turns: listener::Turns::default(),
+        origins,
+        log_dropped,
+        stopping: watch::Sender::new(false),
     });
     agent.catch_up().await?;
 
     let (reload, reloads) = mpsc::channel(1);
     let key = agent.key.public();
-    let default_path = url.path().to_owned();
     tasks.spawn(Arc::clone(&agent).end_sessions(ends));
     tasks.spawn(Arc::clone(&agent).maintain(Arc::new(move || open(&place))));
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
-    tasks.spawn(agent.listen(listener, default_path));
-    Ok(Running { url, key, hub, tasks, reload })
-}
-
-/// Accepted connections inherit the size of the buffer: what is in it when a phone is cut is out of reach.
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    if let Some(observing) = observing {
+        tasks.spawn(observing.serve(Arc::clone(&agent)));
+    }
+    let mut listening = JoinSet::new();
+    listening.spawn(Arc::clone(&agent).listen(listener, path));
+    Ok(Running { url, urls, key, hub, agent, tasks, listening, reload })
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
@@ -244,7 +280,7 @@ struct Context {
 
 impl AgentContext for Context {
     fn device(&self, device: &DevicePublicKey) -> Presence {
-        self.devices.contains(device).into()
+        self.devices.presence(device)
     }
 
     fn session(&self, session: &SessionId) -> Presence {
@@ -257,12 +293,6 @@ impl AgentContext for Context {
     }
 }
 
-/// A peer whose handshake is done.
-enum Peer {
-    Device { socket: Socket, channel: Channel, device: DevicePublicKey, handshake_hash: [u8; 32] },
-    Phone { socket: Socket, pending: PendingChannel },
-}
-
 impl Agent {
     fn now(&self) -> Now {
         self.clock.now()
@@ -270,6 +300,24 @@ impl Agent {
 
     fn log(&self, line: impl Into<String>) {
         (self.log)(line.into());
+    }
+
+    /// The next message of a peer; when the agent stops, the peer is told. Cancel-safe.
+    async fn receive(&self, socket: &mut Socket) -> Outcome<Vec<u8>> {
+        tokio::select! {
+            biased;
+            received = transport::receive(socket) => received,
+            () = self.stopped() => {
+                transport::close(socket, CloseCode::Away).await;
+                Err(Problem::BrokenOff)
+            }
+        }
+    }
+
+    /// Waits until the agent stops.
+    async fn stopped(&self) {
+        // The sender is the agent's own.
+        let _ = self.stopping.subscribe().wait_for(|stops| *stops).await;
     }
 
     /// Asks the gate away from the tasks that carry frames: a durable ledger waits for the disk, and
@@ -297,225 +345,4 @@ impl Agent {
             );
         }
     }
-
-    /// Settles the gate about once a second, and opens its ledger again once that has failed: at once, and
-    /// then at growing intervals.
-    async fn maintain<L: Ledger + 'static>(self: Arc<Self>, open: Arc<dyn Fn() -> Outcome<L> + Send + Sync>) {
-        let mut turn = interval(SETTLE);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut pause, mut skip) = (1, 0);
-        loop {
-            turn.tick().await;
-            if self.gate.is_poisoned() && skip == 0 {
-                let again = Arc::clone(&open);
-                let opened = self.ask(move |gate, now| {
-                    again().and_then(|ledger| {
-                        gate.reopen(ledger, now).map_err(|error| with_causes(&error)).during("the ledger")
-                    })
-                });
-                match opened.await.and_then(|opened| opened) {
-                    Ok(()) => {
-                        self.log("the ledger is open again: phones continue");
-                        self.failure_logged.store(false, Ordering::Relaxed);
-                        pause = 1;
-                    }
-                    Err(_) => (skip, pause) = (pause, (pause * 2).min(LONGEST_PAUSE)),
-                }
-            }
-            skip = u32::saturating_sub(skip, 1);
-            // Also where the ledger has failed: streams that have waited for too long end by it.
-            if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await
-                && !self.gate.is_poisoned()
-            {
-                self.log(format!("the gate could not be settled: {denial}"));
-            }
-        }
-    }
-
-    /// Revokes what an earlier process has left: the pairings of removed devices, and every session,
-    /// since none has survived it.
-    async fn catch_up(self: &Arc<Self>) -> Outcome<()> {
-        let (enrolled, hub) = (self.devices.enrolled(), self.hub.clone());
-        let caught_up = self.ask(move |gate, now| {
-            gate.sync_devices(&enrolled, now)?;
-            let mut sessions = HashSet::new();
-            for state in [StateKind::Open, StateKind::Pending, StateKind::Active] {
-                let mut list = List::default().with_state(state);
-                loop {
-                    let page = gate.list(&list, now)?;
-                    sessions.extend(page.entries.into_iter().map(|listing| listing.session));
-                    match page.next {
-                        Some(next) => list = list.after(next),
-                        None => break,
-                    }
-                }
-            }
-            let mut gone = sessions.iter().filter(|session| hub.info(session.as_str()).is_none());
-            gone.try_for_each(|session| gate.end_session(session, now).map(drop))
-        });
-        caught_up.await?.during("the sessions of an earlier start could not be ended")
-    }
-
-    async fn listen(self: Arc<Self>, listener: TcpListener, path: String) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => {
-                    let place = Arc::clone(&places).try_acquire_owned();
-                    // A failed accept is the peer's own loss; without a place, so is this one.
-                    if let (Ok((stream, _)), Ok(place)) = (accepted, place) {
-                        let (agent, path) = (Arc::clone(&self), path.clone());
-                        connections.spawn(async move {
-                            agent.serve(stream, &path).await;
-                            drop(place);
-                        });
-                    }
-                }
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    }
-
-    async fn serve(self: Arc<Self>, stream: TcpStream, path: &str) {
-        let greeting = timeout(HANDSHAKE, self.greet(stream, path)).await;
-        match greeting {
-            Ok(Some(Peer::Device { socket, channel, device, handshake_hash })) => {
-                device::serve(&self, socket, channel, device, handshake_hash).await;
-            }
-            Ok(Some(Peer::Phone { socket, pending })) => {
-                phone::serve(&self, socket, pending).await;
-            }
-            Ok(None) | Err(_) => {}
-        }
-    }
-
-    /// From the first byte to message 2. `None` if the peer was sent away.
-    async fn greet(self: &Arc<Self>, stream: TcpStream, path: &str) -> Option<Peer> {
-        let _stranger = self.strangers.try_acquire().ok()?;
-        let mut socket = transport::accept(stream, path).await.ok()?;
-        let message = match transport::receive(&mut socket).await {
-            Ok(message) => message,
-            Err(_) => return turn_away(socket).await,
-        };
-        let agent = Arc::clone(self);
-        let decided = {
-            // Fails only if closed, which it never is.
-            let _one_of_few = self.judged.acquire().await.ok()?;
-            spawn_blocking(move || agent.decide(&message)).await.ok().flatten()
-        };
-        match decided {
-            Some(Decided::Device { device, received }) => {
-                let replied = received.reply(b"").ok()?;
-                transport::send(&mut socket, replied.message).await.ok()?;
-                let handshake_hash = replied.handshake_hash;
-                Some(Peer::Device { socket, channel: replied.channel, device, handshake_hash })
-            }
-            Some(Decided::Admitted { message, pending }) => {
-                transport::send(&mut socket, message).await.ok()?;
-                Some(Peer::Phone { socket, pending: *pending })
-            }
-            Some(Decided::Refused(message)) => {
-                transport::send_last(socket, [message], CloseCode::Normal).await;
-                None
-            }
-            // The agent cannot tell a phone from a stranger, so any peer that is no device may try again.
-            None if self.failure_logged.load(Ordering::Relaxed) => {
-                transport::send_last(socket, [], CloseCode::Again).await;
-                None
-            }
-            // A stranger, a message for another agent, a wrong ticket, an unknown credential: from
-            // outside they are one.
-            None => turn_away(socket).await,
-        }
-    }
-
-    /// The result of message 1; `None` if the peer has proven nothing.
-    fn decide(&self, message: &[u8]) -> Option<Decided> {
-        let received = Responder::read(&self.key, message, &mut OsRng).ok()?;
-        let admission = self.gate.admit(received, self.now(), &mut OsRng);
-        self.look_at_ledger();
-        match admission {
-            Admission::PassThrough(received) => {
-                let device = DevicePublicKey::from_bytes(*received.peer().as_bytes()).ok()?;
-                self.devices.contains(&device).then_some(Decided::Device { device, received })
-            }
-            Admission::Admitted { message, pending } => {
-                Some(Decided::Admitted { message, pending: Box::new(pending) })
-            }
-            Admission::Refused { message, denial } => {
-                self.log(format!("turned a phone away: {}", denial));
-                message.map(Decided::Refused)
-            }
-        }
-    }
-
-    /// Ends the credentials of sessions that have ended.
-    async fn end_sessions(self: Arc<Self>, mut ends: mpsc::UnboundedReceiver<String>) {
-        let mut waiting = JoinSet::new();
-        loop {
-            tokio::select! {
-                ended = ends.recv() => {
-                    let Some(id) = ended else { return };
-                    let agent = Arc::clone(&self);
-                    waiting.spawn(async move {
-                        tokio::time::sleep(LAST_OUTPUT).await;
-                        agent.end_session(&id).await;
-                    });
-                }
-                Some(_) = waiting.join_next() => {}
-            }
-        }
-    }
-
-    async fn end_session(self: &Arc<Self>, id: &str) {
-        let Ok(session) = SessionId::new(id) else { return };
-        self.floors.end_session(&session);
-        let ended = self.ask(move |gate, now| gate.end_session(&session, now)).await;
-        match ended {
-            // Most sessions were never shared.
-            Ok(Ok(_)) => {}
-            Ok(Err(denial)) => self.log(format!("session {id}: its end could not be recorded: {denial}")),
-            Err(problem) => self.log(format!("session {id}: its end could not be recorded: {problem}")),
-        }
-    }
-
-    /// Follows the list of devices, and revokes what removed ones have shared.
-    async fn watch_devices(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
-        let mut look = interval(DEVICES_LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let forced = tokio::select! {
-                _ = look.tick() => false,
-                asked = reloads.recv() => match asked {
-                    Some(()) => true,
-                    None => return,
-                },
-            };
-            match self.devices.reload(forced) {
-                Ok(true) => {
-                    let enrolled = self.devices.enrolled();
-                    if let Ok(Err(denial)) =
-                        self.ask(move |gate, now| gate.sync_devices(&enrolled, now)).await
-                    {
-                        self.log(format!("the removal of devices could not be recorded: {denial}"));
-                    }
-                    self.devices.announce();
-                }
-                Ok(false) => {}
-                Err(problem) => self.log(format!("the list of devices stays as it was: {problem}")),
-            }
-        }
-    }
-}
-
-enum Decided {
-    Device { device: DevicePublicKey, received: Received },
-    Admitted { message: Vec<u8>, pending: Box<PendingChannel> },
-    Refused(Vec<u8>),
-}
-
-async fn turn_away(socket: Socket) -> Option<Peer> {
-    transport::send_last(socket, [], STRANGER).await;
-    None
 }

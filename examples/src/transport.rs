@@ -1,5 +1,5 @@
-//! The WebSocket below Noise: one binary message is one Noise message, everything else is skipped,
-//! and an empty plaintext ends a side.
+//! The WebSocket below Noise: one binary message is one Noise message, a text message ends the connection,
+//! everything else is skipped, and an empty plaintext ends a side.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,14 +9,13 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use sessioncap::noise::Channel;
 use sessioncap::{AgentUrl, Scheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
-use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::problem::{Outcome, Problem, While};
 
@@ -29,11 +28,14 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const CHUNK: usize = 4 * 1024;
 /// How long a last message may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// Bytes that are read from a peer after the last message to it.
+const MOST_DRAINED: usize = 1024 * 1024;
 
 /// The close that every stranger gets.
 pub const STRANGER: CloseCode = CloseCode::Policy;
 
-fn config() -> WebSocketConfig {
+/// Both sides' bounds.
+pub fn config() -> WebSocketConfig {
     let longest = Some(Channel::MAX_PLAINTEXT_LEN + Channel::OVERHEAD);
     WebSocketConfig::default()
         .max_message_size(longest)
@@ -42,23 +44,6 @@ fn config() -> WebSocketConfig {
         .write_buffer_size(0)
         // Room for one frame; the agent keeps the network's own buffers small as well.
         .max_write_buffer_size(2 * (Channel::MAX_PLAINTEXT_LEN + Channel::OVERHEAD))
-}
-
-/// Answers an upgrade to WebSocket on `path`, and nothing else.
-pub async fn accept(stream: TcpStream, path: &str) -> Outcome<Socket> {
-    // Keystrokes must not wait for each other. Failing costs only that.
-    let _ = stream.set_nodelay(true);
-    // The type of the refusal is the WebSocket library's.
-    #[allow(clippy::result_large_err, reason = "given by the trait")]
-    let on_path = |request: &Request, response: Response| {
-        if request.uri().path() == path {
-            return Ok(response);
-        }
-        let mut refusal = ErrorResponse::new(None);
-        *refusal.status_mut() = StatusCode::NOT_FOUND;
-        Err(refusal)
-    };
-    accept_hdr_async_with_config(stream, on_path, Some(config())).await.during("no websocket")
 }
 
 /// Connects to an agent.
@@ -94,10 +79,49 @@ pub async fn receive(socket: &mut Socket) -> Outcome<Vec<u8>> {
             Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) if code == STRANGER => {
                 return Err(Problem::TurnedAway);
             }
+            Some(Ok(Message::Text(_))) => {
+                close(socket, CloseCode::Unsupported).await;
+                return Err(Problem::BrokenOff);
+            }
+            Some(Err(tungstenite::Error::Capacity(_))) => {
+                close(socket, CloseCode::Size).await;
+                return Err(Problem::BrokenOff);
+            }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Problem::BrokenOff),
             Some(Ok(_)) => {}
         }
     }
+}
+
+/// A close frame without words.
+pub fn close_frame(code: CloseCode) -> CloseFrame {
+    CloseFrame { code, reason: "".into() }
+}
+
+/// Closes a connection over which nothing more is said, if the peer takes it at once.
+pub async fn close(socket: &mut Socket, code: CloseCode) {
+    let closing = async {
+        if socket.close(Some(close_frame(code))).await.is_ok() {
+            let stream = socket.get_mut();
+            let _ = stream.shutdown().await;
+            drain(stream).await;
+        }
+    };
+    // A peer that does not read learns it later.
+    let _ = timeout(LAST_WORD, closing).await;
+}
+
+/// Reads what still comes, up to a bound. Without that, the system could take back what was sent last.
+pub async fn drain(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    let reading = async {
+        for _ in 0..MOST_DRAINED / buffer.len() {
+            if !matches!(stream.read(&mut buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    let _ = timeout(LAST_WORD, reading).await;
 }
 
 /// As [`receive`], for a message that must come soon.
@@ -120,7 +144,7 @@ pub async fn send_last(mut socket: Socket, messages: impl IntoIterator<Item = Ve
         for message in messages {
             socket.feed(Message::binary(message)).await?;
         }
-        socket.close(Some(CloseFrame { code, reason: "".into() })).await?;
+        socket.close(Some(close_frame(code))).await?;
         // Until the peer has closed too, or what is still on its way to it could be lost.
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<_, tokio_tungstenite::tungstenite::Error>(())

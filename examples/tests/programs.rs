@@ -1,6 +1,8 @@
 //! The example programs, started as processes and joined over real sockets and terminals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "programs/daemon.rs"]
+mod daemon;
 #[path = "programs/history.rs"]
 mod history;
 #[path = "programs/hostile.rs"]

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::json;
@@ -11,23 +10,27 @@ use sessioncap::{AgentUrl, DevicePublicKey};
 use time::UtcOffset;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, start};
+use super::logging::Writer;
+use super::notify::notify;
+use super::{Config, Observe, Options, start};
 use crate::clock::Clock;
 use crate::problem::{Outcome, Problem, While};
-use crate::terminal::{note, print_raw};
+use crate::terminal::print_raw;
 use crate::transport;
 
 /// An agent daemon that owns terminal sessions and lets phones into them.
 ///
 /// Prints one line of JSON with its address and key once it listens; everything else goes to standard
-/// error. SIGHUP has the list of devices read again, SIGTERM and Ctrl-C end it.
+/// error, or to the file of `--log`. SIGHUP has the list of devices read and the log and the audit file opened
+/// again, SIGUSR1 only the latter; SIGTERM and Ctrl-C end it.
 ///
 /// If the ledger fails, phones wait while the agent tries to open it again, and are cut off after a minute;
 /// devices and sessions continue.
 #[derive(Parser)]
 #[command(name = "agent")]
 pub struct Arguments {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen; port 0 takes a free one. For 0.0.0.0 or [::], codes name the addresses of this machine's
+    /// interfaces, unless `--url` names others.
     #[arg(long, default_value = "127.0.0.1:9480", value_name = "HOST:PORT")]
     listen: SocketAddr,
     /// The directory of `noise.key`, `devices.json` and what was shared.
@@ -50,9 +53,22 @@ pub struct Arguments {
     enroll: Vec<String>,
     /// Where to append audit records, one JSON object a line; `none` for nowhere. Without it,
     /// `audit.jsonl` in the state directory. A record that cannot be written waits in the ledger. The
-    /// file only grows: move it away while the agent is stopped.
+    /// file only grows: rename it, and the agent goes on in a new one.
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
+    /// Where to append the log, in place of standard error.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// A web page's origin, such as https://app.example, that may connect; may be repeated. Without it, none may.
+    #[arg(long = "origin", value_name = "ORIGIN")]
+    origins: Vec<String>,
+    /// How many connections from one address may have proven nothing yet. Raise it behind a proxy, where all
+    /// peers have the same address; at most 128.
+    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    per_address: usize,
+    /// Where to serve /metrics and /healthz: `unix:PATH`, or a loopback address such as 127.0.0.1:9464.
+    #[arg(long, value_name = "unix:PATH|ADDRESS")]
+    observe: Option<Observe>,
     /// A file with the number of seconds that the agent's wall clock is ahead (negative: behind), read
     /// at each use. For trying out by hand the effects of passing time, and of a clock that is set
     /// back.
@@ -62,6 +78,13 @@ pub struct Arguments {
 
 /// Runs an agent until it is stopped.
 pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    let log = Writer::start(arguments.log.clone())?;
+    let ended = serve(arguments, &log).await;
+    log.finish();
+    ended
+}
+
+async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
     let rules = match &arguments.rules {
         Some(path) => {
             let text = std::fs::read_to_string(path);
@@ -75,6 +98,10 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         Some(file) => Some(file),
         None => Some(arguments.state.join("audit.jsonl")),
     };
+    // Before anything can be renamed under the agent, or it can be told to end.
+    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
+    let mut reopen = signal(SignalKind::user_defined1()).during("signals cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
     let running = start(Config {
         listen: arguments.listen,
         state: arguments.state,
@@ -87,21 +114,36 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
         look: super::LOOK,
         patience: transport::PATIENCE,
-        log: Arc::new(|line| note(&format!("agent: {line}"))),
+        log: log.log(),
+        options: Options {
+            origins: arguments.origins,
+            per_address: Some(arguments.per_address),
+            observe: arguments.observe,
+            log_dropped: log.dropped(),
+        },
     })
     .await?;
-    let line = json!({ "event": "listening", "url": running.url, "agent_key": running.key });
+    let line = json!({
+        "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
+    });
     print_raw(format!("{line}\n").as_bytes())?;
-
-    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
-    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
+    notify("READY=1");
     loop {
         tokio::select! {
-            _ = hang_up.recv() => running.reload_devices(),
+            _ = hang_up.recv() => {
+                running.reload_devices();
+                running.reopen_files();
+                log.reopen();
+            }
+            _ = reopen.recv() => {
+                running.reopen_files();
+                log.reopen();
+            }
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
         }
     }
+    notify("STOPPING=1");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }

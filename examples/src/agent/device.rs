@@ -13,6 +13,7 @@ use sessioncap::session::NotTaken;
 use sessioncap::{DevicePublicKey, SessionId};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::places::{NoPlace, Place};
 use super::{Agent, command, pair};
 use crate::problem::{Outcome, Problem};
 use crate::pty::{Always, HubError, Input, OutputEvent, SessionInfo, SessionSpec, Viewer};
@@ -37,6 +38,7 @@ struct Connection<'a> {
     channel: Channel,
     device: DevicePublicKey,
     handshake_hash: [u8; 32],
+    place: Place,
 }
 
 /// The result of a request.
@@ -57,8 +59,9 @@ pub(super) async fn serve(
     channel: Channel,
     device: DevicePublicKey,
     handshake_hash: [u8; 32],
+    place: Place,
 ) {
-    let mut connection = Connection { agent, socket, channel, device, handshake_hash };
+    let mut connection = Connection { agent, socket, channel, device, handshake_hash, place };
     let ended = connection.run().await;
     let Connection { socket, mut channel, .. } = connection;
     // Only a complete stream gets the end mark; without it the device knows that there was more.
@@ -71,13 +74,15 @@ impl Connection<'_> {
         let mut changes = self.agent.devices.changes();
         loop {
             let frame = tokio::select! {
-                frame = transport::receive(&mut self.socket) => frame?,
+                frame = self.agent.receive(&mut self.socket) => frame?,
                 _ = changes.changed() => match self.agent.devices.contains(&self.device) {
                     true => continue,
                     false => return Ok(()),
                 },
             };
             let plaintext = self.channel.open(&frame)?;
+            // Only now is it no copy of an earlier first message.
+            self.place.prove().map_err(|NoPlace| Problem::said("no place is free"))?;
             if plaintext.is_empty() {
                 return Ok(());
             }
@@ -218,7 +223,7 @@ impl Connection<'_> {
                     OutputEvent::Ended => return Ok(()),
                     OutputEvent::Lagged => return Err(Problem::said("the device reads too slowly")),
                 },
-                frame = transport::receive(&mut self.socket), if waiting.is_none() => {
+                frame = agent.receive(&mut self.socket), if waiting.is_none() => {
                     let bytes = self.channel.open(&frame?)?;
                     if bytes.is_empty() {
                         return Ok(());

@@ -1,11 +1,11 @@
 //! The audit file: one JSON object a line, appended as things happen, and read again for devices.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sessioncap::SessionId;
@@ -30,6 +30,8 @@ const OPENS_LINE: &[u8] = b"{\"opening\":";
 /// The audit file, for those who read it.
 pub(super) struct Journal {
     path: PathBuf,
+    file: Arc<Mutex<Appended>>,
+    log: Log,
     /// One reader at a time: the file may be long.
     reading: tokio::sync::Mutex<()>,
 }
@@ -38,13 +40,14 @@ pub(super) struct Journal {
 /// any answer was about before the answer is sent.
 pub(super) struct Writing {
     path: PathBuf,
-    file: Mutex<Appended>,
+    file: Arc<Mutex<Appended>>,
     /// The last lines of earlier processes.
     earlier: HashSet<Vec<u8>>,
     log: Log,
 }
 
 struct Appended {
+    path: PathBuf,
     file: File,
     /// Where half a line begins that has to go before the next.
     torn_at: Option<u64>,
@@ -59,8 +62,22 @@ impl Journal {
             "the audit file {} cannot be written; name another with `--audit`, or `--audit none`",
             path.display()
         ))?;
-        let writing = Writing { path: path.clone(), file: Mutex::new(file), earlier, log };
-        Ok((Self { path, reading: tokio::sync::Mutex::default() }, writing))
+        let file = Arc::new(Mutex::new(file));
+        let journal = Self {
+            path: path.clone(),
+            file: Arc::clone(&file),
+            log: Arc::clone(&log),
+            reading: tokio::sync::Mutex::default(),
+        };
+        Ok((journal, Writing { path, file, earlier, log }))
+    }
+
+    /// Makes a new file if the old one was renamed. The next record would do the same.
+    pub(super) fn reopen(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.follow() {
+            (self.log)(format!("the audit file {} cannot be opened: {error}", self.path.display()));
+        }
     }
 
     /// The records of a session, or all, oldest first: as many as fit an answer. `after` is what the
@@ -98,7 +115,23 @@ impl AuditSink for Writing {
 }
 
 impl Appended {
+    /// Opens the file that has the name now, if it is another.
+    fn follow(&mut self) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        let same = match fs::metadata(&self.path) {
+            Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !same {
+            let (new, _) = open_whole(&self.path)?;
+            (self.file, self.torn_at) = (new.file, new.torn_at);
+        }
+        Ok(())
+    }
+
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.follow()?;
         let length = self.file.metadata()?.len();
         // An operator may have emptied the file to make room.
         let whole = self.torn_at.unwrap_or(length).min(length);
@@ -139,7 +172,7 @@ fn open_whole(path: &Path) -> io::Result<(Appended, HashSet<Vec<u8>>)> {
     }
     let earlier = tail.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let torn_at = torn.then_some(begin + lines as u64);
-    Ok((Appended { file, torn_at, failing: false }, earlier))
+    Ok((Appended { path: path.to_owned(), file, torn_at, failing: false }, earlier))
 }
 
 /// A record on its way to a device.
@@ -313,6 +346,25 @@ mod tests {
         file.append(b"{\"opening\":2}\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"opening\":2}\n");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn after_a_rename_records_go_to_a_new_file() {
+        let (path, moved) = (place(), place());
+        let (mut file, _) = open_whole(&path).unwrap();
+        file.append(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        file.append(b"two\n").unwrap();
+        // As a rotation leaves it that makes the new file itself.
+        std::fs::rename(&path, path.with_extension("2")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        file.append(b"three\n").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("one\n", "three\n"));
+        assert_eq!(read(&path.with_extension("2")), "two\n");
+        for path in [&path, &moved, &path.with_extension("2")] {
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]

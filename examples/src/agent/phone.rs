@@ -18,12 +18,13 @@ use sessioncap::session::{
     Event as SessionEvent, EventKind, FromAgent, Liveness, Look, NotTaken, Profile, ResumePoint,
     SessionNotice,
 };
-use sessioncap::{Frame, Notice, Now, Op, SessionId};
+use sessioncap::{EndCode, Frame, Notice, Now, Op, SessionId, Status};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Agent;
+use super::places::Place;
 use crate::clock::Clock;
 use crate::problem::Problem;
 use crate::pty::{Followed, Happened, Input, Output, OutputEvent, Permit, Screen, Typed, Viewer};
@@ -57,12 +58,16 @@ struct Connection<'a> {
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
-pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel) {
+pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: PendingChannel, mut place: Place) {
     let patience = pending.time_left(agent.now());
-    let Ok(Ok(first)) = timeout(patience, transport::receive(&mut socket)).await else {
+    let Ok(Ok(first)) = timeout(patience, agent.receive(&mut socket)).await else {
         return;
     };
     match agent.ask(move |_, now| pending.activate(&first, now)).await {
+        Ok(Ok(channel)) if place.prove().is_err() => {
+            let end = channel.sender.end(EndCode::from(Status::Busy));
+            transport::send_last(socket, end, CloseCode::Again).await;
+        }
         Ok(Ok(channel)) => match agent.hub.view(channel.receiver.guard().session().as_str()) {
             Ok(viewer) => Connection::new(agent, socket, channel, viewer).run().await,
             Err(_) => {
@@ -223,7 +228,7 @@ impl<'a> Connection<'a> {
             biased;
             denial = self.receiver.cut() => Event::Cut(denial),
             () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
-            frame = transport::receive(&mut self.socket) => Event::Frame(frame),
+            frame = agent.receive(&mut self.socket) => Event::Frame(frame),
             (number, typed) = self.input.typed() => Event::Typed(number, typed),
             happened = self.viewer.happens(), if is_begun => Event::Happened(happened),
             event = output => Event::Output(event),

@@ -66,6 +66,7 @@ impl Stage {
             }),
             // The story says what matters.
             log: Arc::new(|_| {}),
+            options: agent::Options::default(),
         })
         .await?;
         let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };

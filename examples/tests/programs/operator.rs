@@ -17,7 +17,7 @@ use super::phone;
 use super::revocation::follow;
 use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
-use sessioncap_programs::agent::{Config, Running, start_over};
+use sessioncap_programs::agent::{Config, Options, Running, start_over};
 use sessioncap_programs::clock::Clock;
 use sessioncap_programs::companion::{FromAgent, come_back, join};
 use sessioncap_programs::desktop::profile::Profile;
@@ -148,6 +148,7 @@ impl Inside {
             look: Duration::from_secs(3_600),
             patience: Duration::from_secs(3_600),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
+            options: Options::default(),
         };
         let kept = kept.clone();
         let running = start_over(config, move |_| Ok(kept.clone())).await.unwrap();
