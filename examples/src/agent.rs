@@ -7,6 +7,7 @@ mod command;
 mod counts;
 mod device;
 mod devices;
+mod floors;
 mod journal;
 mod listener;
 pub mod logging;
@@ -40,9 +41,9 @@ use super::pty::Hub;
 use super::transport::{self, Socket};
 use counts::Counts;
 use devices::Devices;
+use floors::Floors;
 use journal::Journal;
 pub use observe::Observe;
-pub use phone::RAW;
 use places::Places;
 
 /// How often a phone's connection looks at the clock, unless there is a reason for another.
@@ -104,6 +105,7 @@ struct Agent {
     gate: Gate,
     hub: Hub,
     devices: Arc<Devices>,
+    floors: Floors,
     journal: Option<Journal>,
     clock: Clock,
     look: Duration,
@@ -186,6 +188,7 @@ pub async fn start_over<L: Ledger + 'static>(
     let place = config.state.join("ledger.redb");
     let ledger = open(&place)?;
     let key = noise_key(&config.state)?;
+    let floors = Floors::new(config.rules.is_some());
     let (devices, warning) = Devices::open(&config.state, &config.enroll)?;
     let devices = Arc::new(devices);
     if let Some(warning) = warning {
@@ -231,6 +234,7 @@ pub async fn start_over<L: Ledger + 'static>(
             .during("the ledger")?,
         hub: hub.clone(),
         devices,
+        floors,
         journal,
         clock: config.clock,
         look: config.look,

@@ -148,6 +148,7 @@ impl Agent {
 
     async fn end_session(self: &Arc<Self>, id: &str) {
         let Ok(session) = SessionId::new(id) else { return };
+        self.floors.end_session(&session);
         let ended = self.ask(move |gate, now| gate.end_session(&session, now)).await;
         match ended {
             // Most sessions were never shared.

@@ -26,6 +26,9 @@ pub(super) async fn answer(
     let (device, handshake_hash) = (*device, *handshake_hash);
     let answer =
         ask(agent, move |gate, now| gate.answer(&device, &handshake_hash, &asked, now, &mut OsRng)).await?;
+    if let pair::Answer::Renewed { receipt } = &answer {
+        agent.floors.forget(receipt.credential);
+    }
     serde_json::to_value(&answer).map_err(|problem| error("upstream_failed", problem))
 }
 
