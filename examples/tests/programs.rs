@@ -3,18 +3,26 @@
 
 #[path = "programs/daemon.rs"]
 mod daemon;
+#[path = "programs/following.rs"]
+mod following;
 #[path = "programs/history.rs"]
 mod history;
 #[path = "programs/hostile.rs"]
 mod hostile;
 #[path = "programs/hub.rs"]
 mod hub;
+#[path = "programs/liveness.rs"]
+mod liveness;
 #[path = "programs/operator.rs"]
 mod operator;
+#[path = "programs/output.rs"]
+mod output;
 #[path = "programs/renewal.rs"]
 mod renewal;
 #[path = "programs/revocation.rs"]
 mod revocation;
+#[path = "programs/typing.rs"]
+mod typing;
 #[path = "programs/wire.rs"]
 mod wire;
 #[path = "programs/world.rs"]
