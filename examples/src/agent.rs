@@ -5,6 +5,7 @@ pub mod cli;
 mod command;
 mod device;
 mod devices;
+mod floors;
 mod journal;
 mod pair;
 mod phone;
@@ -36,8 +37,8 @@ use super::problem::{Outcome, Problem, While, with_causes};
 use super::pty::Hub;
 use super::transport::{self, STRANGER, Socket};
 use devices::Devices;
+use floors::Floors;
 use journal::Journal;
-pub use phone::RAW;
 
 /// Connections at a time, devices and phones together.
 const MAX_CONNECTIONS: usize = 256;
@@ -103,6 +104,7 @@ struct Agent {
     gate: Gate,
     hub: Hub,
     devices: Arc<Devices>,
+    floors: Floors,
     journal: Option<Journal>,
     clock: Clock,
     look: Duration,
@@ -165,6 +167,7 @@ pub async fn start_over<L: Ledger + 'static>(
     let ledger = open(&place)?;
     let key = noise_key(&config.state)?;
     let devices = Arc::new(Devices::open(config.state.join("devices.json"), &config.enroll)?);
+    let floors = Floors::new(config.rules.is_some());
     let policy = Policy::with_operator_rules(config.rules.as_deref().unwrap_or_default(), config.offset)?;
 
     let listener = listen_on(config.listen);
@@ -193,6 +196,7 @@ pub async fn start_over<L: Ledger + 'static>(
             .during("the ledger")?,
         hub: hub.clone(),
         devices,
+        floors,
         journal,
         clock: config.clock,
         look: config.look,
@@ -466,6 +470,7 @@ impl Agent {
 
     async fn end_session(self: &Arc<Self>, id: &str) {
         let Ok(session) = SessionId::new(id) else { return };
+        self.floors.end_session(&session);
         let ended = self.ask(move |gate, now| gate.end_session(&session, now)).await;
         match ended {
             // Most sessions were never shared.

@@ -4,9 +4,9 @@ use sessioncap::{Action, Op, Privilege};
 
 use super::request::Request;
 
-/// The action behind a request. A method that is not listed is a privilege, so no credential allows it.
-pub fn classify(request: &Request) -> Action {
-    match request.method() {
+/// The action behind a request; `None` for a method that there is not.
+pub fn classify(request: &Request) -> Option<Action> {
+    let action = match request.method() {
         // Session operations. The session is the credential's, never the request's.
         "shell.attach_session" => Action::Session(Op::StreamOutput),
         "shell.replay_session" => Action::Session(Op::ReadHistory),
@@ -30,7 +30,8 @@ pub fn classify(request: &Request) -> Action {
             Action::Privileged(Privilege::Configure)
         }
         "fs/read_text_file" | "fs/write_text_file" => Action::Privileged(Privilege::AccessFiles),
-        // `shell.close_session`, `deploy` and `agent.reset_clock` among them.
-        _ => Action::Privileged(Privilege::Administer),
-    }
+        "shell.close_session" | "deploy" | "agent.reset_clock" => Action::Privileged(Privilege::Administer),
+        _ => return None,
+    };
+    Some(action)
 }

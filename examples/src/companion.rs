@@ -11,12 +11,18 @@ use std::time::Duration;
 use rand::rngs::OsRng;
 use serde_json::Value;
 use sessioncap::phone::{Attached, NextStep, Redeemed};
+use sessioncap::session::{
+    Following, FromAgent, FromPhone, Liveness, Look, NotTaken, OutputTracker, Profile, ResumePoint,
+    SessionNotice,
+};
 use sessioncap::{
-    CredentialBytes, EndCode, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId, Timestamp,
+    Assembler, CredentialBytes, EndCode, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId,
+    Timestamp,
 };
 
-use super::agent::RAW;
+use super::clock::Clock;
 use super::problem::{Outcome, Problem};
+use super::pty::Happened;
 use super::request::read_answer;
 use super::transport::{self, Secure};
 use state::Pairing;
@@ -71,7 +77,7 @@ pub async fn join(
                 let session = Some(attached.session.clone());
                 let pairing = Pairing { credential: Some(credential), session, ..pairing };
                 pairing.save(file)?;
-                let live = Live::new(socket, attached);
+                let live = Live::new(socket, attached)?;
                 return Ok(Joined { pairing, live, message_lengths: (first_length, answer.len()) });
             }
             Redeemed::Waiting { code, .. } => {
@@ -91,7 +97,7 @@ pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
     transport::send(&mut socket, asking.message).await?;
     let answer = transport::receive_soon(&mut socket).await?;
     let attached = asking.next.finish(&answer)?;
-    Ok(Live::new(socket, attached))
+    Live::new(socket, attached)
 }
 
 /// Attaches with the credential in `file`. A renewed one takes its place there before the first frame
@@ -107,7 +113,43 @@ pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
     Ok(live)
 }
 
-/// An admitted connection. The agent waits a few seconds for its first frame.
+/// What an agent sends to an attached phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The output goes on: after what was shown before, or with the screen that comes next.
+    Following(Following),
+    /// The present screen, which clears the terminal and takes the place of everything on it. `missing` bytes of
+    /// output before it do not come; it is not known how many if there is no number.
+    Screen {
+        /// How many.
+        missing: Option<u64>,
+        /// Width of the session's terminal.
+        columns: u16,
+        /// Its height.
+        rows: u16,
+        /// What to show.
+        bytes: Vec<u8>,
+    },
+    /// Output that was not shown before.
+    Output(Vec<u8>),
+    /// The answer to a request.
+    Answer {
+        /// What [`Live::ask`] has returned.
+        number: u64,
+        /// A JSON object.
+        json: String,
+    },
+    /// Input is in the terminal, or not: what [`Live::type_in`] has returned.
+    Typed(SessionNotice),
+    /// The refusal of a message, or another notice.
+    Refusal(Notice),
+    /// Something happened in the session.
+    Happened(Happened),
+    /// The agent has ended its side.
+    End(EndCode),
+}
+
+/// An admitted connection. The agent waits a few seconds for its first frame, which goes out with the first call.
 pub struct Live {
     stream: Secure,
     /// The session.
@@ -120,26 +162,25 @@ pub struct Live {
     pub seconds_left: u64,
     /// A renewed credential, to be stored instead of the old one.
     pub renewed: Option<CredentialBytes>,
-    /// Output that came while an answer was waited for.
-    early: VecDeque<Vec<u8>>,
-}
-
-/// The frames of an agent to an attached phone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FromAgent {
-    /// Terminal output.
-    Output(Vec<u8>),
-    /// The answer to the oldest request without one.
-    Answer(Vec<u8>),
-    /// The refusal of the oldest request without an answer, or of input.
-    Refusal(Notice),
-    /// The agent has ended its side.
-    End(EndCode),
+    /// What came while an answer was waited for.
+    early: VecDeque<Heard>,
+    clock: Clock,
+    liveness: Liveness,
+    tracker: OutputTracker,
+    assembler: Assembler,
+    /// Whether the version was named, which is the first frame.
+    begun: bool,
+    /// How many messages were sent.
+    messages: u64,
+    /// Whether a frame has come.
+    heard: bool,
 }
 
 impl Live {
-    fn new(socket: transport::Socket, attached: Attached) -> Self {
-        Self {
+    fn new(socket: transport::Socket, attached: Attached) -> Outcome<Self> {
+        let clock = Clock::system()?;
+        let liveness = Liveness::of_phone(monotonic(&clock));
+        Ok(Self {
             stream: Secure::new(socket, attached.channel),
             session: attached.session,
             ops: attached.ops,
@@ -147,86 +188,234 @@ impl Live {
             seconds_left: attached.seconds_left,
             renewed: attached.renewed,
             early: VecDeque::new(),
-        }
+            clock,
+            liveness,
+            tracker: OutputTracker::new(None),
+            assembler: Assembler::new(),
+            begun: false,
+            messages: 0,
+            heard: false,
+        })
     }
 
-    /// The next frame. Cancel-safe.
-    pub async fn next(&mut self) -> Outcome<FromAgent> {
+    /// Judges by another clock whether the agent is still there.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.liveness = Liveness::of_phone(monotonic(&clock));
+        self.clock = clock;
+        self
+    }
+
+    /// Goes on after what was shown on an earlier connection.
+    #[must_use]
+    pub fn resume_after(mut self, shown: Option<ResumePoint>) -> Self {
+        self.tracker = OutputTracker::new(shown);
+        self
+    }
+
+    /// Up to where the output was shown, for [`Live::resume_after`] on the next connection.
+    pub fn shown(&self) -> Option<ResumePoint> {
+        self.tracker.shown()
+    }
+
+    /// Whether a frame has come on this connection.
+    pub fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// What comes next. Cancel-safe. A connection on which the agent answers no ping is broken off.
+    pub async fn next(&mut self) -> Outcome<Heard> {
         match self.early.pop_front() {
-            Some(output) => Ok(FromAgent::Output(output)),
+            Some(early) => Ok(early),
             None => self.receive().await,
         }
     }
 
-    async fn receive(&mut self) -> Outcome<FromAgent> {
+    async fn receive(&mut self) -> Outcome<Heard> {
+        self.begin()?;
         loop {
-            let unknown =
-                || Problem::said("the agent sent something that this client does not know; update it");
-            let plaintext = self.stream.receive().await?.ok_or_else(unknown)?;
-            match Frame::from_bytes(&plaintext)? {
-                Frame::Data(data) => match data.split_first() {
-                    Some((&RAW, output)) => return Ok(FromAgent::Output(output.to_vec())),
-                    Some((b'{', _)) => return Ok(FromAgent::Answer(data)),
-                    _ => return Err(unknown()),
-                },
-                Frame::Notice(notice) => return Ok(FromAgent::Refusal(notice)),
-                Frame::End(code) => return Ok(FromAgent::End(code)),
-                Frame::Ping { answer: false, number } => {
-                    self.send(&Frame::Ping { answer: true, number }).await?;
+            self.stream.flush().await?;
+            let wait = match self.liveness.look(monotonic(&self.clock)) {
+                Look::Wait(pause) => pause,
+                Look::Ping { number } => {
+                    self.stream.queue(&Frame::<Vec<u8>>::Ping { answer: false, number }.to_bytes())?;
+                    self.liveness.sent_ping(monotonic(&self.clock));
+                    continue;
                 }
-                _ => {}
+                _ => return Err(Problem::BrokenOff),
+            };
+            let Ok(received) = tokio::time::timeout(wait, self.stream.receive()).await else { continue };
+            let plaintext = received?.ok_or_else(unknown)?;
+            self.heard = true;
+            self.liveness.received(monotonic(&self.clock));
+            if let Some(frame) = self.assembler.take(Frame::from_bytes(&plaintext)?)?
+                && let Some(heard) = self.take(frame)?
+            {
+                return Ok(heard);
             }
         }
     }
 
-    async fn send(&mut self, frame: &Frame) -> Outcome<()> {
-        self.stream.send(&frame.to_bytes()).await
+    /// Takes a whole frame. `None` if there is nothing to tell about it.
+    fn take(&mut self, frame: Frame) -> Outcome<Option<Heard>> {
+        let heard = match frame {
+            Frame::Data(message) => match FromAgent::from_bytes(&message)? {
+                FromAgent::Output { position, bytes } => {
+                    let shown = self.tracker.output(position, bytes)?;
+                    // The agent sends a screen where something is missing.
+                    if shown.missing != Some(0) {
+                        return Err(unknown());
+                    }
+                    Heard::Output(shown.bytes.to_vec())
+                }
+                FromAgent::Screen { position, columns, rows, bytes } => {
+                    let shown = self.tracker.screen(position, bytes)?;
+                    Heard::Screen { missing: shown.missing, columns, rows, bytes: shown.bytes.to_vec() }
+                }
+                FromAgent::Following(following) => {
+                    self.tracker.following(&following)?;
+                    Heard::Following(following)
+                }
+                FromAgent::Answer { number, json } => Heard::Answer { number, json: json.to_owned() },
+                FromAgent::Event(event) => Heard::Happened(Happened {
+                    kind: event.kind,
+                    position: event.position,
+                    value: event.value,
+                    text: event.text.to_owned(),
+                }),
+                _ => return Ok(None),
+            },
+            Frame::Notice(notice) => match SessionNotice::from_notice(notice) {
+                Some(SessionNotice::Profile { .. }) => return Ok(None),
+                Some(typed) => Heard::Typed(typed),
+                None => Heard::Refusal(notice),
+            },
+            Frame::End(code) => Heard::End(code),
+            Frame::Ping { answer: false, number } => {
+                self.stream.queue(&Frame::<Vec<u8>>::Ping { answer: true, number }.to_bytes())?;
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(heard))
     }
 
-    /// Types bytes into the session.
-    pub async fn type_in(&mut self, bytes: &[u8]) -> Outcome<()> {
-        self.send(&Frame::Data([&[RAW], bytes].concat())).await
+    /// The version is the first frame.
+    fn begin(&mut self) -> Outcome<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let version = SessionNotice::Profile { version: Profile::VERSION };
+            self.stream.queue(&Frame::<Vec<u8>>::Notice(version.to_notice()).to_bytes())?;
+        }
+        Ok(())
     }
 
-    /// One request and its answer. Output that comes first is kept for [`Live::next`].
+    /// Sends a message in as many frames as it needs, and returns its number.
+    async fn send(&mut self, message: &FromPhone<'_>) -> Outcome<u64> {
+        self.begin()?;
+        for frame in Frame::split(&message.to_bytes()?) {
+            self.stream.queue(&frame.to_bytes())?;
+        }
+        let number = self.messages;
+        self.messages = self.messages.saturating_add(1);
+        let flushing = tokio::time::timeout(transport::PATIENCE, self.stream.flush());
+        flushing.await.unwrap_or_else(|_| Err(too_slow()))?;
+        Ok(number)
+    }
+
+    /// Types bytes into the session, and returns the message's number: [`Heard::Typed`] or [`Heard::Refusal`] says
+    /// what became of it. Enter is `\r`. If the connection is lost before, nobody knows; it is not to be sent again.
+    pub async fn type_in(&mut self, bytes: &[u8]) -> Outcome<u64> {
+        self.send(&FromPhone::Input(bytes)).await
+    }
+
+    /// Interrupts what runs in front, as Ctrl-C does, ahead of everything that was typed.
+    pub async fn interrupt(&mut self) -> Outcome<u64> {
+        self.send(&FromPhone::Interrupt).await
+    }
+
+    /// Gives the session's terminal another size.
+    pub async fn resize(&mut self, columns: u16, rows: u16) -> Outcome<u64> {
+        self.send(&FromPhone::Resize { columns, rows }).await
+    }
+
+    /// One request, whose answer comes from [`Live::next`] with this number.
+    pub async fn ask(&mut self, request: &Value) -> Outcome<u64> {
+        self.send(&FromPhone::Request(&request.to_string())).await
+    }
+
+    /// One request and its answer. What comes first is kept for [`Live::next`].
     pub async fn call(&mut self, request: &Value) -> Outcome<Value> {
-        self.send(&Frame::Data(request.to_string().into_bytes())).await?;
-        let answer = async {
+        let asked = self.ask(request).await?;
+        let is_answer = |heard: &Heard| matches!(heard, Heard::Answer { number, .. } if *number == asked);
+        match self.wait_for(asked, is_answer).await? {
+            Heard::Answer { json, .. } => read_answer(json.as_bytes()),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Starts the output: what was missed after [`Live::resume_after`], or the screen first. [`Live::next`] brings both.
+    pub async fn start_output(&mut self) -> Outcome<Following> {
+        let asked = self.send(&self.tracker.follow()).await?;
+        match self.wait_for(asked, |heard| matches!(heard, Heard::Following(_))).await? {
+            Heard::Following(following) => Ok(following),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Waits until it is known what became of input.
+    pub async fn typed(&mut self, asked: u64) -> Outcome<()> {
+        let is_taken = |heard: &Heard| {
+            matches!(heard, Heard::Typed(SessionNotice::Taken { number }) if *number == asked)
+        };
+        self.wait_for(asked, is_taken).await.map(drop)
+    }
+
+    /// Waits for what `is_it` names, or the refusal of the message with this number.
+    async fn wait_for(&mut self, asked: u64, is_it: impl Fn(&Heard) -> bool) -> Outcome<Heard> {
+        let waiting = async {
             loop {
                 match self.receive().await? {
-                    FromAgent::Output(output) => self.early.push_back(output),
-                    FromAgent::Answer(answer) => return read_answer(&answer),
-                    FromAgent::Refusal(notice) => return Err(refused(notice)),
-                    FromAgent::End(code) => return Err(ended(code)),
+                    heard if is_it(&heard) => return Ok(heard),
+                    Heard::Refusal(notice) if is_refusal(&notice) && notice.number == asked => {
+                        return Err(refused(notice));
+                    }
+                    Heard::Typed(SessionNotice::NotTaken { number, why }) if number == asked => {
+                        return Err(not_taken(why));
+                    }
+                    Heard::End(code) => return Err(ended(code)),
+                    early => self.early.push_back(early),
                 }
             }
         };
-        let patience = transport::PATIENCE;
-        let slow = Err(Problem::TooSlow { seconds: patience.as_secs() });
-        tokio::time::timeout(patience, answer).await.unwrap_or(slow)
-    }
-
-    /// One request, whose answer comes from [`Live::next`].
-    pub async fn ask(&mut self, request: &Value) -> Outcome<()> {
-        self.send(&Frame::Data(request.to_string().into_bytes())).await
-    }
-
-    /// Starts the output, with the recent screen first.
-    pub async fn start_output(&mut self) -> Outcome<()> {
-        let session = self.session.clone();
-        let request = serde_json::json!({ "method": "shell.attach_session", "id": session, "tail": true });
-        self.call(&request).await.map(drop)
+        tokio::time::timeout(transport::PATIENCE, waiting).await.unwrap_or_else(|_| Err(too_slow()))
     }
 
     /// Ends this side only: what the agent still has to say can be read.
     pub async fn finish(&mut self) -> Outcome<()> {
-        self.send(&Frame::End(EndCode::LEFT)).await
+        self.stream.send(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await
     }
 
     /// Leaves. The session continues.
     pub async fn leave(self) {
         self.stream.end_with(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
     }
+}
+
+fn monotonic(clock: &Clock) -> Duration {
+    clock.now().monotonic.unsigned_abs()
+}
+
+fn unknown() -> Problem {
+    Problem::said("the agent sent something that this client does not know; update it")
+}
+
+fn too_slow() -> Problem {
+    Problem::TooSlow { seconds: transport::PATIENCE.as_secs() }
+}
+
+/// Whether a notice refuses a message.
+fn is_refusal(notice: &Notice) -> bool {
+    (Notice::NOT_GRANTED..=Notice::DISCARDED).contains(&notice.code)
 }
 
 /// A refusal as the client's own problem.
@@ -236,9 +425,21 @@ pub fn refused(notice: Notice) -> Problem {
         Notice::NEVER_ALLOWED => "privilege_denied",
         Notice::OTHER_SESSION => "other_session",
         Notice::UNREADABLE => "method_rejected",
+        Notice::DISCARDED => "message_discarded",
         _ => "notice",
     };
     Problem::Refused { code: code.to_owned(), detail: notice.to_string(), agent_time: None }
+}
+
+/// Input that is not in the terminal, as the client's own problem.
+pub fn not_taken(why: NotTaken) -> Problem {
+    let detail = match why {
+        NotTaken::TooMuch => "the program does not read what is typed; try again later",
+        NotTaken::Ended => "the session has ended",
+        NotTaken::Interrupted => "an interrupt has discarded it",
+        _ => "it was not typed",
+    };
+    Problem::Refused { code: "not_taken".to_owned(), detail: detail.to_owned(), agent_time: None }
 }
 
 /// Why the agent has ended its side.
@@ -247,6 +448,9 @@ pub fn ended(code: EndCode) -> Problem {
         (_, Some(status)) => (status.code(), status.to_string()),
         (EndCode::LEFT, _) => ("left", "it has nothing more to send".to_owned()),
         (EndCode::TOO_SLOW, _) => ("too_slow", "this phone reads too slowly; attach again".to_owned()),
+        (Profile::NO_COMMON_VERSION, _) => {
+            ("version", "it does not speak this client's version of the session profile; update one of them".to_owned())
+        }
         (EndCode::PROTOCOL, _) => ("protocol", "it could not read this client; update it".to_owned()),
         _ => ("closed", "attach again".to_owned()),
     };

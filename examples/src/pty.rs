@@ -1,12 +1,17 @@
-//! Live terminal sessions: programs on real PTYs, each with any number of readers.
+//! Live terminal sessions: programs on real PTYs, each with any number of viewers.
 //!
-//! Every session has two tasks. One reads the terminal and appends to the session's transcript, from
-//! which each reader takes the output at its own pace; the other writes queued input. Neither waits
-//! for a reader that has stopped: one that falls too far behind gets an error. No lock is held across an
-//! `.await`.
+//! Every session has a task that reads the terminal, keeps a picture of it, and appends to the session's transcript,
+//! from which each reader takes the output at its own pace. A viewer who types has a queue and a task for that, so that
+//! nobody's input holds up another's. Nobody waits for a reader that has stopped: one that falls too far behind gets an
+//! error. No lock is held across an `.await`, except the turn to type.
+//!
+//! A terminal has one size. Viewers of other sizes share it: it is the size of the viewer who asked for one last.
 
 mod feed;
+mod input;
+mod picture;
 mod program;
+mod viewer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,16 +21,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use pty_process::{OwnedReadPty, OwnedWritePty};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use pty_process::OwnedReadPty;
+use rand::rngs::OsRng;
+use sessioncap::session::{EventKind, Incarnation};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use feed::Feed;
-pub use feed::{Output, OutputEvent, Replay};
+pub use feed::{Output, OutputEvent};
+pub use input::{Always, Input, Permit, Typed};
+use input::{Queue, Turn};
+pub use picture::{Emulator, Picture};
 use program::{Program, Terminal};
 pub use program::{safe_environment, spawn_alone};
+pub use viewer::{Followed, Happened, Screen, Viewer};
 
 /// Sessions that may exist at once, counting those whose program is not reaped yet.
 const MAX_SESSIONS: u32 = 64;
@@ -33,8 +44,8 @@ const MAX_SESSIONS: u32 = 64;
 const MAX_SIDE: u16 = 1000;
 /// Most bytes of output read at a time.
 const CHUNK: usize = 4 * 1024;
-/// Bytes of input that may wait for a program to read.
-const PENDING_INPUT: usize = 256 * 1024;
+/// Events that a viewer may be behind; it misses older ones.
+const EVENTS: usize = 64;
 /// What a closed program gets between SIGHUP and SIGKILL, and the last output of an exited one to
 /// arrive.
 const GRACE: Duration = Duration::from_millis(250);
@@ -91,8 +102,6 @@ pub enum HubError {
     TooManySessions,
     /// A side is 0 or above 1000.
     BadSize,
-    /// The program does not read its input, and no more can wait.
-    InputFull,
     /// The terminal could not be opened or resized, or the program not started on it.
     Terminal(io::Error),
 }
@@ -103,21 +112,12 @@ impl fmt::Display for HubError {
             Self::NoSuchSession => f.write_str("no such session; list the sessions to see which there are"),
             Self::TooManySessions => write!(f, "there are {MAX_SESSIONS} sessions already; close one"),
             Self::BadSize => write!(f, "a terminal has 1 to {MAX_SIDE} columns and rows"),
-            Self::InputFull => f.write_str("the program does not read its input; try again later"),
             Self::Terminal(error) => write!(f, "the terminal or its program could not be used: {error}"),
         }
     }
 }
 
 impl std::error::Error for HubError {}
-
-/// A reader of a session.
-pub struct Attachment {
-    /// Output up to the moment of attaching; `output` continues with the next byte.
-    pub replay: Vec<u8>,
-    /// The output from then on.
-    pub output: Output,
-}
 
 /// The sessions of one agent. Clones share them; dropping the last kills every program.
 #[derive(Clone)]
@@ -156,14 +156,18 @@ impl Hub {
                 pid: started.program.pid(),
             }),
             terminal: started.terminal,
+            incarnation: Incarnation::generate(&mut OsRng),
+            picture: Mutex::new(Picture::new(spec.cols, spec.rows)),
             feed: Arc::default(),
-            input: InputQueue::default(),
+            happened: broadcast::channel(EVENTS).0,
+            inputs: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             ended: AtomicBool::new(false),
+            exit: watch::channel(None).0,
             phase,
         });
         let info = session.info();
         lock(&self.0.sessions).insert(info.id.clone(), Arc::clone(&session));
-        tokio::spawn(write_input(Arc::clone(&session), started.writing));
         tokio::spawn(live(Arc::downgrade(&self.0), session, started.reading, started.program, slot));
         Ok(info)
     }
@@ -181,32 +185,14 @@ impl Hub {
         self.session(id).ok().map(|session| session.info())
     }
 
-    /// Adds a reader.
-    pub fn attach(&self, id: &str, replay: Replay) -> Result<Attachment, HubError> {
-        let (replay, output) = self.session(id)?.feed.attach(replay);
-        Ok(Attachment { replay, output })
-    }
-
-    /// Queues input for the program: all of it or none.
-    pub fn input(&self, id: &str, bytes: &[u8]) -> Result<(), HubError> {
-        self.session(id)?.input.push(bytes)
-    }
-
-    /// Waits until no input is pending, or the session is over.
-    pub async fn input_room(&self, id: &str) {
-        if let Ok(session) = self.session(id) {
-            session.input.emptied().await;
-        }
+    /// Adds a viewer.
+    pub fn view(&self, id: &str) -> Result<Viewer, HubError> {
+        Ok(Viewer::new(self.session(id)?))
     }
 
     /// Changes the size of the terminal; the kernel tells the program.
     pub fn resize(&self, id: &str, cols: u16, rows: u16) -> Result<(), HubError> {
-        check_size(cols, rows)?;
-        let session = self.session(id)?;
-        session.terminal.resize(cols, rows).map_err(HubError::Terminal)?;
-        let mut info = lock(&session.info);
-        (info.cols, info.rows) = (cols, rows);
-        Ok(())
+        self.session(id)?.resize(cols, rows)
     }
 
     /// Ends a session: hangs the terminal up and, after a short grace, kills the whole process group.
@@ -272,15 +258,68 @@ enum Phase {
 struct Session {
     info: Mutex<SessionInfo>,
     terminal: Terminal,
+    incarnation: Incarnation,
+    /// Taken before the lock of `feed`, so that the picture is that of the last byte.
+    picture: Mutex<Picture>,
     feed: Arc<Feed>,
-    input: InputQueue,
+    happened: broadcast::Sender<Happened>,
+    inputs: Mutex<Vec<Weak<Queue>>>,
+    turn: tokio::sync::Mutex<Turn>,
     ended: AtomicBool,
+    /// The exit status, or minus the number of the signal.
+    exit: watch::Sender<Option<i32>>,
     phase: watch::Sender<Phase>,
 }
 
 impl Session {
     fn info(&self) -> SessionInfo {
         lock(&self.info).clone()
+    }
+
+    fn resize(&self, cols: u16, rows: u16) -> Result<(), HubError> {
+        check_size(cols, rows)?;
+        let mut info = lock(&self.info);
+        self.terminal.resize(cols, rows).map_err(HubError::Terminal)?;
+        (info.cols, info.rows) = (cols, rows);
+        lock(&self.picture).resize(cols, rows);
+        Ok(())
+    }
+
+    fn publish(&self, output: &[u8]) {
+        let mut picture = lock(&self.picture);
+        picture.process(output);
+        self.feed.publish(output);
+    }
+
+    fn complete(&self, exit: i32) {
+        self.exit.send_replace(Some(exit));
+        self.feed.complete();
+        // Fails if there is no viewer.
+        let _ = self.happened.send(self.end());
+    }
+
+    fn end(&self) -> Happened {
+        let (position, value) = (self.feed.kept().1, self.exit.borrow().unwrap_or(-1));
+        Happened { kind: EventKind::SessionEnded, position, value, text: String::new() }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    async fn ended(&self) {
+        // Fails only if the sender is gone, which this session holds.
+        let _ = self.exit.subscribe().wait_for(Option::is_some).await;
+    }
+
+    fn add_input(&self, queue: &Arc<Queue>) {
+        let mut inputs = lock(&self.inputs);
+        inputs.retain(|queue| queue.strong_count() > 0);
+        inputs.push(Arc::downgrade(queue));
+    }
+
+    fn inputs_wait(&self) -> bool {
+        lock(&self.inputs).iter().filter_map(Weak::upgrade).any(|queue| !queue.is_empty())
     }
 }
 
@@ -293,9 +332,8 @@ async fn live(
     _slot: OwnedSemaphorePermit,
 ) {
     relay(&session, &mut reading, &mut program).await;
-    session.input.close();
     program.kill_and_reap(&session.terminal).await;
-    session.feed.complete();
+    session.complete(program.exit());
     if let Some(hub) = hub.upgrade() {
         let id = session.info().id;
         hub.end(&id, &session);
@@ -329,7 +367,7 @@ async fn relay(session: &Session, reading: &mut OwnedReadPty, program: &mut Prog
                 start_grace(&mut deadline);
             }
             read = read_paced(session, reading, &mut buffer), if open => match read {
-                Ok(length @ 1..) => session.feed.publish(buffer.get(..length).unwrap_or_default()),
+                Ok(length @ 1..) => session.publish(buffer.get(..length).unwrap_or_default()),
                 // Nobody has the other side open. A program that still runs gets the grace to exit.
                 Ok(0) | Err(_) => {
                     open = false;
@@ -346,19 +384,6 @@ async fn read_paced(session: &Session, reading: &mut OwnedReadPty, buffer: &mut 
     reading.read(buffer).await
 }
 
-/// Writes the input until the queue is closed, also in the middle of what the program does not read.
-async fn write_input(session: Arc<Session>, mut writing: OwnedWritePty) {
-    while let Some(bytes) = session.input.take().await {
-        tokio::select! {
-            () = session.input.closed() => return,
-            written = writing.write_all(&bytes) => if written.is_err() {
-                // Nobody has the other side open, so the session is about to end.
-                session.input.close();
-            },
-        }
-    }
-}
-
 fn start_grace(deadline: &mut Option<Instant>) {
     deadline.get_or_insert_with(|| Instant::now() + GRACE);
 }
@@ -368,80 +393,6 @@ async fn passed(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Input on its way to the writing task.
-#[derive(Default)]
-struct InputQueue {
-    pending: Mutex<PendingInput>,
-    filled: Notify,
-    emptied: Notify,
-}
-
-#[derive(Default)]
-struct PendingInput {
-    bytes: Vec<u8>,
-    closed: bool,
-}
-
-impl InputQueue {
-    fn push(&self, bytes: &[u8]) -> Result<(), HubError> {
-        let mut pending = lock(&self.pending);
-        if pending.closed {
-            return Err(HubError::NoSuchSession);
-        }
-        if bytes.len() > PENDING_INPUT.saturating_sub(pending.bytes.len()) {
-            return Err(HubError::InputFull);
-        }
-        pending.bytes.extend_from_slice(bytes);
-        self.filled.notify_one();
-        Ok(())
-    }
-
-    /// Waits for input and takes all of it; `None` once the queue is closed.
-    async fn take(&self) -> Option<Vec<u8>> {
-        loop {
-            {
-                let mut pending = lock(&self.pending);
-                if pending.closed {
-                    return None;
-                }
-                if !pending.bytes.is_empty() {
-                    self.emptied.notify_waiters();
-                    return Some(std::mem::take(&mut pending.bytes));
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-
-    async fn emptied(&self) {
-        loop {
-            // Before the look, so that no change after it is missed.
-            let emptied = self.emptied.notified();
-            {
-                let pending = lock(&self.pending);
-                if pending.closed || pending.bytes.is_empty() {
-                    return;
-                }
-            }
-            emptied.await;
-        }
-    }
-
-    /// Waits until the queue is closed. May use up a wake-up meant for `take`, which looks before it
-    /// waits.
-    async fn closed(&self) {
-        while !lock(&self.pending).closed {
-            self.filled.notified().await;
-        }
-    }
-
-    fn close(&self) {
-        lock(&self.pending).closed = true;
-        self.filled.notify_one();
-        self.emptied.notify_waiters();
     }
 }
 

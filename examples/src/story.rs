@@ -108,7 +108,7 @@ async fn it_follows_and_answers(stage: &Stage, phone: &mut Live) -> Outcome<()> 
     stage.step("The phone sees the session's output.");
     stage.show(&see(phone, "deploy to staging? [y/N] ").await?);
     stage.step("It answers the prompt, and the shell continues.");
-    phone.type_in(b"y\r").await?;
+    phone.type_in(b"y\r").await.map(drop)?;
     stage.show(&see(phone, "deploying, as answered").await?);
     Ok(())
 }
@@ -125,7 +125,7 @@ async fn it_can_do_nothing_else(stage: &Stage, phone: &mut Live) -> Outcome<()> 
         ("enrol", json!({ "method": "pair.register_issuer", "registration": "" }), "privilege_denied"),
         ("read a file", json!({ "method": "fs/read_text_file", "path": "/etc/passwd" }), "privilege_denied"),
         ("close it", json!({ "method": "shell.close_session", "id": own }), "privilege_denied"),
-        ("another session", json!({ "method": "shell.attach_session", "id": "other" }), "other_session"),
+        ("another session", json!({ "method": "shell.replay_session", "id": "other" }), "other_session"),
         (
             "resize it",
             json!({ "method": "shell.resize_session", "cols": 9, "rows": 9 }),

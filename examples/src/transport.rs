@@ -1,6 +1,8 @@
 //! The WebSocket below Noise: one binary message is one Noise message, everything else is skipped,
 //! and an empty plaintext ends a side.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -148,18 +150,39 @@ pub enum Heard {
 pub struct Secure {
     socket: Socket,
     channel: Channel,
+    /// Encrypted and not handed to the socket yet.
+    outbox: VecDeque<Vec<u8>>,
 }
 
 impl Secure {
     /// After a handshake.
     pub fn new(socket: Socket, channel: Channel) -> Self {
-        Self { socket, channel }
+        Self { socket, channel, outbox: VecDeque::new() }
     }
 
     /// Sends one frame.
     pub async fn send(&mut self, plaintext: &[u8]) -> Outcome<()> {
-        let frame = self.channel.seal(plaintext)?;
-        send(&mut self.socket, frame).await
+        self.queue(plaintext)?;
+        let flushing = timeout(PATIENCE, self.flush());
+        flushing.await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
+    }
+
+    /// Encrypts one frame, to be sent by [`Secure::flush`].
+    pub fn queue(&mut self, plaintext: &[u8]) -> Outcome<()> {
+        self.outbox.push_back(self.channel.seal(plaintext)?);
+        Ok(())
+    }
+
+    /// Sends what was queued. Cancel-safe: what was not sent stays queued.
+    pub async fn flush(&mut self) -> Outcome<()> {
+        while !self.outbox.is_empty() {
+            let ready = poll_fn(|context| self.socket.poll_ready_unpin(context)).await;
+            ready.map_err(|_| Problem::BrokenOff)?;
+            if let Some(frame) = self.outbox.pop_front() {
+                self.socket.start_send_unpin(Message::binary(frame)).map_err(|_| Problem::BrokenOff)?;
+            }
+        }
+        SinkExt::flush(&mut self.socket).await.map_err(|_| Problem::BrokenOff)
     }
 
     /// The next frame; `None` when the agent has ended its side. A connection that breaks off before
@@ -204,7 +227,8 @@ impl Secure {
     /// Sends a last frame and closes.
     pub async fn end_with(mut self, plaintext: &[u8]) {
         if let Ok(frame) = self.channel.seal(plaintext) {
-            send_last(self.socket, [frame], CloseCode::Normal).await;
+            self.outbox.push_back(frame);
+            send_last(self.socket, self.outbox, CloseCode::Normal).await;
         }
     }
 }

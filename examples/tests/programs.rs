@@ -217,8 +217,6 @@ async fn nothing_but_the_session_is_reached_over_the_wire() {
         (json!({ "method": "agent.reset_clock" }), "administer"),
         (json!({ "method": "pair.revoke", "session": other }), "enroll"),
         (json!({ "method": "fs/read_text_file", "path": "/etc/passwd" }), "access_files"),
-        (json!({ "method": "anything else" }), "administer"),
-        (json!({ "method": "" }), "administer"),
     ] {
         let answer = stream.call(request.clone()).await;
         assert_eq!(
@@ -238,16 +236,23 @@ async fn nothing_but_the_session_is_reached_over_the_wire() {
     let tricks = ["../sessions?x=", "X/close?", "OTHER/close#", "", ".", "X notail"];
     let tricks = tricks.into_iter().map(str::to_owned);
     for id in tricks.chain([other.to_string(), format!("{session} "), session.to_string().to_uppercase()]) {
-        let answer = stream.call(json!({ "method": "shell.attach_session", "id": id })).await;
+        let answer = stream.call(json!({ "method": "shell.replay_session", "id": id })).await;
         assert_eq!(answer["code"], "other_session", "{id}");
     }
-    let odd = json!({ "method": "shell.attach_session", "id": [session] });
+    let odd = json!({ "method": "shell.replay_session", "id": [session] });
     assert_eq!(stream.call(odd).await["code"], "other_session");
     for malformed in [
         r#"{"method":"shell.list_sessions","method":"shell.list_sessions"}"#.to_owned(),
-        format!(r#"{{"method":"shell.attach_session","id":"{session}","id":"{session}"}}"#),
-        format!(r#"{{"method":"shell.attach_session","id":"{session}","readonly":false}}"#),
+        format!(r#"{{"method":"shell.replay_session","id":"{session}","id":"{session}"}}"#),
+        format!(r#"{{"method":"shell.replay_session","id":"{session}","readonly":false}}"#),
+        r#"{"method":"exec","cmd":{"a":1,"a":1}}"#.to_owned(),
+        format!(r#"{{"method":"exec","cmd":{}{}}}"#, "[".repeat(16), "]".repeat(16)),
+        r#"{"method":"shell.list_sessions"} {}"#.to_owned(),
         r#"{"method":7}"#.to_owned(),
+        r#"{"method":"anything else"}"#.to_owned(),
+        r#"{"method":""}"#.to_owned(),
+        // For enrolled devices.
+        r#"{"method":"shell.attach_session"}"#.to_owned(),
         "{".to_owned(),
     ] {
         assert_eq!(stream.call_raw(malformed.as_bytes()).await["error"], "method_rejected", "{malformed}");
@@ -281,10 +286,7 @@ async fn opt_in_operations_work_when_they_were_named_and_only_on_the_own_session
     );
     assert_eq!(stream.call(resize(session.as_str())).await["ok"], true);
     assert_eq!(stream.call(json!({ "method": "shell.replay_session" })).await["ok"], true);
-    assert_eq!(
-        stream.call(json!({ "method": "shell.attach_session" })).await["code"],
-        "operation_not_granted"
-    );
+    assert_eq!(stream.follow(None).await.unwrap_err()["code"], "operation_not_granted");
     let sessions: Value = serde_json::from_str(&world.dd_ok(&["session", "list", "--json"]).await).unwrap();
     let sizes: Vec<_> = sessions.as_array().unwrap().iter().map(|s| s["cols"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [80, 99]);
@@ -302,10 +304,9 @@ async fn an_operators_rule_ends_the_permission_to_type() {
     let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
     assert_eq!(joined.ops, OpSet::COMPANION.without(Op::SendInput));
     let mut stream = joined.stream;
-    assert_eq!(stream.call(json!({ "method": "shell.attach_session" })).await["ok"], true);
-    stream.type_in("forbidden\r").await;
-    let refusal = stream.call(json!({ "method": "shell.list_sessions" })).await;
-    assert_eq!(refusal["code"], "operation_not_granted");
+    stream.follow(None).await.unwrap();
+    let typed = stream.type_in("forbidden\r").await;
+    assert_eq!(stream.typed(typed).await.code, sessioncap::Notice::NOT_GRANTED);
 
     // What the device types is the first that the session gets.
     let mut device = connect_device(&world, &world.device_key()).await.unwrap();
@@ -385,7 +386,7 @@ async fn a_lost_answer_is_fetched_again_by_the_same_phone_alone() {
     let (mut stream, terms) = attach(&world, &phone(1), &first.credential).await.unwrap();
     assert_eq!(terms.ops, OpSet::COMPANION);
     assert!(terms.seconds_left <= 12 * 3_600);
-    assert_eq!(stream.call(json!({ "method": "shell.attach_session" })).await["ok"], true);
+    stream.follow(None).await.unwrap();
     // The companion does the same with its file.
     let (_, _, told) = world.companion_done("late.json", &["join", &pairing.text]).await;
     assert!(told.contains("revoked"), "another phone, another key: {told}");

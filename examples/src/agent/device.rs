@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::noise::Channel;
+use sessioncap::session::NotTaken;
 use sessioncap::{DevicePublicKey, SessionId};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Agent, command, pair};
 use crate::problem::{Outcome, Problem};
-use crate::pty::{Attachment, HubError, OutputEvent, Replay, SessionInfo, SessionSpec};
+use crate::pty::{Always, HubError, Input, OutputEvent, SessionInfo, SessionSpec, Viewer};
 use crate::request::{BadRequest, Request, error};
 use crate::transport::{self, Socket};
 
@@ -22,6 +23,12 @@ use crate::transport::{self, Socket};
 const REPLAY: usize = 48_000;
 /// Bytes of transcript that `logs` shows.
 const LOGS: usize = 16_000;
+
+/// Bytes that a device may have typed ahead of what the program reads. More than of a phone: a Ctrl-C behind them is to be
+/// seen.
+const TYPED_AHEAD: usize = 1024 * 1024;
+/// What interrupts on most terminals.
+const CTRL_C: u8 = 0x03;
 
 /// A device and its channel.
 struct Connection<'a> {
@@ -38,7 +45,8 @@ enum Answer {
     /// Acknowledge, then raw bytes.
     Attach {
         session: String,
-        attachment: Attachment,
+        viewer: Viewer,
+        tail: bool,
         close_after: bool,
     },
 }
@@ -81,9 +89,9 @@ impl Connection<'_> {
             };
             match answer {
                 Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
-                Ok(Answer::Attach { session, attachment, close_after }) => {
+                Ok(Answer::Attach { session, viewer, tail, close_after }) => {
                     self.reply(&json!({ "ok": true, "id": session })).await?;
-                    let bridged = self.bridge(&session, attachment).await;
+                    let bridged = self.bridge(&viewer, tail).await;
                     if close_after {
                         // It may have ended by itself.
                         let _ = self.agent.hub.close(&session);
@@ -123,15 +131,13 @@ impl Connection<'_> {
             }
             "shell.attach_session" => {
                 let Attach { id, tail } = parameters(request)?;
-                let replay = if tail { Replay::Ring } else { Replay::None };
-                let attached = hub.attach(id.as_str(), replay);
-                let attachment = attached.map_err(|failure| error("shell_attach_failed", failure))?;
-                return Ok(Answer::Attach { session: id.to_string(), attachment, close_after: false });
+                let viewer = hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
+                return Ok(Answer::Attach { session: id.to_string(), viewer, tail, close_after: false });
             }
             "shell.replay_session" => {
                 let ById { id } = parameters(request)?;
-                let history = hub.history(id.as_str()).map_err(shell_failed)?;
-                replay(&id, &history)
+                let history = hub.view(id.as_str()).map_err(shell_failed)?.history();
+                replay(&id, &history, REPLAY)
             }
             "shell.resize_session" => {
                 let Resize { id, cols, rows } = parameters(request)?;
@@ -154,7 +160,7 @@ impl Connection<'_> {
             }
             "logs" => {
                 let ById { id } = parameters(request)?;
-                let history = hub.history(id.as_str()).map_err(shell_failed)?;
+                let history = hub.view(id.as_str()).map_err(shell_failed)?.history();
                 let log = String::from_utf8_lossy(last(&history, LOGS)).into_owned();
                 json!({ "ok": true, "id": id, "log": log })
             }
@@ -180,28 +186,31 @@ impl Connection<'_> {
         let failed = |failure: HubError| error("attach_failed", failure);
         let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
         let session = self.agent.hub.create(spec).map_err(failed)?.id;
-        let attachment = self.agent.hub.attach(&session, Replay::Ring).map_err(failed)?;
-        Ok(Answer::Attach { session, attachment, close_after: true })
+        let viewer = self.agent.hub.view(&session).map_err(failed)?;
+        Ok(Answer::Attach { session, viewer, tail: true, close_after: true })
     }
 
-    /// Raw bytes in both directions, until a side ends.
-    async fn bridge(&mut self, session: &str, attachment: Attachment) -> Outcome<()> {
-        let Attachment { replay, output } = attachment;
-        // No phone's network hurries the output past a desktop.
-        let mut output = output.lead();
-        for chunk in replay.chunks(transport::CHUNK) {
-            self.send_raw(chunk).await?;
+    /// Raw bytes in both directions, until a side ends. With `tail` the screen comes first.
+    async fn bridge(&mut self, viewer: &Viewer, tail: bool) -> Outcome<()> {
+        let mut input = viewer.input(TYPED_AHEAD, Always);
+        let mut output = if tail {
+            let (screen, output) = viewer.watch();
+            for chunk in screen.bytes.chunks(transport::CHUNK) {
+                self.send_raw(chunk).await?;
+            }
+            output
+        } else {
+            viewer.watch_only()
         }
+        // No phone's network hurries the output past a desktop.
+        .lead();
         let agent = Arc::clone(self.agent);
         let mut changes = agent.devices.changes();
-        // Input that the program has no room for yet. Nothing more is read from the device until then.
+        // Input for which there is no room yet. Nothing more is read from the device until then.
         let mut waiting: Option<Vec<u8>> = None;
         loop {
             if let Some(bytes) = waiting.take() {
-                // A session that is gone says so by the end of its output.
-                if let Err(HubError::InputFull) = agent.hub.input(session, &bytes) {
-                    waiting = Some(bytes);
-                }
+                waiting = type_in(&input, bytes);
             }
             tokio::select! {
                 event = output.next() => match event {
@@ -216,7 +225,7 @@ impl Connection<'_> {
                     }
                     waiting = Some(bytes);
                 }
-                () = agent.hub.input_room(session), if waiting.is_some() => {}
+                _ = input.typed() => {}
                 _ = changes.changed() => if !agent.devices.contains(&self.device) {
                     return Err(Problem::said("the device was removed"));
                 },
@@ -227,6 +236,23 @@ impl Connection<'_> {
     async fn send_raw(&mut self, bytes: &[u8]) -> Outcome<()> {
         let frame = self.channel.seal(bytes)?;
         transport::send(&mut self.socket, frame).await
+    }
+}
+
+/// Queues what a device has typed. A Ctrl-C that would have to wait goes ahead of everything. Returns what has no room.
+fn type_in(input: &Input, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let interrupts = |byte: &u8| *byte == CTRL_C && input.must_overtake(CTRL_C);
+    if let Some(at) = bytes.iter().rposition(interrupts) {
+        bytes.drain(..=at);
+        input.interrupt();
+    }
+    if bytes.is_empty() {
+        return None;
+    }
+    match input.push(0, &bytes) {
+        Err(NotTaken::TooMuch) => Some(bytes),
+        // A session that is gone says so by the end of its output.
+        _ => None,
     }
 }
 
@@ -313,9 +339,9 @@ fn describe_process(info: &SessionInfo) -> Value {
     json!({ "id": info.id, "pid": info.pid, "command": info.command, "running": true })
 }
 
-/// The end of a transcript, as much as fits one frame.
-pub(super) fn replay(id: &SessionId, history: &[u8]) -> Value {
-    let bytes = last(history, REPLAY);
+/// The end of a transcript, up to this many bytes.
+pub(super) fn replay(id: &SessionId, history: &[u8], most: usize) -> Value {
+    let bytes = last(history, most);
     json!({ "ok": true, "id": id, "data": STANDARD.encode(bytes), "truncated": bytes.len() < history.len() })
 }
 

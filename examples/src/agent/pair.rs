@@ -27,6 +27,9 @@ pub(super) async fn answer(
     let answered =
         ask(agent, move |gate, now| gate.answer(&device, &handshake_hash, &asked, now, &mut OsRng)).await;
     let answer = answered.map_err(|refusal| naming_addresses(agent, refusal))?;
+    if let pair::Answer::Renewed { receipt } = &answer {
+        agent.floors.forget(receipt.credential);
+    }
     serde_json::to_value(&answer).map_err(|problem| error("upstream_failed", problem))
 }
 

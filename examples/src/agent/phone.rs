@@ -1,92 +1,59 @@
-//! One connection of a phone, held to its credential.
-//!
-//! The data of a frame, in both directions, by its first byte:
-//!
-//! ```text
-//! 0x00 bytes   terminal output, or typed input: nothing but these bytes
-//! { … }        a request or its reply, in JSON
-//! ```
-//!
-//! The deployed protocol turns a channel into raw bytes for good after an attach. A phone's channel
-//! marks them instead, so that it can still be told why it was refused. Replies keep the order of
-//! their requests; a refusal is a notice in the reply's place.
+//! One connection of a phone, held to its credential. It speaks the session profile: messages of
+//! `sessioncap::session` in data, and notices about them.
 //!
 //! Session data passes only through the guarded channel, under its operation.
 
-use std::fmt;
+mod ask;
+mod end;
+
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::SinkExt;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use sessioncap::agent::{
     Denial, Guard, GuardedChannel, GuardedReceiver, GuardedSender, NotActivated, PendingChannel, PermitError,
 };
-use sessioncap::{Action, EndCode, Frame, Notice, Op, SessionId, Status};
+use sessioncap::session::{
+    Event as SessionEvent, EventKind, FromAgent, Liveness, Look, NotTaken, Profile, ResumePoint,
+    SessionNotice,
+};
+use sessioncap::{Frame, Notice, Now, Op, SessionId};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Agent, device};
-use crate::classify::classify;
+use super::Agent;
+use crate::clock::Clock;
 use crate::problem::Problem;
-use crate::pty::{Hub, HubError, Output, OutputEvent, Replay};
-use crate::request::{BadRequest, Request, error};
+use crate::pty::{Followed, Happened, Input, Output, OutputEvent, Permit, Screen, Typed, Viewer};
 use crate::transport::{self, Socket};
-
-/// The first byte of terminal bytes.
-pub const RAW: u8 = 0;
+use ask::{Asked, Method};
+use end::End;
 
 struct Connection<'a> {
     agent: &'a Arc<Agent>,
     socket: Socket,
     sender: GuardedSender,
     receiver: GuardedReceiver,
-    /// For input that the program had no room for when it was received.
-    input: Guard,
+    /// Looked at when no output is sent.
+    guard: Guard,
     /// The guard's. No other id is ever passed on.
     session: SessionId,
-    output: Option<Output>,
-    /// Input that the program has no room for yet. Nothing more is read from the phone until then.
-    waiting: Option<Vec<u8>>,
+    viewer: Viewer,
+    input: Input,
+    /// The output that is followed, and the number of the message that asked for it.
+    output: Option<(Output, u64)>,
+    /// Before this position nothing is sent again. Shared with later connections where the phone was granted output.
+    floor: u64,
+    shares_floor: bool,
+    /// The version of the profile, once the phone has named its own.
+    profile: Option<u16>,
+    /// How many messages have come.
+    messages: u64,
+    liveness: Liveness,
     /// Whether it was logged that the phone does not read.
     slow: bool,
-}
-
-/// How a connection ends.
-enum End {
-    /// The phone has ended its side.
-    Left,
-    /// The session has ended, and the phone has had all of its output.
-    SessionEnded,
-    /// The credential is not valid any more, or the connection is over for another reason.
-    Over(Denial),
-    /// The phone reads too slowly to follow the output.
-    Lagged,
-    /// The phone is gone, does not read, or breaks the protocol. No message can reach it.
-    Gone,
-    /// Over in the middle of a frame that the phone does not take: no later one would decrypt, so
-    /// nothing can follow. The phone learns why when it attaches again.
-    Mute(Denial),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Left => f.write_str("it has left"),
-            Self::SessionEnded => f.write_str("the session has ended"),
-            Self::Over(denial) => denial.fmt(f),
-            Self::Lagged => f.write_str("it reads too slowly"),
-            Self::Gone => f.write_str("its connection broke off, or it does not read"),
-            Self::Mute(denial) => write!(f, "{denial}, while it did not read"),
-        }
-    }
-}
-
-impl From<PermitError> for End {
-    fn from(error: PermitError) -> Self {
-        Self::Over(error.into())
-    }
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
@@ -96,7 +63,13 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: Pendi
         return;
     };
     match agent.ask(move |_, now| pending.activate(&first, now)).await {
-        Ok(Ok(channel)) => Connection::new(agent, socket, channel).run().await,
+        Ok(Ok(channel)) => match agent.hub.view(channel.receiver.guard().session().as_str()) {
+            Ok(viewer) => Connection::new(agent, socket, channel, viewer).run().await,
+            Err(_) => {
+                let frame = End::SessionEnded.code().and_then(|code| channel.sender.end(code));
+                transport::send_last(socket, frame, CloseCode::Normal).await;
+            }
+        },
         Ok(Err(NotActivated { end: Some(end), .. })) => {
             transport::send_last(socket, [end], CloseCode::Normal).await;
         }
@@ -109,87 +82,127 @@ enum Event {
     Cut(Denial),
     Look,
     Frame(Result<Vec<u8>, Problem>),
-    Room,
+    Typed(u64, Typed),
+    Happened(Happened),
     Output(OutputEvent),
 }
 
-/// The contents of a data frame.
-enum Asked {
-    Input(Vec<u8>),
-    Request(Action, Request),
+/// What a message has led to inside its permit.
+enum Done {
+    Nothing,
+    NotTaken(NotTaken),
+    Follow(Option<ResumePoint>),
+    Request(Op, Method),
 }
 
-/// The result of a data frame that was received.
-enum Taken {
-    Typed(Result<(), HubError>, Vec<u8>),
-    Request(Action, Request),
+/// Lets input pass while the phone may type.
+struct MayType {
+    guard: Guard,
+    clock: Clock,
+}
+
+impl Permit for MayType {
+    async fn permit(&mut self, write: &mut (dyn FnMut() + Send)) -> Result<(), Denial> {
+        let Self { guard, clock } = self;
+        let writing = std::future::poll_fn(|_| {
+            write();
+            Poll::Ready(())
+        });
+        guard.drive(Op::SendInput, || clock.now(), writing).await.map_err(Denial::from)
+    }
+}
+
+/// The time by which liveness is judged.
+fn monotonic(now: Now) -> std::time::Duration {
+    now.monotonic.unsigned_abs()
 }
 
 impl<'a> Connection<'a> {
-    fn new(agent: &'a Arc<Agent>, socket: Socket, channel: GuardedChannel) -> Self {
+    fn new(agent: &'a Arc<Agent>, socket: Socket, channel: GuardedChannel, viewer: Viewer) -> Self {
         let (sender, receiver) = channel.split();
-        let (input, session) = (receiver.guard().fork(), receiver.guard().session().clone());
-        Self { agent, socket, sender, receiver, input, session, output: None, waiting: None, slow: false }
+        let guard = receiver.guard().fork();
+        let session = guard.session().clone();
+        let may_type = MayType { guard: guard.fork(), clock: agent.clock.clone() };
+        let shares_floor = guard.ops().contains(Op::StreamOutput);
+        let floor = match shares_floor {
+            true => agent.floors.begin(guard.credential(), &session, viewer.position()),
+            false => viewer.position(),
+        };
+        Self {
+            input: viewer.input(Profile::MAX_UNTAKEN_INPUT, may_type),
+            liveness: Liveness::of_agent(monotonic(agent.now())),
+            agent,
+            socket,
+            sender,
+            receiver,
+            guard,
+            session,
+            viewer,
+            output: None,
+            floor,
+            shares_floor,
+            profile: None,
+            messages: 0,
+            slow: false,
+        }
     }
 
     async fn run(mut self) {
-        let (session, credential) = (self.session.clone(), self.receiver.guard().credential());
+        let (session, credential) = (self.session.clone(), self.guard.credential());
         self.agent.log(format!("a phone is attached to session {session} with credential {credential}"));
         let end = match self.serve_frames().await {
             Ok(never) => match never {},
             Err(end) => end,
         };
         self.agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
-        self.say_goodbye(end).await;
+        self.say_goodbye(&end).await;
     }
 
     /// Says why, ends the agent's side, and closes.
-    async fn say_goodbye(self, end: End) {
-        let code = match end {
-            End::Left => EndCode::LEFT,
-            End::SessionEnded => EndCode::from(Status::SessionGone),
-            End::Over(denial) => denial.end_code(),
-            End::Lagged => EndCode::TOO_SLOW,
-            End::Gone | End::Mute(_) => {
-                // Whatever it has not taken yet goes as well.
-                let _ = self.socket.get_ref().set_zero_linger();
-                return;
-            }
-        };
-        if let Some(frame) = self.sender.end(code) {
-            transport::send_last(self.socket, [frame], CloseCode::Normal).await;
+    async fn say_goodbye(self, end: &End) {
+        let Self { socket, sender, input, .. } = self;
+        // What is not in the terminal stays out of it.
+        drop(input);
+        match end.code() {
+            Some(code) => transport::send_last(socket, sender.end(code), CloseCode::Normal).await,
+            // Whatever it has not taken yet goes as well.
+            None => drop(socket.get_ref().set_zero_linger()),
         }
     }
 
-    async fn serve_frames(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn serve_frames(&mut self) -> Result<Infallible, End> {
         if let Some(first) = self.receiver.first() {
             self.take_frame(first).await?;
         }
         loop {
             match self.next_event().await {
                 Event::Cut(denial) => return Err(End::Over(denial)),
-                Event::Look => match self.receiver.check(self.agent.now()) {
-                    // Nothing is to be sent now; whoever sends waits.
-                    Ok(()) | Err(PermitError::Stale) => {}
-                    Err(over) => return Err(over.into()),
-                },
+                Event::Look => self.look().await?,
                 Event::Frame(Ok(frame)) => {
-                    let opened = self.receiver.open(&frame, self.agent.now()).map_err(|error| {
-                        match Denial::from(error) {
-                            // From outside, this is a connection that is gone.
-                            Denial::FrameUnreadable => End::Gone,
-                            denial => End::Over(denial),
-                        }
-                    });
-                    self.take_frame(opened?).await?;
+                    let now = self.agent.now();
+                    let opened = self.receiver.open(&frame, now).map_err(|error| match Denial::from(error) {
+                        // From outside, this is a connection that is gone.
+                        Denial::FrameUnreadable => End::Gone,
+                        denial => End::Over(denial),
+                    })?;
+                    self.liveness.received(monotonic(now));
+                    self.take_frame(opened).await?;
                 }
                 Event::Frame(Err(_)) => return Err(End::Gone),
-                Event::Room => {
-                    let bytes = self.waiting.take().unwrap_or_default();
-                    self.type_again(bytes).await?;
+                Event::Typed(number, typed) => self.tell_typed(number, typed).await?,
+                // Whoever follows gets the last output first.
+                Event::Happened(happened) if self.output.is_some() && is_end(&happened) => {}
+                Event::Happened(happened) => {
+                    self.tell_happened(&happened).await?;
+                    if is_end(&happened) {
+                        return Err(End::SessionEnded);
+                    }
                 }
                 Event::Output(OutputEvent::Data(chunk)) => self.show(&chunk).await?,
-                Event::Output(OutputEvent::Ended) => return Err(End::SessionEnded),
+                Event::Output(OutputEvent::Ended) => {
+                    self.tell_happened(&self.viewer.end()).await?;
+                    return Err(End::SessionEnded);
+                }
                 Event::Output(OutputEvent::Lagged) => return Err(End::Lagged),
             }
         }
@@ -198,9 +211,10 @@ impl<'a> Connection<'a> {
     async fn next_event(&mut self) -> Event {
         let agent = self.agent;
         let time_left = self.receiver.time_left(agent.now());
+        let is_begun = self.profile.is_some();
         let output = async {
             match &mut self.output {
-                Some(output) => output.next().await,
+                Some((output, _)) => output.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -209,15 +223,59 @@ impl<'a> Connection<'a> {
             biased;
             denial = self.receiver.cut() => Event::Cut(denial),
             () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
-            frame = transport::receive(&mut self.socket), if self.waiting.is_none() => Event::Frame(frame),
-            () = agent.hub.input_room(self.session.as_str()), if self.waiting.is_some() => Event::Room,
+            frame = transport::receive(&mut self.socket) => Event::Frame(frame),
+            (number, typed) = self.input.typed() => Event::Typed(number, typed),
+            happened = self.viewer.happens(), if is_begun => Event::Happened(happened),
             event = output => Event::Output(event),
+        }
+    }
+
+    /// About once a second.
+    async fn look(&mut self) -> Result<(), End> {
+        let now = self.agent.now();
+        match self.receiver.check(now) {
+            // Nothing is to be sent now; whoever sends waits.
+            Ok(()) | Err(PermitError::Stale) => {}
+            Err(over) => return Err(over.into()),
+        }
+        if let Err(PermitError::Refused(_)) = self.guard.permit(Op::StreamOutput, now, || ()) {
+            self.forbid_output();
+        }
+        match self.liveness.look(monotonic(now)) {
+            Look::Ping { number } => match self.sender.try_ping(false, number, now) {
+                Ok(frame) => {
+                    self.liveness.sent_ping(monotonic(now));
+                    self.send(frame).await
+                }
+                // At the next look.
+                Err(PermitError::Stale | PermitError::Refused(_)) => Ok(()),
+                Err(over) => Err(over.into()),
+            },
+            Look::Lost => Err(End::Silent),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is put out while the phone may not see it is not sent later.
+    fn forbid_output(&mut self) {
+        self.floor = self.viewer.position();
+        if self.shares_floor {
+            self.agent.floors.raise(self.guard.credential(), self.floor);
         }
     }
 
     async fn take_frame(&mut self, frame: Frame<()>) -> Result<(), End> {
         match frame {
-            Frame::Data(()) => self.take_data().await,
+            Frame::Data(()) if self.profile.is_none() => Err(End::Protocol),
+            Frame::Data(()) => self.take_message().await,
+            Frame::Notice(notice) => match SessionNotice::from_notice(notice) {
+                Some(SessionNotice::Profile { version }) if self.profile.is_none() => {
+                    let version = Profile::agree(version).map_err(|_| End::NoCommonVersion)?;
+                    self.profile = Some(version);
+                    self.tell(SessionNotice::Profile { version }).await
+                }
+                _ => Ok(()),
+            },
             Frame::Ping { answer: false, number } => {
                 let frame = self.sender.ping(true, number, || self.agent.now()).await?;
                 self.send(frame).await
@@ -227,121 +285,116 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Types what was typed, or answers what was asked, if it is allowed at this moment.
-    async fn take_data(&mut self) -> Result<(), End> {
-        let (hub, own) = (&self.agent.hub, &self.session);
-        let taken = self.receiver.receive_as(
-            |data| read(data, own),
-            || self.agent.now(),
+    /// Does what a message asks for, if it is allowed at this moment.
+    async fn take_message(&mut self) -> Result<(), End> {
+        let number = self.messages;
+        self.messages = self.messages.saturating_add(1);
+        let Self { agent, receiver, viewer, input, session, .. } = self;
+        let done = receiver.receive_as(
+            |message| ask::read(message, session),
+            || agent.now(),
             // Inside the permit: nothing here waits.
             |asked| match asked {
-                Asked::Input(bytes) => Taken::Typed(hub.input(own.as_str(), &bytes), bytes),
-                Asked::Request(action, request) => Taken::Request(action, request),
+                Asked::Input(bytes) => input.push(number, &bytes).map_or_else(Done::NotTaken, |()| Done::Nothing),
+                Asked::Interrupt => {
+                    input.interrupt();
+                    Done::Nothing
+                }
+                Asked::Resize { columns, rows } => {
+                    // A session of the wrong size is still a session.
+                    let _ = viewer.resize(columns, rows);
+                    Done::Nothing
+                }
+                Asked::Follow(point) => Done::Follow(point),
+                Asked::Request(op, method) => Done::Request(op, method),
+                Asked::Privileged => Done::Nothing,
             },
         );
-        match taken.await {
-            Ok(None) => Ok(()),
-            Ok(Some(Taken::Typed(typed, bytes))) => self.typed(typed, bytes).await,
-            Ok(Some(Taken::Request(action, request))) => self.answer(action, &request).await,
-            Err(error) => self.refuse_or_end(error).await,
+        match done.await {
+            Ok(None | Some(Done::Nothing)) => Ok(()),
+            Ok(Some(Done::NotTaken(why))) => self.tell(SessionNotice::NotTaken { number, why }).await,
+            Ok(Some(Done::Follow(point))) => self.follow(number, point).await,
+            Ok(Some(Done::Request(op, method))) => self.answer(number, op, method).await,
+            Err(PermitError::Refused(denial)) => self.notify(self.receiver.notice(&denial)).await,
+            Err(over) => Err(over.into()),
         }
     }
 
-    /// What could not be typed waits for room.
-    async fn typed(&mut self, typed: Result<(), HubError>, bytes: Vec<u8>) -> Result<(), End> {
-        match typed {
-            Ok(()) => Ok(()),
-            Err(HubError::InputFull) => {
-                self.waiting = Some(bytes);
-                Ok(())
+    /// Begins the output at a point, or with the screen.
+    async fn follow(&mut self, number: u64, point: Option<ResumePoint>) -> Result<(), End> {
+        let Followed { following, screen, output } = self.viewer.follow(point, self.floor);
+        self.output = Some((output, number));
+        self.send_output(&FromAgent::Following(following)).await?;
+        match screen {
+            Some(Screen { position, columns, rows, bytes }) => {
+                self.send_output(&FromAgent::Screen { position, columns, rows, bytes: &bytes }).await
             }
-            Err(failure) => {
-                let reply = error("shell_failed", failure).to_string();
-                self.reply(Action::Session(Op::SendInput), |plaintext| plaintext.extend(reply.bytes())).await
-            }
+            None => Ok(()),
         }
     }
 
-    /// Types bytes that had no room before, if they are still allowed.
-    async fn type_again(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let (hub, session) = (&self.agent.hub, &self.session);
-        let typed = self.input.drive(
-            Op::SendInput,
-            || self.agent.now(),
-            std::future::poll_fn(|_| std::task::Poll::Ready(hub.input(session.as_str(), &bytes))),
-        );
-        match typed.await {
-            Ok(typed) => self.typed(typed, bytes).await,
-            Err(error) => self.refuse_or_end(error).await,
-        }
-    }
-
-    /// Sends output, if the phone may see it at this moment.
     async fn show(&mut self, chunk: &[u8]) -> Result<(), End> {
-        let marked = [&[RAW], chunk].concat();
-        match self.sender.send(Op::StreamOutput, &marked, || self.agent.now()).await {
-            Ok(frame) => self.send(frame).await,
-            // An operator's rule has begun to forbid it: the output stops, and the phone gets a notice.
-            Err(error) => {
-                self.output = None;
-                self.refuse_or_end(error).await
-            }
-        }
+        let Some((output, _)) = &self.output else { return Ok(()) };
+        let position = output.position().saturating_sub(chunk.len() as u64);
+        self.send_output(&FromAgent::Output { position, bytes: chunk }).await
     }
 
-    async fn answer(&mut self, action: Action, request: &Request) -> Result<(), End> {
-        let (hub, session) = (self.agent.hub.clone(), self.session.clone());
-        let mut attached = None;
-        self.reply(action, |plaintext| {
-            let reply = match serve_request(&hub, &session, request) {
-                Ok(served) => {
-                    attached = served.attached;
-                    served.reply
-                }
-                Err(refusal) => refusal,
-            };
-            plaintext.extend(reply.to_string().bytes());
-        })
-        .await?;
-        if let Some((replay, output)) = attached {
-            self.output = Some(output);
-            for chunk in replay.chunks(transport::CHUNK) {
-                self.show(chunk).await?;
-            }
+    /// Sends output, if the phone may see it at this moment. A rule or a narrowing that forbids it stops the output,
+    /// and the phone gets a notice.
+    async fn send_output(&mut self, message: &FromAgent<'_>) -> Result<(), End> {
+        let Some((_, number)) = self.output else { return Ok(()) };
+        if let Err(denial) = self.send_message(Op::StreamOutput, message).await? {
+            self.output = None;
+            self.forbid_output();
+            return self.notify(Notice { number, ..self.receiver.notice(&denial) }).await;
         }
         Ok(())
     }
 
-    /// Sends what `write` makes inside the permit.
-    async fn reply(&mut self, action: Action, mut write: impl FnMut(&mut Vec<u8>)) -> Result<(), End> {
-        let sealed = loop {
-            match self.sender.try_send_with(action, self.agent.now(), &mut write) {
-                Err(PermitError::Stale) => self.wait_while_stale().await?,
-                sealed => break sealed,
-            }
-        };
-        match sealed {
-            Ok((frame, ())) => self.send(frame).await,
-            Err(error) => self.refuse_or_end(error).await,
+    async fn answer(&mut self, number: u64, op: Op, method: Method) -> Result<(), End> {
+        let json = ask::answer(&self.viewer, &self.session, method).to_string();
+        let answer = FromAgent::Answer { number, json: &json };
+        match self.send_message(op, &answer).await? {
+            Ok(()) => Ok(()),
+            Err(denial) => self.notify(Notice { number, ..self.receiver.notice(&denial) }).await,
         }
     }
 
-    /// Waits, frame in hand, while the gate's view is stale. Whether the frame may go is asked afterwards.
-    async fn wait_while_stale(&mut self) -> Result<(), End> {
+    async fn tell_typed(&mut self, number: u64, typed: Typed) -> Result<(), End> {
+        match typed {
+            Typed::Taken => self.tell(SessionNotice::Taken { number }).await,
+            Typed::NotTaken(why) => self.tell(SessionNotice::NotTaken { number, why }).await,
+            Typed::Refused(denial) => self.notify(Notice { number, ..self.receiver.notice(&denial) }).await,
+        }
+    }
+
+    async fn tell_happened(&mut self, happened: &Happened) -> Result<(), End> {
+        let Happened { kind, position, value, text } = happened;
+        let event = SessionEvent { kind: *kind, position: *position, value: *value, text };
+        // Who may not know of it misses nothing that it could ask for.
+        self.send_message(Op::ReceiveNotifications, &FromAgent::Event(event)).await.map(drop)
+    }
+
+    /// Sends a message in as many frames as it needs, or says why it was refused.
+    async fn send_message(&mut self, op: Op, message: &FromAgent<'_>) -> Result<Result<(), Denial>, End> {
+        let Ok(bytes) = message.to_bytes() else { return Ok(Err(Denial::Internal)) };
         loop {
-            match self.sender.check(self.agent.now()) {
-                Err(PermitError::Stale) => self.sender.settled().await,
-                checked => return checked.map_err(End::from),
+            let sent = self.sender.send_long(op, &bytes, || self.agent.now()).await;
+            for frame in sent.frames {
+                self.send(frame).await?;
+            }
+            match sent.outcome {
+                Ok(()) => return Ok(Ok(())),
+                Err(PermitError::Refused(denial)) => return Ok(Err(denial)),
+                // What was begun is discarded, and goes again as a whole.
+                Err(PermitError::Stale) => {}
+                Err(over) => return Err(over.into()),
             }
         }
     }
 
-    /// One frame less is not the end.
-    async fn refuse_or_end(&mut self, error: PermitError) -> Result<(), End> {
-        match error {
-            PermitError::Refused(denial) => self.notify(self.receiver.notice(&denial)).await,
-            over => Err(over.into()),
-        }
+    async fn tell(&mut self, notice: SessionNotice) -> Result<(), End> {
+        self.notify(notice.to_notice()).await
     }
 
     async fn notify(&mut self, notice: Notice) -> Result<(), End> {
@@ -376,101 +429,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Reads a data frame: what it asks for, and what that needs.
-fn read(data: &[u8], own: &SessionId) -> Result<(Action, Asked), Denial> {
-    match data.split_first() {
-        Some((&RAW, bytes)) => Ok((Action::Session(Op::SendInput), Asked::Input(bytes.to_vec()))),
-        Some((b'{', _)) => {
-            let request = Request::parse(data).map_err(|BadRequest| Denial::FrameUnreadable)?;
-            let action = classify(&request);
-            if let (Action::Session(_), Some(named)) = (action, request.named_session())
-                && named.as_str() != Some(own.as_str())
-            {
-                return Err(Denial::OtherSession);
-            }
-            Ok((action, Asked::Request(action, request)))
-        }
-        _ => Err(Denial::FrameUnreadable),
-    }
-}
-
-struct Served {
-    reply: Value,
-    attached: Option<(Vec<u8>, Output)>,
-}
-
-impl From<Value> for Served {
-    fn from(reply: Value) -> Self {
-        Self { reply, attached: None }
-    }
-}
-
-/// Serves a request that was permitted, on the guard's session.
-fn serve_request(hub: &Hub, session: &SessionId, request: &Request) -> Result<Served, Value> {
-    let failed = |failure: HubError| error("shell_failed", failure);
-    match request.method() {
-        "shell.list_sessions" => {
-            let Plain {} = parameters(request)?;
-            let own: Vec<_> = hub.info(session.as_str()).iter().map(device::describe_for_phone).collect();
-            Ok(json!({ "ok": true, "sessions": own }).into())
-        }
-        "shell.attach_session" => {
-            let Attach { tail, .. } = parameters(request)?;
-            let replay = if tail { Replay::Ring } else { Replay::None };
-            let attached = hub.attach(session.as_str(), replay).map_err(failed)?;
-            let reply = json!({ "ok": true, "id": session });
-            Ok(Served { reply, attached: Some((attached.replay, attached.output)) })
-        }
-        "shell.replay_session" => {
-            let OwnId { .. } = parameters(request)?;
-            let history = hub.history(session.as_str()).map_err(failed)?;
-            Ok(device::replay(session, &history).into())
-        }
-        "shell.resize_session" => {
-            let Resize { cols, rows, .. } = parameters(request)?;
-            hub.resize(session.as_str(), cols, rows).map_err(failed)?;
-            Ok(json!({ "ok": true }).into())
-        }
-        _ => Err(error("method_rejected", "there is no such method")),
-    }
-}
-
-fn parameters<T: serde::de::DeserializeOwned>(request: &Request) -> Result<T, Value> {
-    request.parameters().map_err(|BadRequest| bad_request())
-}
-
-fn bad_request() -> Value {
-    error("method_rejected", "a request is one json object with a method and its parameters, and no others")
-}
-
-// From a phone, unknown parameters are refused. The id was compared before; it is named here so that
-// it is known.
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plain {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OwnId {
-    #[serde(rename = "id")]
-    _id: Option<SessionId>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Attach {
-    #[serde(rename = "id")]
-    _id: Option<SessionId>,
-    #[serde(default)]
-    tail: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Resize {
-    #[serde(rename = "id")]
-    _id: Option<SessionId>,
-    cols: u16,
-    rows: u16,
+/// Whether the session has ended.
+fn is_end(happened: &Happened) -> bool {
+    happened.kind == EventKind::SessionEnded
 }

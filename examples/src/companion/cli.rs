@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rand::rngs::OsRng;
-use sessioncap::{Credential, EndCode, Label, Link, Op, OpSet};
+use sessioncap::{Credential, Label, Link, Op, OpSet};
 
 use super::state::Pairing;
-use super::{FromAgent, come_back, ended, follow, join, refused};
+use super::{come_back, follow, join};
 use crate::clock::Clock;
 use crate::problem::Outcome;
 use crate::terminal::{note, parse_duration, print_raw, show_duration};
@@ -99,21 +99,13 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Types one line, and waits until the agent has taken it: it answers in order, so its end comes after
-/// any refusal.
+/// Types one line, and waits until the session's terminal has it.
 async fn send(file: &Path, text: &str) -> Outcome<()> {
     let mut live = come_back(file, OpSet::only(Op::SendInput)).await?;
-    live.type_in(format!("{text}\r").as_bytes()).await?;
-    live.finish().await?;
-    loop {
-        match live.next().await? {
-            FromAgent::Answer(refusal) => super::read_answer(&refusal).map(drop)?,
-            FromAgent::Refusal(notice) => return Err(refused(notice)),
-            FromAgent::Output(_) => {}
-            FromAgent::End(EndCode::LEFT) => return Ok(()),
-            FromAgent::End(code) => return Err(ended(code)),
-        }
-    }
+    let number = live.type_in(format!("{text}\r").as_bytes()).await?;
+    live.typed(number).await?;
+    live.leave().await;
+    Ok(())
 }
 
 async fn status(file: &Path, offline: bool) -> Outcome<()> {

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sessioncap::phone::PhoneError;
+use sessioncap::session::SessionNotice;
 use sessioncap::{EndCode, OpSet, Status};
 use tokio::sync::mpsc;
 
-use super::{FromAgent, Live, come_back, ended, is_final, refused};
+use super::{Heard, Live, come_back, ended, is_final, not_taken, refused};
 use crate::problem::{Outcome, Problem};
 use crate::terminal::{note, print_raw, read_stdin};
 
@@ -40,16 +41,20 @@ pub(super) async fn run(file: &Path, mut live: Option<Live>) -> Outcome<ExitCode
     let mut typed = Typed(Some(read_stdin()));
     let mut wait = SHORTEST_WAIT;
     let mut been_in = false;
+    let mut shown = None;
     loop {
         let attached = match live.take() {
             Some(live) => Ok(live),
             None => come_back(file, OpSet::EMPTY).await,
         };
         let outcome = match attached {
-            Ok(mut live) => {
+            Ok(live) => {
                 wait = SHORTEST_WAIT;
                 been_in = true;
-                follow(&mut live, &mut typed).await
+                let mut live = live.resume_after(shown);
+                let followed = follow(&mut live, &mut typed).await;
+                shown = live.shown();
+                followed
             }
             Err(problem) => Err(problem),
         };
@@ -84,20 +89,25 @@ async fn follow(live: &mut Live, typed: &mut Typed) -> Outcome<()> {
     loop {
         tokio::select! {
             next = live.next() => match next? {
-                FromAgent::Output(bytes) => print_raw(&bytes)?,
-                FromAgent::Answer(refusal) => {
-                    if let Err(problem) = super::read_answer(&refusal) {
-                        note(&format!("companion: {problem}"));
+                Heard::Output(bytes) => print_raw(&bytes)?,
+                Heard::Screen { missing, bytes, .. } => {
+                    match missing {
+                        Some(0) => {}
+                        Some(missing) => note(&format!("companion: {missing} bytes of output are left out here")),
+                        None => note("companion: the session was started again"),
                     }
+                    print_raw(&bytes)?;
                 }
-                FromAgent::Refusal(notice) => note(&format!("companion: {}", refused(notice))),
-                FromAgent::End(code) => match code.status() {
+                Heard::Refusal(notice) => note(&format!("companion: {}", refused(notice))),
+                Heard::Typed(SessionNotice::NotTaken { why, .. }) => note(&format!("companion: {}", not_taken(why))),
+                Heard::Following(_) | Heard::Answer { .. } | Heard::Typed(_) | Heard::Happened(_) => {}
+                Heard::End(code) => match code.status() {
                     Some(Status::SessionGone) => return Ok(()),
                     None if code == EndCode::LEFT => return Ok(()),
                     _ => return Err(ended(code)),
                 },
             },
-            bytes = typed.next() => live.type_in(&bytes).await?,
+            bytes = typed.next() => live.type_in(&bytes).await.map(drop)?,
         }
     }
 }

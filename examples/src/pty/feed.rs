@@ -14,22 +14,11 @@ use super::{CHUNK, lock};
 
 /// Bytes of output kept, for the history and for readers that are behind.
 const TRANSCRIPT: usize = 1024 * 1024;
-/// Bytes of output that [`Replay::Ring`] gives a new reader.
-const RING: usize = 256 * 1024;
 
 /// How far the output may run ahead of its fastest reader.
 const AHEAD: u64 = 256 * 1024;
 /// How long the output waits for readers of which none reads on.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a new reader gets of the output before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// The last output, up to 256 KiB.
-    Ring,
-    /// Nothing.
-    None,
-}
 
 /// What [`Output::next`] returns. After `Lagged` or `Ended`, every further call returns the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +56,11 @@ impl Output {
         transcript.pace(self.rank).join(self.position);
         drop(transcript);
         self
+    }
+
+    /// How many bytes of the session's output came before the next event.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next event. Cancel-safe: nothing is lost when the future is dropped.
@@ -145,15 +139,16 @@ impl Pace {
 }
 
 impl Feed {
-    pub(super) fn attach(self: &Arc<Self>, replay: Replay) -> (Vec<u8>, Output) {
-        let mut transcript = lock(&self.transcript);
-        let position = transcript.end;
-        transcript.following.join(position);
-        let replay = match replay {
-            Replay::Ring => transcript.tail(RING),
-            Replay::None => Vec::new(),
-        };
-        (replay, Output { feed: Arc::clone(self), position, rank: Rank::Follows })
+    /// A reader from this position on. One that is not kept any more gets [`OutputEvent::Lagged`].
+    pub(super) fn read_from(self: &Arc<Self>, position: u64) -> Output {
+        lock(&self.transcript).following.join(position);
+        Output { feed: Arc::clone(self), position, rank: Rank::Follows }
+    }
+
+    /// The positions of the first byte that is kept and after the last.
+    pub(super) fn kept(&self) -> (u64, u64) {
+        let transcript = lock(&self.transcript);
+        (transcript.end.saturating_sub(transcript.bytes.len() as u64), transcript.end)
     }
 
     pub(super) fn history(&self) -> Vec<u8> {

@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use pty_process::{OwnedReadPty, OwnedWritePty};
+use pty_process::OwnedReadPty;
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
+use rustix::termios::{
+    LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize,
+};
 use tokio::process::Child;
 
 use super::SessionSpec;
@@ -37,7 +41,6 @@ pub(super) struct Started {
     pub(super) cwd: String,
     pub(super) terminal: Terminal,
     pub(super) reading: OwnedReadPty,
-    pub(super) writing: OwnedWritePty,
     pub(super) program: Program,
 }
 
@@ -61,13 +64,13 @@ pub(super) fn start(spec: &SessionSpec) -> io::Result<Started> {
         let child = command.spawn(slave).map_err(io::Error::other)?;
         io::Result::Ok((master, terminal, child))
     })?;
-    let (reading, writing) = master.into_split();
+    let (reading, _) = master.into_split();
     // The child leads a new session, so its process id is its group's id too.
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let group = group.ok_or_else(|| io::Error::other("the program has no process id"))?;
-    let program = Program { child, group, front: None, exited: false };
+    let program = Program { child, group, front: None, exit: None };
     let (command, cwd) = (argv.join(" "), cwd.to_string_lossy().into_owned());
-    Ok(Started { command, cwd, terminal, reading, writing, program })
+    Ok(Started { command, cwd, terminal, reading, program })
 }
 
 /// Checked here, so that an unusable directory is an error of its own and not of the program.
@@ -81,13 +84,55 @@ fn user_shell() -> String {
     shell.filter(|shell| Path::new(shell).is_absolute()).unwrap_or_else(|| "/bin/sh".to_owned())
 }
 
-/// The hub's hold on a terminal, beside the two halves that its tasks read and write.
+/// Most bytes that a terminal keeps for its program to read.
+const QUEUE: u64 = 4096;
+
+/// The hub's hold on a terminal, beside the half that the session's task reads. Writing to it does not block.
 pub(super) struct Terminal(OwnedFd);
 
 impl Terminal {
     pub(super) fn resize(&self, cols: u16, rows: u16) -> io::Result<()> {
         let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
         Ok(tcsetwinsize(&self.0, size)?)
+    }
+
+    /// Writes what the terminal takes at once. An error is the end of the session.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match rustix::io::write(&self.0, bytes) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
+            written => Ok(written?),
+        }
+    }
+
+    /// How many bytes more the program may be given. `unfinished` of those that were written do not end a line yet: a
+    /// terminal that edits lines does not count them, and drops what makes such a line too long.
+    pub(super) fn room(&self, unfinished: u64) -> u64 {
+        // Looking from the program's side: only there the terminal tells what it keeps. Fails once nobody has that
+        // side open; then a write says so.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let unread = ioctl_tiocgptpeer(&self.0, flags).and_then(rustix::io::ioctl_fionread).unwrap_or(0);
+        let edits = self.has_mode(LocalModes::ICANON);
+        let uncounted = if edits && unread > 0 { unfinished } else { 0 };
+        QUEUE.saturating_sub(unread).saturating_sub(uncounted)
+    }
+
+    /// Whether the terminal turns this byte into SIGINT.
+    pub(super) fn interrupts_on(&self, byte: u8) -> bool {
+        tcgetattr(&self.0).is_ok_and(|mode| {
+            mode.local_modes.contains(LocalModes::ISIG) && mode.special_codes[SpecialCodeIndex::VINTR] == byte
+        })
+    }
+
+    fn has_mode(&self, asked: LocalModes) -> bool {
+        tcgetattr(&self.0).is_ok_and(|mode| mode.local_modes.contains(asked))
+    }
+
+    /// Sends SIGINT to the group in front, past all that waits to be read.
+    pub(super) fn interrupt(&self) {
+        if let Some(front) = self.front() {
+            // Fails only if nobody is left in the group, or nobody whom this user may signal.
+            let _ = kill_process_group(front, Signal::INT);
+        }
     }
 
     /// The group that the terminal sends its signals to: with an interactive shell, the job in front.
@@ -104,7 +149,8 @@ pub(super) struct Program {
     /// The job that was in front when the terminal was hung up: its shell, when it dies of that,
     /// takes it off the terminal.
     front: Option<Pid>,
-    exited: bool,
+    /// The exit status, or minus the number of the signal, once it was reaped.
+    exit: Option<i32>,
 }
 
 impl Program {
@@ -113,14 +159,20 @@ impl Program {
     }
 
     pub(super) fn has_exited(&self) -> bool {
-        self.exited
+        self.exit.is_some()
+    }
+
+    /// The exit status, or minus the number of the signal that ended it.
+    pub(super) fn exit(&self) -> i32 {
+        self.exit.unwrap_or(-1)
     }
 
     /// Waits until the program has exited, and reaps it. Cancel-safe.
     pub(super) async fn exited(&mut self) {
         // An error means that there is no such child to wait for.
-        drop(self.child.wait().await);
-        self.exited = true;
+        let status = self.child.wait().await.ok();
+        let signal = |status: std::process::ExitStatus| status.signal().map(|number| number.saturating_neg());
+        self.exit = Some(status.and_then(|status| status.code().or(signal(status))).unwrap_or(-1));
     }
 
     /// What a closing terminal does. An interactive shell passes it on to its jobs.
@@ -132,7 +184,7 @@ impl Program {
     /// Kills what is left of the group, unless the program has exited by itself: what it left behind
     /// then, it meant to.
     pub(super) async fn kill_and_reap(&mut self, terminal: &Terminal) {
-        if self.exited {
+        if self.has_exited() {
             return;
         }
         self.signal(terminal.front().or(self.front), Signal::KILL);
@@ -151,7 +203,7 @@ impl Program {
 impl Drop for Program {
     /// For a session whose task was dropped with its runtime.
     fn drop(&mut self) {
-        if !self.exited {
+        if !self.has_exited() {
             self.signal(self.front, Signal::KILL);
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sessioncap::pair::ListingState;
 use sessioncap::phone::PhoneError;
+use sessioncap::session::SessionNotice;
 use sessioncap::{SessionId, Status, TicketId};
 use time::UtcOffset;
 use tokio::time::timeout;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::timed;
 use crate::agent::{self, Running};
 use crate::clock::Clock;
-use crate::companion::{self, FromAgent, Live};
+use crate::companion::{self, Heard, Live};
 use crate::desktop::profile::Profile;
 use crate::desktop::{Desktop, Identity};
 use crate::problem::{Outcome, Problem};
@@ -169,7 +170,9 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         let mut seen = Vec::new();
         loop {
             match phone.next().await? {
-                FromAgent::Output(bytes) => seen.extend(bytes),
+                Heard::Output(bytes) => seen.extend(bytes),
+                Heard::Screen { bytes, .. } => seen = bytes,
+                Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => continue,
                 other => return Err(unlike(&format!("the phone sees `{text}`"), &other)),
             }
             let shown = String::from_utf8_lossy(&seen);
@@ -201,11 +204,12 @@ pub async fn see_end(phone: &mut Live, forbidden: &str) -> Outcome<(String, Stri
     let seeing = async {
         loop {
             match phone.next().await? {
-                FromAgent::Output(bytes) => {
+                Heard::Following(_) | Heard::Typed(_) | Heard::Happened(_) => {}
+                Heard::Output(bytes) | Heard::Screen { bytes, .. } => {
                     let leaked = !forbidden.is_empty() && String::from_utf8_lossy(&bytes).contains(forbidden);
                     check(!leaked, "a phone that was cut off sees nothing more")?;
                 }
-                FromAgent::End(code) => match companion::ended(code) {
+                Heard::End(code) => match companion::ended(code) {
                     Problem::Ended { code, detail } => return Ok((code, detail)),
                     other => return Err(other),
                 },
@@ -221,8 +225,8 @@ pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
     let seeing = async {
         loop {
             match phone.next().await? {
-                FromAgent::Output(_) => {}
-                FromAgent::Refusal(notice) => match companion::refused(notice) {
+                Heard::Output(_) | Heard::Screen { .. } | Heard::Following(_) | Heard::Typed(_) | Heard::Happened(_) => {}
+                Heard::Refusal(notice) => match companion::refused(notice) {
                     Problem::Refused { code, detail, .. } if code == expected => return Ok(detail),
                     other => return Err(unlike(&format!("typing is refused with {expected}"), &other)),
                 },

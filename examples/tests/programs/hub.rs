@@ -5,11 +5,24 @@ use std::time::Instant;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::world::{DEADLINE, eventually, within};
-use sessioncap_programs::pty::{Hub, HubError, Output, OutputEvent, Replay, SessionSpec};
+use sessioncap::session::NotTaken;
+use sessioncap_programs::pty::{Always, Hub, HubError, Input, Output, OutputEvent, SessionSpec, Viewer};
 
 fn hub() -> (Hub, UnboundedReceiver<String>) {
     let (tell, ended) = mpsc::unbounded_channel();
     (Hub::new(move |id: &str| drop(tell.send(id.to_owned()))), ended)
+}
+
+/// Bytes that the tests have waiting.
+const LIMIT: usize = 64 * 1024;
+
+/// A viewer who types, its output, and what is in the terminal's picture already.
+fn look(hub: &Hub, id: &str) -> (Viewer, Input, Output, Vec<u8>) {
+    let viewer = hub.view(id).unwrap();
+    let input = viewer.input(LIMIT, Always);
+    let (_, output) = viewer.watch();
+    let seen = viewer.history();
+    (viewer, input, output, seen)
 }
 
 async fn next(output: &mut Output) -> OutputEvent {
@@ -65,16 +78,17 @@ async fn gone(pid: i32) -> bool {
 async fn every_reader_gets_all_output_before_the_end() {
     let (hub, mut ended) = hub();
     let info = hub.create(SessionSpec::command("read x; seq 1 60000")).unwrap();
-    let mut one = hub.attach(&info.id, Replay::None).unwrap();
-    let mut two = hub.attach(&info.id, Replay::None).unwrap();
-    hub.input(&info.id, b"go\n").unwrap();
+    let (viewer, input, mut one, _) = look(&hub, &info.id);
+    let mut two = viewer.watch_only();
+    input.push(0, b"go\n").unwrap();
     let (mut left, mut right) = (Vec::new(), Vec::new());
-    let ends = tokio::join!(rest(&mut one.output, &mut left), rest(&mut two.output, &mut right));
+    let ends = tokio::join!(rest(&mut one, &mut left), rest(&mut two, &mut right));
     assert_eq!(ends, (OutputEvent::Ended, OutputEvent::Ended));
     let expected = "go\r\n".to_owned() + &(1..=60_000).map(|n| format!("{n}\r\n")).collect::<String>();
     assert!(left == expected.as_bytes() && left == right);
     assert_eq!(within("the end", ended.recv()).await, Some(info.id.clone()));
-    assert!(matches!(hub.input(&info.id, b"x"), Err(HubError::NoSuchSession)));
+    assert_eq!(input.push(1, b"x"), Err(NotTaken::Ended));
+    assert!(matches!(hub.view(&info.id), Err(HubError::NoSuchSession)));
     hub.shutdown().await;
 }
 
@@ -84,14 +98,13 @@ async fn a_reader_that_stalls_holds_up_nobody_and_gets_lagged() {
     let command =
         "stty -opost -echo; echo ok; read x; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo done; cat";
     let info = hub.create(SessionSpec::command(command)).unwrap();
-    let mut fast = hub.attach(&info.id, Replay::Ring).unwrap();
-    let mut seen = fast.replay.clone();
-    until(&mut fast.output, &mut seen, "ok").await;
-    let mut slow = hub.attach(&info.id, Replay::None).unwrap();
-    hub.input(&info.id, b"go\n").unwrap();
+    let (viewer, input, mut fast, mut seen) = look(&hub, &info.id);
+    until(&mut fast, &mut seen, "ok").await;
+    let mut slow = viewer.watch_only();
+    input.push(0, b"go\n").unwrap();
     let (mut length, mut tail) = (0, Vec::new());
     while !tail.ends_with(b"done\n") {
-        match next(&mut fast.output).await {
+        match next(&mut fast).await {
             OutputEvent::Data(chunk) => {
                 length += chunk.len();
                 tail = [tail, chunk].concat();
@@ -101,9 +114,9 @@ async fn a_reader_that_stalls_holds_up_nobody_and_gets_lagged() {
         }
     }
     assert!(length >= 3_000_000);
-    assert_eq!(rest(&mut slow.output, &mut Vec::new()).await, OutputEvent::Lagged);
-    let again = hub.attach(&info.id, Replay::Ring).unwrap();
-    assert!(again.replay.len() == 256 * 1024 && again.replay.ends_with(b"done\n"));
+    assert_eq!(rest(&mut slow, &mut Vec::new()).await, OutputEvent::Lagged);
+    let history = viewer.history();
+    assert!(history.len() == 1024 * 1024 && history.ends_with(b"done\n"));
     hub.shutdown().await;
 }
 
@@ -112,21 +125,19 @@ async fn a_close_kills_the_whole_group_and_a_shells_jobs() {
     let (hub, mut ended) = hub();
     let stubborn = "trap '' HUP; echo P$$; sleep 1000 & echo P$!; sh -c 'sleep 1000 & echo P$!; wait' & wait; wait; sleep 1000";
     let info = hub.create(SessionSpec::command(stubborn)).unwrap();
-    let mut reader = hub.attach(&info.id, Replay::Ring).unwrap();
-    let mut seen = reader.replay.clone();
-    let mut all = pids(&mut reader.output, &mut seen, 3).await;
+    let (_viewer, _input, mut reader, mut seen) = look(&hub, &info.id);
+    let mut all = pids(&mut reader, &mut seen, 3).await;
     hub.close(&info.id).unwrap();
     assert!(hub.list().is_empty());
     assert_eq!(ended.try_recv().unwrap(), info.id);
-    assert_eq!(rest(&mut reader.output, &mut seen).await, OutputEvent::Ended);
+    assert_eq!(rest(&mut reader, &mut seen).await, OutputEvent::Ended);
 
     let argv = ["/bin/bash", "--norc", "-i"].map(str::to_owned).to_vec();
     if std::path::Path::new("/bin/bash").exists() {
         let shell = hub.create(SessionSpec { argv, ..SessionSpec::command("") }).unwrap();
-        let mut reader = hub.attach(&shell.id, Replay::Ring).unwrap();
-        let mut seen = reader.replay.clone();
-        hub.input(&shell.id, b"sh -c 'trap \"\" HUP; echo; echo P$$; sleep 1001; sleep 1002'\n").unwrap();
-        all.extend(pids(&mut reader.output, &mut seen, 1).await);
+        let (_viewer, input, mut reader, mut seen) = look(&hub, &shell.id);
+        input.push(0, b"sh -c 'trap \"\" HUP; echo; echo P$$; sleep 1001; sleep 1002'\n").unwrap();
+        all.extend(pids(&mut reader, &mut seen, 1).await);
         hub.close(&shell.id).unwrap();
         assert_eq!(ended.try_recv().unwrap(), shell.id);
     }
@@ -167,17 +178,17 @@ async fn a_process_that_escaped_holds_no_session_not_even_with_jammed_input() {
     let (hub, _ended) = hub();
     let command = "stty raw -echo; setsid sh -c 'echo P$$; exec sleep 1000' & sleep 1000";
     let info = hub.create(SessionSpec::command(command)).unwrap();
-    let mut reader = hub.attach(&info.id, Replay::Ring).unwrap();
-    let mut seen = reader.replay.clone();
-    let escaped = pids(&mut reader.output, &mut seen, 1).await[0];
+    let (_viewer, _input, mut reader, mut seen) = look(&hub, &info.id);
+    let escaped = pids(&mut reader, &mut seen, 1).await[0];
+    let input = hub.view(&info.id).unwrap().input(LIMIT, Always);
     let start = Instant::now();
-    while !matches!(hub.input(&info.id, &[b'x'; 65_536]), Err(HubError::InputFull)) {
+    while input.push(0, &[b'x'; 4096]) != Err(NotTaken::TooMuch) {
         assert!(start.elapsed() < DEADLINE);
         tokio::task::yield_now().await;
     }
     hub.resize(&info.id, 50, 50).unwrap();
     hub.close(&info.id).unwrap();
-    assert_eq!(rest(&mut reader.output, &mut seen).await, OutputEvent::Ended);
+    assert_eq!(rest(&mut reader, &mut seen).await, OutputEvent::Ended);
     within("the session's own end", hub.shutdown()).await;
     let escaped = rustix::process::Pid::from_raw(escaped).unwrap();
     let _ = rustix::process::kill_process(escaped, rustix::process::Signal::KILL);
@@ -187,11 +198,10 @@ async fn a_process_that_escaped_holds_no_session_not_even_with_jammed_input() {
 async fn a_dropped_hub_kills_what_it_started() {
     let (hub, mut ended) = hub();
     let info = hub.create(SessionSpec::command("trap '' HUP; echo P$$; cat")).unwrap();
-    let mut reader = hub.attach(&info.id, Replay::Ring).unwrap();
-    let mut seen = reader.replay.clone();
-    let pid = pids(&mut reader.output, &mut seen, 1).await[0];
+    let (_viewer, _input, mut reader, mut seen) = look(&hub, &info.id);
+    let pid = pids(&mut reader, &mut seen, 1).await[0];
     drop(hub);
-    assert_eq!(rest(&mut reader.output, &mut seen).await, OutputEvent::Ended);
+    assert_eq!(rest(&mut reader, &mut seen).await, OutputEvent::Ended);
     assert_eq!(ended.recv().await, Some(info.id));
     assert_eq!(ended.recv().await, None);
     eventually("the program outlived its hub", || gone(pid)).await;
@@ -207,9 +217,8 @@ async fn a_program_gets_a_bare_environment_and_the_size_asked_for() {
         ..SessionSpec::command("stty size; pwd; env; echo .")
     };
     let info = hub.create(spec).unwrap();
-    let mut reader = hub.attach(&info.id, Replay::Ring).unwrap();
-    let mut seen = reader.replay.clone();
-    rest(&mut reader.output, &mut seen).await;
+    let (_viewer, _input, mut reader, mut seen) = look(&hub, &info.id);
+    rest(&mut reader, &mut seen).await;
     let seen = String::from_utf8_lossy(&seen);
     assert!(seen.starts_with("33 91\r\n/\r\n") && seen.contains("TERM=xterm-256color"), "{seen}");
     assert!(!seen.contains("CARGO"), "the agent's own environment: {seen}");

@@ -10,8 +10,7 @@ use super::world::{ECHO, World, eventually, set_clock_ahead, within, world_with_
 
 /// Attached, and past its first output.
 pub async fn follow(mut stream: Stream) -> Stream {
-    let answer = stream.call(json!({ "method": "shell.attach_session", "tail": true })).await;
-    assert_eq!(answer["ok"], true, "{answer}");
+    stream.follow(None).await.unwrap();
     stream.until("ready").await;
     stream
 }
@@ -209,7 +208,7 @@ async fn a_phone_that_does_not_read_delays_neither_the_desktop_nor_its_revocatio
     assert!(length > 20_000_000);
     // Its answer comes while the phone has still read nothing.
     world.dd_ok(&["session", "revoke", &pairing.ticket]).await;
-    assert!(stalled.next().now_or_never().is_some(), "it was stalled by its own choice");
+    assert!(stalled.hear().now_or_never().is_some(), "it was stalled by its own choice");
 }
 
 /// Twenty megabytes once it is told to, and then a line for each that is typed.

@@ -7,8 +7,10 @@ use rand::rngs::OsRng;
 use serde_json::{Value, json};
 use sessioncap::noise::{Channel, Initiator};
 use sessioncap::phone::{Asking, Attached, PhoneError, Redeemed};
+use sessioncap::session::{Following, FromAgent, FromPhone, Profile, ResumePoint, SessionNotice};
 use sessioncap::{
-    CredentialBytes, DeviceSecretKey, EndCode, Frame, HolderSecretKey, Label, Link, OpSet, Status,
+    Assembler, CredentialBytes, DeviceSecretKey, EndCode, Frame, HolderSecretKey, Label, Link, Notice, OpSet,
+    Status,
 };
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -62,8 +64,13 @@ pub struct Stream {
     pub socket: Socket,
     channel: Channel,
     kind: Kind,
+    assembler: Assembler,
+    begun: bool,
+    messages: u64,
+    /// Up to where the output was shown.
+    pub shown: Option<ResumePoint>,
     /// The code of a phone's agent that has ended its side.
-    ended: Option<EndCode>,
+    pub ended: Option<EndCode>,
 }
 
 /// The contents of the frames.
@@ -77,68 +84,127 @@ enum Kind {
 
 impl Stream {
     fn new(socket: Socket, channel: Channel, kind: Kind) -> Self {
-        Self { socket, channel, kind, ended: None }
+        Self {
+            socket,
+            channel,
+            kind,
+            assembler: Assembler::new(),
+            begun: false,
+            messages: 0,
+            shown: None,
+            ended: None,
+        }
     }
 
-    fn seal(&mut self, data: &[u8]) -> Message {
-        let plaintext = match self.kind {
-            Kind::Device => data.to_vec(),
-            // The end, where a device sends nothing.
-            Kind::Phone if data.is_empty() => Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes(),
-            Kind::Phone => Frame::Data(data).to_bytes(),
-        };
-        Message::binary(self.channel.seal(&plaintext).unwrap())
+    fn seal(&mut self, plaintext: &[u8]) -> Message {
+        Message::binary(self.channel.seal(plaintext).unwrap())
     }
 
     /// Sends a plaintext as it is.
     pub async fn send_plaintext(&mut self, plaintext: &[u8]) {
-        let frame = self.channel.seal(plaintext).unwrap();
-        within("sending", self.socket.send(Message::binary(frame))).await.unwrap();
-    }
-
-    pub async fn send(&mut self, data: &[u8]) {
-        let frame = self.seal(data);
+        let frame = self.seal(plaintext);
         within("sending", self.socket.send(frame)).await.unwrap();
     }
 
-    /// The next data, a refusal as if it were an answer, or nothing as the end mark; `None` when the connection
-    /// is over without one.
-    pub async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let Answer::Message(frame) = answer(&mut self.socket).await else { return None };
-            let plaintext = self.channel.open(&frame).unwrap();
-            if self.kind == Kind::Device {
-                return Some(plaintext);
+    /// Of a device: bytes, or nothing as the end mark. Of a phone: a message, or nothing as the end.
+    pub async fn send(&mut self, data: &[u8]) {
+        match self.kind {
+            Kind::Device => self.send_plaintext(data).await,
+            Kind::Phone if data.is_empty() => {
+                self.send_plaintext(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
             }
-            match Frame::from_bytes(&plaintext).unwrap() {
-                Frame::Data(data) => return Some(data),
-                Frame::Notice(notice) => {
-                    let Problem::Refused { code, detail, .. } = refused(notice) else { panic!("{notice:?}") };
-                    let error = if code == "method_rejected" { code.as_str() } else { "denied" };
-                    return Some(
-                        json!({ "error": error, "code": code, "detail": detail }).to_string().into(),
-                    );
-                }
-                Frame::End(code) => {
-                    self.ended = Some(code);
-                    return Some(Vec::new());
-                }
-                _ => {}
-            }
+            Kind::Phone => drop(self.send_message(data).await),
         }
     }
 
-    /// A request and its answer, of a device, or of a phone before its output runs.
+    /// The version, as the first frame.
+    pub async fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            let version = SessionNotice::Profile { version: Profile::VERSION }.to_notice();
+            self.send_plaintext(&Frame::<Vec<u8>>::Notice(version).to_bytes()).await;
+        }
+    }
+
+    /// A phone's message in as many frames as it needs. Returns its number.
+    pub async fn send_message(&mut self, message: &[u8]) -> u64 {
+        self.begin().await;
+        for frame in Frame::split(message) {
+            self.send_plaintext(&frame.to_bytes()).await;
+        }
+        self.messages += 1;
+        self.messages - 1
+    }
+
+    /// What comes next to a phone; `None` when the connection is over without an end.
+    pub async fn hear(&mut self) -> Option<Heard> {
+        loop {
+            let Answer::Message(frame) = answer(&mut self.socket).await else { return None };
+            let plaintext = self.channel.open(&frame).unwrap();
+            let Some(frame) = self.assembler.take(Frame::from_bytes(&plaintext).unwrap()).unwrap() else {
+                continue;
+            };
+            return Some(match frame {
+                Frame::Data(message) => {
+                    FromAgent::from_bytes(&message).unwrap();
+                    Heard::Message(message)
+                }
+                Frame::Notice(notice) => Heard::Notice(notice),
+                Frame::Ping { answer, number } => Heard::Ping { answer, number },
+                Frame::End(code) => Heard::End(code),
+                frame => panic!("{frame:?}"),
+            });
+        }
+    }
+
+    /// A device's next bytes, or nothing as the end mark. `None` when the connection is over without one.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        let Answer::Message(frame) = answer(&mut self.socket).await else { return None };
+        Some(self.channel.open(&frame).unwrap())
+    }
+
+    /// A request and its answer; a refusal as if it were one.
     pub async fn call(&mut self, request: Value) -> Value {
         self.call_raw(request.to_string().as_bytes()).await
     }
 
     pub async fn call_raw(&mut self, request: &[u8]) -> Value {
-        self.send(request).await;
+        if self.kind == Kind::Device {
+            self.send(request).await;
+            return serde_json::from_slice(&self.next().await.expect("an answer")).unwrap();
+        }
+        let asked = self.send_message(&[&[1], request].concat()).await;
         loop {
-            let frame = self.next().await.expect("an answer");
-            if frame.first() != Some(&0) {
-                return serde_json::from_slice(&frame).unwrap();
+            match self.hear().await.expect("an answer") {
+                Heard::Message(message) => {
+                    if let FromAgent::Answer { number, json } = FromAgent::from_bytes(&message).unwrap()
+                        && number == asked
+                    {
+                        return serde_json::from_str(json).unwrap();
+                    }
+                }
+                Heard::Notice(notice) if notice.code <= 5 && notice.number == asked => return refusal(notice),
+                Heard::End(code) => panic!("{code:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Follows from a point, or with the screen. What the agent answers, or its refusal.
+    pub async fn follow(&mut self, point: Option<ResumePoint>) -> Result<Following, Value> {
+        let asked = self.send_message(&FromPhone::Follow(point).to_bytes().unwrap()).await;
+        loop {
+            match self.hear().await.expect("an answer") {
+                Heard::Message(message) => {
+                    if let FromAgent::Following(following) = FromAgent::from_bytes(&message).unwrap() {
+                        self.shown = Some(following.from);
+                        return Ok(following);
+                    }
+                }
+                Heard::Notice(notice) if notice.code <= 5 && notice.number == asked => {
+                    return Err(refusal(notice));
+                }
+                Heard::End(code) => panic!("{code:?}"),
+                _ => {}
             }
         }
     }
@@ -152,42 +218,89 @@ impl Stream {
         String::from_utf8_lossy(&seen).into_owned()
     }
 
-    /// A phone's output until `text` has come.
+    /// A phone's screen and output until `text` has come. Output has to join.
     pub async fn until(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains(text) {
-            let frame = self.next().await.expect("more output");
-            assert_eq!(frame.first(), Some(&0), "{}", String::from_utf8_lossy(&frame));
-            seen.extend(&frame[1..]);
+            match self.hear().await.expect("more output") {
+                Heard::Message(message) => self.see(&message, &mut seen),
+                Heard::End(code) => panic!("{code:?} after {}", String::from_utf8_lossy(&seen)),
+                _ => {}
+            }
         }
         String::from_utf8_lossy(&seen).into_owned()
     }
 
+    fn see(&mut self, message: &[u8], seen: &mut Vec<u8>) {
+        match FromAgent::from_bytes(message).unwrap() {
+            FromAgent::Output { position, bytes } => {
+                let shown = self.shown.as_mut().unwrap();
+                assert_eq!(position, shown.position, "a gap or a repetition");
+                shown.position += bytes.len() as u64;
+                seen.extend(bytes);
+            }
+            FromAgent::Screen { bytes, .. } => *seen = bytes.to_vec(),
+            _ => {}
+        }
+    }
+
     /// As [`Stream::type_in`], where the agent may have closed already.
     pub async fn type_in_if_open(&mut self, text: &str) {
-        let frame = self.seal(&[&[0], text.as_bytes()].concat());
+        let message = FromPhone::Input(text.as_bytes()).to_bytes().unwrap();
+        let frame = self.seal(&Frame::Data(message).to_bytes());
         let _ = self.socket.send(frame).await;
     }
 
-    pub async fn type_in(&mut self, text: &str) {
-        self.send(&[&[0], text.as_bytes()].concat()).await;
+    pub async fn type_in(&mut self, text: &str) -> u64 {
+        self.send_message(&FromPhone::Input(text.as_bytes()).to_bytes().unwrap()).await
     }
 
-    /// Everything until the end mark: the output, and the status that it tells if it tells one.
-    pub async fn until_end(&mut self) -> (String, Option<&'static str>) {
-        let mut output = Vec::new();
-        while let Some(frame) = self.next().await {
-            match frame.split_first() {
-                None => {
-                    let status = self.ended.and_then(EndCode::status);
-                    return (String::from_utf8_lossy(&output).into_owned(), status.map(Status::code));
-                }
-                Some((0, bytes)) => output.extend(bytes),
-                Some(_) => panic!("{}", String::from_utf8_lossy(&frame)),
+    /// What becomes of a message of input: the notice about it.
+    pub async fn typed(&mut self, asked: u64) -> Notice {
+        loop {
+            match self.hear().await.expect("a notice") {
+                Heard::Notice(notice) if notice.code != 64 && notice.number == asked => return notice,
+                Heard::End(code) => panic!("{code:?}"),
+                _ => {}
             }
         }
-        panic!("the connection broke off without an end mark");
     }
+
+    /// Everything until the end: the output, and the status that it tells if it tells one.
+    pub async fn until_end(&mut self) -> (String, Option<&'static str>) {
+        let mut output = Vec::new();
+        while let Some(heard) = self.hear().await {
+            match heard {
+                Heard::Message(message) => self.see(&message, &mut output),
+                Heard::End(code) => {
+                    self.ended = Some(code);
+                    return (String::from_utf8_lossy(&output).into_owned(), code.status().map(Status::code));
+                }
+                _ => {}
+            }
+        }
+        panic!("the connection broke off without an end");
+    }
+}
+
+/// A refusal, as the agent's answers tell theirs.
+fn refusal(notice: Notice) -> Value {
+    let Problem::Refused { code, detail, .. } = refused(notice) else { panic!("{notice:?}") };
+    let error = if code == "method_rejected" { code.as_str() } else { "denied" };
+    json!({ "error": error, "code": code, "detail": detail })
+}
+
+/// What comes to a phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The content of data, as [`FromAgent`] reads it.
+    Message(Vec<u8>),
+    Notice(Notice),
+    Ping {
+        answer: bool,
+        number: u64,
+    },
+    End(EndCode),
 }
 
 /// The first message of a client without this protocol, and the state that reads the answer.
