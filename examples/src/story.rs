@@ -13,7 +13,7 @@ use sessioncap::phone::PhoneError;
 use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
-use super::companion::{self, Joined, Live};
+use super::companion::{self, Progress, Joined, Live};
 use super::desktop::code::{self, Form, Window};
 use super::desktop::{Desktop, log};
 use super::problem::{Outcome, Problem};
@@ -221,7 +221,11 @@ async fn the_desktop_revokes_it(stage: &Stage, session: &SessionId) -> Outcome<(
     let terms = PairingTerms::default().with_confirmation(Confirmation::Required);
     let shared = desktop.share(session, &terms).await?;
     let (mut shown, label, file) = (None, Label::new("phone")?, stage.file("third.json"));
-    let joining = companion::join(&shared.pairing.link, &label, &file, |code| shown = Some(code.to_string()));
+    let joining = companion::join(&shared.pairing.link, &label, &file, |progress| {
+        if let Progress::Waiting(code) = progress {
+            shown = Some(code.to_string());
+        }
+    });
     let confirming = stage::confirm(&mut desktop, session, &shared.pairing.ticket);
     let (joined, on_desktop) = tokio::join!(joining, confirming);
     let (mut phone, on_desktop) = (joined?.live, on_desktop?);

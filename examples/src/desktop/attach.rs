@@ -119,6 +119,8 @@ impl Seat<'_> {
                 Ok(Next::Back) => continue,
                 Ok(next) => return Ok(next),
                 Err(problem) if problem.is_passing() => problem,
+                // It was there before.
+                Err(Problem::Refused { code, .. }) if code == "shell_attach_failed" => return Ok(Next::Over),
                 Err(problem) => return Err(problem),
             };
             let (pause, text) = outage.failed(&problem);
@@ -148,8 +150,9 @@ impl Seat<'_> {
                     }
                     for typed in self.keys.feed(&chunk, self.viewer.brackets_pastes()) {
                         match typed {
-                            Typed::Bytes(bytes) if wire.type_in(bytes) => {}
-                            Typed::Bytes(_) => self.viewer.say("the agent takes no more input for now").await?,
+                            Typed::Bytes(bytes) => if !wire.type_in(bytes) {
+                                self.viewer.say("the agent takes no more input for now").await?;
+                            },
                             Typed::Leader => return self.menu(wire).await,
                         }
                     }
@@ -224,7 +227,7 @@ impl Seat<'_> {
                 pair_mobile::offer(&mut desktop, self.session, &PairingTerms::default()).await?;
             pair_mobile::show_in(&self.viewer, &shared).await?;
             self.viewer.more("any key takes the code back and returns to the session\n").await?;
-            Ok((desktop, offered))
+            Ok::<_, Problem>((desktop, offered))
         };
         let (mut desktop, offered) = match shown.await {
             Ok(shown) => shown,

@@ -100,8 +100,9 @@ pub(super) async fn run(
     let (shared, offered) = offer(desktop, session, terms).await?;
     code::write_pictures(&shared.pairing.link, &options.host, &options.form)?;
     show_link(&shared, options, show).await?;
+    let mut answers = Answers::default();
     let outcome = tokio::select! {
-        outcome = wait(desktop, &offered, options.question, &mut Answers::default(), show) => Some(outcome),
+        outcome = wait(desktop, &offered, options.question, &mut answers, show) => Some(outcome),
         () = signals.next() => None,
     };
     match outcome {
