@@ -4,6 +4,7 @@
 //! any other key goes back. A connection that is lost is made again until the person leaves; only what the agent says
 //! in the channel ends the view.
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ struct Seat<'a> {
     viewer: Viewer,
     typed: Option<mpsc::Receiver<Vec<u8>>>,
     keys: Keys,
+    /// Typed after Ctrl-] in one piece with it.
+    rest: VecDeque<Typed>,
     signals: [(Signal, i32); 4],
     resized: Signal,
 }
@@ -76,6 +79,7 @@ pub(super) async fn run(identity: &Identity, session: &SessionId, nested: bool) 
         viewer: Viewer::enter()?,
         typed: Some(terminal::read_stdin()),
         keys: Keys::default(),
+        rest: VecDeque::new(),
     };
     seat.viewer.bracket_pastes().await?;
     let outcome = seat.stay(first).await;
@@ -148,7 +152,8 @@ impl Seat<'_> {
                         wire.type_in(chunk);
                         continue;
                     }
-                    for typed in self.keys.feed(&chunk, self.viewer.brackets_pastes()) {
+                    self.rest.extend(self.keys.feed(&chunk, self.viewer.brackets_pastes()));
+                    while let Some(typed) = self.rest.pop_front() {
                         match typed {
                             Typed::Bytes(bytes) => if !wire.type_in(bytes) {
                                 self.viewer.say("the agent takes no more input for now").await?;
@@ -181,8 +186,15 @@ impl Seat<'_> {
                 return Ok(Next::Signal(number));
             }
         };
+        // What is typed ahead of a screen that is not there yet goes nowhere.
+        let ahead = std::mem::take(&mut self.rest);
         if key == Some(']') {
             wire.type_in(vec![CTRL_BRACKET]);
+            for typed in ahead {
+                if let Typed::Bytes(bytes) = typed {
+                    wire.type_in(bytes);
+                }
+            }
         }
         wire.leave().await;
         match key {
@@ -195,23 +207,24 @@ impl Seat<'_> {
     /// The next key; `None` for Ctrl-] and at the end of the input. The number of a signal that came instead.
     async fn key(&mut self) -> Result<Option<char>, i32> {
         loop {
+            while let Some(typed) = self.rest.pop_front() {
+                match typed {
+                    Typed::Leader => return Ok(None),
+                    Typed::Bytes(bytes) => {
+                        if let Some(key) = first_key(&bytes) {
+                            return Ok(Some(key));
+                        }
+                    }
+                }
+            }
             tokio::select! {
                 chunk = async { match &mut self.typed {
                     Some(typed) => typed.recv().await,
                     None => None,
                 }} => {
                     let Some(chunk) = chunk else { return Ok(None) };
-                    let mut typed = self.keys.feed(&chunk, true);
-                    let held = self.keys.flush();
-                    typed.push(Typed::Bytes(held));
-                    for typed in typed {
-                        match typed {
-                            Typed::Leader => return Ok(None),
-                            Typed::Bytes(bytes) => if let Some(key) = first_key(&bytes) {
-                                return Ok(Some(key));
-                            },
-                        }
-                    }
+                    self.rest.extend(self.keys.feed(&chunk, true));
+                    self.rest.push_back(Typed::Bytes(self.keys.flush()));
                 }
                 number = next_signal(&mut self.signals) => return Err(number),
             }
@@ -272,8 +285,9 @@ impl Seat<'_> {
                     if !self.viewer.is_raw() {
                         continue;
                     }
-                    let typed = self.keys.feed(&chunk, true);
-                    if typed.contains(&Typed::Leader) {
+                    let mut typed = self.keys.feed(&chunk, true).into_iter();
+                    if typed.any(|typed| typed == Typed::Leader) {
+                        self.rest.extend(typed);
                         match self.key().await {
                             Ok(None | Some('d' | 'D')) => return Next::Leave,
                             Ok(_) => {}

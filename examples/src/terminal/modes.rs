@@ -64,6 +64,8 @@ pub struct Modes {
     line_feed: bool,
     locator: bool,
     progress: bool,
+    /// Whether brackets around pastes were switched off since that was last asked.
+    brackets_off: bool,
 }
 
 impl Default for Modes {
@@ -81,6 +83,7 @@ impl Default for Modes {
             line_feed: false,
             locator: false,
             progress: false,
+            brackets_off: false,
         }
     }
 }
@@ -98,6 +101,11 @@ impl Modes {
         self.is_on(PASTE)
     }
 
+    /// Whether the output has switched brackets around pastes off since the last call.
+    pub fn took_brackets(&mut self) -> bool {
+        std::mem::take(&mut self.brackets_off)
+    }
+
     /// Whether the session draws on the other screen.
     pub fn on_alternate_screen(&self) -> bool {
         ALTERNATE.iter().any(|mode| self.is_on(*mode))
@@ -105,6 +113,11 @@ impl Modes {
 
     fn is_on(&self, mode: u16) -> bool {
         self.private.get(&mode).copied().unwrap_or(ON_BY_DEFAULT.contains(&mode))
+    }
+
+    /// Whether the output is between two sequences.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Ground
     }
 
     /// Ends a sequence that the output broke off in; nothing between sequences.
@@ -219,7 +232,7 @@ impl Modes {
             b']' => self.begin(State::Osc),
             b'P' | b'X' | b'^' | b'_' => State::Text,
             b'c' => {
-                *self = Self::default();
+                *self = Self { brackets_off: true, ..Self::default() };
                 State::Ground
             }
             0x20..=0x2f => State::Intermediate,
@@ -241,6 +254,7 @@ impl Modes {
                 // Which value a mode is restored to is not known; a terminal's usual one is undone to in any case.
                 let on = last != b'l';
                 for mode in numbers.flatten() {
+                    self.brackets_off |= mode == PASTE && !on;
                     if self.private.len() < MOST || self.private.contains_key(&mode) {
                         self.private.insert(mode, on);
                     }

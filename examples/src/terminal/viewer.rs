@@ -92,10 +92,9 @@ impl Viewer {
         let room = self.room().await?;
         let shown = {
             let mut modes = lock(&self.shared.modes);
-            let before = modes.brackets_pastes();
             modes.feed(&bytes);
-            // The session does not want them any more; the viewer still does.
-            let again = self.shared.shows && self.is_raw() && before && !modes.brackets_pastes();
+            // The session does not want them any more; the viewer still does. Not within a sequence.
+            let again = self.shared.shows && self.is_raw() && modes.is_between() && modes.took_brackets();
             if again { [&bytes, BRACKET_PASTES].concat() } else { bytes }
         };
         room.send(shown);
