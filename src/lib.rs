@@ -206,13 +206,13 @@ pub use key::{
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
 pub use protocol::frame::{Assembler, EndCode, Frame, Notice};
-pub use protocol::link::{Link, LinkError, LinkHost};
+pub use protocol::link::{Link, LinkError, LinkHost, Trimmed};
 pub use protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
 pub use protocol::ticket::{PairCode, TicketSecret};
 #[cfg(feature = "qr")]
-pub use qr::{QrCode, TerminalStyle};
+pub use qr::{ErrorCorrection, QrCode, TerminalStyle};
 pub use status::Status;
 #[cfg(feature = "system-clock")]
 pub use system_clock::{ClockUnsupported, SystemClock};

@@ -22,7 +22,7 @@ use crate::companion::{self, Heard, Live};
 use crate::desktop::profile::Profile;
 use crate::desktop::{Desktop, Identity};
 use crate::problem::{Outcome, Problem};
-use crate::terminal::{harmless, is_terminal, tell};
+use crate::terminal::{harmless, may_style, tell};
 use crate::transport::Secure;
 
 /// How long anything may take until the story counts as broken.
@@ -96,7 +96,7 @@ impl Stage {
         let number = self.step.get().saturating_add(1);
         self.step.set(number);
         let title = format!("{number:>2}. {title}");
-        match is_terminal() {
+        match may_style() {
             true => tell(&format!("\n\x1b[1m{title}\x1b[0m")),
             false => tell(&format!("\n{title}")),
         }
