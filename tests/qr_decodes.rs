@@ -9,7 +9,8 @@ use image::{GrayImage, Luma};
 use proptest::prelude::*;
 use resvg::{tiny_skia, usvg};
 use sessioncap::{
-    AgentSecretKey, AgentUrl, ErrorCorrection, Link, LinkHost, QrCode, QrMode, QrSegment, TerminalStyle, TicketSecret,
+    AgentSecretKey, AgentUrl, ErrorCorrection, Link, LinkHost, QrCode, QrMode, QrSegment, TerminalStyle,
+    TicketSecret,
 };
 
 const STYLES: [TerminalStyle; 2] = [TerminalStyle::HalfBlocks, TerminalStyle::FullBlocks];

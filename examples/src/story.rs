@@ -13,7 +13,7 @@ use sessioncap::phone::PhoneError;
 use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
-use super::companion::{self, Progress, Joined, Live};
+use super::companion::{self, Joined, Live, Progress};
 use super::desktop::code::{self, Form, Window};
 use super::desktop::{Desktop, log};
 use super::problem::{Outcome, Problem};

@@ -25,10 +25,10 @@ mod proxy;
 mod renewal;
 #[path = "programs/revocation.rs"]
 mod revocation;
-#[path = "programs/typing.rs"]
-mod typing;
 #[path = "programs/tty.rs"]
 mod tty;
+#[path = "programs/typing.rs"]
+mod typing;
 #[path = "programs/viewer.rs"]
 mod viewer;
 #[path = "programs/wire.rs"]

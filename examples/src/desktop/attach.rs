@@ -253,8 +253,13 @@ impl Seat<'_> {
         let mut answers = Answers::new(mpsc::channel(1).1);
         let pressed = {
             let viewer = &self.viewer;
-            let waiting =
-                pair_mobile::wait(&mut desktop, &offered, Question::Digits, &mut answers, Show::Viewer(viewer));
+            let waiting = pair_mobile::wait(
+                &mut desktop,
+                &offered,
+                Question::Digits,
+                &mut answers,
+                Show::Viewer(viewer),
+            );
             tokio::select! {
                 waited = waiting => Err(waited),
                 pressed = key_of(&mut self.typed, &mut self.keys, &mut self.signals) => Ok(pressed),

@@ -318,7 +318,8 @@ pub(super) async fn wait(
                     ask(&phone, *code, &choices, show).await;
                     asked = Some(*code);
                 } else if let Some(answer) = answer {
-                    let chosen = answer.parse().ok().and_then(|number: usize| choices.get(number.checked_sub(1)?));
+                    let chosen =
+                        answer.parse().ok().and_then(|number: usize| choices.get(number.checked_sub(1)?));
                     if chosen != Some(code) && digits(&answer) != digits(&code.to_string()) {
                         decline(desktop, offered, show).await?;
                         return Ok(closed("not confirmed: the code is worth nothing any more"));
@@ -374,7 +375,8 @@ async fn ask(phone: &str, code: PairCode, choices: &[PairCode], show: Show<'_>) 
             for (number, choice) in choices.iter().enumerate() {
                 question += &format!("  {}:  {choice}\n", number + 1);
             }
-            question += &format!("which of these does it show? 1 to {}; anything else declines:", choices.len());
+            question +=
+                &format!("which of these does it show? 1 to {}; anything else declines:", choices.len());
         }
     }
     // A program that shows the digits in a window of its own needs them.

@@ -64,7 +64,9 @@ impl Keys {
             ([], CTRL_BRACKET) if !self.pasting => typed.push(Typed::Leader),
             ([], _) => pass(&[byte], typed),
             ([ESCAPE], b'[') => self.held.push(byte),
-            ([ESCAPE, b'[', parameters @ ..], 0x20..=0x3f) if parameters.len() < LONGEST => self.held.push(byte),
+            ([ESCAPE, b'[', parameters @ ..], 0x20..=0x3f) if parameters.len() < LONGEST => {
+                self.held.push(byte)
+            }
             ([ESCAPE, b'[', parameters @ ..], b'u' | b'~') => {
                 let (own, edge) = (own_key(parameters, byte), paste_edge(parameters, byte));
                 let mut sequence = self.flush();

@@ -66,7 +66,8 @@ async fn no_escape_code_goes_where_none_is_wanted() {
         let plain = world.dd_start(&["session", "pair-mobile", session.as_str(), "--qr", background]);
         let told = plain.stdout.until("once\n").await;
         assert!(!told.contains('\u{1b}'), "{told}");
-        let code: String = told.lines().take_while(|line| !line.starts_with("scan")).map(|l| format!("{l}\n")).collect();
+        let code: String =
+            told.lines().take_while(|line| !line.starts_with("scan")).map(|l| format!("{l}\n")).collect();
         let link = told.lines().find(|line| line.starts_with("https://")).unwrap();
         assert_eq!(Link::parse(&screen::read_plain_qr(&code, light)), Link::parse(link));
     }
@@ -137,7 +138,8 @@ async fn a_choice_has_the_digits_once_among_three() {
         let (mut pairing, mut companion, digits) = waiting(&world, &["--choose"]).await;
         let pending = pairing.desktop.stdout.until("pending").await;
         let pending: Value = serde_json::from_str(pending.lines().last().unwrap()).unwrap();
-        let choices: Vec<&str> = pending["choices"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+        let choices: Vec<&str> =
+            pending["choices"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
         assert_eq!((choices.len(), choices.iter().filter(|choice| **choice == digits).count()), (3, 1));
         let number = choices.iter().position(|choice| (*choice == digits) == right).unwrap() + 1;
         pairing.desktop.type_in(&format!("{number}\n")).await;
@@ -230,15 +232,17 @@ async fn an_offer_for_another_address_is_told_the_right_one() {
 
 #[test]
 fn wide_names_keep_the_columns_of_the_log() {
-    for label in ["\u{53f0}\u{6240}\u{306e}\u{96fb}\u{8a71}\u{6a5f}\u{53f0}\u{6240}", "\u{1f4f1} phone", "e\u{301}te\u{301}"] {
+    for label in [
+        "\u{53f0}\u{6240}\u{306e}\u{96fb}\u{8a71}\u{6a5f}\u{53f0}\u{6240}",
+        "\u{1f4f1} phone",
+        "e\u{301}te\u{301}",
+    ] {
         let record = json!({
             "at": "2026-01-02T03:04:05Z", "event": "ticket_offered", "ticket": "t", "credential": "c", "label": label,
             "ops": ["read_metadata", "stream_output", "send_input", "interrupt", "receive_notifications"],
         });
-        let log = Log {
-            entries: vec![Logged { record, restarted: false, missing: false }],
-            ..Log::default()
-        };
+        let log =
+            Log { entries: vec![Logged { record, restarted: false, missing: false }], ..Log::default() };
         for width in 30..100 {
             for line in lines(&log, true, Some(width)) {
                 assert!(columns(&line) <= width, "{width}: {line}");
