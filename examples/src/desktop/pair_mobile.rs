@@ -184,7 +184,12 @@ async fn show_link(shared: &Shared, options: &Options, show: Show<'_>) -> Outcom
         return Ok(());
     }
     let until = receipt.expires_at.to_string();
-    let page = code::page(&pairing.link, &options.host, &until, &options.form, Window::of_stdout())?;
+    let window = match (show, Window::of_stdout()) {
+        // A viewer has one more line below.
+        (Show::Viewer(_), Window::Terminal(columns, lines)) => Window::Terminal(columns, lines.saturating_sub(1)),
+        (_, window) => window,
+    };
+    let page = code::page(&pairing.link, &options.host, &until, &options.form, window)?;
     match show {
         Show::Viewer(viewer) => viewer.page(&page).await,
         _ => print_raw(page.as_bytes()),
