@@ -7,6 +7,8 @@ mod history;
 mod hostile;
 #[path = "programs/hub.rs"]
 mod hub;
+#[path = "programs/inspect.rs"]
+mod inspect;
 #[path = "programs/operator.rs"]
 mod operator;
 #[path = "programs/renewal.rs"]
