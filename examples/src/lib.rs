@@ -7,6 +7,7 @@ pub mod companion;
 pub mod desktop;
 pub mod files;
 pub mod outage;
+pub mod inspect;
 pub mod problem;
 pub mod pty;
 pub mod request;

@@ -13,6 +13,8 @@ mod hostile;
 mod hub;
 #[path = "programs/liveness.rs"]
 mod liveness;
+#[path = "programs/inspect.rs"]
+mod inspect;
 #[path = "programs/operator.rs"]
 mod operator;
 #[path = "programs/output.rs"]
