@@ -11,10 +11,10 @@ mod history;
 mod hostile;
 #[path = "programs/hub.rs"]
 mod hub;
-#[path = "programs/liveness.rs"]
-mod liveness;
 #[path = "programs/inspect.rs"]
 mod inspect;
+#[path = "programs/liveness.rs"]
+mod liveness;
 #[path = "programs/operator.rs"]
 mod operator;
 #[path = "programs/output.rs"]

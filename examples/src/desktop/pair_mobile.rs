@@ -186,7 +186,9 @@ async fn show_link(shared: &Shared, options: &Options, show: Show<'_>) -> Outcom
     let until = receipt.expires_at.to_string();
     let window = match (show, Window::of_stdout()) {
         // A viewer has one more line below.
-        (Show::Viewer(_), Window::Terminal(columns, lines)) => Window::Terminal(columns, lines.saturating_sub(1)),
+        (Show::Viewer(_), Window::Terminal(columns, lines)) => {
+            Window::Terminal(columns, lines.saturating_sub(1))
+        }
         (_, window) => window,
     };
     let page = code::page(&pairing.link, &options.host, &until, &options.form, window)?;
