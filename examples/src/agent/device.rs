@@ -140,8 +140,14 @@ impl Connection<'_> {
             }
             "shell.attach_session" => {
                 let Attach { id, tail, clipboard } = parameters(request)?;
-                let viewer = hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
-                return Ok(Answer::Attach { session: id.to_string(), viewer, look: Look { tail, clipboard }, close_after: false });
+                let viewer =
+                    hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
+                return Ok(Answer::Attach {
+                    session: id.to_string(),
+                    viewer,
+                    look: Look { tail, clipboard },
+                    close_after: false,
+                });
             }
             "shell.replay_session" => {
                 let ById { id } = parameters(request)?;

@@ -60,7 +60,9 @@ enum State {
     /// Another control string.
     Other,
     /// After an ESC in a control string.
-    MaybeEnd { osc: bool },
+    MaybeEnd {
+        osc: bool,
+    },
 }
 
 /// Reads output. One for each session.
@@ -91,7 +93,7 @@ impl Scanner {
             };
             match rest.split_at_checked(plain) {
                 Some((text, after)) if plain > 1 => {
-                    if text.iter().any(|byte| *byte != b' ') {
+                    if self.prompt && text.iter().any(|byte| *byte != b' ') {
                         self.text(&mut scanned);
                     }
                     scanned.shown.extend_from_slice(text);
@@ -390,10 +392,9 @@ fn is_clipboard(held: &[u8]) -> bool {
         [ESC, b']', ..] | [0xc2, 0x9d, ..] if introduced(2) => true,
         [0x9d, ..] if introduced(1) => true,
         // Some terminals know the one-byte introducer in the middle of another string.
-        [ESC, ..] => held
-            .iter()
-            .enumerate()
-            .any(|(at, byte)| *byte == 0x9d && introduced(at.saturating_add(1))),
+        [ESC, ..] => {
+            held.iter().enumerate().any(|(at, byte)| *byte == 0x9d && introduced(at.saturating_add(1)))
+        }
         _ => false,
     }
 }

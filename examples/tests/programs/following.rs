@@ -80,12 +80,16 @@ async fn a_late_viewer_gets_no_query_and_no_clipboard_write_of_the_past_and_of_t
     let pairing = world.pair(&session, &[]).await;
     let mut stream = redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream;
     let mut asks = connect_device(&world, &world.device_key()).await.unwrap();
-    asks.call(json!({ "method": "shell.attach_session", "id": session, "tail": true, "clipboard": true })).await;
+    asks.call(json!({ "method": "shell.attach_session", "id": session, "tail": true, "clipboard": true }))
+        .await;
     let past = asks.until_raw("screen").await;
     stream.follow(None).await.unwrap();
     let screen = stream.until("screen").await;
     for past in [&past, &screen] {
-        assert!(past.contains("\x1b[?1049h") && !past.contains("\x1b[6n") && !past.contains("\x1b[c"), "{past:?}");
+        assert!(
+            past.contains("\x1b[?1049h") && !past.contains("\x1b[6n") && !past.contains("\x1b[c"),
+            "{past:?}"
+        );
         assert!(!past.contains("]52;") && !past.contains("\x1b[5n"), "{past:?}");
     }
     let mut does_not = connect_device(&world, &world.device_key()).await.unwrap();
@@ -134,7 +138,10 @@ async fn a_resume_brings_nothing_from_before_the_redemption_or_from_under_rules(
         let mut stream = joined.stream;
         let from = stream.follow(None).await.unwrap().from;
         let claimed = stream.follow(Some(ResumePoint { position: 0, ..from })).await.unwrap();
-        assert_eq!((claimed.from.position, claimed.missed, claimed.screen), (from.position, Some(from.position), true));
+        assert_eq!(
+            (claimed.from.position, claimed.missed, claimed.screen),
+            (from.position, Some(from.position), true)
+        );
         drop(stream);
         go_on(&world, session.as_str(), "meanwhile").await;
         let (mut stream, _) = attach(&world, &phone(1), &joined.credential).await.unwrap();
@@ -181,7 +188,9 @@ async fn events(stream: &mut Stream) -> (Vec<(EventKind, i32, String)>, EndCode)
     loop {
         match stream.hear().await.unwrap() {
             Heard::Message(message) => {
-                if let FromAgent::Event(Event { kind, value, text, .. }) = FromAgent::from_bytes(&message).unwrap() {
+                if let FromAgent::Event(Event { kind, value, text, .. }) =
+                    FromAgent::from_bytes(&message).unwrap()
+                {
                     events.push((kind, value, text.to_owned()));
                 }
             }
@@ -197,7 +206,11 @@ async fn phones_are_told_what_happens_whether_they_follow_or_not() {
     let command = "stty -echo; echo ready; read -r x; printf '\\007\\007\\033]9;build\\tdone\\033\\\\\\033]133;D;7\\007\\033]133;B\\007'; exit 3";
     let session = world.session(command).await;
     let mut streams = Vec::new();
-    for (seed, ops) in [(1, "stream_output,send_input,receive_notifications"), (2, "receive_notifications"), (3, "stream_output")] {
+    for (seed, ops) in [
+        (1, "stream_output,send_input,receive_notifications"),
+        (2, "receive_notifications"),
+        (3, "stream_output"),
+    ] {
         let pairing = world.pair(&session, &["--ops", ops]).await;
         let mut stream = redeem(&world, &pairing.link, &phone(seed)).await.unwrap().stream;
         // Begun, as its answer shows.
@@ -225,7 +238,8 @@ async fn phones_are_told_what_happens_whether_they_follow_or_not() {
 #[tokio::test]
 async fn the_version_comes_first_and_long_messages_come_in_parts() {
     let world = World::start().await;
-    let session = world.session("stty -opost -echo; head -c 300000 /dev/zero | tr '\\0' x; echo ready; cat").await;
+    let session =
+        world.session("stty -opost -echo; head -c 300000 /dev/zero | tr '\\0' x; echo ready; cat").await;
     let pairing = world.pair(&session, &["--ops", "read_history,stream_output,read_metadata"]).await;
     let joined = redeem(&world, &pairing.link, &phone(1)).await.unwrap();
 
@@ -233,7 +247,8 @@ async fn the_version_comes_first_and_long_messages_come_in_parts() {
     stream.send_plaintext(&Frame::Data(&[4]).to_bytes()).await;
     assert_eq!(stream.hear().await, Some(Heard::End(EndCode::PROTOCOL)));
     let (mut stream, _) = attach(&world, &phone(1), &joined.credential).await.unwrap();
-    let version = |version| Frame::<Vec<u8>>::Notice(SessionNotice::Profile { version }.to_notice()).to_bytes();
+    let version =
+        |version| Frame::<Vec<u8>>::Notice(SessionNotice::Profile { version }.to_notice()).to_bytes();
     stream.send_plaintext(&version(0)).await;
     assert_eq!(stream.hear().await, Some(Heard::End(EndCode::new(64))));
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use sessioncap::desktop::PairingTerms;
 use sessioncap::{Label, OpSet};
 use sessioncap_programs::agent::{self, Config};
@@ -10,7 +11,6 @@ use sessioncap_programs::clock::Clock;
 use sessioncap_programs::companion::{self, Joined};
 use sessioncap_programs::desktop::Desktop;
 use sessioncap_programs::desktop::profile::Profile;
-use serde_json::json;
 use time::{Duration, UtcOffset};
 
 use super::world::{ECHO, new_directory, within};
@@ -39,7 +39,8 @@ async fn a_phone_that_answers_no_ping_is_let_go_and_one_that_speaks_stays() {
     })
     .await
     .unwrap();
-    let identity = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile }.open().unwrap();
+    let identity =
+        Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile }.open().unwrap();
     let mut desktop = Desktop::connect(&identity).await.unwrap();
     let session = desktop.create_session(None, Some(ECHO)).await.unwrap();
     let shared = desktop.share(&session, &PairingTerms::default()).await.unwrap();

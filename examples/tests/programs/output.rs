@@ -75,7 +75,9 @@ fn clipboard_writes_are_taken_out_wherever_they_are_and_nothing_else() {
 
 #[test]
 fn what_is_passed_on_ends_with_a_whole_sequence_and_a_whole_character() {
-    for whole in ["\u{e9}", "\u{20ac}", "\u{1f600}", "\x1b[38;5;1m", "\x1b]0;t\x07", "\x1bP1;2|x\x1b\\", "\x1b(B"] {
+    for whole in
+        ["\u{e9}", "\u{20ac}", "\u{1f600}", "\x1b[38;5;1m", "\x1b]0;t\x07", "\x1bP1;2|x\x1b\\", "\x1b(B"]
+    {
         let mut scanner = Scanner::default();
         let (last, begin) = whole.as_bytes().split_last().unwrap();
         assert_eq!(scanner.read(&[b"x", begin].concat()).shown, b"x", "{whole:?}");
@@ -104,7 +106,10 @@ fn programs_tell_of_bells_notifications_prompts_and_the_ends_of_commands() {
     assert_eq!(told(b"\x1b]777;notify;build;done\x1b\\"), [(25, text("build: done"))]);
     assert_eq!(told(b"\x1b]133;A\x07$ \x1b]133;B\x07"), [(8, Told::Prompt)], "one prompt is told once");
     assert_eq!(told(b"$ \x1b]133;B\x07"), [(10, Told::Prompt)]);
-    assert_eq!(told(b"\x1b]133;D;7\x07\x1b]133;D\x07"), [(10, Told::CommandEnded(7)), (18, Told::CommandEnded(-1))]);
+    assert_eq!(
+        told(b"\x1b]133;D;7\x07\x1b]133;D\x07"),
+        [(10, Told::CommandEnded(7)), (18, Told::CommandEnded(-1))]
+    );
 }
 
 /// The same for each number.
@@ -120,11 +125,56 @@ impl Numbers {
 #[test]
 fn no_output_upsets_the_reader_or_the_picture_however_it_is_cut() {
     const PIECES: &[&[u8]] = &[
-        b"\x1b", b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b\\", b"\x07", b"\x18", b"\x9d", b"\xc2", b"\x9b", b"52;c;", b"?1049h",
-        b"?47l", b"999;999H", b"65535X", b"65535b", b"65535@", b"0;0r", b"5;2r", b"2J", b"3J", b"65535L", b"65535S",
-        b"65535T", b"?6h", b"m", b"38;2;1;2;3m", b"\xe2\x82", b"\xac", b"\xf0\x9f\x98\x80", b"\xcc\x81", b"wide\xef\xbc\xa1",
-        b"text", b"\r\n", b"\t", b"\x08", b"\x1bc", b"\x1bM", b"\x1b7", b"\x1b8", b";", b"1", b"h", b"l", b"\x00", b"\xff",
-        b"133;B\x07", b"9;x\x07", b"!p", b" q",
+        b"\x1b",
+        b"\x1b[",
+        b"\x1b]",
+        b"\x1bP",
+        b"\x1b\\",
+        b"\x07",
+        b"\x18",
+        b"\x9d",
+        b"\xc2",
+        b"\x9b",
+        b"52;c;",
+        b"?1049h",
+        b"?47l",
+        b"999;999H",
+        b"65535X",
+        b"65535b",
+        b"65535@",
+        b"0;0r",
+        b"5;2r",
+        b"2J",
+        b"3J",
+        b"65535L",
+        b"65535S",
+        b"65535T",
+        b"?6h",
+        b"m",
+        b"38;2;1;2;3m",
+        b"\xe2\x82",
+        b"\xac",
+        b"\xf0\x9f\x98\x80",
+        b"\xcc\x81",
+        b"wide\xef\xbc\xa1",
+        b"text",
+        b"\r\n",
+        b"\t",
+        b"\x08",
+        b"\x1bc",
+        b"\x1bM",
+        b"\x1b7",
+        b"\x1b8",
+        b";",
+        b"1",
+        b"h",
+        b"l",
+        b"\x00",
+        b"\xff",
+        b"133;B\x07",
+        b"9;x\x07",
+        b"!p",
+        b" q",
     ];
     for seed in 0..400 {
         let mut numbers = Numbers(seed);

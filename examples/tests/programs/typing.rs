@@ -89,7 +89,8 @@ async fn input_is_taken_in_order_by_turns_and_dies_with_its_viewer() {
     assert_eq!((number_of_first, typed), (0, Typed::Taken));
     drop((one, two));
     go_on(pid);
-    let count = |text: &str| text.split("read:").nth(1).and_then(|rest| rest.split('.').next()?.trim().parse().ok());
+    let count =
+        |text: &str| text.split("read:").nth(1).and_then(|rest| rest.split('.').next()?.trim().parse().ok());
     eventually("the count", || async { count(&String::from_utf8_lossy(&viewer.history())).is_some() }).await;
     let read: i32 = count(&String::from_utf8_lossy(&viewer.history())).unwrap();
     assert!(read <= 4096, "{read}");
@@ -131,8 +132,11 @@ async fn what_is_not_permitted_any_more_when_its_turn_comes_is_refused() {
 #[tokio::test]
 async fn an_interrupt_goes_ahead_of_what_a_phone_has_pasted() {
     let world = World::start().await;
-    let session = world.session("stty -echo; trap 'echo interrupted' INT; echo ready; while :; do sleep 1000 & wait; done").await;
-    let pairing = world.pair(&session, &["--ops", "stream_output,send_input,interrupt,receive_notifications"]).await;
+    let session = world
+        .session("stty -echo; trap 'echo interrupted' INT; echo ready; while :; do sleep 1000 & wait; done")
+        .await;
+    let pairing =
+        world.pair(&session, &["--ops", "stream_output,send_input,interrupt,receive_notifications"]).await;
     let mut stream = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
     let lines = "a line that nobody reads\r".repeat(2_000);
     let mut pasted = Vec::new();
