@@ -17,13 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::problem::{Outcome, Problem, While};
+use super::problem::{Outcome, Problem};
 
 /// A WebSocket over TCP. For TLS, put a terminator in front of the agent: Noise inside is the same.
 pub type Socket = WebSocketStream<TcpStream>;
 
 /// How long a connection may take to be made, and a peer to take or answer a message.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a phone may take for one frame, until the agent lets it go.
+pub const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of output in one frame, as in the deployed agent.
 pub const CHUNK: usize = 4 * 1024;
 /// How long a last message may take.

@@ -93,7 +93,7 @@ impl Scanner {
             };
             match rest.split_at_checked(plain) {
                 Some((text, after)) if plain > 1 => {
-                    if text.iter().any(|byte| *byte != b' ') {
+                    if self.prompt && text.iter().any(|byte| *byte != b' ') {
                         self.text(&mut scanned);
                     }
                     scanned.shown.extend_from_slice(text);

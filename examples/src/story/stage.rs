@@ -172,7 +172,7 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         loop {
             match phone.next().await? {
                 Heard::Output(bytes) => seen.extend(bytes),
-                Heard::Screen { bytes, .. } => seen = bytes,
+                Heard::Screen { bytes, .. } => seen = as_text(&bytes).into_bytes(),
                 Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => {
                     continue;
                 }
@@ -185,6 +185,13 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         }
     };
     in_time(&format!("the output `{text}`"), seeing).await
+}
+
+/// What a screen shows.
+fn as_text(screen: &[u8]) -> String {
+    let mut terminal = vt100::Parser::default();
+    terminal.process(screen);
+    terminal.screen().contents()
 }
 
 /// As [`see`], for the desktop's raw terminal.
