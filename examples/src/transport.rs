@@ -25,6 +25,8 @@ pub type Socket = WebSocketStream<TcpStream>;
 
 /// How long a connection may take to be made, and a peer to take or answer a message.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a phone may take for one frame, until the agent lets it go.
+pub const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of output in one frame, as in the deployed agent.
 pub const CHUNK: usize = 4 * 1024;
 /// How long a last message may take.

@@ -1,18 +1,24 @@
 //! The example programs, started as processes and joined over real sockets and terminals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "programs/following.rs"]
+mod following;
 #[path = "programs/history.rs"]
 mod history;
 #[path = "programs/hostile.rs"]
 mod hostile;
 #[path = "programs/hub.rs"]
 mod hub;
+#[path = "programs/liveness.rs"]
+mod liveness;
 #[path = "programs/operator.rs"]
 mod operator;
 #[path = "programs/pairing_code.rs"]
 mod pairing_code;
 #[path = "programs/proxy.rs"]
 mod proxy;
+#[path = "programs/output.rs"]
+mod output;
 #[path = "programs/renewal.rs"]
 mod renewal;
 #[path = "programs/revocation.rs"]
@@ -21,6 +27,8 @@ mod revocation;
 mod tty;
 #[path = "programs/viewer.rs"]
 mod viewer;
+#[path = "programs/typing.rs"]
+mod typing;
 #[path = "programs/wire.rs"]
 mod wire;
 #[path = "programs/world.rs"]

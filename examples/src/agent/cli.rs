@@ -86,7 +86,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         audit,
         clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
         look: super::LOOK,
-        patience: transport::PATIENCE,
+        patience: transport::FRAME_PATIENCE,
         log: Arc::new(|line| note(&format!("agent: {line}"))),
     })
     .await?;

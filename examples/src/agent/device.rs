@@ -39,6 +39,15 @@ struct Connection<'a> {
     handshake_hash: [u8; 32],
 }
 
+/// What a device wants to see.
+#[derive(Clone, Copy)]
+struct Look {
+    /// The screen first.
+    tail: bool,
+    /// Clipboard writes too.
+    clipboard: bool,
+}
+
 /// The result of a request.
 enum Answer {
     Reply(Value),
@@ -46,7 +55,7 @@ enum Answer {
     Attach {
         session: String,
         viewer: Viewer,
-        tail: bool,
+        look: Look,
         close_after: bool,
     },
 }
@@ -89,9 +98,9 @@ impl Connection<'_> {
             };
             match answer {
                 Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
-                Ok(Answer::Attach { session, viewer, tail, close_after }) => {
+                Ok(Answer::Attach { session, viewer, look, close_after }) => {
                     self.reply(&json!({ "ok": true, "id": session })).await?;
-                    let bridged = self.bridge(&viewer, tail).await;
+                    let bridged = self.bridge(&viewer, look).await;
                     if close_after {
                         // It may have ended by itself.
                         let _ = self.agent.hub.close(&session);
@@ -130,9 +139,15 @@ impl Connection<'_> {
                 json!({ "ok": true, "id": info.id, "session": describe(&info) })
             }
             "shell.attach_session" => {
-                let Attach { id, tail } = parameters(request)?;
-                let viewer = hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
-                return Ok(Answer::Attach { session: id.to_string(), viewer, tail, close_after: false });
+                let Attach { id, tail, clipboard } = parameters(request)?;
+                let viewer =
+                    hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
+                return Ok(Answer::Attach {
+                    session: id.to_string(),
+                    viewer,
+                    look: Look { tail, clipboard },
+                    close_after: false,
+                });
             }
             "shell.replay_session" => {
                 let ById { id } = parameters(request)?;
@@ -187,13 +202,14 @@ impl Connection<'_> {
         let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
         let session = self.agent.hub.create(spec).map_err(failed)?.id;
         let viewer = self.agent.hub.view(&session).map_err(failed)?;
-        Ok(Answer::Attach { session, viewer, tail: true, close_after: true })
+        let look = Look { tail: true, clipboard: false };
+        Ok(Answer::Attach { session, viewer, look, close_after: true })
     }
 
-    /// Raw bytes in both directions, until a side ends. With `tail` the screen comes first.
-    async fn bridge(&mut self, viewer: &Viewer, tail: bool) -> Outcome<()> {
+    /// Raw bytes in both directions, until a side ends.
+    async fn bridge(&mut self, viewer: &Viewer, look: Look) -> Outcome<()> {
         let mut input = viewer.input(TYPED_AHEAD, Always);
-        let mut output = if tail {
+        let output = if look.tail {
             let (screen, output) = viewer.watch();
             for chunk in screen.bytes.chunks(transport::CHUNK) {
                 self.send_raw(chunk).await?;
@@ -204,6 +220,7 @@ impl Connection<'_> {
         }
         // No phone's network hurries the output past a desktop.
         .lead();
+        let mut output = if look.clipboard { output.with_clipboard() } else { output };
         let agent = Arc::clone(self.agent);
         let mut changes = agent.devices.changes();
         // Input for which there is no room yet. Nothing more is read from the device until then.
@@ -277,6 +294,9 @@ struct Attach {
     id: SessionId,
     #[serde(default)]
     tail: bool,
+    /// Whether programs of the session may write the clipboard of this viewer.
+    #[serde(default)]
+    clipboard: bool,
 }
 
 #[derive(Deserialize)]

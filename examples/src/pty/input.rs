@@ -1,9 +1,10 @@
 //! Input on its way into a terminal. Each viewer has a queue of its own, which dies with the viewer.
 //!
 //! The queues take turns, at most [`CHUNK`] bytes each. What is written stands in the terminal's own queue until the
-//! program reads it, where nobody can take it back, so at most 4096 bytes are put there: before each turn the terminal
-//! is asked how many bytes the program has not read. The system moves what was written there a moment later, so the
-//! next turn comes [`SETTLING`] after; a system that takes longer for it can hold one more turn's bytes for each.
+//! program reads it, where nobody can take it back, so at most 4095 bytes are put there: before each turn the terminal
+//! is asked how many bytes the program has not read, and where it edits lines, those of an unfinished line are added.
+//! The system counts what was written a moment later, so the next turn comes [`SETTLING`] after; a system that takes
+//! longer for it gets another turn's bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -36,10 +37,8 @@ pub(super) struct Turn {
 /// Decides about each turn of a viewer.
 pub trait Permit: Send + 'static {
     /// Runs `write` now, or once it may run. A revocation waits until it has returned.
-    fn permit(
-        &mut self,
-        write: &mut (dyn FnMut() + Send),
-    ) -> impl Future<Output = Result<(), Denial>> + Send;
+    fn permit(&mut self, write: &mut (dyn FnMut() + Send))
+    -> impl Future<Output = Result<(), Denial>> + Send;
 }
 
 /// For an enrolled device, which may type as long as its connection lives.

@@ -171,8 +171,10 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         loop {
             match phone.next().await? {
                 Heard::Output(bytes) => seen.extend(bytes),
-                Heard::Screen { bytes, .. } => seen = bytes,
-                Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => continue,
+                Heard::Screen { bytes, .. } => seen = as_text(&bytes).into_bytes(),
+                Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => {
+                    continue;
+                }
                 other => return Err(unlike(&format!("the phone sees `{text}`"), &other)),
             }
             let shown = String::from_utf8_lossy(&seen);
@@ -182,6 +184,13 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         }
     };
     in_time(&format!("the output `{text}`"), seeing).await
+}
+
+/// What a screen shows.
+fn as_text(screen: &[u8]) -> String {
+    let mut terminal = vt100::Parser::default();
+    terminal.process(screen);
+    terminal.screen().contents()
 }
 
 /// As [`see`], for the desktop's raw terminal.
@@ -225,7 +234,11 @@ pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
     let seeing = async {
         loop {
             match phone.next().await? {
-                Heard::Output(_) | Heard::Screen { .. } | Heard::Following(_) | Heard::Typed(_) | Heard::Happened(_) => {}
+                Heard::Output(_)
+                | Heard::Screen { .. }
+                | Heard::Following(_)
+                | Heard::Typed(_)
+                | Heard::Happened(_) => {}
                 Heard::Refusal(notice) => match companion::refused(notice) {
                     Problem::Refused { code, detail, .. } if code == expected => return Ok(detail),
                     other => return Err(unlike(&format!("typing is refused with {expected}"), &other)),
