@@ -33,7 +33,6 @@ async fn a_window_of_any_size_shows_a_whole_code_or_says_what_to_do() {
         tty.output.until("once").await;
         // What can still be seen, not what has scrolled away.
         let visible = tty.screen().screen().contents_formatted();
-        let visible = String::from_utf8(visible).unwrap();
         let link = Link::parse(&screen::read_qr_visible(&visible, columns, lines)).unwrap();
         assert!(redeem(&world, &link, &phone(1)).await.is_ok(), "{columns}x{lines}");
     }
@@ -170,7 +169,7 @@ async fn a_code_is_taken_back_once_the_agent_can_be_reached_again() {
         assert_eq!(told, Some(Told::Status(Status::Revoked)), "{mood:?}");
     }
     // A break that passes is no end: the code is still followed.
-    let mut pairing = world.pair(&session, &[]).await;
+    let pairing = world.pair(&session, &[]).await;
     proxy.set(Mood::BadGateway);
     pairing.desktop.stdout.until("unreachable").await;
     proxy.set(Mood::Forwards);
@@ -197,7 +196,7 @@ async fn a_code_is_shown_from_inside_a_session() {
     tty.output.until("ready").await;
     tty.type_in(b"\x1dp").await;
     tty.output.until("returns to the session").await;
-    let visible = String::from_utf8(tty.screen().screen().contents_formatted()).unwrap();
+    let visible = tty.screen().screen().contents_formatted();
     let link = Link::parse(&screen::read_qr_visible(&visible, 80, 24)).unwrap();
     redeem(&world, &link, &phone(6)).await.unwrap();
     tty.output.until("is in, with").await;
@@ -208,7 +207,7 @@ async fn a_code_is_shown_from_inside_a_session() {
     // A code that nobody uses is taken back with the next key.
     tty.type_in(b"\x1dp").await;
     tty.output.until_holds("another code", |text| text.matches("takes the code back").count() > 1).await;
-    let visible = String::from_utf8(tty.screen().screen().contents_formatted()).unwrap();
+    let visible = tty.screen().screen().contents_formatted();
     let link = Link::parse(&screen::read_qr_visible(&visible, 80, 24)).unwrap();
     tty.type_in(b" ").await;
     tty.output.until("worth nothing any more").await;
