@@ -364,9 +364,7 @@ impl Live {
 
     /// Waits until it is known what became of input.
     pub async fn typed(&mut self, asked: u64) -> Outcome<()> {
-        let is_taken = |heard: &Heard| {
-            matches!(heard, Heard::Typed(SessionNotice::Taken { number }) if *number == asked)
-        };
+        let is_taken = |heard: &Heard| matches!(heard, Heard::Typed(SessionNotice::Taken { number }) if *number == asked);
         self.wait_for(asked, is_taken).await.map(drop)
     }
 
@@ -448,9 +446,10 @@ pub fn ended(code: EndCode) -> Problem {
         (_, Some(status)) => (status.code(), status.to_string()),
         (EndCode::LEFT, _) => ("left", "it has nothing more to send".to_owned()),
         (EndCode::TOO_SLOW, _) => ("too_slow", "this phone reads too slowly; attach again".to_owned()),
-        (Profile::NO_COMMON_VERSION, _) => {
-            ("version", "it does not speak this client's version of the session profile; update one of them".to_owned())
-        }
+        (Profile::NO_COMMON_VERSION, _) => (
+            "version",
+            "it does not speak this client's version of the session profile; update one of them".to_owned(),
+        ),
         (EndCode::PROTOCOL, _) => ("protocol", "it could not read this client; update it".to_owned()),
         _ => ("closed", "attach again".to_owned()),
     };

@@ -136,7 +136,8 @@ impl Connection<'_> {
             }
             "shell.attach_session" => {
                 let Attach { id, tail } = parameters(request)?;
-                let viewer = hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
+                let viewer =
+                    hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
                 return Ok(Answer::Attach { session: id.to_string(), viewer, tail, close_after: false });
             }
             "shell.replay_session" => {

@@ -53,7 +53,10 @@ impl Floors {
 
     /// The terms of a credential change: what its phone may have missed is not known any more.
     pub(super) fn forget(&self, credential: CredentialId) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|floor| floor.credential != credential);
+        self.list
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|floor| floor.credential != credential);
     }
 
     /// A session has ended.

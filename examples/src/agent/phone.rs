@@ -185,11 +185,12 @@ impl<'a> Connection<'a> {
                 Event::Look => self.look().await?,
                 Event::Frame(Ok(frame)) => {
                     let now = self.agent.now();
-                    let opened = self.receiver.open(&frame, now).map_err(|error| match Denial::from(error) {
-                        // From outside, this is a connection that is gone.
-                        Denial::FrameUnreadable => End::Gone,
-                        denial => End::Over(denial),
-                    })?;
+                    let opened =
+                        self.receiver.open(&frame, now).map_err(|error| match Denial::from(error) {
+                            // From outside, this is a connection that is gone.
+                            Denial::FrameUnreadable => End::Gone,
+                            denial => End::Over(denial),
+                        })?;
                     self.liveness.received(monotonic(now));
                     self.take_frame(opened).await?;
                 }
@@ -300,7 +301,9 @@ impl<'a> Connection<'a> {
             || agent.now(),
             // Inside the permit: nothing here waits.
             |asked| match asked {
-                Asked::Input(bytes) => input.push(number, &bytes).map_or_else(Done::NotTaken, |()| Done::Nothing),
+                Asked::Input(bytes) => {
+                    input.push(number, &bytes).map_or_else(Done::NotTaken, |()| Done::Nothing)
+                }
                 Asked::Interrupt => {
                     input.interrupt();
                     Done::Nothing

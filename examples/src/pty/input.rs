@@ -36,10 +36,8 @@ pub(super) struct Turn {
 /// Decides about each turn of a viewer.
 pub trait Permit: Send + 'static {
     /// Runs `write` now, or once it may run. A revocation waits until it has returned.
-    fn permit(
-        &mut self,
-        write: &mut (dyn FnMut() + Send),
-    ) -> impl Future<Output = Result<(), Denial>> + Send;
+    fn permit(&mut self, write: &mut (dyn FnMut() + Send))
+    -> impl Future<Output = Result<(), Denial>> + Send;
 }
 
 /// For an enrolled device, which may type as long as its connection lives.

@@ -44,9 +44,8 @@ impl Picture {
 
     fn begin(&mut self, columns: u16, rows: u16) {
         let make = self.make;
-        self.emulator = size(columns, rows).and_then(|(columns, rows)| {
-            catch_unwind(AssertUnwindSafe(|| make(columns, rows))).ok()
-        });
+        self.emulator = size(columns, rows)
+            .and_then(|(columns, rows)| catch_unwind(AssertUnwindSafe(|| make(columns, rows))).ok());
     }
 
     /// Takes output. It must end with a whole character and a whole control sequence.

@@ -10,9 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use pty_process::OwnedReadPty;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
-use rustix::termios::{
-    LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize,
-};
+use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 use tokio::process::Child;
 
 use super::SessionSpec;

@@ -173,7 +173,9 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
             match phone.next().await? {
                 Heard::Output(bytes) => seen.extend(bytes),
                 Heard::Screen { bytes, .. } => seen = bytes,
-                Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => continue,
+                Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => {
+                    continue;
+                }
                 other => return Err(unlike(&format!("the phone sees `{text}`"), &other)),
             }
             let shown = String::from_utf8_lossy(&seen);
@@ -226,7 +228,11 @@ pub async fn next_refusal(phone: &mut Live, expected: &str) -> Outcome<String> {
     let seeing = async {
         loop {
             match phone.next().await? {
-                Heard::Output(_) | Heard::Screen { .. } | Heard::Following(_) | Heard::Typed(_) | Heard::Happened(_) => {}
+                Heard::Output(_)
+                | Heard::Screen { .. }
+                | Heard::Following(_)
+                | Heard::Typed(_)
+                | Heard::Happened(_) => {}
                 Heard::Refusal(notice) => match companion::refused(notice) {
                     Problem::Refused { code, detail, .. } if code == expected => return Ok(detail),
                     other => return Err(unlike(&format!("typing is refused with {expected}"), &other)),

@@ -182,7 +182,9 @@ impl Stream {
                         return serde_json::from_str(json).unwrap();
                     }
                 }
-                Heard::Notice(notice) if notice.code <= 5 && notice.number == asked => return refusal(notice),
+                Heard::Notice(notice) if notice.code <= 5 && notice.number == asked => {
+                    return refusal(notice);
+                }
                 Heard::End(code) => panic!("{code:?}"),
                 _ => {}
             }

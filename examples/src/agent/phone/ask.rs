@@ -15,7 +15,10 @@ use crate::request::{BadRequest, Request, error};
 pub(super) enum Asked {
     Input(Vec<u8>),
     Follow(Option<ResumePoint>),
-    Resize { columns: u16, rows: u16 },
+    Resize {
+        columns: u16,
+        rows: u16,
+    },
     Interrupt,
     Request(Op, Method),
     /// What no credential allows. It is never released.

@@ -51,7 +51,9 @@ impl fmt::Display for End {
             Self::SessionEnded => f.write_str("the session has ended"),
             Self::Over(denial) => denial.fmt(f),
             Self::Lagged => f.write_str("it reads too slowly"),
-            Self::NoCommonVersion => f.write_str("it speaks no version of the session profile that this agent speaks"),
+            Self::NoCommonVersion => {
+                f.write_str("it speaks no version of the session profile that this agent speaks")
+            }
             Self::Protocol => f.write_str("it broke the session profile: data came before its version"),
             Self::Gone => f.write_str("its connection broke off, or it does not read"),
             Self::Silent => f.write_str("it has answered no ping"),
