@@ -143,7 +143,7 @@ impl Crowd {
     async fn of_copies(world: &World, message: Vec<u8>, number: usize) -> Self {
         let (over, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let url = world.url.to_string();
-        let tasks = (0..number).map(|_| {
+        let repeated = |_| {
             let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
             let (url, message) = (url.clone(), message.clone());
             tokio::spawn(async move {
@@ -156,8 +156,9 @@ impl Crowd {
                     }
                 }
             })
-        });
-        let crowd = Self { over, rounds: Arc::clone(&rounds), tasks: tasks.collect() };
+        };
+        let tasks = (0..number).map(repeated).collect();
+        let crowd = Self { over, rounds: Arc::clone(&rounds), tasks };
         eventually("the crowd is at the door", || async { rounds.load(Ordering::Relaxed) > 200 }).await;
         crowd
     }
