@@ -144,7 +144,6 @@ impl Connection<'_> {
                 json!({ "ok": true, "id": info.id, "session": describe(&info) })
             }
             "shell.attach_session" => {
-<<<<<<< HEAD
                 let Attach { id, tail, clipboard } = parameters(request)?;
                 let viewer =
                     hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
@@ -154,12 +153,6 @@ impl Connection<'_> {
                     look: Look { tail, clipboard },
                     close_after: false,
                 });
-=======
-                let Attach { id, tail } = parameters(request)?;
-                let viewer =
-                    hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
-                return Ok(Answer::Attach { session: id.to_string(), viewer, tail, close_after: false });
->>>>>>> 42c591feb704e131f1a77a92e605df1fc4dd3f7f
             }
             "shell.replay_session" => {
                 let ById { id } = parameters(request)?;

@@ -172,11 +172,7 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         loop {
             match phone.next().await? {
                 Heard::Output(bytes) => seen.extend(bytes),
-<<<<<<< HEAD
                 Heard::Screen { bytes, .. } => seen = as_text(&bytes).into_bytes(),
-=======
-                Heard::Screen { bytes, .. } => seen = bytes,
->>>>>>> 42c591feb704e131f1a77a92e605df1fc4dd3f7f
                 Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => {
                     continue;
                 }
