@@ -2,7 +2,7 @@
 //! another; an attach turns the channel into raw bytes for the rest of its life.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sessioncap::noise::Channel;
 use sessioncap::session::NotTaken;
 use sessioncap::{DevicePublicKey, SessionId};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::places::{NoPlace, Place};
@@ -28,6 +29,8 @@ const LOGS: usize = 16_000;
 /// Bytes that a device may have typed ahead of what the program reads. More than of a phone: a Ctrl-C behind them is to be
 /// seen.
 const TYPED_AHEAD: usize = 1024 * 1024;
+/// How long a program may take to read what a device typed before it left.
+const LAST_INPUT: Duration = Duration::from_secs(1);
 /// What interrupts on most terminals.
 const CTRL_C: u8 = 0x03;
 
@@ -243,6 +246,8 @@ impl Connection<'_> {
                 frame = agent.receive(&mut self.socket), if waiting.is_none() => {
                     let bytes = self.channel.open(&frame?)?;
                     if bytes.is_empty() {
+                        // What it typed before it left.
+                        let _ = timeout(LAST_INPUT, input.drained()).await;
                         return Ok(());
                     }
                     waiting = Some(bytes);

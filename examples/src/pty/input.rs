@@ -104,6 +104,13 @@ impl Input {
         }
     }
 
+    /// Waits until everything is in the terminal, or will not be.
+    pub async fn drained(&mut self) {
+        while !self.queue.is_empty() {
+            self.typed().await;
+        }
+    }
+
     /// Discards what this viewer has queued and sends SIGINT to the group in front.
     pub fn interrupt(&self) {
         self.queue.discard(&Typed::NotTaken(NotTaken::Interrupted));
