@@ -36,6 +36,7 @@ async fn a_phone_that_answers_no_ping_is_let_go_and_one_that_speaks_stays() {
         patience: std::time::Duration::from_secs(10),
         clock: Clock::new(move || clock.now().plus(Duration::seconds(moved.load(Ordering::Relaxed)))),
         log: Arc::new(move |line| logged.lock().unwrap().push(line)),
+        options: agent::Options::default(),
     })
     .await
     .unwrap();
