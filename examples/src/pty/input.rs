@@ -3,8 +3,8 @@
 //! The queues take turns, at most [`CHUNK`] bytes each. What is written stands in the terminal's own queue until the
 //! program reads it, where nobody can take it back, so at most 4095 bytes are put there: before each turn the terminal
 //! is asked how many bytes the program has not read, and where it edits lines, those of an unfinished line are added.
-//! The system counts what was written a moment later, so the next turn comes [`SETTLING`] after; a system that takes
-//! longer for it gets another turn's bytes.
+//! The system counts what was written a moment later: for [`SETTLING`] it counts as not read. A system that takes longer
+//! to count it gets more than that.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,24 +14,37 @@ use sessioncap::agent::Denial;
 use sessioncap::session::NotTaken;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{Session, lock};
 
 /// Most bytes that one turn writes.
 const CHUNK: usize = 1024;
+/// Most bytes that wait for a program that does not read. A terminal holds no more where it counts them.
+const MOST: u64 = 4095;
 /// How long the system gets to move what was written into the terminal's queue.
-const SETTLING: Duration = Duration::from_millis(1);
+const SETTLING: Duration = Duration::from_millis(50);
 /// How often a terminal whose program does not read is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The state that the viewers of a session share, held by the one whose turn it is.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// When something was written last.
-    written_at: Option<Instant>,
+    /// When something was written last, and how many bytes the program had not read then if it has read none since.
+    written: Option<(Instant, u64)>,
     /// How many bytes were written since the last one that ends a line.
     unfinished: u64,
+}
+
+impl Turn {
+    /// How many bytes the program has not read, at most.
+    fn unread(&self, session: &Session) -> u64 {
+        let counted = session.terminal.unread(self.unfinished);
+        match self.written {
+            Some((at, unread)) if at.elapsed() < SETTLING => unread.max(counted),
+            _ => counted,
+        }
+    }
 }
 
 /// Decides about each turn of a viewer.
@@ -119,7 +132,8 @@ impl Input {
 
     /// Whether this byte is to interrupt, and would have to wait for others.
     pub fn must_overtake(&self, byte: u8) -> bool {
-        let jammed = self.session.inputs_wait() || self.session.terminal.room(0) < CHUNK as u64;
+        let jammed =
+            self.session.inputs_wait() || self.session.terminal.unread(0).saturating_add(CHUNK as u64) > MOST;
         jammed && self.session.terminal.interrupts_on(byte)
     }
 }
@@ -171,9 +185,10 @@ impl Queue {
     fn write(&self, session: &Session, turn: &mut Turn, room: usize) -> bool {
         let mut waiting = lock(&self.waiting);
         let chunk: Vec<u8> = waiting.bytes.iter().take(room).copied().collect();
+        let unread = turn.unread(session);
         let Ok(written) = session.terminal.write(&chunk) else { return false };
         waiting.bytes.drain(..written);
-        turn.written_at = Some(Instant::now());
+        turn.written = Some((Instant::now(), unread.saturating_add(written as u64)));
         for byte in chunk.iter().take(written) {
             let ends_line = matches!(byte, b'\n' | b'\r' | 0x04);
             turn.unfinished = if ends_line { 0 } else { turn.unfinished.saturating_add(1) };
@@ -216,11 +231,8 @@ async fn take_turn(session: &Session, queue: &Queue, permit: &mut impl Permit) -
     queue.filled().await;
     // Who waits for it gets it in the order of asking.
     let mut turn = session.turn.lock().await;
-    if let Some(written_at) = turn.written_at {
-        sleep_until(written_at + SETTLING).await;
-    }
     let room = loop {
-        match usize::try_from(session.terminal.room(turn.unfinished)).unwrap_or(0) {
+        match usize::try_from(MOST.saturating_sub(turn.unread(session))).unwrap_or(0) {
             0 => sleep(LOOK).await,
             room => break room.min(CHUNK),
         }

@@ -82,9 +82,6 @@ fn user_shell() -> String {
     shell.filter(|shell| Path::new(shell).is_absolute()).unwrap_or_else(|| "/bin/sh".to_owned())
 }
 
-/// Most bytes that a terminal keeps for its program to read. What is more waits before it, where nobody sees it.
-const QUEUE: u64 = 4095;
-
 /// The hub's hold on a terminal, beside the half that the session's task reads. Writing to it does not block.
 pub(super) struct Terminal(OwnedFd);
 
@@ -102,16 +99,15 @@ impl Terminal {
         }
     }
 
-    /// How many bytes more the program may be given. `unfinished` of those that were written do not end a line yet: a
-    /// terminal that edits lines does not count them, and drops what makes such a line too long.
-    pub(super) fn room(&self, unfinished: u64) -> u64 {
+    /// How many bytes the program has not read. `unfinished` of those that were written do not end a line yet: a terminal
+    /// that edits lines does not count them, and drops what makes the only line too long.
+    pub(super) fn unread(&self, unfinished: u64) -> u64 {
         // Looking from the program's side: only there the terminal tells what it keeps. Fails once nobody has that
         // side open; then a write says so.
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let unread = ioctl_tiocgptpeer(&self.0, flags).and_then(rustix::io::ioctl_fionread).unwrap_or(0);
-        let edits = self.has_mode(LocalModes::ICANON);
-        let uncounted = if edits && unread > 0 { unfinished } else { 0 };
-        QUEUE.saturating_sub(unread).saturating_sub(uncounted)
+        let counted = ioctl_tiocgptpeer(&self.0, flags).and_then(rustix::io::ioctl_fionread).unwrap_or(0);
+        let uncounted = if counted > 0 && self.has_mode(LocalModes::ICANON) { unfinished } else { 0 };
+        counted.saturating_add(uncounted)
     }
 
     /// Whether the terminal turns this byte into SIGINT.
