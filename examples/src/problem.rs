@@ -95,8 +95,16 @@ impl Problem {
             | Self::TooSlow { .. } => true,
             Self::Refused { code, .. } => matches!(
                 code.as_str(),
-                "busy" | "context_unknown" | "internal" | "interrupted" | "ledger_unavailable" | "policy_failed"
-                    | "policy_limit" | "stale" | "unavailable" | "upstream_failed"
+                "busy"
+                    | "context_unknown"
+                    | "internal"
+                    | "interrupted"
+                    | "ledger_unavailable"
+                    | "policy_failed"
+                    | "policy_limit"
+                    | "stale"
+                    | "unavailable"
+                    | "upstream_failed"
             ),
             _ => false,
         }

@@ -128,7 +128,9 @@ fn read_link(argument: &str) -> Outcome<Link> {
     let (link, trimmed) = match argument {
         "-" => pasted()?,
         link => {
-            note("companion: others on this machine can see a command line; `join -` reads the link from standard input");
+            note(
+                "companion: others on this machine can see a command line; `join -` reads the link from standard input",
+            );
             Link::from_pasted(link)?
         }
     };
@@ -161,7 +163,8 @@ async fn send(file: &Path, text: &str) -> Outcome<()> {
             return Err(refusal).during("not delivered");
         }
         Err(problem) => {
-            return Err(problem).during("it is unknown whether the line arrived; look before you send it again");
+            return Err(problem)
+                .during("it is unknown whether the line arrived; look before you send it again");
         }
     }
     live.leave().await;

@@ -88,8 +88,11 @@ struct Phone<'a> {
 
 pub(super) async fn run(file: &Path, live: Option<Live>) -> Outcome<ExitCode> {
     let watched = |kind| signal(kind).during("signals cannot be watched");
-    let signals =
-        [watched(SignalKind::hangup())?, watched(SignalKind::interrupt())?, watched(SignalKind::terminate())?];
+    let signals = [
+        watched(SignalKind::hangup())?,
+        watched(SignalKind::interrupt())?,
+        watched(SignalKind::terminate())?,
+    ];
     let viewer = Viewer::enter()?;
     viewer.bracket_pastes().await?;
     let input = Input { chunks: Some(read_stdin()), keys: Keys::default(), raw: viewer.is_raw() };
@@ -171,7 +174,8 @@ impl Phone<'_> {
         if bytes == 0 {
             return Ok(());
         }
-        let text = format!("it is unknown whether the last {bytes} typed bytes arrived; they are not typed again");
+        let text =
+            format!("it is unknown whether the last {bytes} typed bytes arrived; they are not typed again");
         self.say(&text).await
     }
 
@@ -207,7 +211,9 @@ impl Phone<'_> {
                 self.viewer.show(bytes).await?;
                 match missing {
                     Some(0) => {}
-                    Some(missing) => self.say(&format!("\u{2026} {} bytes are missing", grouped(missing))).await?,
+                    Some(missing) => {
+                        self.say(&format!("\u{2026} {} bytes are missing", grouped(missing))).await?
+                    }
                     // Nothing was shown before, so nothing is missing.
                     None if self.shown.is_none() => {}
                     None => self.say("the session was started again; what was before it is missing").await?,

@@ -19,7 +19,9 @@ pub fn read(file: &Path) -> Outcome<String> {
     let mut prepared = rqrr::PreparedImage::prepare(picture);
     match prepared.detect_grids().as_slice() {
         [code] => code.decode().map(|(_, text)| text).during(&doing),
-        [] => Err(Problem::said("there is no qr code in the picture; take it from nearer, all of it and sharp")),
+        [] => {
+            Err(Problem::said("there is no qr code in the picture; take it from nearer, all of it and sharp"))
+        }
         _ => Err(Problem::said("there is more than one qr code in the picture; cut the others off")),
     }
 }

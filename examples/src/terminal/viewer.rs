@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
-use super::modes::Modes;
 use super::may_style;
+use super::modes::Modes;
 use crate::problem::{Outcome, Problem, While};
 
 /// Pieces of output that wait for the terminal at most.

@@ -87,7 +87,8 @@ impl Proxy {
             Mood::Forwards | Mood::Frozen => {
                 let target = self.target.lock().unwrap().clone();
                 let Ok(far) = TcpStream::connect(target).await else { return };
-                let ((near_reads, near_writes), (far_reads, far_writes)) = (near.into_split(), far.into_split());
+                let ((near_reads, near_writes), (far_reads, far_writes)) =
+                    (near.into_split(), far.into_split());
                 tokio::select! {
                     () = carry(near_reads, far_writes, mood.clone()) => {}
                     () = carry(far_reads, near_writes, mood.clone()) => {}

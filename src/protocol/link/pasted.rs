@@ -96,7 +96,9 @@ impl Link {
         let mut kept = Zeroizing::new(String::with_capacity(text.len()));
         for character in text.chars() {
             match character {
-                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => trimmed.line_breaks = true,
+                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
+                    trimmed.line_breaks = true
+                }
                 _ if character.is_whitespace() => trimmed.white_space = true,
                 _ if is_invisible(character) => trimmed.invisible = true,
                 _ => kept.push(character),
@@ -133,8 +135,27 @@ const fn is_bracket(character: char) -> bool {
 const fn is_punctuation(character: char) -> bool {
     matches!(
         character,
-        '.' | ',' | ';' | ':' | '!' | '?' | '*' | '_' | '~' | '|' | '-' | '\u{2013}' | '\u{2014}' | '\u{2026}'
-            | '\u{3001}' | '\u{3002}' | '\u{ff01}' | '\u{ff0c}' | '\u{ff0e}' | '\u{ff1a}' | '\u{ff1b}' | '\u{ff1f}'
+        '.' | ','
+            | ';'
+            | ':'
+            | '!'
+            | '?'
+            | '*'
+            | '_'
+            | '~'
+            | '|'
+            | '-'
+            | '\u{2013}'
+            | '\u{2014}'
+            | '\u{2026}'
+            | '\u{3001}'
+            | '\u{3002}'
+            | '\u{ff01}'
+            | '\u{ff0c}'
+            | '\u{ff0e}'
+            | '\u{ff1a}'
+            | '\u{ff1b}'
+            | '\u{ff1f}'
     )
 }
 
@@ -177,10 +198,15 @@ mod tests {
                 (wrapped, "line breaks, spaces"),
                 (format!("[{text}]\u{3002}\n"), "line breaks, brackets or quotes, punctuation"),
             ] {
-                let (read, trimmed) = Link::from_pasted(&pasted).unwrap_or_else(|error| panic!("{pasted}: {error}"));
+                let (read, trimmed) =
+                    Link::from_pasted(&pasted).unwrap_or_else(|error| panic!("{pasted}: {error}"));
                 assert_eq!((read, trimmed.to_string().as_str()), (link.clone(), told), "{pasted}");
                 assert_eq!(trimmed.is_empty(), pasted == text);
-                assert_eq!(Link::parse(&pasted).is_ok(), pasted == text, "the reader of exact text stays strict");
+                assert_eq!(
+                    Link::parse(&pasted).is_ok(),
+                    pasted == text,
+                    "the reader of exact text stays strict"
+                );
             }
         }
     }
@@ -188,7 +214,9 @@ mod tests {
     #[test]
     fn other_text_around_a_link_is_not_skipped() {
         for (_, text) in links() {
-            for other in [format!("see {text}"), format!("{text} today"), format!("{text}{text}"), format!("{text}/")] {
+            for other in
+                [format!("see {text}"), format!("{text} today"), format!("{text}{text}"), format!("{text}/")]
+            {
                 assert!(Link::from_pasted(&other).is_err(), "{other}");
             }
         }
