@@ -93,12 +93,7 @@ impl<'a> Desktop<'a> {
         let key = HolderSecretKey::from_bytes(*identity.device.expose_bytes());
         let started = Initiator::start(&key, &identity.agent, b"", &mut OsRng)?;
         transport::send(&mut socket, started.message).await?;
-        let answer = transport::receive_soon(&mut socket).await.map_err(|problem| match problem {
-            Problem::TurnedAway => Problem::said(
-                "the agent turned this device away; enrol its public key at the agent, and check the agent's key",
-            ),
-            problem => problem,
-        })?;
+        let answer = transport::receive_soon(&mut socket).await?;
         let finished = started.next.finish(&answer);
         let finished = finished.map_err(|error| Problem::NotTheAgent(error.to_string()))?;
         let stream = Secure::new(socket, finished.channel);

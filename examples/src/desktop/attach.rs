@@ -52,6 +52,8 @@ struct Seat<'a> {
     keys: Keys,
     /// Typed after Ctrl-] in one piece with it.
     rest: VecDeque<Typed>,
+    /// To be typed on the next connection.
+    next: Vec<u8>,
     signals: [(Signal, i32); 4],
     resized: Signal,
 }
@@ -80,6 +82,7 @@ pub(super) async fn run(identity: &Identity, session: &SessionId, nested: bool) 
         typed: Some(terminal::read_stdin()),
         keys: Keys::default(),
         rest: VecDeque::new(),
+        next: Vec::new(),
     };
     seat.viewer.bracket_pastes().await?;
     let outcome = seat.stay(first).await;
@@ -138,6 +141,7 @@ impl Seat<'_> {
 
     /// One connection's life.
     async fn watch(&mut self, mut wire: Wire) -> Outcome<Next> {
+        wire.type_in(std::mem::take(&mut self.next));
         loop {
             let holds = self.keys.holds();
             tokio::select! {
@@ -186,13 +190,14 @@ impl Seat<'_> {
                 return Ok(Next::Signal(number));
             }
         };
-        // What is typed ahead of a screen that is not there yet goes nowhere.
+        // On the next connection: what the agent has not typed when one ends is gone with it. What else was typed ahead
+        // of a screen that is not there yet goes nowhere.
         let ahead = std::mem::take(&mut self.rest);
         if key == Some(']') {
-            wire.type_in(vec![CTRL_BRACKET]);
+            self.next.push(CTRL_BRACKET);
             for typed in ahead {
                 if let Typed::Bytes(bytes) = typed {
-                    wire.type_in(bytes);
+                    self.next.extend(bytes);
                 }
             }
         }
@@ -210,8 +215,13 @@ impl Seat<'_> {
             while let Some(typed) = self.rest.pop_front() {
                 match typed {
                     Typed::Leader => return Ok(None),
-                    Typed::Bytes(bytes) => {
-                        if let Some(key) = first_key(&bytes) {
+                    Typed::Bytes(mut bytes) => {
+                        let (key, length) = first_key(&bytes);
+                        let rest = bytes.split_off(length.min(bytes.len()));
+                        if !rest.is_empty() {
+                            self.rest.push_front(Typed::Bytes(rest));
+                        }
+                        if let Some(key) = key {
                             return Ok(Some(key));
                         }
                     }
@@ -239,7 +249,6 @@ impl Seat<'_> {
             let (shared, offered) =
                 pair_mobile::offer(&mut desktop, self.session, &PairingTerms::default()).await?;
             pair_mobile::show_in(&self.viewer, &shared).await?;
-            self.viewer.more("any key takes the code back and returns to the session\n").await?;
             Ok::<_, Problem>((desktop, offered))
         };
         let (mut desktop, offered) = match shown.await {
@@ -346,7 +355,7 @@ async fn key_of(
         tokio::select! {
             chunk = next_of(typed) => {
                 keys.flush();
-                if first_key(&chunk).is_some() {
+                if first_key(&chunk).0.is_some() {
                     return Ok(());
                 }
             }

@@ -207,6 +207,15 @@ fn parse_label(text: &str) -> Result<Label, sessioncap::Error> {
 
 /// Runs one command.
 pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    run_command(arguments).await.map_err(|problem| match problem {
+        Problem::TurnedAway => Problem::said(
+            "the agent turned this device away; enrol its public key at the agent, and check the agent's key",
+        ),
+        problem => problem,
+    })
+}
+
+async fn run_command(arguments: Arguments) -> Outcome<ExitCode> {
     let profile = Profile {
         directory: arguments.profile.map_or_else(default_directory, Ok)?,
         url: arguments.agent,

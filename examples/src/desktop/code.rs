@@ -67,10 +67,11 @@ pub fn write_pictures(link: &Link, host: &LinkHost, form: &Form) -> Outcome<()> 
 }
 
 /// What is shown of a link that can be used until then: the largest form that the window has room for, so that
-/// nothing of the code scrolls away.
+/// nothing of the code scrolls away. `until` is followed by a remark. The last line has no end where the window has no
+/// line for the cursor after it.
 pub fn page(link: &Link, host: &LinkHost, until: &str, form: &Form, window: Window) -> Outcome<String> {
     let text = link.to_https(host)?;
-    let once = format!("until {until}, once\n");
+    let once = format!("until {until}\n");
     let link_only = format!("open on the phone:\n\n{text}\n\n{once}");
     if form.link_only {
         return Ok(link_only);
@@ -97,8 +98,14 @@ pub fn page(link: &Link, host: &LinkHost, until: &str, form: &Form, window: Wind
             }
         }
     }
+    for code in [&medium, &small] {
+        let (across, down) = code.terminal_size(TerminalStyle::HalfBlocks);
+        if across <= width && down + lines(&short, width) == height {
+            return Ok(format!("{}{}", code.to_terminal(TerminalStyle::HalfBlocks), short.trim_end()));
+        }
+    }
     let (across, down) = small.terminal_size(TerminalStyle::HalfBlocks);
-    let needs = down + lines(&short, width) + 1;
+    let needs = down + lines(&short, width);
     Ok(format!(
         "this window is too small for a qr code, which takes {across} columns and {needs} lines:\nmake it larger, or \
          have the code written to a file with --svg or --png, or {link_only}"

@@ -4,6 +4,7 @@
 //! links, and when the program ends without a phone it takes the code back.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -31,6 +32,9 @@ const AFTER_END: u64 = 5;
 /// Codes that a person chooses from.
 const CHOICES: usize = 3;
 
+/// Whether the last line that was shown has no end yet.
+static OPEN_LINE: AtomicBool = AtomicBool::new(false);
+
 /// How the outcome is shown.
 #[derive(Clone, Copy)]
 pub(super) enum Show<'a> {
@@ -45,10 +49,11 @@ pub(super) enum Show<'a> {
 impl Show<'_> {
     /// What cannot be shown any more must keep nobody from taking a code back.
     pub(super) async fn event(self, text: &str, json: Value) {
+        let before = if OPEN_LINE.swap(false, Ordering::Relaxed) { "\n" } else { "" };
         let _ = match self {
-            Self::Text => print_raw(format!("{text}\n").as_bytes()),
+            Self::Text => print_raw(format!("{before}{text}\n").as_bytes()),
             Self::Json => print_raw(format!("{json}\n").as_bytes()),
-            Self::Viewer(viewer) => viewer.more(&format!("{text}\n")).await,
+            Self::Viewer(viewer) => viewer.more(&format!("{before}{text}\n")).await,
         };
     }
 }
@@ -183,15 +188,11 @@ async fn show_link(shared: &Shared, options: &Options, show: Show<'_>) -> Outcom
         show.event("", event).await;
         return Ok(());
     }
-    let until = receipt.expires_at.to_string();
-    let window = match (show, Window::of_stdout()) {
-        // A viewer has one more line below.
-        (Show::Viewer(_), Window::Terminal(columns, lines)) => {
-            Window::Terminal(columns, lines.saturating_sub(1))
-        }
-        (_, window) => window,
-    };
-    let page = code::page(&pairing.link, &options.host, &until, &options.form, window)?;
+    let until = receipt.expires_at;
+    let remark = if let Show::Viewer(_) = show { "once; any key takes it back" } else { "once" };
+    let until = format!("{until}, {remark}");
+    let page = code::page(&pairing.link, &options.host, &until, &options.form, Window::of_stdout())?;
+    OPEN_LINE.store(!page.ends_with('\n'), Ordering::Relaxed);
     match show {
         Show::Viewer(viewer) => viewer.page(&page).await,
         _ => print_raw(page.as_bytes()),

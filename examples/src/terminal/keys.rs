@@ -133,31 +133,37 @@ fn own_key(parameters: &[u8], last: u8) -> Option<bool> {
     own.then(|| modifiers.get(1) != Some(&RELEASE))
 }
 
-/// The character of the first key in what was typed, where it is a plain one: for a prompt that waits for one key.
-/// `None` where it is none, or only a key that is let go.
-pub fn first_key(bytes: &[u8]) -> Option<char> {
+/// The character of the first key in what was typed, where it is a plain one, and how many bytes the key takes: for a
+/// prompt that waits for one key. No character where it is none, or only a key that is let go.
+pub fn first_key(bytes: &[u8]) -> (Option<char>, usize) {
     match bytes {
         [ESCAPE, b'[', rest @ ..] => {
-            let end = rest.iter().position(|byte| !(0x20..=0x3f).contains(byte))?;
-            let (parameters, last) = (rest.get(..end)?, *rest.get(end)?);
-            let text = std::str::from_utf8(parameters).ok()?;
-            let mut fields = text.split(';');
-            let (key, modifiers) = match (last, fields.next()?) {
-                (b'u', key) => (key, fields.next().unwrap_or("1")),
-                (b'~', "27") => {
-                    let modifiers = fields.next()?;
-                    (fields.next()?, modifiers)
-                }
-                // Any other key leaves a prompt.
-                _ => return Some('\u{1b}'),
-            };
-            let released = modifiers.split(':').nth(1).is_some_and(|event| event == "3");
-            let code: u32 = key.split(':').next()?.parse().ok()?;
-            // The keys that only modify others.
-            let alone = (57_441..=57_454).contains(&code) || (57_358..=57_360).contains(&code);
-            if released || alone { None } else { char::from_u32(code) }
+            let end = rest.iter().position(|byte| !(0x20..=0x3f).contains(byte));
+            let Some(end) = end else { return (None, bytes.len()) };
+            let parameters = rest.get(..end).unwrap_or_default();
+            let last = rest.get(end).copied().unwrap_or_default();
+            (key_of_sequence(parameters, last), end.saturating_add(3))
         }
-        [first, ..] => Some(char::from(*first)),
-        [] => None,
+        [first, ..] => (Some(char::from(*first)), 1),
+        [] => (None, 0),
     }
+}
+
+fn key_of_sequence(parameters: &[u8], last: u8) -> Option<char> {
+    let text = std::str::from_utf8(parameters).ok()?;
+    let mut fields = text.split(';');
+    let (key, modifiers) = match (last, fields.next()?) {
+        (b'u', key) => (key, fields.next().unwrap_or("1")),
+        (b'~', "27") => {
+            let modifiers = fields.next()?;
+            (fields.next()?, modifiers)
+        }
+        // Any other key leaves a prompt.
+        _ => return Some('\u{1b}'),
+    };
+    let released = modifiers.split(':').nth(1).is_some_and(|event| event == "3");
+    let code: u32 = key.split(':').next()?.parse().ok()?;
+    // The keys that only modify others.
+    let alone = (57_441..=57_454).contains(&code) || (57_358..=57_360).contains(&code);
+    if released || alone { None } else { char::from_u32(code) }
 }

@@ -27,8 +27,8 @@ async fn pair_on(world: &World, session: &SessionId, more: &[&str], size: (u16, 
 #[tokio::test]
 async fn a_window_of_any_size_shows_a_whole_code_or_says_what_to_do() {
     let world = World::start().await;
-    let session = world.session(ECHO).await;
     for (columns, lines) in [(80, 24), (80, 25), (80, 26), (80, 40), (50, 24), (200, 60)] {
+        let session = world.session(ECHO).await;
         let tty = pair_on(&world, &session, &[], (columns, lines)).await;
         tty.output.until("once").await;
         // What can still be seen, not what has scrolled away.
@@ -37,6 +37,7 @@ async fn a_window_of_any_size_shows_a_whole_code_or_says_what_to_do() {
         assert!(redeem(&world, &link, &phone(1)).await.is_ok(), "{columns}x{lines}");
     }
     for size in [(80, 20), (40, 24), (20, 10)] {
+        let session = world.session(ECHO).await;
         let tty = pair_on(&world, &session, &[], size).await;
         let told = tty.output.until("once").await;
         assert!(told.contains("too small") && told.contains("--svg") && !told.contains('\u{2580}'), "{told}");
@@ -62,6 +63,7 @@ async fn no_escape_code_goes_where_none_is_wanted() {
     let told = only.output.until("once").await;
     assert!(!told.contains('\u{1b}') && told.contains("https://"), "{told}");
     for (background, light) in [("dark", true), ("light", false)] {
+        let session = world.session(ECHO).await;
         let plain = world.dd_start(&["session", "pair-mobile", session.as_str(), "--qr", background]);
         let told = plain.stdout.until("once\n").await;
         assert!(!told.contains('\u{1b}'), "{told}");
@@ -195,7 +197,7 @@ async fn a_code_is_shown_from_inside_a_session() {
     let mut tty = Tty::dd_client(&world, &["session", "attach", session.as_str()], 80, 24);
     tty.output.until("ready").await;
     tty.type_in(b"\x1dp").await;
-    tty.output.until("returns to the session").await;
+    tty.output.until("any key takes it back").await;
     let visible = tty.screen().screen().contents_formatted();
     let link = Link::parse(&screen::read_qr_visible(&visible, 80, 24)).unwrap();
     redeem(&world, &link, &phone(6)).await.unwrap();
@@ -206,7 +208,7 @@ async fn a_code_is_shown_from_inside_a_session() {
     tty.output.until("got:still").await;
     // A code that nobody uses is taken back with the next key.
     tty.type_in(b"\x1dp").await;
-    tty.output.until_holds("another code", |text| text.matches("takes the code back").count() > 1).await;
+    tty.output.until_holds("another code", |text| text.matches("any key takes it back").count() > 1).await;
     let visible = tty.screen().screen().contents_formatted();
     let link = Link::parse(&screen::read_qr_visible(&visible, 80, 24)).unwrap();
     tty.type_in(b" ").await;
