@@ -19,5 +19,5 @@ pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
 pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, PermitError};
 pub use health::{Health, HealthProblem};
-pub use policy::{Policy, RuleError, RuleProblem};
+pub use policy::{Policy, RequestFacts, RuleError, RuleProblem};
 pub use stats::{Histogram, Stats};

@@ -19,7 +19,7 @@
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
-//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`] |
+//! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`], [`agent::ledger::Check`], [`agent::ledger::Dump`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
@@ -206,13 +206,13 @@ pub use key::{
 pub use label::Label;
 pub use op::{Action, Op, OpSet, Privilege};
 pub use protocol::frame::{Assembler, EndCode, Frame, Notice};
-pub use protocol::link::{Link, LinkError, LinkHost};
+pub use protocol::link::{Link, LinkError, LinkHost, Trimmed};
 pub use protocol::message::{Offer, OfferReceipt, Registration, RenewalOffer, RenewalReceipt};
 #[cfg(any(feature = "holder", feature = "agent"))]
 pub use protocol::noise;
 pub use protocol::ticket::{PairCode, TicketSecret};
 #[cfg(feature = "qr")]
-pub use qr::{QrCode, TerminalStyle};
+pub use qr::{ErrorCorrection, QrCode, TerminalStyle};
 pub use status::Status;
 #[cfg(feature = "system-clock")]
 pub use system_clock::{ClockUnsupported, SystemClock};

@@ -69,6 +69,9 @@ pub const MAX_PATH_LEN: usize = 128;
 /// Longest link, characters. The longest canonical one, with a full-length host and path, is shorter.
 pub const MAX_LINK_LEN: usize = 1_536;
 
+/// Longest pasted text that is searched for a link, bytes.
+pub const MAX_PASTED_LEN: usize = 4 * MAX_LINK_LEN;
+
 /// Shortest ticket lifetime that an agent accepts, seconds: a person needs this long to unlock a phone.
 pub const MIN_TICKET_LIFETIME: u64 = 30;
 

@@ -13,9 +13,6 @@ use zeroize::Zeroizing;
 
 use crate::protocol::link::{Link, LinkError, LinkHost, QrMode, QrSegment};
 
-/// The error correction level. At level M, up to 15 % of the codewords can be lost to glare or dirt.
-const LEVEL: EcLevel = EcLevel::M;
-
 /// The light margin that a scanner needs, modules.
 const QUIET_ZONE: usize = 4;
 
@@ -27,7 +24,7 @@ const MAX_VERSION: u8 = 40;
 const DARK: u8 = 16;
 const LIGHT: u8 = 231;
 
-/// A pairing link as a QR code of error correction level M.
+/// A pairing link as a QR code.
 ///
 /// `Debug` shows the version but no module. Anyone who sees the code, or has the result of [`to_terminal`] or
 /// [`to_svg`], has the ticket's secret: show it to the link's owner only, keep it out of logs, and clear it
@@ -44,6 +41,26 @@ pub struct QrCode {
     modules: Zeroizing<Vec<bool>>,
 }
 
+/// How much of a QR code can be lost to glare or dirt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorCorrection {
+    /// Level L: 7 % of the codewords. The code is one or two versions smaller, for a window that is too small for
+    /// [`ErrorCorrection::Medium`].
+    Low,
+    /// Level M: 15 % of the codewords.
+    Medium,
+}
+
+impl ErrorCorrection {
+    const fn level(self) -> EcLevel {
+        match self {
+            Self::Low => EcLevel::L,
+            Self::Medium => EcLevel::M,
+        }
+    }
+}
+
 /// How a terminal draws modules. Cells are assumed to be about twice as high as wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,20 +73,34 @@ pub enum TerminalStyle {
 }
 
 impl QrCode {
-    /// Makes the smallest code for the link, with its digits in numeric mode (`docs/PROTOCOL.md` section 7).
+    /// Makes the smallest code of error correction level M for the link, with its digits in numeric mode
+    /// (`docs/PROTOCOL.md` section 7).
     ///
     /// Costs about a millisecond, mostly for choosing the mask.
     ///
     /// # Errors
     /// As [`Link::to_https`], and [`LinkError::TooLong`] if version 40 cannot hold the link; the longest link
-    /// that this crate can build needs version 18.
+    /// that this crate can build needs version 19.
     pub fn new(link: &Link, host: &LinkHost) -> Result<Self, LinkError> {
+        Self::with_correction(link, host, ErrorCorrection::Medium)
+    }
+
+    /// Does the same as [`QrCode::new`] with another error correction level.
+    ///
+    /// # Errors
+    /// As [`QrCode::new`].
+    pub fn with_correction(
+        link: &Link,
+        host: &LinkHost,
+        correction: ErrorCorrection,
+    ) -> Result<Self, LinkError> {
         let segments = link.to_qr_segments(host)?;
-        (1..=MAX_VERSION).find_map(|version| Self::encode(&segments, version)).ok_or(LinkError::TooLong)
+        let encode = |version| Self::encode(&segments, version, correction.level());
+        (1..=MAX_VERSION).find_map(encode).ok_or(LinkError::TooLong)
     }
 
     /// Encodes the segments; `None` if they do not fit `version`.
-    fn encode(segments: &[QrSegment], version: u8) -> Option<Self> {
+    fn encode(segments: &[QrSegment], version: u8, level: EcLevel) -> Option<Self> {
         let mut bits = Bits::new(Version::Normal(version.into()));
         for segment in segments {
             let characters = segment.as_str().as_bytes();
@@ -80,8 +111,8 @@ impl QrCode {
             }
             .ok()?;
         }
-        bits.push_terminator(LEVEL).ok()?;
-        let code = qrcode::QrCode::with_bits(bits, LEVEL).ok()?;
+        bits.push_terminator(level).ok()?;
+        let code = qrcode::QrCode::with_bits(bits, level).ok()?;
         let width = code.width();
         let modules = code.into_colors().into_iter().map(|module| module == Color::Dark).collect();
         Some(Self { version, width, modules: Zeroizing::new(modules) })

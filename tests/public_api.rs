@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// the first move of the handshake by itself; `session` is what the two
 /// sides of a session write, beyond their role.
 const ROLES: [(&str, usize); 6] =
-    [("phone", 30), ("desktop", 30), ("agent", 55), ("ledger", 20), ("tool", 24), ("session", 20)];
+    [("phone", 30), ("desktop", 30), ("agent", 55), ("ledger", 20), ("tool", 30), ("session", 20)];
 
 const EXTERNAL: &str = "external_crates";
 

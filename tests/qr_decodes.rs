@@ -9,7 +9,8 @@ use image::{GrayImage, Luma};
 use proptest::prelude::*;
 use resvg::{tiny_skia, usvg};
 use sessioncap::{
-    AgentSecretKey, AgentUrl, Link, LinkHost, QrCode, QrMode, QrSegment, TerminalStyle, TicketSecret,
+    AgentSecretKey, AgentUrl, ErrorCorrection, Link, LinkHost, QrCode, QrMode, QrSegment, TerminalStyle,
+    TicketSecret,
 };
 
 const STYLES: [TerminalStyle; 2] = [TerminalStyle::HalfBlocks, TerminalStyle::FullBlocks];
@@ -337,26 +338,47 @@ fn four_light_modules_are_on_every_side() {
 
 #[test]
 fn versions_are_within_the_targets() {
-    let version = |url: &str, host: &LinkHost| {
-        let code = QrCode::new(&link(url), host).unwrap();
-        assert_eq!(code.width(), 17 + 4 * usize::from(code.version()));
-        code.version()
+    let versions = |url: &str, host: &LinkHost| {
+        [ErrorCorrection::Low, ErrorCorrection::Medium].map(|correction| {
+            let code = QrCode::with_correction(&link(url), host, correction).unwrap();
+            assert_eq!(code.width(), 17 + 4 * usize::from(code.version()));
+            code.version()
+        })
     };
     assert_eq!((AGENT_HOST.len(), LINK_HOST.len()), (29, 23));
     let url = format!("wss://{AGENT_HOST}");
-    let (own, carried) = (version(&url, &LinkHost::Agent), version(&url, &fixed()));
-    assert!(own <= 5 && carried <= 6, "{own} {carried}");
+    let (own, carried) = (versions(&url, &LinkHost::Agent), versions(&url, &fixed()));
+    assert!(own[0] <= 5 && carried[0] <= 6, "{own:?} {carried:?}");
     let observed = [
-        ("own origin", own, 5),
-        ("link host", carried, 6),
-        ("port", version(&format!("{url}:8443"), &LinkHost::Agent), 6),
-        ("port, link host", version(&format!("{url}:8443"), &fixed()), 6),
-        ("loopback", version("ws://127.0.0.1:9099", &LinkHost::Agent), 5),
-        ("ipv6", version("ws://[2001:db8::7]:9099", &LinkHost::Agent), 5),
-        ("ipv6, link host", version("ws://[2001:db8::7]:9099", &fixed()), 6),
+        ("own origin", own, [5, 6]),
+        ("link host", carried, [6, 7]),
+        ("port", versions(&format!("{url}:8443"), &LinkHost::Agent), [5, 6]),
+        ("port, link host", versions(&format!("{url}:8443"), &fixed()), [6, 7]),
+        ("loopback", versions("ws://127.0.0.1:9099", &LinkHost::Agent), [4, 5]),
+        ("ipv6", versions("ws://[2001:db8::7]:9099", &LinkHost::Agent), [5, 5]),
+        ("ipv6, link host", versions("ws://[2001:db8::7]:9099", &fixed()), [5, 6]),
     ];
-    for (what, version, expected) in observed {
-        assert_eq!(version, expected, "{what}");
+    for (what, versions, expected) in observed {
+        assert_eq!(versions, expected, "{what}");
+    }
+}
+
+/// Phones compare the scheme by case, and so do apps the hosts that they have claimed.
+#[test]
+fn a_code_has_its_link_in_lower_case_up_to_the_digits() {
+    for url in URLS {
+        for host in [LinkHost::Agent, fixed()] {
+            let link = link(url);
+            let text = link.to_https(&host).unwrap();
+            let (head, _) = text.split_once('#').unwrap();
+            for correction in [ErrorCorrection::Low, ErrorCorrection::Medium] {
+                let code = QrCode::with_correction(&link, &host, correction).unwrap();
+                let read = read(&rasterise(&code, 3).image);
+                assert!(read.text.starts_with(&format!("{head}#")), "{}", read.text);
+                assert!(head.starts_with("https://") && head.ends_with("/P"));
+                assert_eq!(Link::parse(&read.text), Ok(link.clone()));
+            }
+        }
     }
 }
 
@@ -370,7 +392,7 @@ fn the_longest_link_fits() {
     let link = link(&format!("ws://{agent}:65535/{}", "p".repeat(127)));
     let host = LinkHost::Fixed(carrier);
     let code = QrCode::new(&link, &host).unwrap();
-    assert_eq!(code.version(), 18);
+    assert_eq!(code.version(), 19);
     assert_reads(&rasterise(&code, 3).image, &code, &link, &host);
 }
 
@@ -464,9 +486,9 @@ fn a_host_that_cannot_carry_a_link_is_refused() {
     assert!(QrCode::new(&link, &host).is_err());
 }
 
-/// Data codewords of level M for versions 1 to 18 (ISO/IEC 18004:2015, table 7).
-const CAPACITY: [usize; 18] =
-    [16, 28, 44, 64, 86, 108, 124, 154, 182, 216, 254, 290, 334, 365, 415, 453, 507, 563];
+/// Data codewords of level M for versions 1 to 19 (ISO/IEC 18004:2015, table 7).
+const CAPACITY: [usize; 19] =
+    [16, 28, 44, 64, 86, 108, 124, 154, 182, 216, 254, 290, 334, 365, 415, 453, 507, 563, 627];
 
 /// Bits that the segments need (ISO/IEC 18004:2015, sections 7.4.3 to 7.4.5, counts from table 3).
 fn bits(segments: &[QrSegment], version: usize) -> usize {

@@ -2,6 +2,8 @@
 
 pub mod cli;
 mod follow;
+#[cfg(feature = "image")]
+pub mod picture;
 pub mod state;
 
 use std::collections::VecDeque;
@@ -21,14 +23,21 @@ use sessioncap::{
 };
 
 use super::clock::Clock;
+use super::outage::Outage;
 use super::problem::{Outcome, Problem};
 use super::pty::Happened;
 use super::request::read_answer;
 use super::transport::{self, Secure};
 use state::Pairing;
+use tokio::time::Instant;
 
 /// How often a phone that waits to be confirmed asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(1_000);
+
+/// How often a phone asks an agent that has proven nothing, before it tells the user.
+pub(crate) const BRIEFLY: u32 = 5;
+/// A code lives no longer than fifteen minutes, and its answer ten minutes more.
+const LONGEST_JOIN: Duration = Duration::from_secs(25 * 60);
 
 /// A phone that has redeemed its link.
 pub struct Joined {
@@ -40,13 +49,23 @@ pub struct Joined {
     pub message_lengths: (usize, usize),
 }
 
+/// What a person is told while a link is redeemed.
+pub enum Progress {
+    /// The agent is asked.
+    Connecting,
+    /// The desktop has to confirm; both screens show these digits.
+    Waiting(PairCode),
+    /// It did not work for now, and is tried again.
+    Trouble(String),
+}
+
 /// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
-/// same call gets the same credential. `waiting` gets the digits while the desktop has to confirm.
+/// same call gets the same credential, and so it asks again by itself, as `docs/PROTOCOL.md` section 6.4 says.
 pub async fn join(
     link: &Link,
     label: &Label,
     file: &Path,
-    mut waiting: impl FnMut(&PairCode),
+    mut tell: impl FnMut(Progress),
 ) -> Outcome<Joined> {
     let ticket: TicketId = link.ticket().public_key().id();
     let pairing = match Pairing::load(file)? {
@@ -61,31 +80,60 @@ pub async fn join(
         Some(_) | None => Pairing::begin(link, ticket),
     };
     pairing.save(file)?;
+    let begun = Instant::now();
+    let (mut outage, mut tries, mut proven) = (Outage::default(), 0, false);
+    tell(Progress::Connecting);
     loop {
-        let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
-        let mut socket = transport::connect(link.url()).await?;
-        let first_length = asking.message.len();
-        transport::send(&mut socket, asking.message).await?;
-        let answer = transport::receive_soon(&mut socket).await.map_err(|problem| match problem {
-            Problem::TurnedAway => {
-                Problem::said("the agent does not know this code; ask the desktop for a new one")
-            }
-            problem => problem,
-        })?;
-        match asking.next.finish(&answer)? {
-            Redeemed::Attached { credential, attached } => {
+        match redeem(link, label, &pairing).await {
+            Ok((Redeemed::Attached { credential, attached }, socket, message_lengths)) => {
                 let session = Some(attached.session.clone());
                 let pairing = Pairing { credential: Some(credential), session, ..pairing };
                 pairing.save(file)?;
                 let live = Live::new(socket, attached)?;
-                return Ok(Joined { pairing, live, message_lengths: (first_length, answer.len()) });
+                return Ok(Joined { pairing, live, message_lengths });
             }
-            Redeemed::Waiting { code, .. } => {
-                waiting(&code);
+            Ok((Redeemed::Waiting { code, .. }, ..)) => {
+                proven = true;
+                outage.over();
+                tell(Progress::Waiting(code));
                 tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(problem) => {
+                tries += 1;
+                let again = match &problem {
+                    Problem::Phone(error) => error.after_redeem() == NextStep::AskAgain,
+                    problem => problem.is_passing(),
+                };
+                // An agent that has shown that it knows the ticket is worth more patience than an address.
+                let patient = begun.elapsed() < LONGEST_JOIN && (proven || tries < BRIEFLY);
+                if !(again && patient) {
+                    return Err(match problem {
+                        Problem::TurnedAway => {
+                            Problem::said("the agent does not know this code; ask the desktop for a new one")
+                        }
+                        problem => problem,
+                    });
+                }
+                let (pause, text) = outage.failed(&problem);
+                tell(Progress::Trouble(text));
+                tokio::time::sleep(pause).await;
             }
         }
     }
+}
+
+/// Asks once.
+async fn redeem(
+    link: &Link,
+    label: &Label,
+    pairing: &Pairing,
+) -> Outcome<(Redeemed, transport::Socket, (usize, usize))> {
+    let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
+    let mut socket = transport::connect(link.url()).await?;
+    let first_length = asking.message.len();
+    transport::send(&mut socket, asking.message).await?;
+    let answer = transport::receive_soon(&mut socket).await?;
+    Ok((asking.next.finish(&answer)?, socket, (first_length, answer.len())))
 }
 
 /// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
@@ -322,6 +370,11 @@ impl Live {
         Ok(number)
     }
 
+    /// The number that the next message gets.
+    pub fn next_number(&self) -> u64 {
+        self.messages
+    }
+
     /// Types bytes into the session, and returns the message's number: [`Heard::Typed`] or [`Heard::Refusal`] says
     /// what became of it. Enter is `\r`. If the connection is lost before, nobody knows; it is not to be sent again.
     pub async fn type_in(&mut self, bytes: &[u8]) -> Outcome<u64> {
@@ -456,23 +509,13 @@ pub fn ended(code: EndCode) -> Problem {
     Problem::Ended { code: code.to_owned(), detail }
 }
 
-/// Whether attaching again later cannot help.
+/// Whether the agent has said in the channel that attaching again cannot help, or this program cannot go on. Whatever
+/// has not proven that it is the agent decides nothing.
 pub fn is_final(problem: &Problem) -> bool {
     match problem {
-        Problem::Phone(error) => error.after_attach() != NextStep::AskLater,
-        Problem::Library(_)
-        | Problem::Desktop(_)
-        | Problem::Agent(_)
-        | Problem::Link(_)
-        | Problem::Rule(_)
-        | Problem::Clock(_)
-        | Problem::TurnedAway
-        | Problem::Said(_)
-        | Problem::Refused { .. } => true,
-        // The agent says it in the next handshake too, if it is for good.
-        Problem::Ended { .. }
-        | Problem::BrokenOff
-        | Problem::TooSlow { .. }
-        | Problem::Unreachable { .. } => false,
+        Problem::Phone(error) => !matches!(error.after_attach(), NextStep::AskLater | NextStep::AskBriefly),
+        // The agent says the others in the next handshake too, if they are for good.
+        Problem::Ended { code, .. } => matches!(code.as_str(), "protocol" | "version"),
+        problem => !problem.is_passing(),
     }
 }

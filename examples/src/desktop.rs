@@ -2,9 +2,12 @@
 
 mod attach;
 pub mod cli;
+pub mod code;
 pub mod log;
 pub mod pair_mobile;
+pub mod png;
 pub mod profile;
+mod wire;
 
 use super::clock::Clock;
 use super::problem::{Outcome, Problem, While};
@@ -22,6 +25,7 @@ use sessioncap::{
 };
 
 /// A desktop's own keys, and its agent's address and key.
+#[derive(Clone)]
 pub struct Identity {
     /// Where the agent is.
     pub url: AgentUrl,
@@ -95,7 +99,8 @@ impl<'a> Desktop<'a> {
             ),
             problem => problem,
         })?;
-        let finished = started.next.finish(&answer)?;
+        let finished = started.next.finish(&answer);
+        let finished = finished.map_err(|error| Problem::NotTheAgent(error.to_string()))?;
         let stream = Secure::new(socket, finished.channel);
         Ok(Self { identity, stream, handshake_hash: finished.handshake_hash })
     }

@@ -6,6 +6,8 @@ pub mod clock;
 pub mod companion;
 pub mod desktop;
 pub mod files;
+pub mod inspect;
+pub mod outage;
 pub mod problem;
 pub mod pty;
 pub mod request;

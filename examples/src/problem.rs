@@ -53,6 +53,9 @@ pub enum Problem {
     /// The close that every stranger gets.
     #[error("the agent closed the connection without an answer, as it does for keys it does not know")]
     TurnedAway,
+    /// Whatever answered has not proven that it is the agent: a proxy's error page, or bytes that do not decrypt.
+    #[error("what answered is not the agent, or was changed on its way: {0}")]
+    NotTheAgent(String),
     /// The connection broke without an end.
     #[error("the connection broke off; what came before is complete, but there may have been more")]
     BrokenOff,
@@ -79,6 +82,32 @@ impl Problem {
     /// From a sentence.
     pub fn said(text: impl Into<String>) -> Self {
         Self::Said(text.into())
+    }
+
+    /// Whether trying again may help: nothing here was said by the agent inside a channel, or it said that it is
+    /// unable for now. Only for an agent that was there before: one that never was may be misspelt.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::NotTheAgent(_)
+            | Self::TurnedAway
+            | Self::BrokenOff
+            | Self::TooSlow { .. } => true,
+            Self::Refused { code, .. } => matches!(
+                code.as_str(),
+                "busy"
+                    | "context_unknown"
+                    | "internal"
+                    | "interrupted"
+                    | "ledger_unavailable"
+                    | "policy_failed"
+                    | "policy_limit"
+                    | "stale"
+                    | "unavailable"
+                    | "upstream_failed"
+            ),
+            _ => false,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod feed;
 mod input;
 mod picture;
 mod program;
+mod scan;
 mod viewer;
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use pty_process::OwnedReadPty;
 use rand::rngs::OsRng;
-use sessioncap::session::{EventKind, Incarnation};
+use sessioncap::session::{Event, EventKind, Incarnation};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
@@ -36,6 +37,7 @@ use input::{Queue, Turn};
 pub use picture::{Emulator, Picture};
 use program::{Program, Terminal};
 pub use program::{safe_environment, spawn_alone};
+pub use scan::{Scanned, Scanner, Told};
 pub use viewer::{Followed, Happened, Screen, Viewer};
 
 /// Sessions that may exist at once, counting those whose program is not reaped yet.
@@ -46,6 +48,8 @@ const MAX_SIDE: u16 = 1000;
 const CHUNK: usize = 4 * 1024;
 /// Events that a viewer may be behind; it misses older ones.
 const EVENTS: usize = 64;
+/// How often viewers are told of the bell at most.
+const BELLS: Duration = Duration::from_secs(1);
 /// What a closed program gets between SIGHUP and SIGKILL, and the last output of an exited one to
 /// arrive.
 const GRACE: Duration = Duration::from_millis(250);
@@ -157,7 +161,11 @@ impl Hub {
             }),
             terminal: started.terminal,
             incarnation: Incarnation::generate(&mut OsRng),
-            picture: Mutex::new(Picture::new(spec.cols, spec.rows)),
+            shown: Mutex::new(Shown {
+                scanner: Scanner::default(),
+                picture: Picture::new(spec.cols, spec.rows),
+                bell: None,
+            }),
             feed: Arc::default(),
             happened: broadcast::channel(EVENTS).0,
             inputs: Mutex::default(),
@@ -254,13 +262,21 @@ enum Phase {
     Killing,
 }
 
+/// What becomes of a session's output before viewers get it.
+struct Shown {
+    scanner: Scanner,
+    picture: Picture,
+    /// When the bell was last told.
+    bell: Option<Instant>,
+}
+
 /// One program on one terminal.
 struct Session {
     info: Mutex<SessionInfo>,
     terminal: Terminal,
     incarnation: Incarnation,
     /// Taken before the lock of `feed`, so that the picture is that of the last byte.
-    picture: Mutex<Picture>,
+    shown: Mutex<Shown>,
     feed: Arc<Feed>,
     happened: broadcast::Sender<Happened>,
     inputs: Mutex<Vec<Weak<Queue>>>,
@@ -281,17 +297,44 @@ impl Session {
         let mut info = lock(&self.info);
         self.terminal.resize(cols, rows).map_err(HubError::Terminal)?;
         (info.cols, info.rows) = (cols, rows);
-        lock(&self.picture).resize(cols, rows);
+        lock(&self.shown).picture.resize(cols, rows);
         Ok(())
     }
 
     fn publish(&self, output: &[u8]) {
-        let mut picture = lock(&self.picture);
-        picture.process(output);
-        self.feed.publish(output);
+        let mut shown = lock(&self.shown);
+        let scanned = shown.scanner.read(output);
+        self.show(&mut shown, scanned);
+    }
+
+    fn show(&self, shown: &mut Shown, Scanned { shown: output, clipboard, told }: Scanned) {
+        let before = self.feed.kept().1;
+        shown.picture.process(&output);
+        self.feed.publish(&output, clipboard);
+        for (at, told) in told {
+            shown.picture.note(&told);
+            let (kind, value, text) = match told {
+                Told::Bell if shown.bell.is_some_and(|last| last.elapsed() < BELLS) => continue,
+                Told::Bell => {
+                    shown.bell = Some(Instant::now());
+                    (EventKind::Bell, 0, String::new())
+                }
+                Told::Notification(text) => (EventKind::Notification, 0, Event::clean_text(&text)),
+                Told::Prompt => (EventKind::Prompt, 0, String::new()),
+                Told::CommandEnded(status) => (EventKind::CommandEnded, status, String::new()),
+                Told::Set(_) | Told::Reset => continue,
+            };
+            let position = before.saturating_add(at as u64);
+            // Fails if there is no viewer.
+            let _ = self.happened.send(Happened { kind, position, value, text });
+        }
     }
 
     fn complete(&self, exit: i32) {
+        let mut shown = lock(&self.shown);
+        let rest = shown.scanner.finish();
+        self.show(&mut shown, rest);
+        drop(shown);
         self.exit.send_replace(Some(exit));
         self.feed.complete();
         // Fails if there is no viewer.

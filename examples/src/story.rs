@@ -13,8 +13,9 @@ use sessioncap::phone::PhoneError;
 use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
-use super::companion::{self, Joined, Live};
-use super::desktop::{Desktop, log, pair_mobile};
+use super::companion::{self, Joined, Live, Progress};
+use super::desktop::code::{self, Form, Window};
+use super::desktop::{Desktop, log};
 use super::problem::{Outcome, Problem};
 use super::terminal::print_raw;
 use stage::{Stage, check, see, see_end};
@@ -71,7 +72,14 @@ async fn the_desktop_shares_it(
     stage.step("`session pair-mobile`: it shows a code that works once, for five minutes.");
     let terms = PairingTerms::default().with_label(Label::new("my phone")?);
     let shared = desktop.share(session, &terms).await?;
-    print_raw(pair_mobile::qr(&shared.pairing.link, &LinkHost::Agent)?.as_bytes())?;
+    if let Window::Terminal(width, _) = Window::of_stdout() {
+        // The story scrolls anyway.
+        let (form, window) = (Form::default(), Window::Terminal(width, usize::MAX));
+        let until = shared.receipt.expires_at.to_string();
+        let page = code::page(&shared.pairing.link, &LinkHost::Agent, &until, &form, window)?;
+        let code: String = page.split_inclusive('\n').filter(|line| line.starts_with('\u{1b}')).collect();
+        print_raw(code.as_bytes())?;
+    }
     // Broken into lines here; `dd_client` prints it in one.
     stage.say_broken(&shared.pairing.link.to_https(&LinkHost::Agent)?);
     stage.say("No key of the session, the desktop or the phone is in it.");
@@ -213,7 +221,11 @@ async fn the_desktop_revokes_it(stage: &Stage, session: &SessionId) -> Outcome<(
     let terms = PairingTerms::default().with_confirmation(Confirmation::Required);
     let shared = desktop.share(session, &terms).await?;
     let (mut shown, label, file) = (None, Label::new("phone")?, stage.file("third.json"));
-    let joining = companion::join(&shared.pairing.link, &label, &file, |code| shown = Some(code.to_string()));
+    let joining = companion::join(&shared.pairing.link, &label, &file, |progress| {
+        if let Progress::Waiting(code) = progress {
+            shown = Some(code.to_string());
+        }
+    });
     let confirming = stage::confirm(&mut desktop, session, &shared.pairing.ticket);
     let (joined, on_desktop) = tokio::join!(joining, confirming);
     let (mut phone, on_desktop) = (joined?.live, on_desktop?);

@@ -1,8 +1,13 @@
 //! The terminal that a program runs in.
 
-use std::io::{BufRead, IsTerminal, Read, Write};
+pub mod keys;
+pub mod modes;
+pub mod viewer;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::io::{IsTerminal, Read, Write};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc;
 
 use super::problem::{Outcome, Problem};
@@ -61,27 +66,141 @@ pub fn show_duration(seconds: u64) -> String {
     }
 }
 
-/// As many characters as fit, the last of them an ellipsis if there were more.
+/// As much as fits, with an ellipsis at its end if there was more.
 pub fn cut_to(text: &str, width: usize) -> String {
-    match text.chars().count() > width {
-        true => text.chars().take(width.saturating_sub(1)).chain(['\u{2026}']).collect(),
-        false => text.to_owned(),
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut room = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let left = room.checked_sub(columns_of(*c));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    text.chars().take_while(fits).chain(['\u{2026}']).collect()
+}
+
+/// How many columns of a terminal a text takes.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// Chinese, Japanese and Korean characters and pictures take two columns, marks that combine none. By blocks rather
+/// than by Unicode's table: no name needs more.
+const fn columns_of(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}'
+        | '\u{483}'..='\u{489}'
+        | '\u{591}'..='\u{5bd}'
+        | '\u{610}'..='\u{61a}'
+        | '\u{64b}'..='\u{65f}'
+        | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{fe20}'..='\u{fe2f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{303e}'
+        | '\u{3041}'..='\u{33ff}'
+        | '\u{3400}'..='\u{4dbf}'
+        | '\u{4e00}'..='\u{9fff}'
+        | '\u{a000}'..='\u{a4cf}'
+        | '\u{a960}'..='\u{a97f}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1f9ff}'
+        | '\u{1fa70}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
     }
 }
 
 /// Columns of the terminal behind standard output, if it is one.
 pub fn width() -> Option<usize> {
+    size().map(|(columns, _)| columns)
+}
+
+/// Columns and lines of the terminal behind standard output, if it is one.
+pub fn size() -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-    (size.ws_col > 0).then_some(size.ws_col.into())
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Whether standard output takes colours: a terminal that understands escape codes, and a user who has not asked for
+/// none.
+pub fn may_style() -> bool {
+    let asked_for_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb" || terminal.is_empty());
+    is_terminal() && !asked_for_none && !dumb
+}
+
+/// What a person answers on standard input. What was typed before a question is no answer to it.
+#[derive(Default)]
+pub struct Answers {
+    typed: Option<mpsc::Receiver<Vec<u8>>>,
+    line: Vec<u8>,
+}
+
+/// Longest answer, bytes.
+const LONGEST_ANSWER: usize = 4096;
+
+impl Answers {
+    /// Takes chunks that are read already.
+    pub fn new(typed: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { typed: Some(typed), line: Vec::new() }
+    }
+
+    /// Drops what was typed ahead. Call it right before a question is shown.
+    pub fn forget(&mut self) {
+        self.line.clear();
+        match &mut self.typed {
+            // The thread that reads may have taken some of it.
+            Some(typed) => while typed.try_recv().is_ok() {},
+            None => drain(),
+        }
+        // Only a terminal has such a queue.
+        let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
+    }
+
+    /// The next line; `None` at the end of the input. Cancel-safe.
+    pub async fn next(&mut self) -> Option<String> {
+        let typed = self.typed.get_or_insert_with(read_stdin);
+        loop {
+            if let Some(end) = self.line.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                let line = self.line.drain(..=end).collect::<Vec<_>>();
+                return Some(String::from_utf8_lossy(&line).trim().to_owned());
+            }
+            if self.line.len() > LONGEST_ANSWER {
+                return None;
+            }
+            self.line.extend(typed.recv().await?);
+        }
+    }
+}
+
+/// Reads and drops what is there already, of a terminal or a pipe.
+fn drain() {
+    let mut buffer = [0; 4096];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Bounded, for an input without end.
+    for _ in 0..256 {
+        let stdin = std::io::stdin();
+        let ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&at_once));
+        if !matches!(ready, Ok(1..)) || !matches!(rustix::io::read(&stdin, &mut buffer), Ok(1..)) {
+            return;
+        }
+    }
 }
 
 /// Whether the next line of standard input says yes.
-pub async fn says_yes() -> bool {
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    matches!(line.await, Ok(Ok(line)) if matches!(line.trim(), "y" | "Y" | "yes"))
+pub async fn says_yes(answers: &mut Answers) -> bool {
+    matches!(answers.next().await.as_deref(), Some("y" | "Y" | "yes"))
 }
 
 /// Standard input, chunk by chunk, from a thread of its own: a read cannot be called off.
@@ -97,25 +216,4 @@ pub fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
         }
     });
     receiver
-}
-
-/// A terminal that passes every key on, until this is dropped.
-pub struct RawMode(Termios);
-
-impl RawMode {
-    /// `None` if standard input is no terminal.
-    pub fn enter() -> Option<Self> {
-        let before = tcgetattr(std::io::stdin()).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
-        Some(Self(before))
-    }
-}
-
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        // A closed terminal needs no repair.
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
-    }
 }

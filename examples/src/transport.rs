@@ -17,13 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::problem::{Outcome, Problem, While};
+use super::problem::{Outcome, Problem};
 
 /// A WebSocket over TCP. For TLS, put a terminator in front of the agent: Noise inside is the same.
 pub type Socket = WebSocketStream<TcpStream>;
 
 /// How long a connection may take to be made, and a peer to take or answer a message.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a phone may take for one frame, until the agent lets it go.
+pub const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of output in one frame, as in the deployed agent.
 pub const CHUNK: usize = 4 * 1024;
 /// How long a last message may take.
@@ -64,7 +66,7 @@ pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
         let (socket, _) = match client_async_with_config(url.to_string(), stream, Some(config())).await {
             Ok(upgraded) => upgraded,
             Err(tungstenite::Error::Io(cause)) => return Err(unreachable(cause)),
-            Err(error) => return Err(error).during(format_args!("{url} is not an agent")),
+            Err(error) => return Err(Problem::NotTheAgent(format!("{url}: {error}"))),
         };
         Ok(socket)
     };
@@ -74,22 +76,29 @@ pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
 /// The next Noise message. Cancel-safe.
 pub async fn receive(socket: &mut Socket) -> Outcome<Vec<u8>> {
     loop {
-        match socket.next().await {
-            Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
-            Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) if code == STRANGER => {
-                return Err(Problem::TurnedAway);
-            }
-            Some(Ok(Message::Text(_))) => {
-                close(socket, CloseCode::Unsupported).await;
-                return Err(Problem::BrokenOff);
-            }
-            Some(Err(tungstenite::Error::Capacity(_))) => {
-                close(socket, CloseCode::Size).await;
-                return Err(Problem::BrokenOff);
-            }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Problem::BrokenOff),
-            Some(Ok(_)) => {}
+        if let Some(message) = hear(socket).await? {
+            return Ok(message);
         }
+    }
+}
+
+/// The next Noise message, or nothing for another sign of life. Cancel-safe.
+async fn hear(socket: &mut Socket) -> Outcome<Option<Vec<u8>>> {
+    match socket.next().await {
+        Some(Ok(Message::Binary(bytes))) => Ok(Some(bytes.into())),
+        Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) if code == STRANGER => {
+            Err(Problem::TurnedAway)
+        }
+        Some(Ok(Message::Text(_))) => {
+            close(socket, CloseCode::Unsupported).await;
+            Err(Problem::BrokenOff)
+        }
+        Some(Err(tungstenite::Error::Capacity(_))) => {
+            close(socket, CloseCode::Size).await;
+            Err(Problem::BrokenOff)
+        }
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Problem::BrokenOff),
+        Some(Ok(_)) => Ok(None),
     }
 }
 
@@ -153,6 +162,16 @@ pub async fn send_last(mut socket: Socket, messages: impl IntoIterator<Item = Ve
     let _ = timeout(LAST_WORD, farewell).await;
 }
 
+/// What a client hears from its agent.
+pub enum Heard {
+    /// A frame.
+    Frame(Vec<u8>),
+    /// A sign of life without contents.
+    Alive,
+    /// The agent has ended its side.
+    End,
+}
+
 /// A client's encrypted stream.
 pub struct Secure {
     socket: Socket,
@@ -195,9 +214,29 @@ impl Secure {
     /// The next frame; `None` when the agent has ended its side. A connection that breaks off before
     /// is an error. Cancel-safe.
     pub async fn receive(&mut self) -> Outcome<Option<Vec<u8>>> {
-        let frame = receive(&mut self.socket).await?;
-        let plaintext = self.channel.open(&frame)?;
-        Ok((!plaintext.is_empty()).then_some(plaintext))
+        loop {
+            match self.hear().await? {
+                Heard::Frame(plaintext) => return Ok(Some(plaintext)),
+                Heard::Alive => {}
+                Heard::End => return Ok(None),
+            }
+        }
+    }
+
+    /// The next frame, or another sign of life. Cancel-safe.
+    pub async fn hear(&mut self) -> Outcome<Heard> {
+        let Some(frame) = hear(&mut self.socket).await? else { return Ok(Heard::Alive) };
+        let opened = self.channel.open(&frame);
+        let plaintext = opened.map_err(|error| Problem::NotTheAgent(error.to_string()))?;
+        Ok(if plaintext.is_empty() { Heard::End } else { Heard::Frame(plaintext) })
+    }
+
+    /// Asks for a sign of life outside the channel, for streams whose frames have no pings of their own.
+    pub async fn ask_for_life(&mut self) -> Outcome<()> {
+        match timeout(PATIENCE, self.socket.send(Message::Ping(Vec::new().into()))).await {
+            Ok(sent) => sent.map_err(|_| Problem::BrokenOff),
+            Err(_) => Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }),
+        }
     }
 
     /// As [`Secure::receive`], for an answer that must come soon.

@@ -12,7 +12,11 @@ const DARK_THEME: u8 = 0x1c;
 const AROUND: u16 = 5;
 
 pub fn read_qr(output: &str) -> String {
-    let (columns, lines) = (200, 80);
+    read_qr_visible(output, 200, 80)
+}
+
+/// As [`read_qr`], from a terminal of this size: what has scrolled away is not read.
+pub fn read_qr_visible(output: &str, columns: u16, lines: u16) -> String {
     let mut terminal =
         vt100::Parser::new(NonZeroU16::new(lines).unwrap(), NonZeroU16::new(columns).unwrap(), 0);
     terminal.process(output.replace('\n', "\r\n").as_bytes());
@@ -40,6 +44,36 @@ pub fn read_qr(output: &str) -> String {
             image.put_pixel(column * MODULE + x, row * 2 * MODULE + y, Luma([shade]));
         }
     }
+    decode(image)
+}
+
+/// A QR code of plain characters, light ones for light modules or for dark ones.
+pub fn read_plain_qr(text: &str, light: bool) -> String {
+    let rows: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+    let width = rows.iter().map(Vec::len).max().expect("a code");
+    let around = u32::from(AROUND);
+    let size = ((width as u32 + 2 * around) * MODULE, (2 * rows.len() as u32 + 2 * around) * MODULE);
+    let mut image = GrayImage::from_pixel(size.0, size.1, Luma([255]));
+    for (row, column) in (0..rows.len()).flat_map(|row| (0..width).map(move |column| (row, column))) {
+        let cell = rows[row].get(column).copied().unwrap_or(' ');
+        let halves = [matches!(cell, '\u{2588}' | '\u{2580}'), matches!(cell, '\u{2588}' | '\u{2584}')];
+        for (half, drawn) in halves.into_iter().enumerate() {
+            let shade = if drawn == light { 255 } else { 0 };
+            for (y, x) in (0..MODULE).flat_map(|y| (0..MODULE).map(move |x| (y, x))) {
+                let top = (2 * row + half) as u32 + around;
+                image.put_pixel((column as u32 + around) * MODULE + x, top * MODULE + y, Luma([shade]));
+            }
+        }
+    }
+    decode(image)
+}
+
+/// A QR code in a picture.
+pub fn read_picture(file: &std::path::Path) -> String {
+    decode(image::open(file).expect("a picture").to_luma8())
+}
+
+fn decode(image: GrayImage) -> String {
     let mut prepared = rqrr::PreparedImage::prepare(image);
     let grids = prepared.detect_grids();
     assert_eq!(grids.len(), 1, "codes on the screen");

@@ -225,7 +225,13 @@ pub fn link(data: &[u8]) {
         let spelled = link.to_custom_scheme("example-app").unwrap();
         assert!(spelled.eq_ignore_ascii_case(text), "{spelled} {text}");
     }
+    let pasted = Link::from_pasted(text);
+    if let Ok((link, _)) = &pasted {
+        let again = Link::from_pasted(&format!(" <{text}>.\n")).expect("more that is not part of a link");
+        assert!(again.0 == *link && !again.1.is_empty());
+    }
     let Ok(link) = Link::parse(text) else { return };
+    assert_eq!(pasted, Ok((link.clone(), Default::default())), "a link is pasted as it is");
     assert_eq!(AgentUrl::parse(&link.url().to_string()).as_ref(), Ok(link.url()));
     let (head, _) = text.split_once("/P#").expect("every https link has one");
     let host = head["https://".len()..].to_ascii_lowercase();

@@ -203,6 +203,12 @@ impl Gate {
         self.inner.core.reopen(Arc::new(ledger), now)
     }
 
+    /// Returns the agent's own addresses. An offer must name one of them. Does not wait for a lock or the disk.
+    #[must_use]
+    pub fn urls(&self) -> &[AgentUrl] {
+        &self.inner.urls
+    }
+
     /// Whether the gate refuses everything because of its ledger. Streams wait until [`Gate::reopen`] succeeds. It
     /// cannot for a gate that is shut for good, such as one that another opening of its node has fenced; its error
     /// says so. Does not wait for the disk.

@@ -12,6 +12,7 @@ mod embedded;
 mod event;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) mod faulty;
+mod inspect;
 mod memory;
 mod overlay;
 pub(crate) mod record;
@@ -21,6 +22,7 @@ pub(crate) mod transition;
 
 #[cfg(feature = "redb")]
 pub use embedded::RedbLedger;
+pub use inspect::{Check, Damage, Dump, DumpedRow, Finding};
 pub use memory::MemoryLedger;
 pub use overlay::{Changes, Overlay};
 

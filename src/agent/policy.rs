@@ -7,6 +7,7 @@
 //! [`Denial::PolicyDisagreement`].
 
 mod error;
+mod facts;
 mod operator;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use crate::credential::verify::VerifiedCredential;
 use crate::limits::{MAX_OPERATOR_RULES_LEN, POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
 pub use error::{RuleError, RuleProblem};
+pub use facts::RequestFacts;
 use operator::OperatorRules;
 
 const POLICY: &str = include_str!("policy/policy.datalog");
@@ -194,14 +196,20 @@ impl Policy {
         circumstances: &Circumstances<'_>,
         operations: impl Iterator<Item = &'a str>,
     ) -> Result<(), Denial> {
-        let outcome = self
-            .state(circumstances, operations)
+        self.evaluate(credential, circumstances, operations)
+            .map_err(|failure| self.explain(failure, Some(credential)))
+    }
+
+    fn evaluate<'a>(
+        &self,
+        credential: &VerifiedCredential,
+        circumstances: &Circumstances<'_>,
+        operations: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Failure> {
+        self.state(circumstances, operations)
             .and_then(|authorizer| authorizer.build(credential.token()))
-            .and_then(|mut authorizer| authorizer.authorize());
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(self.explain(failure, Some(credential))),
-        }
+            .and_then(|mut authorizer| authorizer.authorize())
+            .map(|_| ())
     }
 
     fn state<'a>(

@@ -8,6 +8,7 @@ use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::DevicePublicKey;
 
 /// The public names that a call concerns.
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only a subscriber reads them"))]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ids<'a> {
     pub(crate) ticket: Option<&'a TicketId>,

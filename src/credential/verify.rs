@@ -8,6 +8,10 @@ use biscuit_auth::Biscuit;
 #[cfg(feature = "agent")]
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "agent")]
+use crate::agent_url::AgentUrl;
+#[cfg(feature = "agent")]
+use crate::codec::to_hex;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
@@ -19,7 +23,7 @@ use crate::error::CredentialProblem;
 use crate::error::Error;
 use crate::id::{CredentialId, SessionId, TicketId};
 #[cfg(feature = "agent")]
-use crate::key::IssuerPublicKey;
+use crate::key::{AgentPublicKey, IssuerPublicKey};
 use crate::limits::MAX_ATTENUATIONS;
 use crate::op::Op;
 
@@ -98,6 +102,29 @@ impl Credential {
         &self.bytes
     }
 
+    /// Checks that every signature is right, beginning with that of the issuer's key. Costs an Ed25519
+    /// verification for each block, and one for a seal; waits for nothing.
+    ///
+    /// Says that the desktop with this key has shared what block 0 says, and nothing more: whoever holds the
+    /// unbound credential can append block 1, and only the agent's ledger knows what was revoked. For a tool
+    /// that explains a credential; an agent uses a [`Gate`](crate::agent::Gate).
+    ///
+    /// # Errors
+    /// [`Error::Credential`] with [`CredentialProblem::Signature`].
+    #[cfg(feature = "agent")]
+    pub fn check_signatures(&self, issuer: &IssuerPublicKey) -> Result<(), Error> {
+        self.clone().verify(issuer).map(drop)
+    }
+
+    /// Returns a name for the edition that this credential is, or was narrowed from: the first 8 bytes of
+    /// SHA-256 over blocks 0 and 1, in hexadecimal. A renewal gives the same credential another edition. Not a
+    /// secret.
+    #[cfg(feature = "agent")]
+    #[must_use]
+    pub fn edition(&self) -> String {
+        self.hashes().edition()
+    }
+
     /// Verifies every signature with the issuer's key: one Ed25519 verification for each block, and one for a
     /// seal.
     #[cfg(feature = "agent")]
@@ -105,6 +132,12 @@ impl Credential {
         let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
             .map_err(|_| problem(CredentialProblem::Signature))?;
         Ok(VerifiedCredential { credential: self, token })
+    }
+
+    /// Returns the agent that it is for, and its address.
+    #[cfg(feature = "agent")]
+    pub(crate) fn agent(&self) -> (&AgentPublicKey, &AgentUrl) {
+        (&self.authority.agent, &self.authority.url)
     }
 
     #[cfg(feature = "agent")]
@@ -127,6 +160,14 @@ pub(crate) struct EditionHashes {
     pub(crate) stem: [u8; 32],
     /// The hash of all bytes.
     pub(crate) whole: [u8; 32],
+}
+
+#[cfg(feature = "agent")]
+impl EditionHashes {
+    /// Returns the edition's name.
+    pub(crate) fn edition(&self) -> String {
+        to_hex(self.stem.get(..8).unwrap_or_default())
+    }
 }
 
 /// Describes what it allows, for a person. Contains no secret.

@@ -9,8 +9,10 @@
 //! The secret follows `#`, so that browsers do not send it to a server. The digits are the payload in
 //! decimal, 17 digits for each 7 bytes: a QR code packs digits almost as densely as raw bytes, and any
 //! transport preserves them. A link has one canonical text. The reader ignores only the case of scheme and
-//! host, because a QR code shows them in capitals. It parses the agent's address with [`AgentUrl`], writes
+//! host, because people and phones change it. It parses the agent's address with [`AgentUrl`], writes
 //! the link again and requires the same text.
+
+mod pasted;
 
 use core::fmt;
 use std::net::Ipv6Addr;
@@ -24,10 +26,11 @@ use crate::key::AgentPublicKey;
 use crate::limits::{MAX_HOST_LEN, MAX_LINK_LEN};
 use crate::protocol::ticket::{TicketSecret, first_bytes};
 
+pub use pasted::Trimmed;
+
 const VERSION: u8 = 1;
 const CHECKSUM_LABEL: &[u8] = b"sessioncap/1 link\0";
-/// The path of an https link. One capital letter, so that a QR code can hold scheme, host and path in its
-/// alphanumeric mode.
+/// The path of an https link.
 const PATH: &str = "/P";
 /// The text before `#` in an app's own scheme.
 const PLACE: &str = "p";
@@ -194,16 +197,12 @@ impl Link {
     #[doc(hidden)]
     pub fn to_qr_segments(&self, host: &LinkHost) -> Result<Vec<QrSegment>, LinkError> {
         let parts = self.parts(host)?;
-        let head = format!("HTTPS://{}{PATH}", parts.authority.to_ascii_uppercase());
-        let mut segments = match head.bytes().all(is_qr_alphanumeric) {
-            true => vec![
-                QrSegment::new(QrMode::Alphanumeric, head),
-                QrSegment::new(QrMode::Bytes, String::from("#")),
-            ],
-            // an IPv6 origin: brackets need byte mode
-            false => vec![QrSegment::new(QrMode::Bytes, format!("https://{}{PATH}#", parts.authority))],
-        };
-        segments.push(QrSegment { mode: QrMode::Numeric, text: parts.digits });
+        // Not in the denser capitals: phones compare the scheme, and the hosts that an app has claimed, by case.
+        let head = format!("https://{}{PATH}#", parts.authority);
+        let mut segments = vec![
+            QrSegment::new(QrMode::Bytes, head),
+            QrSegment { mode: QrMode::Numeric, text: parts.digits },
+        ];
         if !parts.tail.is_empty() {
             segments.push(QrSegment::new(QrMode::Alphanumeric, parts.tail.to_ascii_uppercase()));
         }
@@ -477,10 +476,6 @@ fn check_custom_scheme(scheme: &str) -> Result<(), LinkError> {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
         && !matches!(scheme, "http" | "https");
     if well_formed { Ok(()) } else { Err(LinkError::Scheme) }
-}
-
-fn is_qr_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" $%*+-./:".contains(&byte)
 }
 
 /// The least number of decimal digits that holds a group of n bytes.

@@ -59,6 +59,12 @@ impl TicketSecret {
         self.0.expose()
     }
 
+    /// Returns the ticket's id, which is no secret. Costs one scalar multiplication.
+    #[must_use]
+    pub fn id(&self) -> TicketId {
+        self.public_key().id()
+    }
+
     /// Returns the ticket's public key `TPK`, which the desktop gives to the agent. Costs one scalar
     /// multiplication.
     #[doc(hidden)]

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use rand::rngs::OsRng;
-use sessioncap::agent::ledger::{Ledger, Snapshot, Table};
+use sessioncap::agent::ledger::{Check, Ledger, Snapshot, Table};
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::phone::*;
@@ -157,6 +157,8 @@ impl<'a> Player<'a> {
     fn open(&mut self) -> Outcome {
         let ledger = (self.opens)();
         let rows = rows(&ledger);
+        let check = Check::of(&ledger).map_err(|error| error.to_string())?;
+        ensure!(check.is_sound() && check.rows == rows, "the rows do not agree: {check:?}");
         // Header, counters, progress; the issuers; the devices; for each ticket itself, its credential,
         // their places in the session and in the queues, two handles of what lives, and the session.
         let most = 3 + ISSUERS + self.desktops.devices.len() + 10 * self.rules.tickets.len();

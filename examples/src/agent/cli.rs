@@ -113,7 +113,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         audit,
         clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
         look: super::LOOK,
-        patience: transport::PATIENCE,
+        patience: transport::FRAME_PATIENCE,
         log: log.log(),
         options: Options {
             origins: arguments.origins,

@@ -2,7 +2,7 @@
 //! another; an attach turns the channel into raw bytes for the rest of its life.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sessioncap::noise::Channel;
 use sessioncap::session::NotTaken;
 use sessioncap::{DevicePublicKey, SessionId};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::places::{NoPlace, Place};
@@ -28,6 +29,8 @@ const LOGS: usize = 16_000;
 /// Bytes that a device may have typed ahead of what the program reads. More than of a phone: a Ctrl-C behind them is to be
 /// seen.
 const TYPED_AHEAD: usize = 1024 * 1024;
+/// How long a program may take to read what a device typed before it left.
+const LAST_INPUT: Duration = Duration::from_secs(1);
 /// What interrupts on most terminals.
 const CTRL_C: u8 = 0x03;
 
@@ -41,6 +44,15 @@ struct Connection<'a> {
     place: Place,
 }
 
+/// What a device wants to see.
+#[derive(Clone, Copy)]
+struct Look {
+    /// The screen first.
+    tail: bool,
+    /// Clipboard writes too.
+    clipboard: bool,
+}
+
 /// The result of a request.
 enum Answer {
     Reply(Value),
@@ -48,7 +60,7 @@ enum Answer {
     Attach {
         session: String,
         viewer: Viewer,
-        tail: bool,
+        look: Look,
         close_after: bool,
     },
 }
@@ -94,9 +106,9 @@ impl Connection<'_> {
             };
             match answer {
                 Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
-                Ok(Answer::Attach { session, viewer, tail, close_after }) => {
+                Ok(Answer::Attach { session, viewer, look, close_after }) => {
                     self.reply(&json!({ "ok": true, "id": session })).await?;
-                    let bridged = self.bridge(&viewer, tail).await;
+                    let bridged = self.bridge(&viewer, look).await;
                     if close_after {
                         // It may have ended by itself.
                         let _ = self.agent.hub.close(&session);
@@ -135,10 +147,15 @@ impl Connection<'_> {
                 json!({ "ok": true, "id": info.id, "session": describe(&info) })
             }
             "shell.attach_session" => {
-                let Attach { id, tail } = parameters(request)?;
+                let Attach { id, tail, clipboard } = parameters(request)?;
                 let viewer =
                     hub.view(id.as_str()).map_err(|failure| error("shell_attach_failed", failure))?;
-                return Ok(Answer::Attach { session: id.to_string(), viewer, tail, close_after: false });
+                return Ok(Answer::Attach {
+                    session: id.to_string(),
+                    viewer,
+                    look: Look { tail, clipboard },
+                    close_after: false,
+                });
             }
             "shell.replay_session" => {
                 let ById { id } = parameters(request)?;
@@ -193,13 +210,14 @@ impl Connection<'_> {
         let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
         let session = self.agent.hub.create(spec).map_err(failed)?.id;
         let viewer = self.agent.hub.view(&session).map_err(failed)?;
-        Ok(Answer::Attach { session, viewer, tail: true, close_after: true })
+        let look = Look { tail: true, clipboard: false };
+        Ok(Answer::Attach { session, viewer, look, close_after: true })
     }
 
-    /// Raw bytes in both directions, until a side ends. With `tail` the screen comes first.
-    async fn bridge(&mut self, viewer: &Viewer, tail: bool) -> Outcome<()> {
+    /// Raw bytes in both directions, until a side ends.
+    async fn bridge(&mut self, viewer: &Viewer, look: Look) -> Outcome<()> {
         let mut input = viewer.input(TYPED_AHEAD, Always);
-        let mut output = if tail {
+        let output = if look.tail {
             let (screen, output) = viewer.watch();
             for chunk in screen.bytes.chunks(transport::CHUNK) {
                 self.send_raw(chunk).await?;
@@ -210,6 +228,7 @@ impl Connection<'_> {
         }
         // No phone's network hurries the output past a desktop.
         .lead();
+        let mut output = if look.clipboard { output.with_clipboard() } else { output };
         let agent = Arc::clone(self.agent);
         let mut changes = agent.devices.changes();
         // Input for which there is no room yet. Nothing more is read from the device until then.
@@ -227,6 +246,8 @@ impl Connection<'_> {
                 frame = agent.receive(&mut self.socket), if waiting.is_none() => {
                     let bytes = self.channel.open(&frame?)?;
                     if bytes.is_empty() {
+                        // What it typed before it left.
+                        let _ = timeout(LAST_INPUT, input.drained()).await;
                         return Ok(());
                     }
                     waiting = Some(bytes);
@@ -283,6 +304,9 @@ struct Attach {
     id: SessionId,
     #[serde(default)]
     tail: bool,
+    /// Whether programs of the session may write the clipboard of this viewer.
+    #[serde(default)]
+    clipboard: bool,
 }
 
 #[derive(Deserialize)]

@@ -24,12 +24,26 @@ pub(super) async fn answer(
     }
     let asked: pair::Request = read(request.whole())?;
     let (device, handshake_hash) = (*device, *handshake_hash);
-    let answer =
-        ask(agent, move |gate, now| gate.answer(&device, &handshake_hash, &asked, now, &mut OsRng)).await?;
+    let answered =
+        ask(agent, move |gate, now| gate.answer(&device, &handshake_hash, &asked, now, &mut OsRng)).await;
+    let answer = answered.map_err(|refusal| naming_addresses(agent, refusal))?;
     if let pair::Answer::Renewed { receipt } = &answer {
         agent.floors.forget(receipt.credential);
     }
     serde_json::to_value(&answer).map_err(|problem| error("upstream_failed", problem))
+}
+
+/// An offer for another address is the mistake that people make, so they are told the right ones.
+fn naming_addresses(agent: &Agent, mut refusal: Value) -> Value {
+    if refusal.get("code").and_then(Value::as_str) == Some(Denial::OfferMismatch.code()) {
+        let urls: Vec<_> = agent.gate.urls().iter().map(ToString::to_string).collect();
+        let detail = refusal.get("detail").and_then(Value::as_str).unwrap_or_default();
+        let detail = format!("{detail}; this agent's addresses are {}", urls.join(", "));
+        if let Some(refusal) = refusal.as_object_mut() {
+            refusal.insert("detail".to_owned(), detail.into());
+        }
+    }
+    refusal
 }
 
 async fn ask<T: Send + 'static>(

@@ -1,16 +1,18 @@
 //! The phone's command line.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rand::rngs::OsRng;
-use sessioncap::{Credential, Label, Link, Op, OpSet};
+use sessioncap::{Credential, Label, Link, Op, OpSet, Trimmed};
+use zeroize::Zeroizing;
 
 use super::state::Pairing;
-use super::{come_back, follow, join};
+use super::{Progress, come_back, follow, join};
 use crate::clock::Clock;
-use crate::problem::Outcome;
+use crate::problem::{Outcome, Problem, While};
 use crate::terminal::{note, parse_duration, print_raw, show_duration};
 
 /// A phone: joins one session by a link, and attaches to it again later.
@@ -28,8 +30,15 @@ pub struct Arguments {
 enum Command {
     /// Redeem a link. After a lost answer, run it again.
     Join {
-        /// The link.
-        link: String,
+        /// The link, or `-` to read it from standard input: it is a secret, and a command line can be read by others on
+        /// this machine.
+        #[cfg_attr(feature = "image", arg(required_unless_present = "image"))]
+        #[cfg_attr(not(feature = "image"), arg(required = true))]
+        link: Option<String>,
+        /// A picture of the code, instead of the link.
+        #[cfg(feature = "image")]
+        #[arg(long, value_name = "FILE", conflicts_with = "link")]
+        image: Option<PathBuf>,
         /// This phone's name, shown on the desktop.
         #[arg(long, default_value = "companion")]
         label: String,
@@ -68,14 +77,29 @@ enum Command {
 pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     let file = arguments.state;
     match arguments.command {
-        Command::Join { link, label, attach } => {
-            let link = Link::parse(&link)?;
+        Command::Join {
+            link,
+            #[cfg(feature = "image")]
+            image,
+            label,
+            attach,
+        } => {
+            #[cfg(feature = "image")]
+            let link = match image {
+                Some(file) => Link::parse(&super::picture::read(&file)?)?,
+                None => read_link(link.as_deref().unwrap_or_default())?,
+            };
+            #[cfg(not(feature = "image"))]
+            let link = read_link(link.as_deref().unwrap_or_default())?;
             let mut shown = None;
-            let joined = join(&link, &Label::new(label)?, &file, |code| {
-                if shown != Some(*code) {
-                    shown = Some(*code);
+            let joined = join(&link, &Label::new(label)?, &file, |progress| match progress {
+                Progress::Connecting => note(&format!("companion: asking {}", link.url())),
+                Progress::Waiting(code) if shown == Some(code) => {}
+                Progress::Waiting(code) => {
+                    shown = Some(code);
                     note(&format!("companion: the desktop has to confirm; both screens must show {code}"));
                 }
+                Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
             })
             .await?;
             let live = joined.live;
@@ -99,11 +123,50 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The link of the command line, or of standard input, without what copying has added.
+fn read_link(argument: &str) -> Outcome<Link> {
+    let (link, trimmed) = match argument {
+        "-" => pasted()?,
+        link => {
+            note(
+                "companion: others on this machine can see a command line; `join -` reads the link from standard input",
+            );
+            Link::from_pasted(link)?
+        }
+    };
+    if !trimmed.is_empty() {
+        note(&format!("companion: left out of what was pasted: {trimmed}"));
+    }
+    Ok(link)
+}
+
+/// Line by line, until the lines are a link: a wrapped copy has several. What comes after it stays unread.
+fn pasted() -> Outcome<(Link, Trimmed)> {
+    let mut text = Zeroizing::new(String::new());
+    loop {
+        let read = std::io::stdin().lock().read_line(&mut text).during("standard input cannot be read")?;
+        match Link::from_pasted(text.trim_end_matches('\n')) {
+            Ok(link) => return Ok(link),
+            Err(problem) if read == 0 || text.len() > Link::MAX_PASTED_LEN => return Err(problem.into()),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Types one line, and waits until the session's terminal has it.
 async fn send(file: &Path, text: &str) -> Outcome<()> {
     let mut live = come_back(file, OpSet::only(Op::SendInput)).await?;
     let number = live.type_in(format!("{text}\r").as_bytes()).await?;
-    live.typed(number).await?;
+    match live.typed(number).await {
+        Ok(()) => note("companion: delivered"),
+        Err(refusal @ (Problem::Refused { .. } | Problem::Ended { .. })) => {
+            return Err(refusal).during("not delivered");
+        }
+        Err(problem) => {
+            return Err(problem)
+                .during("it is unknown whether the line arrived; look before you send it again");
+        }
+    }
     live.leave().await;
     Ok(())
 }

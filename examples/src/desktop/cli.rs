@@ -9,11 +9,12 @@ use sessioncap::desktop::{Confirmation, PairingTerms};
 use sessioncap::pair::{self, Listing, ListingState, RevocationReason, Revoked, WaitingRenewal};
 use sessioncap::{AgentPublicKey, AgentUrl, DevicePublicKey, Label, LinkHost, Op, OpSet, SessionId};
 
-use super::pair_mobile::{self, Show};
+use super::code::{Background, Form};
+use super::pair_mobile::{self, Options, Question, Show};
 use super::profile::{Profile, default_directory};
 use super::{Desktop, Identity, attach, log};
 use crate::problem::{Outcome, Problem, While};
-use crate::terminal::{harmless, parse_duration, print_raw, says_yes, width};
+use crate::terminal::{Answers, harmless, parse_duration, print_raw, says_yes, width};
 
 /// A desktop client: starts sessions at an agent, and shares one of them with a phone.
 #[derive(Parser)]
@@ -75,10 +76,14 @@ enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show a session in this terminal. Ctrl-] leaves it.
+    /// Show a session in this terminal. Ctrl-] asks what to do: d or Ctrl-] again leaves, p shows a code for a phone,
+    /// ] sends Ctrl-] to the session.
     Attach {
         /// The session.
         id: SessionId,
+        /// Also inside a session. Not inside the one that is shown: it would show itself without end.
+        #[arg(long)]
+        nested: bool,
     },
     /// End a session.
     Close {
@@ -131,9 +136,29 @@ struct PairMobile {
     /// A name for the list.
     #[arg(long, default_value = "", value_parser = parse_label)]
     label: Label,
-    /// Compare six digits before the phone is admitted.
+    /// Compare six digits before the phone is admitted: type those that it shows.
     #[arg(long)]
     confirm: bool,
+    /// With --confirm, choose the digits that the phone shows from three, instead of typing them. Whoever guesses is
+    /// right in one case of three.
+    #[arg(long, requires = "confirm")]
+    choose: bool,
+    /// The code stays good when this program ends. Without it, the program takes the code back.
+    #[arg(long)]
+    leave_open: bool,
+    /// Write the code to a picture that only you can read.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Write the code to a picture of pixels that only you can read.
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
+    /// Show the link without a code.
+    #[arg(long, conflicts_with_all = ["qr", "json"])]
+    link_only: bool,
+    /// Show a code of plain characters where there are no colours (output that is no terminal, NO_COLOR, TERM=dumb),
+    /// for this background.
+    #[arg(long, value_name = "BACKGROUND", num_args = 0..=1, default_missing_value = "dark")]
+    qr: Option<Background>,
     /// Print JSON, one object for each thing that happens. The link in it is a secret.
     #[arg(long)]
     json: bool,
@@ -201,7 +226,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
     };
     let identity = profile.open()?;
     match command {
-        SessionCommand::Attach { id } => attach::run(&identity, &id).await?,
+        SessionCommand::Attach { id, nested } => return attach::run(&identity, &id, nested).await,
         SessionCommand::PairMobile(pairing) => {
             let terms = PairingTerms::default()
                 .with_ops(pairing.ops)?
@@ -212,10 +237,20 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
                     true => Confirmation::Required,
                     false => Confirmation::NotRequired,
                 });
-            let host = pairing.link_host.map_or(LinkHost::Agent, LinkHost::Fixed);
+            let options = Options {
+                host: pairing.link_host.map_or(LinkHost::Agent, LinkHost::Fixed),
+                form: Form {
+                    svg: pairing.svg,
+                    png: pairing.png,
+                    link_only: pairing.link_only,
+                    plain: pairing.qr,
+                },
+                question: if pairing.choose { Question::Choice } else { Question::Digits },
+                leave_open: pairing.leave_open,
+            };
             let show = if pairing.json { Show::Json } else { Show::Text };
             let mut desktop = Desktop::connect(&identity).await?;
-            return pair_mobile::run(&mut desktop, &pairing.id, &terms, &host, show).await;
+            return pair_mobile::run(&mut desktop, &pairing.id, &terms, &options, show).await;
         }
         command => {
             let mut desktop = Desktop::connect(&identity).await?;
@@ -371,8 +406,10 @@ async fn reset_clock(identity: &Identity, yes: bool) -> Outcome<ExitCode> {
     if !yes {
         let question = "every ticket and every phone of every session is gone after this, and desktops\n\
                         register anew when they next pair. reset the agent's clock? [y/N]\n";
+        let mut answers = Answers::default();
+        answers.forget();
         print_raw(question.as_bytes())?;
-        if !says_yes().await {
+        if !says_yes(&mut answers).await {
             print_raw(b"nothing has changed\n")?;
             return Ok(ExitCode::FAILURE);
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{Log, Logged};
-use crate::terminal::{cut_to, harmless};
+use crate::terminal::{columns, cut_to, harmless};
 
 const RESTARTED: &str = "the agent was started again";
 const MISSING: &str = "records are missing here";
@@ -24,8 +24,7 @@ pub fn lines(log: &Log, all: bool, width: Option<usize>) -> Vec<String> {
         marks(*restarted && !all, *missing, &mut lines);
         let time = text(record, "at").replace('T', " ").replace('Z', "");
         let who = names.of(record);
-        let room =
-            width.map(|width| width.saturating_sub(time.len() + 2 + who.chars().count() + 3).max(LEAST));
+        let room = width.map(|width| width.saturating_sub(time.len() + 2 + columns(&who) + 3).max(LEAST));
         let what = what(record);
         let what = room.map_or(what.clone(), |room| cut_to(&what, room));
         let line = match who.is_empty() {

@@ -15,6 +15,9 @@ use super::{CHUNK, lock};
 /// Bytes of output kept, for the history and for readers that are behind.
 const TRANSCRIPT: usize = 1024 * 1024;
 
+/// Bytes of clipboard writes kept, for readers who get them.
+const WRITES: usize = 128 * 1024;
+
 /// How far the output may run ahead of its fastest reader.
 const AHEAD: u64 = 256 * 1024;
 /// How long the output waits for readers of which none reads on.
@@ -23,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What [`Output::next`] returns. After `Lagged` or `Ended`, every further call returns the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputEvent {
-    /// Between 1 byte and 4 KiB.
+    /// Between 1 byte and 4 KiB, or one clipboard write.
     Data(Vec<u8>),
     /// This reader fell more than 1 MiB behind and gets no more; it may attach again.
     Lagged,
@@ -37,6 +40,8 @@ pub struct Output {
     /// How much of the stream this reader has had.
     position: u64,
     rank: Rank,
+    /// The next clipboard write, for a reader who gets them.
+    clipboard: Option<u64>,
 }
 
 /// Whose pace counts.
@@ -58,6 +63,14 @@ impl Output {
         self
     }
 
+    /// Makes this a reader who also gets clipboard writes. They have no place in the positions.
+    pub fn with_clipboard(mut self) -> Self {
+        let transcript = lock(&self.feed.transcript);
+        self.clipboard = Some(transcript.next_write);
+        drop(transcript);
+        self
+    }
+
     /// How many bytes of the session's output came before the next event.
     pub fn position(&self) -> u64 {
         self.position
@@ -70,7 +83,16 @@ impl Output {
             let changed = self.feed.changed.notified();
             let event = {
                 let mut transcript = lock(&self.feed.transcript);
-                let event = transcript.event_at(self.position);
+                let until = match self.clipboard.and_then(|next| transcript.write_from(next)) {
+                    Some((number, at, bytes)) if at <= self.position => {
+                        let bytes = bytes.to_vec();
+                        self.clipboard = Some(number.saturating_add(1));
+                        return OutputEvent::Data(bytes);
+                    }
+                    Some((_, at, _)) => at,
+                    None => u64::MAX,
+                };
+                let event = transcript.event_at(self.position, until);
                 if let Some(OutputEvent::Data(chunk)) = &event {
                     self.position = self.position.saturating_add(chunk.len() as u64);
                     let pace = transcript.pace(self.rank);
@@ -112,6 +134,9 @@ struct Transcript {
     /// The length of the whole stream.
     end: u64,
     complete: bool,
+    /// The last clipboard writes, each with how much of the stream came before it, and the number of the next.
+    writes: VecDeque<(u64, Vec<u8>)>,
+    next_write: u64,
     following: Pace,
     leading: Pace,
 }
@@ -142,7 +167,7 @@ impl Feed {
     /// A reader from this position on. One that is not kept any more gets [`OutputEvent::Lagged`].
     pub(super) fn read_from(self: &Arc<Self>, position: u64) -> Output {
         lock(&self.transcript).following.join(position);
-        Output { feed: Arc::clone(self), position, rank: Rank::Follows }
+        Output { feed: Arc::clone(self), position, rank: Rank::Follows, clipboard: None }
     }
 
     /// The positions of the first byte that is kept and after the last.
@@ -171,8 +196,9 @@ impl Feed {
         }
     }
 
-    pub(super) fn publish(&self, bytes: &[u8]) {
-        lock(&self.transcript).append(bytes);
+    /// Appends output. `writes` are clipboard writes, each with how many of its bytes come before it.
+    pub(super) fn publish(&self, bytes: &[u8], writes: Vec<(usize, Vec<u8>)>) {
+        lock(&self.transcript).append(bytes, writes);
         self.changed.notify_waiters();
     }
 
@@ -183,7 +209,16 @@ impl Feed {
 }
 
 impl Transcript {
-    fn append(&mut self, bytes: &[u8]) {
+    fn append(&mut self, bytes: &[u8], writes: Vec<(usize, Vec<u8>)>) {
+        for (before, write) in writes {
+            self.writes.push_back((self.end.saturating_add(before as u64), write));
+            self.next_write = self.next_write.saturating_add(1);
+        }
+        let mut kept: usize = self.writes.iter().map(|(_, write)| write.len()).sum();
+        while kept > WRITES {
+            let Some((_, dropped)) = self.writes.pop_front() else { break };
+            kept = kept.saturating_sub(dropped.len());
+        }
         self.end = self.end.saturating_add(bytes.len() as u64);
         self.bytes.extend(bytes);
         let overflow = self.bytes.len().saturating_sub(TRANSCRIPT);
@@ -215,13 +250,22 @@ impl Transcript {
         self.bytes.range(skipped..).copied().collect()
     }
 
-    /// What a reader at `position` gets; `None` if that is still to come.
-    fn event_at(&self, position: u64) -> Option<OutputEvent> {
+    /// The first clipboard write from this number on that is kept.
+    fn write_from(&self, number: u64) -> Option<(u64, u64, &[u8])> {
+        let first = self.next_write.saturating_sub(self.writes.len() as u64);
+        let number = number.max(first);
+        let at = usize::try_from(number.saturating_sub(first)).ok()?;
+        self.writes.get(at).map(|(position, write)| (number, *position, write.as_slice()))
+    }
+
+    /// What a reader at `position` gets, up to another; `None` if that is still to come.
+    fn event_at(&self, position: u64, until: u64) -> Option<OutputEvent> {
         let unread = usize::try_from(self.end.saturating_sub(position)).ok();
         let Some(start) = unread.and_then(|unread| self.bytes.len().checked_sub(unread)) else {
             return Some(OutputEvent::Lagged);
         };
-        let chunk: Vec<u8> = self.bytes.range(start..).take(CHUNK).copied().collect();
+        let most = usize::try_from(until.saturating_sub(position)).unwrap_or(CHUNK).min(CHUNK);
+        let chunk: Vec<u8> = self.bytes.range(start..).take(most).copied().collect();
         if chunk.is_empty() {
             self.complete.then_some(OutputEvent::Ended)
         } else {

@@ -1,9 +1,10 @@
 //! Input on its way into a terminal. Each viewer has a queue of its own, which dies with the viewer.
 //!
 //! The queues take turns, at most [`CHUNK`] bytes each. What is written stands in the terminal's own queue until the
-//! program reads it, where nobody can take it back, so at most 4096 bytes are put there: before each turn the terminal
-//! is asked how many bytes the program has not read. The system moves what was written there a moment later, so the
-//! next turn comes [`SETTLING`] after; a system that takes longer for it can hold one more turn's bytes for each.
+//! program reads it, where nobody can take it back, so at most 4095 bytes are put there: before each turn the terminal
+//! is asked how many bytes the program has not read, and where it edits lines, those of an unfinished line are added.
+//! The system counts what was written a moment later, so the next turn comes [`SETTLING`] after; a system that takes
+//! longer for it gets another turn's bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -100,6 +101,13 @@ impl Input {
             Some(typed) => typed,
             // The queue holds a sender.
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until everything is in the terminal, or will not be.
+    pub async fn drained(&mut self) {
+        while !self.queue.is_empty() {
+            self.typed().await;
         }
     }
 

@@ -82,8 +82,8 @@ fn user_shell() -> String {
     shell.filter(|shell| Path::new(shell).is_absolute()).unwrap_or_else(|| "/bin/sh".to_owned())
 }
 
-/// Most bytes that a terminal keeps for its program to read.
-const QUEUE: u64 = 4096;
+/// Most bytes that a terminal keeps for its program to read. What is more waits before it, where nobody sees it.
+const QUEUE: u64 = 4095;
 
 /// The hub's hold on a terminal, beside the half that the session's task reads. Writing to it does not block.
 pub(super) struct Terminal(OwnedFd);

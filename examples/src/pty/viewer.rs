@@ -69,11 +69,11 @@ impl Viewer {
 
     /// The output from now on, and the screen of this moment.
     pub fn watch(&self) -> (Screen, Output) {
-        let mut picture = lock(&self.session.picture);
+        let mut shown = lock(&self.session.shown);
         let position = self.position();
-        let bytes = picture.screen();
+        let bytes = shown.picture.screen();
         let output = self.session.feed.read_from(position);
-        drop(picture);
+        drop(shown);
         let SessionInfo { cols, rows, .. } = self.session.info();
         (Screen { position, columns: cols, rows, bytes }, output)
     }

@@ -22,7 +22,7 @@ use crate::companion::{self, Heard, Live};
 use crate::desktop::profile::Profile;
 use crate::desktop::{Desktop, Identity};
 use crate::problem::{Outcome, Problem};
-use crate::terminal::{harmless, is_terminal, tell};
+use crate::terminal::{harmless, may_style, tell};
 use crate::transport::Secure;
 
 /// How long anything may take until the story counts as broken.
@@ -96,7 +96,7 @@ impl Stage {
         let number = self.step.get().saturating_add(1);
         self.step.set(number);
         let title = format!("{number:>2}. {title}");
-        match is_terminal() {
+        match may_style() {
             true => tell(&format!("\n\x1b[1m{title}\x1b[0m")),
             false => tell(&format!("\n{title}")),
         }
@@ -172,7 +172,7 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         loop {
             match phone.next().await? {
                 Heard::Output(bytes) => seen.extend(bytes),
-                Heard::Screen { bytes, .. } => seen = bytes,
+                Heard::Screen { bytes, .. } => seen = as_text(&bytes).into_bytes(),
                 Heard::Following(_) | Heard::Typed(SessionNotice::Taken { .. }) | Heard::Happened(_) => {
                     continue;
                 }
@@ -185,6 +185,13 @@ pub async fn see(phone: &mut Live, text: &str) -> Outcome<String> {
         }
     };
     in_time(&format!("the output `{text}`"), seeing).await
+}
+
+/// What a screen shows.
+fn as_text(screen: &[u8]) -> String {
+    let mut terminal = vt100::Parser::default();
+    terminal.process(screen);
+    terminal.screen().contents()
 }
 
 /// As [`see`], for the desktop's raw terminal.

@@ -93,7 +93,6 @@ async fn bytes_without_a_meaning_close_their_own_connection_and_nothing_else() {
     stream.socket.send(Message::binary(vec![0; 40])).await.unwrap();
     assert_eq!(stream.hear().await, None);
     let mut stream = redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream;
-    stream.begin().await;
     stream.send_plaintext(&[9, 9, 9]).await;
     assert_eq!(stream.until_end().await, (String::new(), None), "an end that tells no status");
 

@@ -19,7 +19,7 @@ use super::wire::{Told, attach, redeem};
 use super::world::{ECHO, World, eventually, new_directory, set_clock_ahead, within, world_with_clock};
 use sessioncap_programs::agent::{Config, Options, Running, start_over};
 use sessioncap_programs::clock::Clock;
-use sessioncap_programs::companion::{FromAgent, come_back, join};
+use sessioncap_programs::companion::{Heard, come_back, join};
 use sessioncap_programs::desktop::profile::Profile;
 use sessioncap_programs::desktop::{Desktop, Identity};
 use sessioncap_programs::problem::Problem;
@@ -247,7 +247,8 @@ async fn a_failed_ledger_makes_phones_wait_and_no_device_until_it_is_open_again(
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("got:goes on") {
             match live.next().await.unwrap() {
-                FromAgent::Output(output) => seen.extend(output),
+                Heard::Output(output) => seen.extend(output),
+                Heard::Screen { bytes, .. } => seen = bytes,
                 other => panic!("{other:?}"),
             }
         }
@@ -273,7 +274,7 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     let mut terminal = desktop.attach(&session).await.unwrap();
     within("the history", async {
         let mut tail = Vec::new();
-        while !tail.ends_with(b"done\n") {
+        while !String::from_utf8_lossy(&tail).contains("done") {
             tail.extend(terminal.receive().await.unwrap().unwrap());
         }
     })
@@ -300,9 +301,9 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     // Until it has had all that there is.
     within("the idle phone's output", async {
         let mut seen = Vec::new();
-        while !seen.ends_with(b"done\n") {
-            if let FromAgent::Output(output) = idle.next().await.unwrap() {
-                seen.extend(output);
+        while !String::from_utf8_lossy(&seen).contains("done") {
+            if let Heard::Output(bytes) | Heard::Screen { bytes, .. } = idle.next().await.unwrap() {
+                seen.extend(bytes);
             }
         }
     })
@@ -310,7 +311,7 @@ async fn a_cut_alone_ends_an_idle_phone_and_one_that_is_stalled_in_the_middle_of
     desktop.revoke(Revoke::Session(session.clone())).await.unwrap();
     let code = within("the idle phone's end", async {
         loop {
-            if let FromAgent::End(code) = idle.next().await.unwrap() {
+            if let Heard::End(code) = idle.next().await.unwrap() {
                 return code;
             }
         }

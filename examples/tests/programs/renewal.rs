@@ -27,9 +27,8 @@ async fn operations_that_a_renewal_removes_are_refused_at_once_and_the_stream_co
         told.contains("`raw` may now read_metadata, stream_output, until") && !told.contains("renewal"),
         "{told}"
     );
-    stream.type_in("forbidden\r").await;
-    let refusal: Value = serde_json::from_slice(&stream.next().await.unwrap()).unwrap();
-    assert_eq!(refusal["code"], "operation_not_granted");
+    let typed = stream.type_in("forbidden\r").await;
+    assert_eq!(stream.typed(typed).await.code, sessioncap::Notice::NOT_GRANTED);
     go_on(&world, session.as_str(), "by the device").await;
     let seen = stream.until("got:by the device").await;
     assert!(!seen.contains("forbidden"), "{seen}");

@@ -220,6 +220,8 @@ async fn flood(world: &World, session: &str) -> Stream {
     let mut device = connect_device(world, &world.device_key()).await.unwrap();
     device.call(json!({ "method": "shell.attach_session", "id": session })).await;
     device.send(b"go\r").await;
+    // It leaves; one that is lost takes what it typed with it.
+    device.send(b"").await;
     drop(device);
     // The output waits for a viewer that reads, then continues without it.
     let looking = tokio::sync::Mutex::new(connect_device(world, &world.device_key()).await.unwrap());

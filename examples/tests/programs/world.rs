@@ -71,12 +71,21 @@ impl Text {
         String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
     }
 
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+
     pub async fn until(&self, what: &str) -> String {
+        self.until_holds(what, |text| text.contains(what)).await
+    }
+
+    /// Everything so far, once it is as it should be.
+    pub async fn until_holds(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let seen = async {
             loop {
                 let grown = self.grown.notified();
                 let text = self.get();
-                if text.contains(what) {
+                if holds(&text) {
                     return text;
                 }
                 grown.await;
@@ -102,7 +111,7 @@ impl Text {
         within("the end of a program's output", closed).await
     }
 
-    fn follow(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<Self> {
+    pub fn follow(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<Self> {
         let text = Arc::new(Self::default());
         let filled = Arc::clone(&text);
         tokio::spawn(async move {
@@ -305,7 +314,7 @@ pub struct Pairing {
     pub ticket: String,
 }
 
-fn dd_client(profile: &Path) -> Command {
+pub fn dd_client(profile: &Path) -> Command {
     let mut command = Command::new(program("dd_client"));
     command.arg("--profile").arg(profile);
     command

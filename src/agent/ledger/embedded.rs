@@ -15,10 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
-    Builder, CommitError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
-    StorageBackend, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
+    Builder, CommitError, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase, StorageBackend, StorageError, TableDefinition, TableError, TransactionError,
+    WriteTransaction,
 };
 
 use super::record::Header;
@@ -73,6 +74,27 @@ impl RedbLedger {
             opened => opened,
         };
         opened.map_err(LedgerError::unusable)
+    }
+
+    /// Reads a ledger's file into memory, to look at it: the file is opened for reading only and stays as it is.
+    /// What is written to the copy is lost with it.
+    ///
+    /// Reads the whole file and checks every page, in time and memory proportional to its size. An interrupted
+    /// last commit is repaired in the copy, as [`RedbLedger::open`] would do in the file. Meanwhile no other
+    /// process can open the file. Do not call it in a process that has the file open.
+    ///
+    /// # Errors
+    /// As [`RedbLedger::open`], with [`LedgerFailure::InUse`] while a process has the file open. A file that
+    /// does not exist is not created: [`LedgerFailure::Io`].
+    pub fn copy_of(path: impl AsRef<Path>) -> Result<Self, LedgerError> {
+        read_file(path.as_ref())
+            .and_then(|content| {
+                let copy = InMemoryBackend::new();
+                let len = u64::try_from(content.len()).map_err(|error| io_because(error))?;
+                copy.set_len(len).and_then(|()| copy.write(0, &content)).map_err(io_because)?;
+                Self::on_backend(copy)
+            })
+            .map_err(LedgerError::unusable)
     }
 
     fn at(path: &Path) -> Result<Self, LedgerError> {
@@ -351,6 +373,31 @@ fn is_unfinished(content: &[u8]) -> bool {
     let begun = content.get(PAGE_SIZE).is_some_and(|size| size == 4_096_u32.to_le_bytes());
     let untouched = content.len() as u64 == NEW_FILE && zero(content.get(..HEADER));
     zero(content.get(..MAGIC)) && zero(content.get(HEADER..)) && (begun || untouched)
+}
+
+/// Reads a file that no process has open. A file whose creation was interrupted is empty.
+fn read_file(path: &Path) -> Result<Vec<u8>, LedgerError> {
+    if !fs::symlink_metadata(path).map_err(from_io)?.is_file() {
+        return Err(LedgerError::not_done(LedgerFailure::NotAFile));
+    }
+    // The database's own locks; held while the file is read, unless it has to be repaired first.
+    let held = lock_to_read(path)?;
+    let content = fs::read(path).map_err(from_io)?;
+    if held.is_none() {
+        lock_to_read(path)?;
+    }
+    Ok(if is_unfinished(&content) { Vec::new() } else { content })
+}
+
+/// `None` if nobody has the file open, but it cannot be opened for reading as it is.
+fn lock_to_read(path: &Path) -> Result<Option<ReadOnlyDatabase>, LedgerError> {
+    let opened =
+        catch_panic(|| Builder::new().set_cache_size(CACHE).open_read_only(path).map_err(from_database));
+    match opened {
+        Ok(database) => Ok(Some(database)),
+        Err(error) if error.cause() == LedgerFailure::InUse => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Opens the file. A new file is created with access for its owner only.

@@ -84,7 +84,7 @@ impl Handle<'_> {
         }
     }
 
-    fn key(self, entry: Entry) -> Vec<u8> {
+    pub(super) fn key(self, entry: Entry) -> Vec<u8> {
         [self.prefix().as_slice(), &entry.bytes()].concat()
     }
 }
@@ -101,7 +101,7 @@ pub(crate) enum Queue<'a> {
 }
 
 impl Queue<'_> {
-    fn table(self) -> Table {
+    pub(super) fn table(self) -> Table {
         match self {
             Self::Ending => Table::ByTime,
             Self::Ended => Table::Ended,
@@ -116,14 +116,14 @@ impl Queue<'_> {
         }
     }
 
-    fn key(&self, at: Timestamp, entry: Entry) -> Vec<u8> {
+    pub(super) fn key(&self, at: Timestamp, entry: Entry) -> Vec<u8> {
         [self.prefix(), &at.seconds().to_be_bytes(), &entry.bytes()].concat()
     }
 }
 
 pub(super) const HEADER: &[u8] = b"header";
-const COUNTERS: &[u8] = b"counters";
-const PROGRESS: &[u8] = b"progress";
+pub(super) const COUNTERS: &[u8] = b"counters";
+pub(super) const PROGRESS: &[u8] = b"progress";
 
 /// Typed access to the records in one transition.
 pub(crate) struct Records<'a> {
@@ -483,7 +483,7 @@ fn id_of(key: &[u8]) -> Result<[u8; 16], LedgerFailure> {
     key.try_into().map_err(|_| LedgerFailure::Corrupt)
 }
 
-fn progress_key(node: NodeId) -> Vec<u8> {
+pub(super) fn progress_key(node: NodeId) -> Vec<u8> {
     [PROGRESS, &node.number().to_be_bytes()].concat()
 }
 
@@ -492,7 +492,7 @@ fn session_prefix(session: &SessionId) -> Vec<u8> {
     [session.as_str().as_bytes(), &[0]].concat()
 }
 
-fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
+pub(super) fn session_key(session: &SessionId, group: Group, entry: Entry) -> Vec<u8> {
     [session_prefix(session).as_slice(), &[group as u8], &entry.bytes()].concat()
 }
 
@@ -501,7 +501,7 @@ fn position_key(node: NodeId, position: AuditPosition) -> Vec<u8> {
     [node.as_slice(), &position.opening.to_be_bytes(), &position.sequence.to_be_bytes()].concat()
 }
 
-fn position(key: &[u8]) -> Option<AuditPosition> {
+pub(super) fn position(key: &[u8]) -> Option<AuditPosition> {
     let (_, key) = key.split_first_chunk::<4>()?;
     let (opening, sequence) = key.split_first_chunk::<8>()?;
     let sequence = sequence.try_into().ok()?;

@@ -24,6 +24,7 @@ mod revoke;
 mod settle;
 
 pub(crate) use attach::Visit;
+pub(crate) use bookkeeping::{credential_due, credential_handles, removal_due, ticket_due, ticket_handles};
 pub(crate) use closing::{Closed, Names, Revocation};
 pub(crate) use list::Found;
 pub(crate) use offer::NewTicket;

@@ -293,13 +293,13 @@ fn down(count: &mut u32) {
 }
 
 /// Returns the handles of an open ticket.
-fn ticket_handles(record: &TicketRecord) -> impl Iterator<Item = Handle<'_>> {
+pub(crate) fn ticket_handles(record: &TicketRecord) -> impl Iterator<Item = Handle<'_>> {
     let handles = [Handle::Issuer(record.generation), Handle::Credential(record.credential)];
     handles.into_iter().chain(phone_handle(&record.device, &record.label))
 }
 
 /// Returns the handles of a live credential.
-fn credential_handles(record: &CredentialRecord) -> impl Iterator<Item = Handle<'_>> {
+pub(crate) fn credential_handles(record: &CredentialRecord) -> impl Iterator<Item = Handle<'_>> {
     let handles = [Handle::Issuer(record.generation), Handle::Ticket(record.ticket)];
     handles.into_iter().chain(phone_handle(&record.device, &record.label))
 }
@@ -310,7 +310,7 @@ fn phone_handle<'a>(device: &'a DevicePublicKey, name: &'a Label) -> Option<Hand
 }
 
 /// Returns the time of a ticket's next change: its end, and later its removal.
-pub(super) fn ticket_due(record: &TicketRecord) -> Timestamp {
+pub(crate) fn ticket_due(record: &TicketRecord) -> Timestamp {
     match record.state {
         TicketState::Open(_) => record.expires_at,
         TicketState::Claimed | TicketState::Revoked(_) | TicketState::Expired => {
@@ -321,7 +321,7 @@ pub(super) fn ticket_due(record: &TicketRecord) -> Timestamp {
 
 /// Returns when a live credential ends: when its confirmation is overdue, or when the last of its editions
 /// ends. `None` if it has ended.
-pub(super) fn credential_due(record: &CredentialRecord) -> Option<Timestamp> {
+pub(crate) fn credential_due(record: &CredentialRecord) -> Option<Timestamp> {
     match record.state {
         CredentialState::Pending { until, .. } => Some(until.min(record.ends_at())),
         CredentialState::Active => Some(record.ends_at()),
@@ -329,6 +329,7 @@ pub(super) fn credential_due(record: &CredentialRecord) -> Option<Timestamp> {
     }
 }
 
-fn removal_due(record: &CredentialRecord) -> Timestamp {
+/// Returns when an ended credential is removed.
+pub(crate) fn removal_due(record: &CredentialRecord) -> Timestamp {
     record.edition.expires_at.plus(TOMBSTONE_GRACE)
 }

@@ -1,0 +1,9 @@
+//! Looks into a ledger without changing it: what is on record, without anything that redeems or attaches, and
+//! whether the rows agree with each other.
+
+mod check;
+mod contents;
+mod dump;
+
+pub use check::{Check, Damage, Finding};
+pub use dump::{Dump, DumpedRow};
