@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::counts::Away;
-use super::places::{self, Claimed, Origin, Place, Seat};
+use super::places::{self, Address, Claimed, Origin, Place, Seat, Stranger};
 use super::upgrade::{self, NoUpgrade};
 use super::{Agent, device, phone};
 use crate::transport::{self, STRANGER, Socket};
@@ -41,8 +41,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// After an accepted connection has taken the place of another: nobody loses a place within the first
-/// milliseconds, however fast a crowd is.
+/// After an accepted connection has taken the place of another that waited: nobody loses that place within the
+/// first milliseconds, however fast a crowd is.
 const AFTER_DISPLACING: Duration = Duration::from_millis(1);
 /// The pause after the first failed accept, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -155,16 +155,19 @@ impl Agent {
                     Ok((stream, from)) => {
                         troubles.pause = Duration::ZERO;
                         self.counts.accepted.add_one();
-                        let displaced = self.places.strangers.displaced();
+                        let displaced = self.places.waiting.displaced();
                         let origin = Origin::from(from.ip());
-                        match self.places.strangers.enter(origin) {
-                            Some(seat) => {
+                        match self.places.waiting.enter(origin) {
+                            Some(waiting) => {
+                                let address = self.places.address(origin);
                                 let (agent, path) = (Arc::clone(&self), Arc::clone(&path));
-                                connections.spawn(async move { agent.serve(stream, origin, seat, &path).await });
+                                connections.spawn(async move {
+                                    agent.serve(stream, &address, waiting, &path).await;
+                                });
                             }
                             None => self.shed(&stream),
                         }
-                        if self.places.strangers.displaced() != displaced {
+                        if self.places.waiting.displaced() != displaced {
                             tokio::time::sleep(AFTER_DISPLACING).await;
                         }
                     }
@@ -188,7 +191,10 @@ impl Agent {
             ));
         }
         // A few at once, or a crowd would be let in one by one, and who waits behind it with it.
-        let displaced = (0..GIVE_WAY).filter(|_| self.places.strangers.displace_one()).count();
+        let now = Some(std::time::Instant::now());
+        let gives_way =
+            || self.places.waiting.displace(None, now) || self.places.strangers.displace(None, now);
+        let displaced = (0..GIVE_WAY).filter(|_| gives_way()).count();
         if displaced == 0 {
             drop(troubles.spare.take());
             if let Some(Ok((stream, _))) = listener.accept().now_or_never() {
@@ -207,8 +213,8 @@ impl Agent {
         let _ = stream.try_write(answer.as_bytes());
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, origin: Origin, seat: Seat<Origin>, path: &str) {
-        let outcome = match self.greet(stream, origin, seat, path).await {
+    async fn serve(self: Arc<Self>, stream: TcpStream, address: &Address, waiting: Seat<Origin>, path: &str) {
+        let outcome = match self.greet(stream, address, waiting, path).await {
             Ok(Peer::Device { socket, channel, device, handshake_hash, place }) => {
                 let displacement = place.displacement();
                 let serving = device::serve(&self, socket, channel, device, handshake_hash, place);
@@ -235,16 +241,24 @@ impl Agent {
     async fn greet(
         self: &Arc<Self>,
         stream: TcpStream,
-        origin: Origin,
-        seat: Seat<Origin>,
+        address: &Address,
+        waiting: Seat<Origin>,
         path: &str,
     ) -> Result<Peer, Away> {
+        let deadline = Instant::now() + HANDSHAKE;
+        let seat = tokio::select! {
+            biased;
+            () = waiting.lost() => return Err(Away::Displaced),
+            () = self.stopped() => return Err(Away::Stopping),
+            seat = timeout_at(deadline, self.seat(&stream, address)) => seat.unwrap_or(Err(Away::TooSlow))?,
+        };
+        drop(waiting);
         let (mut socket, message) = tokio::select! {
             biased;
-            () = seat.lost() => return Err(Away::Displaced),
-            arrived = self.first_message(stream, path) => arrived?,
+            () = seat.seat.lost() => return Err(Away::Displaced),
+            arrived = self.first_message(stream, path, deadline) => arrived?,
         };
-        if !seat.keep() {
+        if !seat.seat.keep() {
             return Err(Away::Displaced);
         }
         let Some(noted) = self.places.begin(&message) else {
@@ -252,7 +266,7 @@ impl Agent {
             self.close(socket, STRANGER).await;
             return Err(Away::Repeated);
         };
-        let decided = self.decide(message, origin).await;
+        let decided = self.decide(message, address).await;
         let (claimed, message) = match &decided {
             Decided::Device { device, .. } => (Claimed::Device(*device.as_bytes()), None),
             Decided::Admitted { key, message, .. } => (Claimed::Phone(*key), Some(message.clone())),
@@ -300,9 +314,19 @@ impl Agent {
         }
     }
 
+    /// A place for a peer that has begun to speak.
+    async fn seat(&self, stream: &TcpStream, address: &Address) -> Result<Stranger, Away> {
+        stream.readable().await.map_err(|_| Away::Gone)?;
+        self.places.seat(address).await.ok_or(Away::NoPlace)
+    }
+
     /// A WebSocket and what comes first over it.
-    async fn first_message(&self, stream: TcpStream, path: &str) -> Result<(Socket, Vec<u8>), Away> {
-        let deadline = Instant::now() + HANDSHAKE;
+    async fn first_message(
+        &self,
+        stream: TcpStream,
+        path: &str,
+        deadline: Instant,
+    ) -> Result<(Socket, Vec<u8>), Away> {
         let upgrading = upgrade::accept(stream, path, &self.origins);
         let upgraded = tokio::select! {
             upgraded = timeout_at(deadline, upgrading) => upgraded,
@@ -344,12 +368,11 @@ impl Agent {
     }
 
     /// Decrypts message 1 when it is this address's turn, and asks the gate about it.
-    async fn decide(self: &Arc<Self>, message: Vec<u8>, origin: Origin) -> Decided {
-        let own = self.places.turns_of(origin);
+    async fn decide(self: &Arc<Self>, message: Vec<u8>, address: &Address) -> Decided {
         let agent = Arc::clone(self);
         let received = {
             // They fail only if closed, which they never are.
-            let _turn_of_its_address = own.acquire().await;
+            let _turn_of_its_address = address.turns.acquire().await;
             let _turn = self.turns.decrypting.acquire().await;
             spawn_blocking(move || Responder::read(&agent.key, &message, &mut OsRng)).await
         };

@@ -254,6 +254,7 @@ fn metrics(agent: &Agent) -> String {
     let (counts, places) = (&agent.counts, &agent.places);
     let members = places.members();
     let kinds = [
+        ("waiting", count(places.waiting.len())),
         ("stranger", count(places.strangers.len())),
         ("unproven", count(places.unproven.len())),
         ("phone", count(members.phones)),

@@ -1,18 +1,32 @@
-//! Who may be connected. Peers that have proven nothing, peers whose first frame has not come, phones and
-//! devices have places of their own: none of the first takes a place of a later kind.
+//! Who may be connected. Peers that wait, peers that have proven nothing, peers whose first frame has not come,
+//! phones and devices have places of their own: none of the first takes a place of a later kind.
+//!
+//! A connection waits until its first bytes are there, and then until it is its turn among those of its address.
+//! So connections that say nothing are in nobody's way, and a crowd that says much has to queue.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 
 /// Peers that have proven nothing yet.
 const STRANGERS: usize = 128;
 /// Of these, from one address.
 pub(super) const STRANGERS_OF_ADDRESS: usize = 16;
+/// Connections that wait for such a place.
+const WAITING: usize = 192;
+/// Of these, from one address, for each place of an address.
+const WAITING_FOR_PLACE: usize = 4;
+/// How long a stranger may take for its message 1 while others of its address wait.
+const GRACE: Duration = Duration::from_millis(500);
+/// How often those who wait look for one that takes longer.
+const LOOK: Duration = Duration::from_millis(20);
 /// Peers whose message 1 was right, and whose first frame has not come. A recorded message 1 gets this far.
 const UNPROVEN: usize = 128;
 /// Of these, with one phone's or device's key.
@@ -53,11 +67,29 @@ pub(super) enum Claimed {
 
 /// All places of an agent.
 pub(super) struct Places {
+    pub(super) waiting: Arc<Crowd<Origin>>,
     pub(super) strangers: Arc<Crowd<Origin>>,
+    seats: Arc<Semaphore>,
+    seats_of_address: usize,
     pub(super) unproven: Arc<Crowd<Claimed>>,
     members: Mutex<Members>,
     messages: Mutex<HashSet<[u8; 32]>>,
-    turns: Mutex<HashMap<Origin, Weak<Semaphore>>>,
+    addresses: Mutex<HashMap<Origin, Weak<Address>>>,
+}
+
+/// What the connections of one address share. Who waits is served in order.
+pub(super) struct Address {
+    origin: Origin,
+    seats: Arc<Semaphore>,
+    /// For the processing of a message 1.
+    pub(super) turns: Semaphore,
+}
+
+/// The place of a stranger.
+pub(super) struct Stranger {
+    pub(super) seat: Seat<Origin>,
+    _of_its_address: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// How many of each kind there are.
@@ -71,11 +103,14 @@ impl Places {
     pub(super) fn new(strangers_of_address: Option<usize>) -> Arc<Self> {
         let of_address = strangers_of_address.unwrap_or(STRANGERS_OF_ADDRESS).clamp(1, STRANGERS);
         Arc::new(Self {
+            waiting: Crowd::new(WAITING, of_address.saturating_mul(WAITING_FOR_PLACE).min(WAITING)),
             strangers: Crowd::new(STRANGERS, of_address),
+            seats: Arc::new(Semaphore::new(STRANGERS)),
+            seats_of_address: of_address,
             unproven: Crowd::new(UNPROVEN, UNPROVEN_OF_PEER),
             members: Mutex::default(),
             messages: Mutex::default(),
-            turns: Mutex::default(),
+            addresses: Mutex::default(),
         })
     }
 
@@ -91,16 +126,41 @@ impl Places {
         lock(&self.messages).insert(key).then(|| Message { places: Arc::clone(self), key })
     }
 
-    /// What to wait for before a message 1 of this address is processed.
-    pub(super) fn turns_of(&self, origin: Origin) -> Arc<Semaphore> {
-        let mut turns = lock(&self.turns);
-        if let Some(known) = turns.get(&origin).and_then(Weak::upgrade) {
+    /// What the connections of an address share, as long as there is one.
+    pub(super) fn address(&self, origin: Origin) -> Arc<Address> {
+        let mut addresses = lock(&self.addresses);
+        if let Some(known) = addresses.get(&origin).and_then(Weak::upgrade) {
             return known;
         }
-        turns.retain(|_, turns| turns.strong_count() > 0);
-        let new = Arc::new(Semaphore::new(TURNS_OF_ADDRESS));
-        turns.insert(origin, Arc::downgrade(&new));
+        addresses.retain(|_, address| address.strong_count() > 0);
+        let new = Arc::new(Address {
+            origin,
+            seats: Arc::new(Semaphore::new(self.seats_of_address)),
+            turns: Semaphore::new(TURNS_OF_ADDRESS),
+        });
+        addresses.insert(origin, Arc::downgrade(&new));
         new
+    }
+
+    /// Waits for the place of a stranger. Whoever takes too long for its message 1 gives way.
+    pub(super) async fn seat(&self, address: &Address) -> Option<Stranger> {
+        let of_its_address = self.wait_for(&address.seats, Some(address.origin)).await?;
+        let of_all = self.wait_for(&self.seats, None).await?;
+        let seat = self.strangers.enter(address.origin)?;
+        Some(Stranger { seat, _of_its_address: of_its_address, _of_all: of_all })
+    }
+
+    async fn wait_for(&self, seats: &Arc<Semaphore>, of: Option<Origin>) -> Option<OwnedSemaphorePermit> {
+        let mut acquiring = pin!(Arc::clone(seats).acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                acquired = &mut acquiring => return acquired.ok(),
+                () = sleep(LOOK) => {
+                    self.strangers.displace(of.as_ref(), Instant::now().checked_sub(GRACE));
+                }
+            }
+        }
     }
 
     fn join(self: &Arc<Self>, device: bool) -> Option<Member> {
@@ -195,6 +255,7 @@ struct Inner<K> {
 
 struct Present<K> {
     key: K,
+    since: Instant,
     /// Whether a newcomer may take its place.
     idle: bool,
     out: Arc<Notify>,
@@ -234,17 +295,19 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
         inner.next = id.saturating_add(1);
         let count = inner.counts.entry(key.clone()).or_insert(0);
         *count = count.saturating_add(1);
-        inner.present.insert(id, Present { key, idle: true, out: Arc::clone(&out) });
+        inner.present.insert(id, Present { key, since: Instant::now(), idle: true, out: Arc::clone(&out) });
         Some(Seat { crowd: Arc::clone(self), id, out })
     }
 
-    /// Sends the oldest idle one of whoever has most away, for example because a file descriptor is
-    /// needed. False if there is none.
-    pub(super) fn displace_one(&self) -> bool {
+    /// Sends away the oldest idle one, of this peer or of whoever has most, if it came before that moment. False
+    /// if there is none.
+    pub(super) fn displace(&self, of: Option<&K>, before: Option<Instant>) -> bool {
+        let Some(before) = before else { return false };
         let mut inner = lock(&self.inner);
         let holds = |of: &K| inner.counts.get(of).copied().unwrap_or(0);
-        let idle = inner.present.iter().filter(|(_, present)| present.idle);
-        let chosen = idle.max_by_key(|(id, present)| (holds(&present.key), Reverse(**id)));
+        let old = inner.present.iter().filter(|(_, present)| present.idle && present.since <= before);
+        let asked = old.filter(|(_, present)| of.is_none_or(|of| present.key == *of));
+        let chosen = asked.max_by_key(|(id, present)| (holds(&present.key), Reverse(**id)));
         let chosen = chosen.map(|(id, _)| *id);
         if let Some(chosen) = chosen {
             inner.displace(chosen);
@@ -341,6 +404,37 @@ mod tests {
         // Now b and c have two each, and another of b would be its third: its own oldest goes.
         let own = crowd.enter('b').unwrap();
         assert!(two[0].is_lost() && !three[1].is_lost() && !own.is_lost());
+    }
+
+    #[test]
+    fn only_one_that_came_before_a_moment_is_sent_away() {
+        let crowd = crowd();
+        let before = Instant::now();
+        let seats = ['a', 'a', 'b'].map(|key| crowd.enter(key).unwrap());
+        assert!(!crowd.displace(None, before.checked_sub(GRACE)) && !crowd.displace(None, None));
+        let later = Some(Instant::now() + GRACE);
+        assert!(seats[0].keep());
+        assert!(crowd.displace(Some(&'a'), later) && seats[1].is_lost());
+        assert!(!crowd.displace(Some(&'a'), later), "the other one's message is being processed");
+        assert!(crowd.displace(None, later) && seats[2].is_lost() && !seats[0].is_lost());
+    }
+
+    #[tokio::test]
+    async fn strangers_of_one_address_wait_in_order_and_others_do_not_wait_for_them() {
+        let places = Places::new(Some(2));
+        let (own, other) = (places.address(Origin::V4([1; 4])), places.address(Origin::V4([2; 4])));
+        let first = places.seat(&own).await.unwrap();
+        let second = places.seat(&own).await.unwrap();
+        assert!(first.seat.keep() && second.seat.keep());
+        let mut waits = pin!(places.seat(&own));
+        tokio::select! {
+            biased;
+            _ = waits.as_mut() => panic!("there is no place"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(places.seat(&other).await.is_some());
+        drop(first);
+        assert!(waits.await.is_some());
     }
 
     #[test]
