@@ -105,7 +105,10 @@ impl Outbox {
     /// Holds both locks.
     #[cfg(test)]
     pub(crate) fn hold(&self) -> impl Drop + '_ {
-        struct Held<'a>(crate::sync::MutexGuard<'a, ()>, crate::sync::MutexGuard<'a, Queue>);
+        struct Held<'a>(
+            #[expect(dead_code, reason = "held until it is dropped")] crate::sync::MutexGuard<'a, ()>,
+            #[expect(dead_code, reason = "held until it is dropped")] crate::sync::MutexGuard<'a, Queue>,
+        );
         impl Drop for Held<'_> {
             fn drop(&mut self) {}
         }
