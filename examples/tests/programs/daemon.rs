@@ -134,7 +134,6 @@ async fn silent(world: &World, number: usize) -> Vec<TcpStream> {
 /// A crowd that repeats what it does as fast as it can, until it is dropped.
 struct Crowd {
     over: Arc<AtomicBool>,
-    rounds: Arc<AtomicU64>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -158,7 +157,7 @@ impl Crowd {
             })
         };
         let tasks = (0..number).map(repeated).collect();
-        let crowd = Self { over, rounds: Arc::clone(&rounds), tasks };
+        let crowd = Self { over, tasks };
         eventually("the crowd is at the door", || async { rounds.load(Ordering::Relaxed) > 200 }).await;
         crowd
     }
