@@ -5,6 +5,8 @@
 mod daemon;
 #[path = "programs/following.rs"]
 mod following;
+#[path = "programs/generate.rs"]
+mod generate;
 #[path = "programs/history.rs"]
 mod history;
 #[path = "programs/hostile.rs"]

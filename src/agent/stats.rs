@@ -157,7 +157,7 @@ impl Histogram {
 const LAST_BUCKET: u32 = (HISTOGRAM_BUCKETS - 1) as u32;
 
 /// The codes of all denials, in the order of the table.
-const DENIALS: [&str; 56] = [
+const DENIALS: [&str; 59] = [
     "payload_malformed",
     "ticket_unknown",
     "ticket_proof_invalid",
@@ -188,6 +188,9 @@ const DENIALS: [&str; 56] = [
     "replaced",
     "context_unknown",
     "stale",
+    "message_too_long",
+    "message_too_slow",
+    "no_room_for_message",
     "frame_unreadable",
     "frame_too_long",
     "frame_waiting",
