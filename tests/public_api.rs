@@ -21,11 +21,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A role, and how many names its programs may need to write at most. `ledger` is whoever keeps the records in
-/// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, or makes
-/// the first move of the handshake by itself; `session` is what the two
-/// sides of a session write, beyond their role.
+/// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, makes the
+/// first move of the handshake by itself, or looks at what was left out of a pasted link; `session` is what the
+/// two sides of a session write, beyond their role.
 const ROLES: [(&str, usize); 6] =
-    [("phone", 30), ("desktop", 30), ("agent", 55), ("ledger", 20), ("tool", 30), ("session", 20)];
+    [("phone", 30), ("desktop", 30), ("agent", 55), ("ledger", 20), ("tool", 31), ("session", 20)];
 
 const EXTERNAL: &str = "external_crates";
 

@@ -100,6 +100,9 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     permitted.unwrap();
     assert_eq!(count, (0, 0), "a frame asks no ledger");
     seen.push(("`permit`, and every frame", count.1));
+    let (count, _) = ledger.of(|| (world.gate.stats(), world.gate.health(world.now)));
+    assert_eq!(count, (0, 0), "numbers ask no ledger");
+    seen.push(("`stats`, `health`", count.1));
     let (count, _) = ledger.of(|| list_all(&world.gate, None, world.now).unwrap());
     assert_eq!(count.0, 1);
     seen.push(("`list`", count.1));

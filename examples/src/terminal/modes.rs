@@ -260,10 +260,8 @@ impl Modes {
                     }
                 }
             }
-            (None, "", b'h' | b'l') => {
-                if numbers.any(|number| number == Some(20)) {
-                    self.line_feed = last == b'h';
-                }
+            (None, "", b'h' | b'l') if numbers.any(|number| number == Some(20)) => {
+                self.line_feed = last == b'h';
             }
             (None, "", b'r') => self.region = numbers.any(|number| number.is_some()),
             (None, " ", b'q') => self.cursor_style = numbers.next().flatten().unwrap_or(0) != 0,

@@ -90,7 +90,7 @@ impl RedbLedger {
         read_file(path.as_ref())
             .and_then(|content| {
                 let copy = InMemoryBackend::new();
-                let len = u64::try_from(content.len()).map_err(|error| io_because(error))?;
+                let len = u64::try_from(content.len()).map_err(io_because)?;
                 copy.set_len(len).and_then(|()| copy.write(0, &content)).map_err(io_because)?;
                 Self::on_backend(copy)
             })

@@ -4,6 +4,8 @@
 mod check;
 mod contents;
 mod dump;
+mod finding;
 
-pub use check::{Check, Damage, Finding};
+pub use check::Check;
 pub use dump::{Dump, DumpedRow};
+pub use finding::{Damage, Finding};

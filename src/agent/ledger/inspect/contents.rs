@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::{Damage, Finding};
+use super::finding::{Damage, Finding};
 use crate::agent::audit::{AuditPosition, AuditRecord};
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::event::StoredEvent;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::check::Finding;
 use super::contents::Contents;
+use super::finding::Finding;
 use crate::agent::audit::AuditRecord;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Edition, TicketRecord, TicketState};
 use crate::agent::ledger::{Ledger, LedgerError};
