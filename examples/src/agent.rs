@@ -126,7 +126,7 @@ struct Agent {
 
 /// An agent that listens. Dropping it ends its tasks; [`Running::stop`] also waits for its programs.
 pub struct Running {
-    /// Its first address.
+    /// Where a desktop on its machine reaches it.
     pub url: AgentUrl,
     /// All addresses of which it makes codes.
     pub urls: Vec<AgentUrl>,
@@ -199,11 +199,10 @@ pub async fn start_over<L: Ledger + 'static>(
     let listener = listener::listen_on(config.listen);
     let listener = listener.during(format_args!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().during("the listening address is unknown")?;
-    let addresses::Addresses { urls, path, warning } = addresses::of(address, config.urls)?;
+    let addresses::Addresses { own: url, urls, path, warning } = addresses::of(address, config.urls)?;
     if let Some(warning) = warning {
         (config.log)(warning);
     }
-    let url = urls.first().cloned().ok_or_else(|| Problem::said("the agent has no address"))?;
     let Options { origins, per_address, observe, log_dropped } = config.options;
 
     let mut tasks = JoinSet::new();

@@ -9,6 +9,8 @@ use crate::problem::{Outcome, Problem};
 
 /// The agent's addresses, as codes contain them.
 pub(super) struct Addresses {
+    /// Where a desktop on this machine reaches it.
+    pub(super) own: AgentUrl,
     pub(super) urls: Vec<AgentUrl>,
     /// The path on which it listens.
     pub(super) path: String,
@@ -43,7 +45,7 @@ pub(super) fn of(listening: SocketAddr, named: Vec<AgentUrl>) -> Outcome<Address
                      with `--listen`, or name with `--url` the address of the tunnel that leads here"
                 )
             });
-            (vec![own], alone)
+            (vec![own.clone()], alone)
         }
     };
     if urls.is_empty() {
@@ -52,7 +54,8 @@ pub(super) fn of(listening: SocketAddr, named: Vec<AgentUrl>) -> Outcome<Address
              `--url`"
         )));
     }
-    Ok(Addresses { urls, path, warning })
+    let own = if listens_everywhere { urls.first().cloned().unwrap_or(own) } else { own };
+    Ok(Addresses { own, urls, path, warning })
 }
 
 fn is_unspecified(url: &AgentUrl) -> bool {
