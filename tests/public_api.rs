@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// first move of the handshake by itself, or looks at what was left out of a pasted link; `session` is what the
 /// two sides of a session write, beyond their role.
 const ROLES: [(&str, usize); 6] =
-    [("phone", 30), ("desktop", 30), ("agent", 55), ("ledger", 20), ("tool", 31), ("session", 20)];
+    [("phone", 30), ("desktop", 31), ("agent", 55), ("ledger", 20), ("tool", 31), ("session", 20)];
 
 const EXTERNAL: &str = "external_crates";
 
