@@ -323,21 +323,13 @@ fn frames() -> Seeds {
 
 /// The vectors of the session profile, and stories of several messages; see the target for the lengths.
 fn session_messages() -> Seeds {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let mut seeds = Seeds::new();
-    for folder in ["valid", "invalid"] {
-        for file in fs::read_dir(vectors.join(folder)).unwrap() {
-            let path = file.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            if folder == "valid" && name.starts_with("session-") || REFUSED_MESSAGES.contains(&name.as_str())
-            {
-                let value: serde_json::Value =
-                    serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-                let text = value[if folder == "valid" { "message" } else { "input" }].as_str().unwrap();
-                let bytes =
-                    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap());
-                seeds.insert(name, std::iter::once(0).chain(bytes).collect());
-            }
+    for (name, valid, value) in vectors() {
+        if valid && name.starts_with("session-") || REFUSED_MESSAGES.contains(&name.as_str()) {
+            let text = value[if valid { "message" } else { "input" }].as_str().unwrap();
+            let bytes =
+                (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap());
+            seeds.insert(name, std::iter::once(0).chain(bytes).collect());
         }
     }
     let following = |run: u8, position: u64, missed: u64, screen: u8| {
@@ -378,28 +370,34 @@ const REFUSED_MESSAGES: [&str; 6] = [
 
 /// The vectors of the pairing methods: each shape, and some that are refused.
 fn pair_methods() -> Seeds {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let mut seeds = Seeds::new();
-    for folder in ["valid", "invalid"] {
-        for file in fs::read_dir(vectors.join(folder)).unwrap() {
-            let path = file.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let wanted = match folder {
-                "valid" => name.starts_with("pair-request-") || name.starts_with("pair-answer-"),
-                _ => REFUSED_METHODS.contains(&name.as_str()),
+    for (name, valid, value) in vectors() {
+        let wanted = match valid {
+            true => name.starts_with("pair-request-") || name.starts_with("pair-answer-"),
+            false => REFUSED_METHODS.contains(&name.as_str()),
+        };
+        if wanted {
+            let text = match valid {
+                true => value["json"].to_string(),
+                false => value["input"].as_str().unwrap().to_owned(),
             };
-            if wanted {
-                let value: serde_json::Value =
-                    serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-                let text = match folder {
-                    "valid" => value["json"].to_string(),
-                    _ => value["input"].as_str().unwrap().to_owned(),
-                };
-                seeds.insert(name, text.into_bytes());
-            }
+            seeds.insert(name, text.into_bytes());
         }
     }
     seeds
+}
+
+/// Every vector: its name, whether it is a valid one, and its content.
+fn vectors() -> impl Iterator<Item = (String, bool, serde_json::Value)> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    ["valid", "invalid"].into_iter().flat_map(move |folder| {
+        fs::read_dir(vectors.join(folder)).unwrap().map(move |file| {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let content = fs::read_to_string(&path).unwrap();
+            (name, folder == "valid", serde_json::from_str(&content).unwrap())
+        })
+    })
 }
 
 const REFUSED_METHODS: [&str; 8] = [

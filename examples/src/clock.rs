@@ -48,3 +48,8 @@ impl Clock {
         (self.0)()
     }
 }
+
+/// The time by which liveness is judged.
+pub fn monotonic(now: Now) -> std::time::Duration {
+    now.monotonic.unsigned_abs()
+}

@@ -22,7 +22,7 @@ use sessioncap::{
     Timestamp,
 };
 
-use super::clock::Clock;
+use super::clock::{Clock, monotonic};
 use super::outage::Outage;
 use super::problem::{Outcome, Problem};
 use super::pty::Happened;
@@ -227,7 +227,7 @@ pub struct Live {
 impl Live {
     fn new(socket: transport::Socket, attached: Attached) -> Outcome<Self> {
         let clock = Clock::system()?;
-        let liveness = Liveness::of_phone(monotonic(&clock));
+        let liveness = Liveness::of_phone(monotonic(clock.now()));
         Ok(Self {
             stream: Secure::new(socket, attached.channel),
             session: attached.session,
@@ -249,7 +249,7 @@ impl Live {
     /// Judges by another clock whether the agent is still there.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.liveness = Liveness::of_phone(monotonic(&clock));
+        self.liveness = Liveness::of_phone(monotonic(clock.now()));
         self.clock = clock;
         self
     }
@@ -283,11 +283,11 @@ impl Live {
         self.begin()?;
         loop {
             self.stream.flush().await?;
-            let wait = match self.liveness.look(monotonic(&self.clock)) {
+            let wait = match self.liveness.look(monotonic(self.clock.now())) {
                 Look::Wait(pause) => pause,
                 Look::Ping { number } => {
                     self.stream.queue(&Frame::<Vec<u8>>::Ping { answer: false, number }.to_bytes())?;
-                    self.liveness.sent_ping(monotonic(&self.clock));
+                    self.liveness.sent_ping(monotonic(self.clock.now()));
                     continue;
                 }
                 _ => return Err(Problem::BrokenOff),
@@ -295,7 +295,7 @@ impl Live {
             let Ok(received) = tokio::time::timeout(wait, self.stream.receive()).await else { continue };
             let plaintext = received?.ok_or_else(unknown)?;
             self.heard = true;
-            self.liveness.received(monotonic(&self.clock));
+            self.liveness.received(monotonic(self.clock.now()));
             if let Some(frame) = self.assembler.take(Frame::from_bytes(&plaintext)?)?
                 && let Some(heard) = self.take(frame)?
             {
@@ -450,10 +450,6 @@ impl Live {
     pub async fn leave(self) {
         self.stream.end_with(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
     }
-}
-
-fn monotonic(clock: &Clock) -> Duration {
-    clock.now().monotonic.unsigned_abs()
 }
 
 fn unknown() -> Problem {

@@ -16,6 +16,7 @@ pub mod terminal;
 pub mod transport;
 
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use problem::{Outcome, Problem};
 
@@ -35,4 +36,9 @@ pub fn run(name: &str, program: impl Future<Output = Outcome<ExitCode>>) -> Exit
         terminal::note(&format!("{name}: {problem}"));
         ExitCode::FAILURE
     })
+}
+
+/// Locks. A panic elsewhere leaves nothing half done that the next holder of a lock would trip over.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

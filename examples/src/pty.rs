@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use pty_process::OwnedReadPty;
@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use crate::lock;
 use feed::Feed;
 pub use feed::{Output, OutputEvent};
 pub use input::{Always, Input, Permit, Typed};
@@ -442,9 +443,4 @@ async fn passed(deadline: Option<Instant>) {
 fn check_size(cols: u16, rows: u16) -> Result<(), HubError> {
     let sides = 1..=MAX_SIDE;
     if sides.contains(&cols) && sides.contains(&rows) { Ok(()) } else { Err(HubError::BadSize) }
-}
-
-/// A panic elsewhere leaves nothing half done that the next holder of a lock would trip over.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -48,6 +48,7 @@ use sessioncap::{HolderSecretKey, Link, Op, OpSet};
 use sessioncap_programs_tests as screen;
 use tokio::process::Command;
 
+use proxy::Proxy;
 use wire::{Told, attach, connect_device, redeem};
 use world::{ECHO, World, new_directory, program, within};
 
@@ -138,16 +139,12 @@ async fn a_companion_follows_and_types_and_outlives_the_desktop() {
 
 #[tokio::test]
 async fn a_companion_comes_back_by_itself_after_a_cut() {
-    let relay = wire::Relay::start().await;
-    // Phones reach the agent under the relay's address only if it is one of the agent's own.
-    let world = World::start_with(new_directory(), &["--url", &relay.url]).await;
-    relay.aim_at(&world);
-    world.point_desktop_at(&relay.url).await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
     let mut companion = world.companion("phone.json", &["join", &pairing.text, "--attach"]);
     companion.stdout.until("ready").await;
-    relay.cut();
+    proxy.cut();
     companion.stderr.until("broke off").await;
     companion.type_in("after the cut\n").await;
     companion.stdout.until("got:after the cut").await;

@@ -14,7 +14,7 @@ pub(super) struct Addresses {
     pub(super) urls: Vec<AgentUrl>,
     /// The path on which it listens.
     pub(super) path: String,
-    /// What the operator should know.
+    /// A warning for the operator.
     pub(super) warning: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the agent counts besides its gate. Numbers only: no id, no name, no address.
+//! Counters of the agent, beside those of its gate. They hold no id, name or address.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

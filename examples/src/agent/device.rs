@@ -31,7 +31,7 @@ const LOGS: usize = 16_000;
 const TYPED_AHEAD: usize = 1024 * 1024;
 /// How long a program may take to read what a device typed before it left.
 const LAST_INPUT: Duration = Duration::from_secs(1);
-/// What interrupts on most terminals.
+/// The byte that interrupts a program on most terminals.
 const CTRL_C: u8 = 0x03;
 
 /// A device and its channel.
@@ -44,7 +44,7 @@ struct Connection<'a> {
     place: Place,
 }
 
-/// What a device wants to see.
+/// The options of a device that attaches.
 #[derive(Clone, Copy)]
 struct Look {
     /// The screen first.
@@ -246,7 +246,7 @@ impl Connection<'_> {
                 frame = agent.receive(&mut self.socket), if waiting.is_none() => {
                     let bytes = self.channel.open(&frame?)?;
                     if bytes.is_empty() {
-                        // What it typed before it left.
+                        // The device typed this before it left.
                         let _ = timeout(LAST_INPUT, input.drained()).await;
                         return Ok(());
                     }

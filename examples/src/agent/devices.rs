@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use sessioncap::agent::Presence;
 use tokio::sync::watch;
 
 use crate::files;
+use crate::lock;
 use crate::problem::{Outcome, Problem, While};
 
 /// Seconds for which a file counts as just written.
@@ -50,14 +51,14 @@ struct Read {
     unreadable: Option<Stamp>,
 }
 
-/// What changes when a file is written or replaced.
+/// Properties of a file, of which one changes when it is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     /// `None` if there is no file.
     file: Option<(u64, u64, u64, i64, i64, i64, i64)>,
 }
 
-/// What a look at the list has found.
+/// The result of looking at the list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reload {
     /// Nothing new.
@@ -178,7 +179,7 @@ impl Devices {
     }
 
     fn lock(&self) -> MutexGuard<'_, Read> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.read)
     }
 }
 

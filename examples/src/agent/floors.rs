@@ -5,9 +5,11 @@
 //! position at which it comes is the first, so that it gets the screen, and is told of the gap.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use sessioncap::{CredentialId, SessionId};
+
+use crate::lock;
 
 /// Most credentials on the list. One that is pushed off begins anew.
 const MOST: usize = 1024;
@@ -32,7 +34,7 @@ impl Floors {
 
     /// A connection begins while the session is at `position`. Returns the first position that it may get.
     pub(super) fn begin(&self, credential: CredentialId, session: &SessionId, position: u64) -> u64 {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = lock(&self.list);
         let known = list.iter().position(|floor| floor.credential == credential);
         let known = known.and_then(|at| list.remove(at)).filter(|_| !self.rules);
         let position = known.map_or(position, |floor| floor.position);
@@ -45,7 +47,7 @@ impl Floors {
 
     /// Output before `position` may have been written while it was forbidden.
     pub(super) fn raise(&self, credential: CredentialId, position: u64) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = lock(&self.list);
         for floor in list.iter_mut().filter(|floor| floor.credential == credential) {
             floor.position = floor.position.max(position);
         }
@@ -53,15 +55,12 @@ impl Floors {
 
     /// The terms of a credential change: what its phone may have missed is not known any more.
     pub(super) fn forget(&self, credential: CredentialId) {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|floor| floor.credential != credential);
+        lock(&self.list).retain(|floor| floor.credential != credential);
     }
 
     /// A session has ended.
     pub(super) fn end_session(&self, session: &SessionId) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|floor| floor.session != *session);
+        lock(&self.list).retain(|floor| floor.session != *session);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use sessioncap::SessionId;
@@ -14,6 +14,7 @@ use sessioncap::noise::Channel;
 use tokio::task::spawn_blocking;
 
 use super::Log;
+use crate::lock;
 use crate::problem::{Outcome, Problem, While};
 
 /// Records that are shown at most, the last ones.
@@ -74,7 +75,7 @@ impl Journal {
 
     /// Makes a new file if the old one was renamed. The next record would do the same.
     pub(super) fn reopen(&self) {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock(&self.file);
         if let Err(error) = file.follow() {
             (self.log)(format!("the audit file {} cannot be opened: {error}", self.path.display()));
         }
@@ -95,7 +96,7 @@ impl AuditSink for Writing {
     fn record(&self, record: &AuditRecord) -> Result<(), NotKept> {
         let mut line = serde_json::to_vec(record).map_err(|_| NotKept)?;
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock(&self.file);
         let outcome = file.append(&line);
         let failed_before = std::mem::replace(&mut file.failing, outcome.is_err());
         drop(file);

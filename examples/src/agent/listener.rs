@@ -52,7 +52,7 @@ const GIVE_WAY: usize = 8;
 /// How often it is logged that none can be accepted.
 const LOGGED_ONCE: Duration = Duration::from_secs(60);
 
-/// What is done for a few peers at a time.
+/// Turns for work that is done for a few peers at a time.
 pub(super) struct Turns {
     decrypting: Semaphore,
     admitting: Semaphore,

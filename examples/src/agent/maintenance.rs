@@ -1,5 +1,5 @@
-//! What the agent does by itself: it settles the gate, opens a failed ledger again, ends what has ended, and
-//! follows the list of devices.
+//! Tasks that no peer asks for: the agent settles the gate, opens a failed ledger again, ends the credentials of
+//! sessions that have ended, and follows the list of devices.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const DEVICES_LOOK: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(1);
 /// The longest time between two tries to open a ledger that has failed, in calls of `settle`.
 const LONGEST_PAUSE: u32 = 30;
-/// What viewers get to read a session's last output before its credentials end. Nobody attaches
+/// How long viewers have for reading a session's last output before its credentials end. Nobody attaches
 /// within it: the session is off the list already.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 

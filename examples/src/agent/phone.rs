@@ -18,14 +18,14 @@ use sessioncap::session::{
     Event as SessionEvent, EventKind, FromAgent, Liveness, Look, NotTaken, Profile, ResumePoint,
     SessionNotice,
 };
-use sessioncap::{EndCode, Frame, Notice, Now, Op, SessionId, Status};
+use sessioncap::{EndCode, Frame, Notice, Op, SessionId, Status};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Agent;
 use super::places::Place;
-use crate::clock::Clock;
+use crate::clock::{Clock, monotonic};
 use crate::problem::Problem;
 use crate::pty::{Followed, Happened, Input, Output, OutputEvent, Permit, Screen, Typed, Viewer};
 use crate::transport::{self, Socket};
@@ -115,11 +115,6 @@ impl Permit for MayType {
         });
         guard.drive(Op::SendInput, || clock.now(), writing).await.map_err(Denial::from)
     }
-}
-
-/// The time by which liveness is judged.
-fn monotonic(now: Now) -> std::time::Duration {
-    now.monotonic.unsigned_abs()
 }
 
 impl<'a> Connection<'a> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{CHUNK, lock};
+use super::CHUNK;
+use crate::lock;
 
 /// Bytes of output kept, for the history and for readers that are behind.
 const TRANSCRIPT: usize = 1024 * 1024;

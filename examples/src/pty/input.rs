@@ -16,7 +16,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Session, lock};
+use super::Session;
+use crate::lock;
 
 /// Most bytes that one turn writes.
 const CHUNK: usize = 1024;

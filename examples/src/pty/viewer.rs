@@ -7,7 +7,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::input::{Input, Permit};
-use super::{HubError, Output, Session, SessionInfo, lock};
+use super::{HubError, Output, Session, SessionInfo};
+use crate::lock;
 
 /// What happened in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::may_style;
 use super::modes::Modes;
+use crate::lock;
 use crate::problem::{Outcome, Problem, While};
 
 /// Pieces of output that wait for the terminal at most.
@@ -217,8 +218,4 @@ impl Shared {
             let _ = tcsetattr(&self.input, OptionalActions::Now, before);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,9 @@ use sessioncap::{EndCode, Frame, Notice};
 use sessioncap_programs::pty::{Always, Hub, OutputEvent, SessionSpec};
 
 use super::phone;
+use super::proxy::Proxy;
 use super::revocation::{follow, go_on};
-use super::wire::{Heard, Relay, Stream, attach, connect_device, redeem};
+use super::wire::{Heard, Stream, attach, connect_device, redeem};
 use super::world::{ECHO, World, new_directory, within};
 
 /// Until this is shown.
@@ -102,17 +103,14 @@ async fn a_late_viewer_gets_no_query_and_no_clipboard_write_of_the_past_and_of_t
 
 #[tokio::test]
 async fn a_phone_that_was_cut_off_gets_what_it_missed_and_nothing_twice() {
-    let relay = Relay::start().await;
-    let world = World::start_with(new_directory(), &["--url", &relay.url]).await;
-    relay.aim_at(&world);
-    world.point_desktop_at(&relay.url).await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
     let mut companion = world.companion("phone.json", &["join", &pairing.text, "--attach"]);
     companion.stdout.until("ready").await;
     companion.type_in("one\n").await;
     companion.stdout.until("got:one").await;
-    relay.cut();
+    proxy.cut();
     companion.stderr.until("broke off").await;
     // Not over the relay, which the phone may not have found again yet.
     go_on(&world, session.as_str(), "meanwhile").await;

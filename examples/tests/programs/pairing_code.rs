@@ -13,7 +13,7 @@ use sessioncap_programs_tests as screen;
 use super::proxy::{Mood, Proxy};
 use super::tty::Tty;
 use super::wire::{Told, redeem};
-use super::world::{ECHO, Pairing, Running, World, dd_client, new_directory, within};
+use super::world::{ECHO, Pairing, Running, World, dd_client, within};
 
 fn phone(seed: u8) -> HolderSecretKey {
     HolderSecretKey::from_bytes([seed; 32])
@@ -149,13 +149,9 @@ async fn a_choice_has_the_digits_once_among_three() {
     }
 }
 
-async fn world_behind_a_proxy() -> (Proxy, World) {
-    Proxy::before(async |url| World::start_with(new_directory(), &["--url", &url]).await).await
-}
-
 #[tokio::test]
 async fn a_code_is_taken_back_once_the_agent_can_be_reached_again() {
-    let (proxy, world) = world_behind_a_proxy().await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     for mood in [Mood::BadGateway, Mood::Closes] {
         let mut pairing = world.pair(&session, &[]).await;

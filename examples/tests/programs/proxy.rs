@@ -7,7 +7,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::world::World;
+use super::world::{World, new_directory, within};
 
 /// What the proxy does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub struct Proxy {
     pub url: String,
     target: Arc<Mutex<String>>,
     mood: watch::Sender<Mood>,
+    cut: watch::Sender<()>,
     /// Connections that it was asked for.
     pub asked: watch::Sender<usize>,
 }
@@ -37,8 +38,9 @@ impl Proxy {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
-        let (mood, asked) = (watch::channel(Mood::Forwards).0, watch::channel(0).0);
-        let proxy = Self { url, target: Arc::default(), mood, asked };
+        let (mood, cut, asked) =
+            (watch::channel(Mood::Forwards).0, watch::channel(()).0, watch::channel(0).0);
+        let proxy = Self { url, target: Arc::default(), mood, cut, asked };
         let serving = proxy.clone();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -50,9 +52,10 @@ impl Proxy {
     }
 
     /// An agent that is reached through it, and whose desktop uses it.
-    pub async fn before(world: impl AsyncFnOnce(String) -> World) -> (Self, World) {
+    pub async fn before_an_agent() -> (Self, World) {
         let proxy = Self::start().await;
-        let world = world(proxy.url.clone()).await;
+        // Phones reach the agent under the proxy's address only if it is one of the agent's own.
+        let world = World::start_with(new_directory(), &["--url", &proxy.url]).await;
         *proxy.target.lock().unwrap() = format!("{}:{}", world.url.host(), world.url.port());
         world.point_desktop_at(&proxy.url).await;
         (proxy, world)
@@ -62,14 +65,20 @@ impl Proxy {
         self.mood.send_replace(mood);
     }
 
+    /// Ends every connection. New ones are treated as before.
+    pub fn cut(&self) {
+        self.cut.send_replace(());
+    }
+
     /// Waits until somebody has tried so often more.
     pub async fn asked_again(&self, times: usize) {
         let mut asked = self.asked.subscribe();
         let before = *asked.borrow();
-        super::world::within("more tries", asked.wait_for(|asked| *asked >= before + times)).await.unwrap();
+        within("more tries", asked.wait_for(|asked| *asked >= before + times)).await.unwrap();
     }
 
     async fn serve(self, mut near: TcpStream) {
+        let mut cut = self.cut.subscribe();
         let mut mood = self.mood.subscribe();
         let now = *mood.borrow_and_update();
         match now {
@@ -92,6 +101,7 @@ impl Proxy {
                 tokio::select! {
                     () = carry(near_reads, far_writes, mood.clone()) => {}
                     () = carry(far_reads, near_writes, mood.clone()) => {}
+                    _ = cut.changed() => {}
                     _ = mood.wait_for(|mood| !matches!(mood, Mood::Forwards | Mood::Frozen)) => {}
                 }
             }

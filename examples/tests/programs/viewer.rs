@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::proxy::{Mood, Proxy};
 use super::tty::Tty;
-use super::world::{ECHO, World, new_directory, within};
+use super::world::{ECHO, World, within};
 
 /// Everything that a program may switch on: the other screen, mouse and focus reports, pastes in brackets, a hidden
 /// cursor, a keyboard of kitty's and xterm's kind, application keys, line drawing, insertion, a scrolling region, no
@@ -303,13 +303,9 @@ async fn a_session_is_not_attached_to_inside_itself() {
     assert_eq!(tty.exit_code().await, 0);
 }
 
-async fn world_behind_a_proxy() -> (Proxy, World) {
-    Proxy::before(async |url| World::start_with(new_directory(), &["--url", &url]).await).await
-}
-
 #[tokio::test]
 async fn a_viewer_comes_back_after_every_passing_failure() {
-    let (proxy, world) = world_behind_a_proxy().await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     let mut tty = attached(&world, &session).await;
     for (number, mood) in [Mood::BadGateway, Mood::Closes, Mood::Stranger].into_iter().enumerate() {
@@ -347,7 +343,7 @@ async fn a_viewer_comes_back_after_every_passing_failure() {
 
 #[tokio::test]
 async fn a_viewer_can_leave_while_the_agent_is_away_and_while_the_link_is_frozen() {
-    let (proxy, world) = world_behind_a_proxy().await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     let mut tty = attached(&world, &session).await;
     proxy.set(Mood::Closes);
@@ -366,7 +362,7 @@ async fn a_viewer_can_leave_while_the_agent_is_away_and_while_the_link_is_frozen
 /// Takes as long as the liveness rule says: the program measures it.
 #[tokio::test]
 async fn a_frozen_link_is_noticed_and_said() {
-    let (proxy, world) = world_behind_a_proxy().await;
+    let (proxy, world) = Proxy::before_an_agent().await;
     let session = world.session(ECHO).await;
     let mut tty = attached(&world, &session).await;
     proxy.set(Mood::Frozen);

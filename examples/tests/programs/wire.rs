@@ -1,7 +1,5 @@
 //! Clients of the tests' own, which speak the wire through the library and can misbehave.
 
-use std::sync::{Arc, Mutex};
-
 use futures_util::{SinkExt, StreamExt};
 use rand::rngs::OsRng;
 use serde_json::{Value, json};
@@ -12,9 +10,7 @@ use sessioncap::{
     Assembler, CredentialBytes, DeviceSecretKey, EndCode, Frame, HolderSecretKey, Label, Link, Notice, OpSet,
     Status,
 };
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -339,14 +335,19 @@ pub fn first_message(link: &Link, key: &HolderSecretKey) -> Asking<sessioncap::p
     sessioncap::phone::redeem(link, key, Label::new("raw").unwrap(), &mut OsRng).unwrap()
 }
 
+/// Sends a first message on a connection of its own, and returns that and message 2.
+async fn ask(world: &World, message: Vec<u8>) -> Result<(Socket, Vec<u8>), Told> {
+    let mut socket = open(world).await;
+    socket.send(Message::binary(message)).await.unwrap();
+    match answer(&mut socket).await {
+        Answer::Message(message) => Ok((socket, message)),
+        closed => Err(Told::Nothing(closed)),
+    }
+}
+
 pub async fn redeem(world: &World, link: &Link, key: &HolderSecretKey) -> Result<Joined, Told> {
     let asking = first_message(link, key);
-    let mut socket = open(world).await;
-    socket.send(Message::binary(asking.message)).await.unwrap();
-    let message = match answer(&mut socket).await {
-        Answer::Message(message) => message,
-        closed => return Err(Told::Nothing(closed)),
-    };
+    let (socket, message) = ask(world, asking.message).await?;
     match asking.next.finish(&message) {
         Ok(Redeemed::Attached { credential, attached }) => {
             let ops = attached.ops;
@@ -364,12 +365,7 @@ pub async fn attach(
     credential: &CredentialBytes,
 ) -> Result<(Stream, Terms), Told> {
     let asking = sessioncap::phone::attach(&world.key, key, credential, OpSet::EMPTY, &mut OsRng).unwrap();
-    let mut socket = open(world).await;
-    socket.send(Message::binary(asking.message)).await.unwrap();
-    let message = match answer(&mut socket).await {
-        Answer::Message(message) => message,
-        closed => return Err(Told::Nothing(closed)),
-    };
+    let (socket, message) = ask(world, asking.message).await?;
     match asking.next.finish(&message) {
         Ok(Attached { channel, ops, seconds_left, .. }) => {
             Ok((Stream::new(socket, channel, Kind::Phone), Terms { ops, seconds_left }))
@@ -384,44 +380,4 @@ pub async fn attach(
 pub struct Terms {
     pub ops: OpSet,
     pub seconds_left: u64,
-}
-
-/// A relay in front of an agent, whose connections can be cut.
-pub struct Relay {
-    pub url: String,
-    target: Arc<Mutex<String>>,
-    cut: watch::Sender<()>,
-}
-
-impl Relay {
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        let target = Arc::new(Mutex::new(String::new()));
-        let cut = watch::channel(()).0;
-        let relay = Self { url, target, cut };
-        let (target, cut) = (Arc::clone(&relay.target), relay.cut.clone());
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let target = target.lock().unwrap().clone();
-                let mut cut = cut.subscribe();
-                tokio::spawn(async move {
-                    let mut far = TcpStream::connect(target).await.unwrap();
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
-                        _ = cut.changed() => {}
-                    }
-                });
-            }
-        });
-        relay
-    }
-
-    pub fn aim_at(&self, world: &World) {
-        *self.target.lock().unwrap() = format!("{}:{}", world.url.host(), world.url.port());
-    }
-
-    pub fn cut(&self) {
-        self.cut.send_replace(());
-    }
 }
