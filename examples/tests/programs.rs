@@ -35,6 +35,8 @@ mod tty;
 mod typing;
 #[path = "programs/viewer.rs"]
 mod viewer;
+#[path = "programs/waits.rs"]
+mod waits;
 #[path = "programs/wire.rs"]
 mod wire;
 #[path = "programs/world.rs"]

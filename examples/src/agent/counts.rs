@@ -41,6 +41,8 @@ pub(super) enum Away {
     Displaced,
     /// There was no place.
     NoPlace,
+    /// The answer to its first message took too long.
+    Undecided,
     /// The ledger has failed.
     LedgerFailed,
     /// The agent stops.
@@ -48,7 +50,7 @@ pub(super) enum Away {
 }
 
 impl Away {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Gone,
         Self::TooSlow,
         Self::NoWebsocket,
@@ -60,6 +62,7 @@ impl Away {
         Self::Refused,
         Self::Displaced,
         Self::NoPlace,
+        Self::Undecided,
         Self::LedgerFailed,
         Self::Stopping,
     ];
@@ -77,6 +80,7 @@ impl Away {
             Self::Refused => "refused",
             Self::Displaced => "displaced",
             Self::NoPlace => "no_place",
+            Self::Undecided => "undecided",
             Self::LedgerFailed => "ledger_failed",
             Self::Stopping => "stopping",
         }

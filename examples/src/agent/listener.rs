@@ -37,6 +37,8 @@ const FAREWELLS: usize = 32;
 const PHONE: &[u8] = b"SCP1";
 /// How long a peer has from connecting to its first message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the answer to a first message may take. Only a disk that hangs takes as long.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Bytes on their way to one peer that the system keeps.
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that wait to be accepted.
@@ -266,7 +268,12 @@ impl Agent {
             self.close(socket, STRANGER).await;
             return Err(Away::Repeated);
         };
-        let decided = self.decide(message, address).await;
+        let Ok(decided) = timeout(ANSWER, self.decide(message, address)).await else {
+            self.log(format!("a first message had no answer within {} seconds", ANSWER.as_secs()));
+            drop(seat);
+            self.close(socket, CloseCode::Again).await;
+            return Err(Away::Undecided);
+        };
         let (claimed, message) = match &decided {
             Decided::Device { device, .. } => (Claimed::Device(*device.as_bytes()), None),
             Decided::Admitted { key, message, .. } => (Claimed::Phone(*key), Some(message.clone())),

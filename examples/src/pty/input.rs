@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sessioncap::agent::Denial;
 use sessioncap::session::NotTaken;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 
 use super::Session;
@@ -50,7 +51,8 @@ impl Turn {
 
 /// Decides about each turn of a viewer.
 pub trait Permit: Send + 'static {
-    /// Runs `write` now, or once it may run. A revocation waits until it has returned.
+    /// Runs `write` now, or once it may run. A revocation waits until it has returned. Dropping the future before it
+    /// is done runs nothing.
     fn permit(&mut self, write: &mut (dyn FnMut() + Send))
     -> impl Future<Output = Result<(), Denial>> + Send;
 }
@@ -229,16 +231,26 @@ async fn take_turns(session: Arc<Session>, queue: Arc<Queue>, mut permit: impl P
 }
 
 async fn take_turn(session: &Session, queue: &Queue, permit: &mut impl Permit) -> Result<bool, Denial> {
-    queue.filled().await;
-    // Who waits for it gets it in the order of asking.
-    let mut turn = session.turn.lock().await;
-    let room = loop {
-        match usize::try_from(MOST.saturating_sub(turn.unread(session))).unwrap_or(0) {
-            0 => sleep(LOOK).await,
-            room => break room.min(CHUNK),
+    loop {
+        queue.filled().await;
+        // Waiting for a permit must not keep the turn from the others.
+        permit.permit(&mut || {}).await?;
+        // Who waits for it gets it in the order of asking.
+        let mut turn = session.turn.lock().await;
+        let room = loop {
+            match usize::try_from(MOST.saturating_sub(turn.unread(session))).unwrap_or(0) {
+                0 => sleep(LOOK).await,
+                room => break room.min(CHUNK),
+            }
+        };
+        let mut written = true;
+        // It may have been taken away meanwhile.
+        if let Some(permitted) =
+            permit.permit(&mut || written = queue.write(session, &mut turn, room)).now_or_never()
+        {
+            return permitted.map(|()| written);
         }
-    };
-    let mut written = true;
-    permit.permit(&mut || written = queue.write(session, &mut turn, room)).await?;
-    Ok(written)
+        drop(turn);
+        yield_now().await;
+    }
 }

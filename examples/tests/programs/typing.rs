@@ -129,6 +129,32 @@ async fn what_is_not_permitted_any_more_when_its_turn_comes_is_refused() {
     hub.shutdown().await;
 }
 
+/// Waits for a permit that does not come, and tells when it is asked.
+struct Never(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl Permit for Never {
+    async fn permit(&mut self, _: &mut (dyn FnMut() + Send)) -> Result<(), Denial> {
+        self.0.send(()).unwrap();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_waits_for_its_permit_keeps_nobody_from_typing() {
+    let hub = Hub::new(|_| {});
+    let info = hub.create(SessionSpec::command("stty -echo; echo ready; cat")).unwrap();
+    let viewer = hub.view(&info.id).unwrap();
+    let (tell, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let paused = viewer.input(100, Never(tell));
+    paused.push(1, b"paused\n").unwrap();
+    within("the question for a permit", asked.recv()).await;
+    let mut other = viewer.input(100, sessioncap_programs::pty::Always);
+    other.push(2, b"other\n").unwrap();
+    assert_eq!(within("the answer", other.typed()).await, (2, Typed::Taken));
+    drop(paused);
+    hub.shutdown().await;
+}
+
 #[tokio::test]
 async fn an_interrupt_goes_ahead_of_what_a_phone_has_pasted() {
     let world = World::start().await;

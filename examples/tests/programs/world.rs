@@ -23,14 +23,16 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub const ECHO: &str = "stty -echo; echo ready; while read -r line; do echo \"got:$line\"; done";
 
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen"))
+    timeout(DEADLINE, work)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not happen\n{}", super::waits::of_children()))
 }
 
 /// Asks again until it holds: for changes without an event.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < DEADLINE, "{what}");
+        assert!(start.elapsed() < DEADLINE, "{what}\n{}", super::waits::of_children());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,0 +1,1 @@
+//! The desktop bridge of the Agent Client Protocol.
