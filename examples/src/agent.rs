@@ -8,6 +8,7 @@ mod counts;
 mod device;
 mod devices;
 mod floors;
+mod host;
 mod journal;
 mod listener;
 pub mod logging;
@@ -15,12 +16,14 @@ mod maintenance;
 mod notify;
 mod observe;
 mod pair;
-mod phone;
+pub mod phone;
 mod places;
 mod upgrade;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +32,7 @@ use sessioncap::agent::ledger::{Ledger, MemoryLedger, RedbLedger};
 use sessioncap::agent::{AgentContext, Gate, GateConfig, Policy, Presence};
 use sessioncap::{AgentPublicKey, AgentSecretKey, AgentUrl, DevicePublicKey, Now, SessionId};
 use time::UtcOffset;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
@@ -38,10 +42,12 @@ use super::clock::Clock;
 use super::files;
 use super::problem::{Outcome, Problem, While, with_causes};
 use super::pty::Hub;
-use super::transport::{self, Socket};
+use super::transport::{self, Socket, Stream};
 use counts::Counts;
 use devices::Devices;
 use floors::Floors;
+use host::Sessions;
+pub use host::{DeviceStream, Ends, Host, Serving};
 use journal::Journal;
 pub use observe::Observe;
 use places::Places;
@@ -97,13 +103,19 @@ pub struct Options {
     pub observe: Option<Observe>,
     /// How many lines the log has dropped, for the metrics.
     pub log_dropped: Arc<AtomicU64>,
+    /// Makes of an accepted connection one with TLS, if its peer begins with that; by default none is.
+    pub tls: Option<Secure>,
 }
+
+/// Takes an accepted connection, and returns it as it is or with TLS.
+pub type Secure =
+    Arc<dyn Fn(TcpStream) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>> + Send + Sync>;
 
 /// State that all connections share.
 struct Agent {
     key: AgentSecretKey,
     gate: Gate,
-    hub: Hub,
+    sessions: Sessions,
     devices: Arc<Devices>,
     floors: Floors,
     journal: Option<Journal>,
@@ -119,6 +131,7 @@ struct Agent {
     /// For the arithmetic of a first message, for the admission of a phone, and for a farewell.
     turns: listener::Turns,
     origins: Vec<String>,
+    tls: Option<Secure>,
     log_dropped: Arc<AtomicU64>,
     /// Whether the agent stops.
     stopping: watch::Sender<bool>,
@@ -132,7 +145,6 @@ pub struct Running {
     pub urls: Vec<AgentUrl>,
     /// Its Noise key.
     pub key: AgentPublicKey,
-    hub: Hub,
     agent: Arc<Agent>,
     tasks: JoinSet<()>,
     listening: JoinSet<()>,
@@ -160,7 +172,7 @@ impl Running {
         let _ = timeout(STOPPING, self.listening.join_next()).await;
         self.listening.shutdown().await;
         self.tasks.shutdown().await;
-        self.hub.shutdown().await;
+        self.agent.sessions.stop().await;
     }
 }
 
@@ -169,6 +181,15 @@ pub async fn start(config: Config) -> Outcome<Running> {
     match config.in_memory {
         true => start_over(config, |_| Ok(MemoryLedger::new())).await,
         false => start_over(config, open_ledger).await,
+    }
+}
+
+/// As [`start`], with the sessions of a host, which is told how to say that one has ended.
+pub async fn start_hosting(config: Config, host: impl FnOnce(Ends) -> Arc<dyn Host>) -> Outcome<Running> {
+    let host = |ends| Sessions::Hosted(host(Ends(ends)));
+    match config.in_memory {
+        true => start_with(config, |_| Ok(MemoryLedger::new()), host).await,
+        false => start_with(config, open_ledger, host).await,
     }
 }
 
@@ -183,6 +204,17 @@ fn open_ledger(path: &Path) -> Outcome<RedbLedger> {
 pub async fn start_over<L: Ledger + 'static>(
     config: Config,
     open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
+) -> Outcome<Running> {
+    let terminals = |ends: mpsc::UnboundedSender<String>| {
+        Sessions::Terminals(Hub::new(move |id: &str| drop(ends.send(id.to_owned()))))
+    };
+    start_with(config, open, terminals).await
+}
+
+async fn start_with<L: Ledger + 'static>(
+    config: Config,
+    open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
+    sessions: impl FnOnce(mpsc::UnboundedSender<String>) -> Sessions,
 ) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
     let place = config.state.join("ledger.redb");
@@ -203,11 +235,11 @@ pub async fn start_over<L: Ledger + 'static>(
     if let Some(warning) = warning {
         (config.log)(warning);
     }
-    let Options { origins, per_address, observe, log_dropped } = config.options;
+    let Options { origins, per_address, observe, log_dropped, tls } = config.options;
 
     let mut tasks = JoinSet::new();
     let (tell_end, ends) = mpsc::unbounded_channel();
-    let hub = Hub::new(move |id: &str| drop(tell_end.send(id.to_owned())));
+    let sessions = sessions(tell_end);
     let mut gate = GateConfig::new(key.public(), urls.clone())?.with_policy(policy);
     let started = Instant::now();
     let observing = match observe {
@@ -225,13 +257,13 @@ pub async fn start_over<L: Ledger + 'static>(
         }
         None => None,
     };
-    let context = Context { devices: Arc::clone(&devices), hub: hub.clone() };
+    let context = Context { devices: Arc::clone(&devices), sessions: sessions.clone() };
     let agent = Arc::new(Agent {
         key,
         gate: Gate::open(gate, ledger, context, config.clock.now())
             .map_err(|error| with_causes(&error))
             .during("the ledger")?,
-        hub: hub.clone(),
+        sessions,
         devices,
         floors,
         journal,
@@ -245,6 +277,7 @@ pub async fn start_over<L: Ledger + 'static>(
         counts: Counts::default(),
         turns: listener::Turns::default(),
         origins,
+        tls,
         log_dropped,
         stopping: watch::Sender::new(false),
     });
@@ -260,7 +293,7 @@ pub async fn start_over<L: Ledger + 'static>(
     }
     let mut listening = JoinSet::new();
     listening.spawn(Arc::clone(&agent).listen(listener, path));
-    Ok(Running { url, urls, key, hub, agent, tasks, listening, reload })
+    Ok(Running { url, urls, key, agent, tasks, listening, reload })
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
@@ -274,7 +307,7 @@ fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
 /// The gate's context.
 struct Context {
     devices: Arc<Devices>,
-    hub: Hub,
+    sessions: Sessions,
 }
 
 impl AgentContext for Context {
@@ -283,7 +316,7 @@ impl AgentContext for Context {
     }
 
     fn session(&self, session: &SessionId) -> Presence {
-        self.hub.info(session.as_str()).is_some().into()
+        self.sessions.has(session).into()
     }
 
     /// An enrolled device has the whole machine, so it may share any of it.

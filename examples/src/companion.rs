@@ -1,7 +1,10 @@
 //! The phone: it redeems a link, stores the credential, and attaches with it.
 
+#[cfg(feature = "acp")]
+pub mod acp;
 pub mod cli;
 mod follow;
+mod frames;
 #[cfg(feature = "image")]
 pub mod picture;
 pub mod state;
@@ -14,20 +17,19 @@ use rand::rngs::OsRng;
 use serde_json::Value;
 use sessioncap::phone::{Attached, NextStep, Redeemed};
 use sessioncap::session::{
-    Following, FromAgent, FromPhone, Liveness, Look, NotTaken, OutputTracker, Profile, ResumePoint,
-    SessionNotice,
+    Following, FromAgent, FromPhone, NotTaken, OutputTracker, Profile, ResumePoint, SessionNotice,
 };
 use sessioncap::{
-    Assembler, CredentialBytes, EndCode, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId,
-    Timestamp,
+    CredentialBytes, EndCode, Frame, Label, Link, Notice, OpSet, PairCode, SessionId, TicketId, Timestamp,
 };
 
-use super::clock::{Clock, monotonic};
+use super::clock::Clock;
 use super::outage::Outage;
 use super::problem::{Outcome, Problem};
 use super::pty::Happened;
 use super::request::read_answer;
-use super::transport::{self, Secure};
+use super::transport;
+use frames::Frames;
 use state::Pairing;
 use tokio::time::Instant;
 
@@ -39,12 +41,18 @@ pub(crate) const BRIEFLY: u32 = 5;
 /// A code lives no longer than fifteen minutes, and its answer ten minutes more.
 const LONGEST_JOIN: Duration = Duration::from_secs(25 * 60);
 
+/// A connection on which the phone was admitted.
+pub struct Admitted {
+    socket: transport::Socket,
+    attached: Attached,
+}
+
 /// A phone that has redeemed its link.
-pub struct Joined {
+pub struct Joined<L = Live> {
     /// What it keeps.
     pub pairing: Pairing,
     /// The connection on which it redeemed, already admitted.
-    pub live: Live,
+    pub live: L,
     /// Lengths of message 1 and message 2, the whole exchange.
     pub message_lengths: (usize, usize),
 }
@@ -65,8 +73,18 @@ pub async fn join(
     link: &Link,
     label: &Label,
     file: &Path,
-    mut tell: impl FnMut(Progress),
+    tell: impl FnMut(Progress),
 ) -> Outcome<Joined> {
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, tell).await?;
+    Ok(Joined { pairing, live: Live::new(live)?, message_lengths })
+}
+
+async fn join_with(
+    link: &Link,
+    label: &Label,
+    file: &Path,
+    mut tell: impl FnMut(Progress),
+) -> Outcome<Joined<Admitted>> {
     let ticket: TicketId = link.ticket().public_key().id();
     let pairing = match Pairing::load(file)? {
         Some(pairing) if pairing.ticket == ticket => pairing,
@@ -89,7 +107,7 @@ pub async fn join(
                 let session = Some(attached.session.clone());
                 let pairing = Pairing { credential: Some(credential), session, ..pairing };
                 pairing.save(file)?;
-                let live = Live::new(socket, attached)?;
+                let live = Admitted { socket, attached };
                 return Ok(Joined { pairing, live, message_lengths });
             }
             Ok((Redeemed::Waiting { code, .. }, ..)) => {
@@ -139,26 +157,36 @@ async fn redeem(
 /// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
 /// to store.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
+    Live::new(attach_with(pairing, ops).await?)
+}
+
+async fn attach_with(pairing: &Pairing, ops: OpSet) -> Outcome<Admitted> {
     let asking =
         sessioncap::phone::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
     transport::send(&mut socket, asking.message).await?;
     let answer = transport::receive_soon(&mut socket).await?;
     let attached = asking.next.finish(&answer)?;
-    Live::new(socket, attached)
+    Ok(Admitted { socket, attached })
 }
 
 /// Attaches with the credential in `file`. A renewed one takes its place there before the first frame
 /// leaves: from that frame on the agent may retire the old one.
 pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
+    let mut live = Live::new(come_back_with(file, ops).await?)?;
+    live.renewed = None;
+    Ok(live)
+}
+
+async fn come_back_with(file: &Path, ops: OpSet) -> Outcome<Admitted> {
     // Read each time: another program may have stored a renewed one.
     let mut pairing = Pairing::open(file)?;
-    let mut live = attach(&pairing, ops).await?;
-    if let Some(renewed) = live.renewed.take() {
-        pairing.credential = Some(renewed);
+    let admitted = attach_with(&pairing, ops).await?;
+    if let Some(renewed) = &admitted.attached.renewed {
+        pairing.credential = Some(renewed.clone());
         pairing.save(file)?;
     }
-    Ok(live)
+    Ok(admitted)
 }
 
 /// What an agent sends to an attached phone.
@@ -199,7 +227,7 @@ pub enum Heard {
 
 /// An admitted connection. The agent waits a few seconds for its first frame, which goes out with the first call.
 pub struct Live {
-    stream: Secure,
+    frames: Frames,
     /// The session.
     pub session: SessionId,
     /// The operations of this connection.
@@ -212,45 +240,29 @@ pub struct Live {
     pub renewed: Option<CredentialBytes>,
     /// What came while an answer was waited for.
     early: VecDeque<Heard>,
-    clock: Clock,
-    liveness: Liveness,
     tracker: OutputTracker,
-    assembler: Assembler,
-    /// Whether the version was named, which is the first frame.
-    begun: bool,
-    /// How many messages were sent.
-    messages: u64,
-    /// Whether a frame has come.
-    heard: bool,
 }
 
 impl Live {
-    fn new(socket: transport::Socket, attached: Attached) -> Outcome<Self> {
-        let clock = Clock::system()?;
-        let liveness = Liveness::of_phone(monotonic(clock.now()));
+    fn new(admitted: Admitted) -> Outcome<Self> {
+        let Admitted { socket, attached } = admitted;
+        let version = SessionNotice::Profile { version: Profile::VERSION };
         Ok(Self {
-            stream: Secure::new(socket, attached.channel),
-            session: attached.session,
+            session: attached.session.clone(),
             ops: attached.ops,
             agent_time: attached.agent_time,
             seconds_left: attached.seconds_left,
-            renewed: attached.renewed,
+            renewed: attached.renewed.clone(),
+            frames: Frames::new(socket, attached, version.to_notice())?,
             early: VecDeque::new(),
-            clock,
-            liveness,
             tracker: OutputTracker::new(None),
-            assembler: Assembler::new(),
-            begun: false,
-            messages: 0,
-            heard: false,
         })
     }
 
     /// Judges by another clock whether the agent is still there.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.liveness = Liveness::of_phone(monotonic(clock.now()));
-        self.clock = clock;
+        self.frames.set_clock(clock);
         self
     }
 
@@ -268,7 +280,7 @@ impl Live {
 
     /// Whether a frame has come on this connection.
     pub fn has_heard(&self) -> bool {
-        self.heard
+        self.frames.has_heard()
     }
 
     /// What comes next. Cancel-safe. A connection on which the agent answers no ping is broken off.
@@ -280,25 +292,9 @@ impl Live {
     }
 
     async fn receive(&mut self) -> Outcome<Heard> {
-        self.begin()?;
         loop {
-            self.stream.flush().await?;
-            let wait = match self.liveness.look(monotonic(self.clock.now())) {
-                Look::Wait(pause) => pause,
-                Look::Ping { number } => {
-                    self.stream.queue(&Frame::<Vec<u8>>::Ping { answer: false, number }.to_bytes())?;
-                    self.liveness.sent_ping(monotonic(self.clock.now()));
-                    continue;
-                }
-                _ => return Err(Problem::BrokenOff),
-            };
-            let Ok(received) = tokio::time::timeout(wait, self.stream.receive()).await else { continue };
-            let plaintext = received?.ok_or_else(unknown)?;
-            self.heard = true;
-            self.liveness.received(monotonic(self.clock.now()));
-            if let Some(frame) = self.assembler.take(Frame::from_bytes(&plaintext)?)?
-                && let Some(heard) = self.take(frame)?
-            {
+            let frame = self.frames.next().await?;
+            if let Some(heard) = self.take(frame)? {
                 return Ok(heard);
             }
         }
@@ -339,40 +335,19 @@ impl Live {
                 None => Heard::Refusal(notice),
             },
             Frame::End(code) => Heard::End(code),
-            Frame::Ping { answer: false, number } => {
-                self.stream.queue(&Frame::<Vec<u8>>::Ping { answer: true, number }.to_bytes())?;
-                return Ok(None);
-            }
             _ => return Ok(None),
         };
         Ok(Some(heard))
     }
 
-    /// The version is the first frame.
-    fn begin(&mut self) -> Outcome<()> {
-        if !std::mem::replace(&mut self.begun, true) {
-            let version = SessionNotice::Profile { version: Profile::VERSION };
-            self.stream.queue(&Frame::<Vec<u8>>::Notice(version.to_notice()).to_bytes())?;
-        }
-        Ok(())
-    }
-
     /// Sends a message in as many frames as it needs, and returns its number.
     async fn send(&mut self, message: &FromPhone<'_>) -> Outcome<u64> {
-        self.begin()?;
-        for frame in Frame::split(&message.to_bytes()?) {
-            self.stream.queue(&frame.to_bytes())?;
-        }
-        let number = self.messages;
-        self.messages = self.messages.saturating_add(1);
-        let flushing = tokio::time::timeout(transport::PATIENCE, self.stream.flush());
-        flushing.await.unwrap_or_else(|_| Err(too_slow()))?;
-        Ok(number)
+        self.frames.send(&message.to_bytes()?).await
     }
 
     /// The number that the next message gets.
     pub fn next_number(&self) -> u64 {
-        self.messages
+        self.frames.next_number()
     }
 
     /// Types bytes into the session, and returns the message's number: [`Heard::Typed`] or [`Heard::Refusal`] says
@@ -443,12 +418,12 @@ impl Live {
 
     /// Ends this side only: what the agent still has to say can be read.
     pub async fn finish(&mut self) -> Outcome<()> {
-        self.stream.send(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await
+        self.frames.finish().await
     }
 
     /// Leaves. The session continues.
     pub async fn leave(self) {
-        self.stream.end_with(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes()).await;
+        self.frames.leave().await;
     }
 }
 

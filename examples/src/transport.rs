@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sessioncap::noise::Channel;
 use sessioncap::{AgentUrl, Scheme};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
@@ -19,8 +21,67 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::problem::{Outcome, Problem};
 
-/// A WebSocket over TCP. For TLS, put a terminator in front of the agent: Noise inside is the same.
-pub type Socket = WebSocketStream<TcpStream>;
+/// A WebSocket over a connection.
+pub type Socket = WebSocketStream<Stream>;
+
+/// A connection below a WebSocket.
+pub enum Stream {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS over TCP. Noise inside is the same.
+    Tls(Box<dyn Tls>),
+}
+
+/// A connection with TLS.
+pub trait Tls: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// The connection below.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream {
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.tcp(),
+        }
+    }
+
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut dyn Both> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream),
+        }
+    }
+}
+
+/// Read and written.
+trait Both: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin + ?Sized> Both for T {}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.inner().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(context)
+    }
+}
 
 /// How long a connection may take to be made, and a peer to take or answer a message.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,11 +124,12 @@ pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
             |cause: io::Error| Problem::Unreachable { url: url.to_string(), cause: cause.to_string() };
         let stream = stream.map_err(unreachable)?;
         let _ = stream.set_nodelay(true);
-        let (socket, _) = match client_async_with_config(url.to_string(), stream, Some(config())).await {
-            Ok(upgraded) => upgraded,
-            Err(tungstenite::Error::Io(cause)) => return Err(unreachable(cause)),
-            Err(error) => return Err(Problem::NotTheAgent(format!("{url}: {error}"))),
-        };
+        let (socket, _) =
+            match client_async_with_config(url.to_string(), Stream::Plain(stream), Some(config())).await {
+                Ok(upgraded) => upgraded,
+                Err(tungstenite::Error::Io(cause)) => return Err(unreachable(cause)),
+                Err(error) => return Err(Problem::NotTheAgent(format!("{url}: {error}"))),
+            };
         Ok(socket)
     };
     timeout(PATIENCE, connecting).await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
@@ -121,7 +183,7 @@ pub async fn close(socket: &mut Socket, code: CloseCode) {
 }
 
 /// Reads what still comes, up to a bound. Without that, the system could take back what was sent last.
-pub async fn drain(stream: &mut TcpStream) {
+pub async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = [0; 4096];
     let reading = async {
         for _ in 0..MOST_DRAINED / buffer.len() {

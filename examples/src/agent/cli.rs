@@ -120,6 +120,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
             per_address: Some(arguments.per_address),
             observe: arguments.observe,
             log_dropped: log.dropped(),
+            ..Options::default()
         },
     })
     .await?;

@@ -14,10 +14,11 @@ use sessioncap::{DevicePublicKey, SessionId};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::host::{DeviceStream, Sessions};
 use super::places::{NoPlace, Place};
 use super::{Agent, command, pair};
 use crate::problem::{Outcome, Problem};
-use crate::pty::{Always, HubError, Input, OutputEvent, SessionInfo, SessionSpec, Viewer};
+use crate::pty::{Always, Hub, HubError, Input, OutputEvent, SessionInfo, SessionSpec, Viewer};
 use crate::request::{BadRequest, Request, error};
 use crate::transport::{self, Socket};
 
@@ -61,8 +62,17 @@ enum Answer {
         session: String,
         viewer: Viewer,
         look: Look,
-        close_after: bool,
+        /// Closes the session afterwards.
+        closes: Option<Hub>,
     },
+    /// Acknowledge, then the channel is the host's.
+    HandOver,
+}
+
+/// What a connection comes to.
+enum Next {
+    Ended,
+    HandedOver,
 }
 
 pub(super) async fn serve(
@@ -75,28 +85,31 @@ pub(super) async fn serve(
 ) {
     let mut connection = Connection { agent, socket, channel, device, handshake_hash, place };
     let ended = connection.run().await;
-    let Connection { socket, mut channel, .. } = connection;
+    let Connection { socket, mut channel, place: _place, .. } = connection;
+    if let (Ok(Next::HandedOver), Sessions::Hosted(host)) = (&ended, &agent.sessions) {
+        return host.serve_device(DeviceStream { agent: Arc::clone(agent), socket, channel, device }).await;
+    }
     // Only a complete stream gets the end mark; without it the device knows that there was more.
     let end = ended.is_ok().then(|| channel.seal(b"").ok()).flatten();
     transport::send_last(socket, end, CloseCode::Normal).await;
 }
 
 impl Connection<'_> {
-    async fn run(&mut self) -> Outcome<()> {
+    async fn run(&mut self) -> Outcome<Next> {
         let mut changes = self.agent.devices.changes();
         loop {
             let frame = tokio::select! {
                 frame = self.agent.receive(&mut self.socket) => frame?,
                 _ = changes.changed() => match self.agent.devices.contains(&self.device) {
                     true => continue,
-                    false => return Ok(()),
+                    false => return Ok(Next::Ended),
                 },
             };
             let plaintext = self.channel.open(&frame)?;
             // Only now is it no copy of an earlier first message.
             self.place.prove().map_err(|NoPlace| Problem::said("no place is free"))?;
             if plaintext.is_empty() {
-                return Ok(());
+                return Ok(Next::Ended);
             }
             let answer = match Request::parse(&plaintext) {
                 Ok(request) => self.answer(&request).await,
@@ -106,14 +119,18 @@ impl Connection<'_> {
             };
             match answer {
                 Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
-                Ok(Answer::Attach { session, viewer, look, close_after }) => {
+                Ok(Answer::Attach { session, viewer, look, closes }) => {
                     self.reply(&json!({ "ok": true, "id": session })).await?;
                     let bridged = self.bridge(&viewer, look).await;
-                    if close_after {
+                    if let Some(hub) = closes {
                         // It may have ended by itself.
-                        let _ = self.agent.hub.close(&session);
+                        let _ = hub.close(&session);
                     }
-                    return bridged;
+                    return bridged.map(|()| Next::Ended);
+                }
+                Ok(Answer::HandOver) => {
+                    self.reply(&json!({ "ok": true })).await?;
+                    return Ok(Next::HandedOver);
                 }
                 Err(refusal) => self.reply(&refusal).await?,
             }
@@ -132,7 +149,27 @@ impl Connection<'_> {
     }
 
     async fn answer(&self, request: &Request) -> Result<Answer, Value> {
-        let hub = &self.agent.hub;
+        let reply = match (request.method(), &self.agent.sessions) {
+            ("health", _) => json!({
+                "ok": true,
+                "uptime_secs": self.agent.started.elapsed().as_secs(),
+                "sessions": self.agent.sessions.count(),
+                "ledger_ok": !self.agent.gate.is_poisoned(),
+            }),
+            ("agent.reset_clock", _) => pair::reset_clock(self.agent, &self.device).await?,
+            (method, _) if method.starts_with("pair.") => {
+                pair::answer(self.agent, &self.device, &self.handshake_hash, request).await?
+            }
+            ("acp.connect", Sessions::Hosted(_)) => return Ok(Answer::HandOver),
+            (_, Sessions::Hosted(host)) => host
+                .answer(request)
+                .unwrap_or_else(|| Err(error("method_rejected", "there is no such method")))?,
+            (_, Sessions::Terminals(hub)) => return self.answer_about_terminals(request, hub).await,
+        };
+        Ok(Answer::Reply(reply))
+    }
+
+    async fn answer_about_terminals(&self, request: &Request, hub: &Hub) -> Result<Answer, Value> {
         let reply = match request.method() {
             "shell.list_recipes" => {
                 json!({ "ok": true, "recipes": [{ "id": "shell", "name": "the user's shell" }] })
@@ -154,7 +191,7 @@ impl Connection<'_> {
                     session: id.to_string(),
                     viewer,
                     look: Look { tail, clipboard },
-                    close_after: false,
+                    closes: None,
                 });
             }
             "shell.replay_session" => {
@@ -175,7 +212,7 @@ impl Connection<'_> {
             "exec" => command::exec(parameters(request)?).await?,
             "attach" => {
                 let command::Command { cmd, .. } = parameters(request)?;
-                return self.attach_command(cmd);
+                return attach_command(hub, cmd);
             }
             "list" => {
                 let processes: Vec<_> = hub.list().iter().map(describe_process).collect();
@@ -187,31 +224,11 @@ impl Connection<'_> {
                 let log = String::from_utf8_lossy(last(&history, LOGS)).into_owned();
                 json!({ "ok": true, "id": id, "log": log })
             }
-            "health" => json!({
-                "ok": true,
-                "uptime_secs": self.agent.started.elapsed().as_secs(),
-                "sessions": hub.list().len(),
-                "ledger_ok": !self.agent.gate.is_poisoned(),
-            }),
             "attest" => return Err(error("attest_failed", "this agent does not run in an enclave")),
             "deploy" => return Err(error("method_rejected", "this agent deploys nothing")),
-            "agent.reset_clock" => pair::reset_clock(self.agent, &self.device).await?,
-            method if method.starts_with("pair.") => {
-                pair::answer(self.agent, &self.device, &self.handshake_hash, request).await?
-            }
             _ => return Err(error("method_rejected", "there is no such method")),
         };
         Ok(Answer::Reply(reply))
-    }
-
-    /// Runs a command on a terminal of its own, for as long as the device stays.
-    fn attach_command(&self, cmd: Vec<String>) -> Result<Answer, Value> {
-        let failed = |failure: HubError| error("attach_failed", failure);
-        let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
-        let session = self.agent.hub.create(spec).map_err(failed)?.id;
-        let viewer = self.agent.hub.view(&session).map_err(failed)?;
-        let look = Look { tail: true, clipboard: false };
-        Ok(Answer::Attach { session, viewer, look, close_after: true })
     }
 
     /// Raw bytes in both directions, until a side ends.
@@ -264,6 +281,16 @@ impl Connection<'_> {
         let frame = self.channel.seal(bytes)?;
         transport::send(&mut self.socket, frame).await
     }
+}
+
+/// Runs a command on a terminal of its own, for as long as the device stays.
+fn attach_command(hub: &Hub, cmd: Vec<String>) -> Result<Answer, Value> {
+    let failed = |failure: HubError| error("attach_failed", failure);
+    let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
+    let session = hub.create(spec).map_err(failed)?.id;
+    let viewer = hub.view(&session).map_err(failed)?;
+    let look = Look { tail: true, clipboard: false };
+    Ok(Answer::Attach { session, viewer, look, closes: Some(hub.clone()) })
 }
 
 /// Queues what a device has typed. A Ctrl-C that would have to wait goes ahead of everything. Returns what has no room.

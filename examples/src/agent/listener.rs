@@ -21,10 +21,11 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::counts::Away;
+use super::host::Sessions;
 use super::places::{self, Address, Claimed, Origin, Place, Seat, Stranger};
 use super::upgrade::{self, NoUpgrade};
 use super::{Agent, device, phone};
-use crate::transport::{self, STRANGER, Socket};
+use crate::transport::{self, STRANGER, Socket, Stream};
 
 /// First messages that are decrypted at a time: each costs curve arithmetic, and the sessions need the machine
 /// too.
@@ -334,7 +335,16 @@ impl Agent {
         path: &str,
         deadline: Instant,
     ) -> Result<(Socket, Vec<u8>), Away> {
-        let upgrading = upgrade::accept(stream, path, &self.origins);
+        let more: &[&str] = match &self.sessions {
+            Sessions::Terminals(_) => &[],
+            // Where plain peers look, which are told how to pair.
+            Sessions::Hosted(_) => &["/acp", "/"],
+        };
+        let paths: Vec<&str> = std::iter::once(path).chain(more.iter().copied()).collect();
+        let upgrading = async {
+            let stream = self.secured(stream).await?;
+            upgrade::accept(stream, &paths, &self.origins).await
+        };
         let upgraded = tokio::select! {
             upgraded = timeout_at(deadline, upgrading) => upgraded,
             () = self.stopped() => return Err(Away::Stopping),
@@ -353,7 +363,13 @@ impl Agent {
             };
             match next {
                 Ok(Some(Ok(Message::Binary(bytes)))) => return Ok((socket, bytes.into())),
-                Ok(Some(Ok(Message::Text(_)))) => break (CloseCode::Unsupported, Away::Text),
+                Ok(Some(Ok(Message::Text(text)))) => match &self.sessions {
+                    Sessions::Terminals(_) => break (CloseCode::Unsupported, Away::Text),
+                    Sessions::Hosted(host) => {
+                        host.turn_away(socket, text.to_string()).await;
+                        return Err(Away::Text);
+                    }
+                },
                 Ok(Some(Err(tungstenite::Error::Capacity(_)))) => break (CloseCode::Size, Away::TooLong),
                 Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return Err(Away::Gone),
                 Ok(Some(Ok(_))) => {}
@@ -362,6 +378,12 @@ impl Agent {
         };
         self.close(socket, code).await;
         Err(away)
+    }
+
+    /// TLS, where the peer begins with it and the agent has a certificate.
+    async fn secured(&self, stream: TcpStream) -> Result<Stream, NoUpgrade> {
+        let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        tls(stream).await.map_err(|_| NoUpgrade::Gone)
     }
 
     /// Closes a connection without an answer, politely if there is time for it.

@@ -105,7 +105,7 @@ impl Agent {
     /// since none has survived it.
     pub(super) async fn catch_up(self: &Arc<Self>) -> Outcome<()> {
         // A list that cannot be read revokes nobody.
-        let (enrolled, hub) = (self.devices.enrolled(), self.hub.clone());
+        let (enrolled, present) = (self.devices.enrolled(), self.sessions.clone());
         let caught_up = self.ask(move |gate, now| {
             if let Some(enrolled) = enrolled {
                 gate.sync_devices(&enrolled, now)?;
@@ -122,7 +122,7 @@ impl Agent {
                     }
                 }
             }
-            let mut gone = sessions.iter().filter(|session| hub.info(session.as_str()).is_none());
+            let mut gone = sessions.iter().filter(|session| !present.has(session));
             gone.try_for_each(|session| gate.end_session(session, now).map(drop))
         });
         caught_up.await?.during("the sessions of an earlier start could not be ended")

@@ -264,7 +264,7 @@ fn metrics(agent: &Agent) -> String {
     text.counter("agent_accepted_total", counts.accepted.get());
     text.counter("agent_accept_errors_total", counts.accept_errors.get());
     text.by("agent_sent_away_total", "counter", "reason", counts.all_sent_away());
-    text.gauge("agent_sessions", agent.hub.list().len());
+    text.gauge("agent_sessions", agent.sessions.count());
     text.gauge("agent_uptime_seconds", agent.started.elapsed().as_secs());
     text.gauge("agent_devices_list_readable", u8::from(agent.devices.is_known()));
     text.counter("agent_log_lines_dropped_total", agent.log_dropped.load(Ordering::Relaxed));

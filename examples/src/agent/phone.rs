@@ -5,42 +5,31 @@
 
 mod ask;
 mod end;
+mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Poll;
 
-use futures_util::SinkExt;
-use sessioncap::agent::{
-    Denial, Guard, GuardedChannel, GuardedReceiver, GuardedSender, NotActivated, PendingChannel, PermitError,
-};
+use sessioncap::agent::{Denial, Guard, NotActivated, PendingChannel, PermitError};
 use sessioncap::session::{
-    Event as SessionEvent, EventKind, FromAgent, Liveness, Look, NotTaken, Profile, ResumePoint,
-    SessionNotice,
+    Event as SessionEvent, EventKind, FromAgent, NotTaken, Profile, ResumePoint, SessionNotice,
 };
-use sessioncap::{EndCode, Frame, Notice, Op, SessionId, Status};
+use sessioncap::{EndCode, Frame, Notice, Op, Status};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::Agent;
 use super::places::Place;
-use crate::clock::{Clock, monotonic};
-use crate::problem::Problem;
+use super::{Agent, Sessions};
+use crate::clock::Clock;
 use crate::pty::{Followed, Happened, Input, Output, OutputEvent, Permit, Screen, Typed, Viewer};
 use crate::transport::{self, Socket};
 use ask::{Asked, Method};
-use end::End;
+pub use end::End;
+pub use wire::{Incoming, Wire};
 
-struct Connection<'a> {
-    agent: &'a Arc<Agent>,
-    socket: Socket,
-    sender: GuardedSender,
-    receiver: GuardedReceiver,
-    /// Looked at when no output is sent.
-    guard: Guard,
-    /// The guard's. No other id is ever passed on.
-    session: SessionId,
+struct Connection {
+    wire: Wire,
     viewer: Viewer,
     input: Input,
     /// The output that is followed, and the number of the message that asked for it.
@@ -50,11 +39,6 @@ struct Connection<'a> {
     shares_floor: bool,
     /// The version of the profile, once the phone has named its own.
     profile: Option<u16>,
-    /// How many messages have come.
-    messages: u64,
-    liveness: Liveness,
-    /// Whether it was logged that the phone does not read.
-    slow: bool,
 }
 
 /// From message 2 on: waits for the frame that proves the phone is there, and serves it.
@@ -68,13 +52,16 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: Pendi
             let end = channel.sender.end(EndCode::from(Status::Busy));
             transport::send_last(socket, end, CloseCode::Again).await;
         }
-        Ok(Ok(channel)) => match agent.hub.view(channel.receiver.guard().session().as_str()) {
-            Ok(viewer) => Connection::new(agent, socket, channel, viewer).run().await,
-            Err(_) => {
-                let frame = End::SessionEnded.code().and_then(|code| channel.sender.end(code));
-                transport::send_last(socket, frame, CloseCode::Normal).await;
+        Ok(Ok(channel)) => {
+            let wire = Wire::new(agent, socket, channel);
+            match &agent.sessions {
+                Sessions::Terminals(hub) => match hub.view(wire.session().as_str()) {
+                    Ok(viewer) => Connection::new(wire, viewer).run().await,
+                    Err(_) => wire.say_goodbye(&End::SessionEnded).await,
+                },
+                Sessions::Hosted(host) => host.serve_phone(wire).await,
             }
-        },
+        }
         Ok(Err(NotActivated { end: Some(end), .. })) => {
             transport::send_last(socket, [end], CloseCode::Normal).await;
         }
@@ -84,9 +71,7 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: Pendi
 
 /// The events that a connection waits for.
 enum Event {
-    Cut(Denial),
-    Look,
-    Frame(Result<Vec<u8>, Problem>),
+    Wire(Incoming),
     Typed(u64, Typed),
     Happened(Happened),
     Output(OutputEvent),
@@ -117,79 +102,52 @@ impl Permit for MayType {
     }
 }
 
-impl<'a> Connection<'a> {
-    fn new(agent: &'a Arc<Agent>, socket: Socket, channel: GuardedChannel, viewer: Viewer) -> Self {
-        let (sender, receiver) = channel.split();
-        let guard = receiver.guard().fork();
-        let session = guard.session().clone();
-        let may_type = MayType { guard: guard.fork(), clock: agent.clock.clone() };
-        let shares_floor = guard.ops().contains(Op::StreamOutput);
+impl Connection {
+    fn new(wire: Wire, viewer: Viewer) -> Self {
+        let may_type = MayType { guard: wire.guard(), clock: wire.agent.clock.clone() };
+        let shares_floor = wire.ops().contains(Op::StreamOutput);
         let floor = match shares_floor {
-            true => agent.floors.begin(guard.credential(), &session, viewer.position()),
+            true => wire.agent.floors.begin(wire.credential(), wire.session(), viewer.position()),
             false => viewer.position(),
         };
         Self {
             input: viewer.input(Profile::MAX_UNTAKEN_INPUT, may_type),
-            liveness: Liveness::of_agent(monotonic(agent.now())),
-            agent,
-            socket,
-            sender,
-            receiver,
-            guard,
-            session,
+            wire,
             viewer,
             output: None,
             floor,
             shares_floor,
             profile: None,
-            messages: 0,
-            slow: false,
         }
     }
 
     async fn run(mut self) {
-        let (session, credential) = (self.session.clone(), self.guard.credential());
-        self.agent.log(format!("a phone is attached to session {session} with credential {credential}"));
+        let (session, credential) = (self.wire.session().clone(), self.wire.credential());
+        self.wire.log(format!("a phone is attached to session {session} with credential {credential}"));
         let end = match self.serve_frames().await {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        self.agent.log(format!("a phone is off session {session} with credential {credential}: {end}"));
-        self.say_goodbye(&end).await;
-    }
-
-    /// Says why, ends the agent's side, and closes.
-    async fn say_goodbye(self, end: &End) {
-        let Self { socket, sender, input, .. } = self;
+        self.wire.log(format!("a phone is off session {session} with credential {credential}: {end}"));
+        let Self { wire, input, .. } = self;
         // What is not in the terminal stays out of it.
         drop(input);
-        match end.code() {
-            Some(code) => transport::send_last(socket, sender.end(code), CloseCode::Normal).await,
-            // Whatever it has not taken yet goes as well.
-            None => drop(socket.get_ref().set_zero_linger()),
-        }
+        wire.say_goodbye(&end).await;
     }
 
     async fn serve_frames(&mut self) -> Result<Infallible, End> {
-        if let Some(first) = self.receiver.first() {
+        if let Some(first) = self.wire.first() {
             self.take_frame(first).await?;
         }
         loop {
             match self.next_event().await {
-                Event::Cut(denial) => return Err(End::Over(denial)),
-                Event::Look => self.look().await?,
-                Event::Frame(Ok(frame)) => {
-                    let now = self.agent.now();
-                    let opened =
-                        self.receiver.open(&frame, now).map_err(|error| match Denial::from(error) {
-                            // From outside, this is a connection that is gone.
-                            Denial::FrameUnreadable => End::Gone,
-                            denial => End::Over(denial),
-                        })?;
-                    self.liveness.received(monotonic(now));
+                Event::Wire(Incoming::Cut(denial)) => return Err(End::Over(denial)),
+                Event::Wire(Incoming::Look) => self.look().await?,
+                Event::Wire(Incoming::Frame(frame)) => {
+                    let opened = self.wire.open(&frame)?;
                     self.take_frame(opened).await?;
                 }
-                Event::Frame(Err(_)) => return Err(End::Gone),
+                Event::Wire(Incoming::Gone) => return Err(End::Gone),
                 Event::Typed(number, typed) => self.tell_typed(number, typed).await?,
                 // Whoever follows gets the last output first.
                 Event::Happened(happened) if self.output.is_some() && is_end(&happened) => {}
@@ -210,8 +168,6 @@ impl<'a> Connection<'a> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let agent = self.agent;
-        let time_left = self.receiver.time_left(agent.now());
         let is_begun = self.profile.is_some();
         let output = async {
             match &mut self.output {
@@ -222,46 +178,26 @@ impl<'a> Connection<'a> {
         tokio::select! {
             // A cut goes before everything, and a flood of output hides no Ctrl-C.
             biased;
-            denial = self.receiver.cut() => Event::Cut(denial),
-            () = tokio::time::sleep(time_left.min(agent.look)) => Event::Look,
-            frame = agent.receive(&mut self.socket) => Event::Frame(frame),
+            incoming = self.wire.next() => Event::Wire(incoming),
             (number, typed) = self.input.typed() => Event::Typed(number, typed),
             happened = self.viewer.happens(), if is_begun => Event::Happened(happened),
             event = output => Event::Output(event),
         }
     }
 
-    /// About once a second.
     async fn look(&mut self) -> Result<(), End> {
-        let now = self.agent.now();
-        match self.receiver.check(now) {
-            // Nothing is to be sent now; whoever sends waits.
-            Ok(()) | Err(PermitError::Stale) => {}
-            Err(over) => return Err(over.into()),
-        }
-        if let Err(PermitError::Refused(_)) = self.guard.permit(Op::StreamOutput, now, || ()) {
+        let now = self.wire.now();
+        if let Err(PermitError::Refused(_)) = self.wire.guard().permit(Op::StreamOutput, now, || ()) {
             self.forbid_output();
         }
-        match self.liveness.look(monotonic(now)) {
-            Look::Ping { number } => match self.sender.try_ping(false, number, now) {
-                Ok(frame) => {
-                    self.liveness.sent_ping(monotonic(now));
-                    self.send(frame).await
-                }
-                // At the next look.
-                Err(PermitError::Stale | PermitError::Refused(_)) => Ok(()),
-                Err(over) => Err(over.into()),
-            },
-            Look::Lost => Err(End::Silent),
-            _ => Ok(()),
-        }
+        self.wire.look().await
     }
 
     /// What is put out while the phone may not see it is not sent later.
     fn forbid_output(&mut self) {
         self.floor = self.viewer.position();
         if self.shares_floor {
-            self.agent.floors.raise(self.guard.credential(), self.floor);
+            self.wire.agent.floors.raise(self.wire.credential(), self.floor);
         }
     }
 
@@ -273,14 +209,11 @@ impl<'a> Connection<'a> {
                 Some(SessionNotice::Profile { version }) if self.profile.is_none() => {
                     let version = Profile::agree(version).map_err(|_| End::NoCommonVersion)?;
                     self.profile = Some(version);
-                    self.tell(SessionNotice::Profile { version }).await
+                    self.wire.tell(SessionNotice::Profile { version }).await
                 }
                 _ => Ok(()),
             },
-            Frame::Ping { answer: false, number } => {
-                let frame = self.sender.ping(true, number, || self.agent.now()).await?;
-                self.send(frame).await
-            }
+            Frame::Ping { answer: false, number } => self.wire.answer_ping(number).await,
             Frame::End(_) => Err(End::Left),
             _ => Ok(()),
         }
@@ -288,37 +221,38 @@ impl<'a> Connection<'a> {
 
     /// Does what a message asks for, if it is allowed at this moment.
     async fn take_message(&mut self) -> Result<(), End> {
-        let number = self.messages;
-        self.messages = self.messages.saturating_add(1);
-        let Self { agent, receiver, viewer, input, session, .. } = self;
-        let done = receiver.receive_as(
-            |message| ask::read(message, session),
-            || agent.now(),
-            // Inside the permit: nothing here waits.
-            |asked| match asked {
-                Asked::Input(bytes) => {
-                    input.push(number, &bytes).map_or_else(Done::NotTaken, |()| Done::Nothing)
-                }
-                Asked::Interrupt => {
-                    input.interrupt();
-                    Done::Nothing
-                }
-                Asked::Resize { columns, rows } => {
-                    // A session of the wrong size is still a session.
-                    let _ = viewer.resize(columns, rows);
-                    Done::Nothing
-                }
-                Asked::Follow(point) => Done::Follow(point),
-                Asked::Request(op, method) => Done::Request(op, method),
-                Asked::Privileged => Done::Nothing,
-            },
-        );
-        match done.await {
+        let Self { wire, viewer, input, .. } = self;
+        let session = wire.session().clone();
+        let number = wire.next_number();
+        let done = wire
+            .take(
+                |message| ask::read(message, &session),
+                // Inside the permit: nothing here waits.
+                |asked| match asked {
+                    Asked::Input(bytes) => {
+                        input.push(number, &bytes).map_or_else(Done::NotTaken, |()| Done::Nothing)
+                    }
+                    Asked::Interrupt => {
+                        input.interrupt();
+                        Done::Nothing
+                    }
+                    Asked::Resize { columns, rows } => {
+                        // A session of the wrong size is still a session.
+                        let _ = viewer.resize(columns, rows);
+                        Done::Nothing
+                    }
+                    Asked::Follow(point) => Done::Follow(point),
+                    Asked::Request(op, method) => Done::Request(op, method),
+                    Asked::Privileged => Done::Nothing,
+                },
+            )
+            .await;
+        match done {
             Ok(None | Some(Done::Nothing)) => Ok(()),
-            Ok(Some(Done::NotTaken(why))) => self.tell(SessionNotice::NotTaken { number, why }).await,
+            Ok(Some(Done::NotTaken(why))) => self.wire.tell(SessionNotice::NotTaken { number, why }).await,
             Ok(Some(Done::Follow(point))) => self.follow(number, point).await,
             Ok(Some(Done::Request(op, method))) => self.answer(number, op, method).await,
-            Err(PermitError::Refused(denial)) => self.notify(self.receiver.notice(&denial)).await,
+            Err(PermitError::Refused(denial)) => self.wire.notify(self.wire.refusal(&denial)).await,
             Err(over) => Err(over.into()),
         }
     }
@@ -349,25 +283,25 @@ impl<'a> Connection<'a> {
         if let Err(denial) = self.send_message(Op::StreamOutput, message).await? {
             self.output = None;
             self.forbid_output();
-            return self.notify(Notice { number, ..self.receiver.notice(&denial) }).await;
+            return self.wire.notify(Notice { number, ..self.wire.refusal(&denial) }).await;
         }
         Ok(())
     }
 
     async fn answer(&mut self, number: u64, op: Op, method: Method) -> Result<(), End> {
-        let json = ask::answer(&self.viewer, &self.session, method).to_string();
+        let json = ask::answer(&self.viewer, self.wire.session(), method).to_string();
         let answer = FromAgent::Answer { number, json: &json };
         match self.send_message(op, &answer).await? {
             Ok(()) => Ok(()),
-            Err(denial) => self.notify(Notice { number, ..self.receiver.notice(&denial) }).await,
+            Err(denial) => self.wire.notify(Notice { number, ..self.wire.refusal(&denial) }).await,
         }
     }
 
     async fn tell_typed(&mut self, number: u64, typed: Typed) -> Result<(), End> {
         match typed {
-            Typed::Taken => self.tell(SessionNotice::Taken { number }).await,
-            Typed::NotTaken(why) => self.tell(SessionNotice::NotTaken { number, why }).await,
-            Typed::Refused(denial) => self.notify(Notice { number, ..self.receiver.notice(&denial) }).await,
+            Typed::Taken => self.wire.tell(SessionNotice::Taken { number }).await,
+            Typed::NotTaken(why) => self.wire.tell(SessionNotice::NotTaken { number, why }).await,
+            Typed::Refused(denial) => self.wire.notify(Notice { number, ..self.wire.refusal(&denial) }).await,
         }
     }
 
@@ -378,57 +312,10 @@ impl<'a> Connection<'a> {
         self.send_message(Op::ReceiveNotifications, &FromAgent::Event(event)).await.map(drop)
     }
 
-    /// Sends a message in as many frames as it needs, or says why it was refused.
+    /// Sends a message, or says why it was refused.
     async fn send_message(&mut self, op: Op, message: &FromAgent<'_>) -> Result<Result<(), Denial>, End> {
         let Ok(bytes) = message.to_bytes() else { return Ok(Err(Denial::Internal)) };
-        loop {
-            let sent = self.sender.send_long(op, &bytes, || self.agent.now()).await;
-            for frame in sent.frames {
-                self.send(frame).await?;
-            }
-            match sent.outcome {
-                Ok(()) => return Ok(Ok(())),
-                Err(PermitError::Refused(denial)) => return Ok(Err(denial)),
-                // What was begun is discarded, and goes again as a whole.
-                Err(PermitError::Stale) => {}
-                Err(over) => return Err(over.into()),
-            }
-        }
-    }
-
-    async fn tell(&mut self, notice: SessionNotice) -> Result<(), End> {
-        self.notify(notice.to_notice()).await
-    }
-
-    async fn notify(&mut self, notice: Notice) -> Result<(), End> {
-        let frame = self.sender.notice(notice, || self.agent.now()).await?;
-        self.send(frame).await
-    }
-
-    /// Sends one encrypted frame. No permit is held meanwhile, so a phone that does not read delays
-    /// neither a revocation nor another viewer.
-    async fn send(&mut self, frame: Vec<u8>) -> Result<(), End> {
-        let sending = timeout(self.agent.patience, self.socket.send(Message::binary(frame)));
-        tokio::pin!(sending);
-        loop {
-            tokio::select! {
-                biased;
-                denial = self.receiver.cut() => return Err(End::Mute(denial)),
-                sent = &mut sending => match sent {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(_)) | Err(_) => return Err(End::Gone),
-                },
-                // Its buffers are full.
-                () = std::future::ready(()), if !self.slow => {
-                    self.slow = true;
-                    self.agent.log(format!("a phone on session {} does not read: a frame waits", self.session));
-                }
-                () = tokio::time::sleep(self.agent.look) => match self.receiver.check(self.agent.now()) {
-                    Ok(()) | Err(PermitError::Stale) => {}
-                    Err(over) => return Err(End::Mute(over.into())),
-                },
-            }
-        }
+        self.wire.send_message(op, &bytes).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! From a TCP connection to a WebSocket: what is asked for, and the answers to everything else.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -11,7 +10,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::transport::{self, Socket};
+use crate::transport::{self, Socket, Stream};
 
 /// Bytes of a request, its headers included.
 pub(super) const LONGEST_REQUEST: usize = 8 * 1024;
@@ -46,19 +45,19 @@ const fn answer(status: &'static str, headers: &'static str, text: &'static str)
     Answer { status, headers, text, why: NoUpgrade::NotAsked }
 }
 
-/// Answers an upgrade to WebSocket on `path`, without an `Origin` or with a listed one.
+/// Answers an upgrade to WebSocket on one of the paths, without an `Origin` or with a listed one.
 pub(super) async fn accept(
-    mut stream: TcpStream,
-    path: &str,
+    mut stream: Stream,
+    paths: &[&str],
     origins: &[String],
 ) -> Result<Socket, NoUpgrade> {
     // Keystrokes must not wait for each other. Failing costs only that.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.tcp().set_nodelay(true);
     let (head, rest) = match read_head(&mut stream).await.ok_or(NoUpgrade::Gone)? {
         Ok(read) => read,
         Err(error) => return refuse(stream, malformed(&error)).await,
     };
-    match judge(&head, path, origins) {
+    match judge(&head, paths, origins) {
         Ok(response) => {
             stream.write_all(&response).await.map_err(|_| NoUpgrade::Gone)?;
             Ok(WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(transport::config()))
@@ -68,7 +67,7 @@ pub(super) async fn accept(
     }
 }
 
-async fn refuse(mut stream: TcpStream, answer: Answer) -> Result<Socket, NoUpgrade> {
+async fn refuse(mut stream: Stream, answer: Answer) -> Result<Socket, NoUpgrade> {
     let text = http(answer.status, answer.headers, answer.text);
     // Whoever does not take it loses it.
     let _ = stream.write_all(text.as_bytes()).await;
@@ -121,10 +120,10 @@ fn malformed(error: &Error) -> Answer {
 }
 
 /// The response to an upgrade, or the answer in its place.
-fn judge(request: &Request, path: &str, origins: &[String]) -> Result<Vec<u8>, Answer> {
+fn judge(request: &Request, paths: &[&str], origins: &[String]) -> Result<Vec<u8>, Answer> {
     let upgrades = request.headers().get("Upgrade").is_some();
     match request.uri().path() {
-        asked if asked == path => {}
+        asked if paths.contains(&asked) && (upgrades || asked != "/") => {}
         // The page of a pairing link, which previews of links and browsers ask for.
         "/" | "/P" if !upgrades => return Err(answer("200 OK", "", PAGE)),
         _ => return Err(answer("404 Not Found", "", "There is nothing here.\n")),
@@ -163,7 +162,7 @@ mod tests {
         let text = format!("GET {path} HTTP/1.1\r\nHost: agent\r\n{headers}\r\n");
         let (_, request) = Request::try_parse(text.as_bytes()).unwrap().unwrap();
         let listed = ["https://app.example".to_owned()];
-        judge(&request, "/noise/ws", &listed).map(|bytes| String::from_utf8(bytes).unwrap())
+        judge(&request, &["/noise/ws"], &listed).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     fn status(path: &str, headers: &str) -> &'static str {

@@ -53,6 +53,10 @@ enum Command {
         /// The line.
         text: String,
     },
+    /// At a bridge of the Agent Client Protocol.
+    #[cfg(feature = "acp")]
+    #[command(subcommand)]
+    Acp(super::acp::cli::AcpCommand),
     /// Show what the credential allows, and how long.
     Status {
         /// Without asking the agent.
@@ -112,6 +116,8 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         }
         Command::Attach => return follow::run(&file, None).await,
         Command::Send { text } => send(&file, &text).await?,
+        #[cfg(feature = "acp")]
+        Command::Acp(command) => return super::acp::cli::run(&file, command).await,
         Command::Status { offline } => status(&file, offline).await?,
         Command::Narrow { ops, expires, out } => {
             let pairing = Pairing::open(&file)?;
@@ -124,7 +130,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
 }
 
 /// The link of the command line, or of standard input, without what copying has added.
-fn read_link(argument: &str) -> Outcome<Link> {
+pub(super) fn read_link(argument: &str) -> Outcome<Link> {
     let (link, trimmed) = match argument {
         "-" => pasted()?,
         link => {

@@ -7,7 +7,7 @@ use sessioncap::session::Profile;
 use sessioncap::{EndCode, Status};
 
 /// How a connection ends.
-pub(super) enum End {
+pub enum End {
     /// The phone has ended its side.
     Left,
     /// The session has ended, and the phone has had all of its output.

@@ -1,0 +1,170 @@
+//! A phone at a bridge of the Agent Client Protocol: it prompts, watches and answers. Section 17 of the protocol document
+//! says what goes through the channel.
+
+pub mod cli;
+mod show;
+
+use std::path::Path;
+
+use sessioncap::acp::{AcpProfile, Json, Message, RequestId};
+use sessioncap::{EndCode, Frame, Label, Link, Notice, OpSet, SessionId};
+
+use super::frames::Frames;
+use super::{Admitted, Joined, Progress, come_back_with, ended, join_with, refused, unknown};
+use crate::problem::{Outcome, Problem};
+
+/// What a bridge sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// A JSON-RPC message.
+    Message(Message),
+    /// The refusal of a message without an answer of its own, or another notice.
+    Notice(Notice),
+    /// The bridge has ended its side.
+    End(EndCode),
+}
+
+/// An admitted connection. The bridge waits a few seconds for its first frame, which goes out with the first call.
+pub struct Acp {
+    frames: Frames,
+    /// The session.
+    pub session: SessionId,
+    /// The operations of this connection.
+    pub ops: OpSet,
+    /// How long the credential still lives.
+    pub seconds_left: u64,
+    /// The ids of requests.
+    next_id: i64,
+}
+
+/// Redeems a link at a bridge, as [`super::join`].
+pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Progress)) -> Outcome<Joined<Acp>> {
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, tell).await?;
+    Ok(Joined { pairing, live: Acp::new(live)?, message_lengths })
+}
+
+impl Acp {
+    fn new(admitted: Admitted) -> Outcome<Self> {
+        let Admitted { socket, attached } = admitted;
+        let version = Notice { code: AcpProfile::NOTICE, detail: AcpProfile::VERSION, number: 0 };
+        Ok(Self {
+            session: attached.session.clone(),
+            ops: attached.ops,
+            seconds_left: attached.seconds_left,
+            frames: Frames::new(socket, attached, version)?,
+            next_id: 0,
+        })
+    }
+
+    /// Attaches with the credential in `file`, where a renewed one is stored.
+    pub async fn come_back(file: &Path) -> Outcome<Self> {
+        Self::new(come_back_with(file, OpSet::EMPTY).await?)
+    }
+
+    /// What comes next. Cancel-safe.
+    pub async fn next(&mut self) -> Outcome<Heard> {
+        loop {
+            match self.frames.next().await? {
+                Frame::Data(bytes) => {
+                    let message = Message::from_bytes(&bytes).map_err(|_| unknown())?;
+                    return Ok(Heard::Message(message));
+                }
+                Frame::Notice(Notice { code: AcpProfile::NOTICE, .. }) => {}
+                Frame::Notice(notice) => return Ok(Heard::Notice(notice)),
+                Frame::End(code) => return Ok(Heard::End(code)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: &Message) -> Outcome<()> {
+        self.send_text(&message.to_text()).await
+    }
+
+    /// Sends a message as it is.
+    pub async fn send_text(&mut self, text: &str) -> Outcome<()> {
+        self.frames.send(text.as_bytes()).await.map(drop)
+    }
+
+    /// Sends a request, and returns its id. The answer comes from [`Acp::next`].
+    pub async fn ask(&mut self, method: &str, params: Json) -> Outcome<RequestId> {
+        let id = RequestId::Number(self.next_id);
+        self.next_id = self.next_id.saturating_add(1);
+        let message = Message::Request { id: id.clone(), method: method.to_owned(), params: Some(params) };
+        self.send(&message).await?;
+        Ok(id)
+    }
+
+    /// Sends a request and waits for its answer. What comes first is given to `meanwhile`.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        params: Json,
+        mut meanwhile: impl FnMut(Message),
+    ) -> Outcome<Json> {
+        let asked = self.ask(method, params).await?;
+        loop {
+            match self.next().await? {
+                Heard::Message(Message::Response { id, outcome }) if id == asked => {
+                    return outcome.map_err(|error| refusal(&error));
+                }
+                Heard::Message(message) => meanwhile(message),
+                Heard::Notice(notice) => return Err(refused(notice)),
+                Heard::End(code) => return Err(ended(code)),
+            }
+        }
+    }
+
+    /// Sends the first request, after which updates and questions come.
+    pub async fn initialize(&mut self, meanwhile: impl FnMut(Message)) -> Outcome<Json> {
+        let params = Json::Object(vec![
+            ("protocolVersion".to_owned(), Json::integer(1)),
+            ("clientCapabilities".to_owned(), Json::Object(Vec::new())),
+        ]);
+        self.call("initialize", params, meanwhile).await
+    }
+
+    /// The parameters of a prompt.
+    pub fn prompt(&self, text: &str) -> Json {
+        let block = Json::Object(vec![
+            ("type".to_owned(), Json::text("text")),
+            ("text".to_owned(), Json::text(text)),
+        ]);
+        Json::Object(vec![
+            ("sessionId".to_owned(), Json::text(self.session.as_str())),
+            ("prompt".to_owned(), Json::List(vec![block])),
+        ])
+    }
+
+    /// Asks the agent to stop what it does.
+    pub async fn cancel(&mut self) -> Outcome<()> {
+        let params = Json::Object(vec![("sessionId".to_owned(), Json::text(self.session.as_str()))]);
+        self.send(&Message::Notification { method: "session/cancel".to_owned(), params: Some(params) }).await
+    }
+
+    /// Answers a question with one of its options, or with none.
+    pub async fn answer(&mut self, question: RequestId, option: Option<&str>) -> Outcome<()> {
+        let outcome = match option {
+            Some(option) => vec![
+                ("outcome".to_owned(), Json::text("selected")),
+                ("optionId".to_owned(), Json::text(option)),
+            ],
+            None => vec![("outcome".to_owned(), Json::text("cancelled"))],
+        };
+        let outcome = Json::Object(vec![("outcome".to_owned(), Json::Object(outcome))]);
+        self.send(&Message::Response { id: question, outcome: Ok(outcome) }).await
+    }
+
+    /// Leaves. The session continues.
+    pub async fn leave(self) {
+        self.frames.leave().await;
+    }
+}
+
+/// A JSON-RPC error as the client's own problem.
+pub fn refusal(error: &sessioncap::acp::RpcError) -> Problem {
+    let reason = error.data.as_ref().and_then(|data| data.get("reason")).and_then(Json::as_text);
+    let code = reason.map_or_else(|| error.code.to_string(), ToOwned::to_owned);
+    Problem::Refused { code, detail: error.message.clone(), agent_time: None }
+}

@@ -1,0 +1,186 @@
+//! `companion acp`: a phone at a bridge of the Agent Client Protocol.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use sessioncap::acp::{Json, Message};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::show::{self, Question, Shown};
+use super::{Acp, Heard, join, refusal};
+use crate::companion::{Joined, Progress, ended, refused};
+use crate::problem::{Outcome, Problem, While};
+use crate::terminal::{note, print_raw, show_duration};
+
+#[derive(Subcommand)]
+pub(in crate::companion) enum AcpCommand {
+    /// Redeem a link of a bridge, and leave.
+    Join {
+        /// The link, or `-` to read it from standard input.
+        link: String,
+        /// This phone's name, shown on the desktop.
+        #[arg(long, default_value = "companion")]
+        label: String,
+    },
+    /// Send a prompt, show what the agent does, and ask about its questions. Ctrl-C cancels the turn, if the credential
+    /// names `interrupt`.
+    Prompt {
+        /// The prompt.
+        text: String,
+    },
+    /// Show what the agent does, and ask about its questions, until the connection ends.
+    Watch,
+    /// Carry JSON-RPC messages between a client on standard input and output, one on each line, and the bridge.
+    Stdio,
+}
+
+pub(in crate::companion) async fn run(file: &Path, command: AcpCommand) -> Outcome<ExitCode> {
+    match command {
+        AcpCommand::Join { link, label } => {
+            let link = crate::companion::cli::read_link(&link)?;
+            let Joined { live, .. } = join(&link, &label.parse()?, file, |progress| match progress {
+                Progress::Connecting => note(&format!("companion: asking {}", link.url())),
+                Progress::Waiting(code) => note(&format!("companion: both screens must show {code}")),
+                Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
+            })
+            .await?;
+            let left = show_duration(live.seconds_left);
+            note(&format!("companion: joined session {} for {left}; may {}", live.session, live.ops));
+            live.leave().await;
+        }
+        AcpCommand::Prompt { text } => return converse(file, Some(&text)).await,
+        AcpCommand::Watch => return converse(file, None).await,
+        AcpCommand::Stdio => return relay(Acp::come_back(file).await?).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is shown, and where the cursor is.
+#[derive(Default)]
+struct Screen {
+    in_text: bool,
+    asked: Vec<Question>,
+}
+
+impl Screen {
+    fn show(&mut self, message: &Message) -> Outcome<()> {
+        match show::read(message) {
+            Shown::Text(text) => {
+                self.in_text = !text.ends_with('\n');
+                print_raw(text.as_bytes())?;
+            }
+            Shown::Line(line) => self.line(&line)?,
+            Shown::Question(question) => {
+                self.line(&format!("the agent asks: {}", question.title))?;
+                for (number, choice) in question.choices.iter().enumerate() {
+                    self.line(&format!("  {}. {}", number.saturating_add(1), choice.name))?;
+                }
+                self.line("  answer with a number, or 0 for none")?;
+                self.asked.push(question);
+            }
+            Shown::Over(id) => {
+                let before = self.asked.len();
+                self.asked.retain(|question| question.id != id);
+                if self.asked.len() < before {
+                    self.line("that question is over: it was answered elsewhere, or its turn has ended")?;
+                }
+            }
+            Shown::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str) -> Outcome<()> {
+        let before = if std::mem::take(&mut self.in_text) { "\n" } else { "" };
+        print_raw(format!("{before}{line}\n").as_bytes())
+    }
+}
+
+async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
+    let mut acp = Acp::come_back(file).await?;
+    let mut screen = Screen::default();
+    let mut early = Vec::new();
+    acp.initialize(|message| early.push(message)).await?;
+    for message in early {
+        screen.show(&message)?;
+    }
+    let asked = match prompt {
+        Some(text) => Some(acp.ask("session/prompt", acp.prompt(text)).await?),
+        None => None,
+    };
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut reads = true;
+    loop {
+        tokio::select! {
+            heard = acp.next() => match heard? {
+                Heard::Message(Message::Response { id, outcome }) if Some(&id) == asked.as_ref() => {
+                    let result = outcome.map_err(|error| refusal(&error))?;
+                    let reason = result.get("stopReason").and_then(Json::as_text).unwrap_or("unknown").to_owned();
+                    screen.line(&format!("the turn has ended: {}", crate::terminal::harmless(&reason)))?;
+                    acp.leave().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Heard::Message(message) => screen.show(&message)?,
+                Heard::Notice(notice) => note(&format!("companion: {}", refused(notice))),
+                Heard::End(code) => return Err(ended(code)),
+            },
+            line = lines.next_line(), if reads => match line.during("standard input cannot be read")? {
+                Some(line) => answer(&mut acp, &mut screen, line.trim()).await?,
+                None => reads = false,
+            },
+            _ = tokio::signal::ctrl_c() => match asked {
+                Some(_) => acp.cancel().await?,
+                None => {
+                    acp.leave().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+            },
+        }
+    }
+}
+
+/// Answers the oldest question with the choice of this number.
+async fn answer(acp: &mut Acp, screen: &mut Screen, line: &str) -> Outcome<()> {
+    let Some(question) = screen.asked.first() else { return screen.line("nothing is asked now") };
+    let chosen = match line.parse::<usize>() {
+        Ok(0) => None,
+        Ok(number) if number <= question.choices.len() => question.choices.get(number.saturating_sub(1)),
+        _ => return screen.line("answer with one of the numbers"),
+    };
+    let option = chosen.map(|choice| choice.id.clone());
+    let id = question.id.clone();
+    screen.asked.remove(0);
+    acp.answer(id, option.as_deref()).await
+}
+
+/// Longest line of the client on standard input.
+const LONGEST_LINE: usize = Message::MAX_LEN;
+
+async fn relay(mut acp: Acp) -> Outcome<ExitCode> {
+    let mut input = BufReader::new(tokio::io::stdin());
+    let mut line = Vec::new();
+    loop {
+        tokio::select! {
+            heard = acp.next() => match heard? {
+                Heard::Message(message) => print_raw(format!("{}\n", message.to_text()).as_bytes())?,
+                Heard::Notice(notice) => note(&format!("companion: {}", refused(notice))),
+                Heard::End(code) => return Err(ended(code)),
+            },
+            // What was read of a line stays in `line` if something else comes first.
+            read = input.read_until(b'\n', &mut line) => {
+                if read.during("standard input cannot be read")? == 0 {
+                    acp.leave().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                if line.len() > LONGEST_LINE {
+                    return Err(Problem::said("a line of standard input is longer than a message may be"));
+                }
+                let text = String::from_utf8(std::mem::take(&mut line)).during("standard input is not utf-8")?;
+                if !text.trim().is_empty() {
+                    acp.send_text(text.trim()).await?;
+                }
+            }
+        }
+    }
+}
