@@ -57,17 +57,20 @@ pub enum JsonError {
 
 impl Json {
     /// Makes a text.
-    pub(crate) fn text(text: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
     /// Makes a number.
-    pub(crate) fn integer(number: i64) -> Self {
+    #[must_use]
+    pub fn integer(number: i64) -> Self {
         Self::Number(Number::Integer(number))
     }
 
-    /// Makes an object of keys that differ.
-    pub(crate) fn object<const N: usize>(entries: [(&str, Self); N]) -> Self {
+    /// Makes an object. The keys must differ: nothing checks that.
+    #[must_use]
+    pub fn object<const N: usize>(entries: [(&str, Self); N]) -> Self {
         Self::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 

@@ -172,6 +172,41 @@ pub async fn says_yes(answers: &mut Answers) -> bool {
     matches!(answers.next().await.as_deref(), Some("y" | "Y" | "yes"))
 }
 
+/// Lines of standard input.
+pub struct Lines {
+    chunks: mpsc::Receiver<Vec<u8>>,
+    read: Vec<u8>,
+    most: usize,
+}
+
+impl Lines {
+    /// Lines of at most `most` bytes.
+    pub fn of_stdin(most: usize) -> Self {
+        Self { chunks: read_stdin(), read: Vec::new(), most }
+    }
+
+    /// The next line, without its end; `None` at the end of standard input, or after a line that is too long.
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let rest = self.read.split_off(end.saturating_add(1));
+                let mut line = std::mem::replace(&mut self.read, rest);
+                line.truncate(end);
+                return Some(line);
+            }
+            if self.read.len() > self.most {
+                return None;
+            }
+            match self.chunks.recv().await {
+                Some(chunk) => self.read.extend(chunk),
+                None if self.read.is_empty() => return None,
+                None => return Some(std::mem::take(&mut self.read)),
+            }
+        }
+    }
+}
+
 /// Standard input, chunk by chunk, from a thread of its own: a read cannot be called off.
 pub fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(4);

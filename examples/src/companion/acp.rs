@@ -7,6 +7,7 @@ mod show;
 use std::path::Path;
 
 use sessioncap::acp::{AcpProfile, Json, Message, RequestId};
+use sessioncap::session::SessionNotice;
 use sessioncap::{EndCode, Frame, Label, Link, Notice, OpSet, SessionId};
 
 use super::frames::Frames;
@@ -38,7 +39,12 @@ pub struct Acp {
 }
 
 /// Redeems a link at a bridge, as [`super::join`].
-pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Progress)) -> Outcome<Joined<Acp>> {
+pub async fn join(
+    link: &Link,
+    label: &Label,
+    file: &Path,
+    tell: impl FnMut(Progress),
+) -> Outcome<Joined<Acp>> {
     let Joined { pairing, live, message_lengths } = join_with(link, label, file, tell).await?;
     Ok(Joined { pairing, live: Acp::new(live)?, message_lengths })
 }
@@ -46,7 +52,7 @@ pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Prog
 impl Acp {
     fn new(admitted: Admitted) -> Outcome<Self> {
         let Admitted { socket, attached } = admitted;
-        let version = Notice { code: AcpProfile::NOTICE, detail: AcpProfile::VERSION, number: 0 };
+        let version = SessionNotice::Acp { version: AcpProfile::VERSION }.to_notice();
         Ok(Self {
             session: attached.session.clone(),
             ops: attached.ops,
@@ -69,7 +75,7 @@ impl Acp {
                     let message = Message::from_bytes(&bytes).map_err(|_| unknown())?;
                     return Ok(Heard::Message(message));
                 }
-                Frame::Notice(Notice { code: AcpProfile::NOTICE, .. }) => {}
+                Frame::Notice(Notice { code: SessionNotice::ACP, .. }) => {}
                 Frame::Notice(notice) => return Ok(Heard::Notice(notice)),
                 Frame::End(code) => return Ok(Heard::End(code)),
                 _ => {}

@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use sessioncap::acp::{Json, Message};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::show::{self, Question, Shown};
 use super::{Acp, Heard, join, refusal};
 use crate::companion::{Joined, Progress, ended, refused};
-use crate::problem::{Outcome, Problem, While};
-use crate::terminal::{note, print_raw, show_duration};
+use crate::problem::{Outcome, While};
+use crate::terminal::{Lines, note, print_raw, show_duration};
 
 #[derive(Subcommand)]
 pub(in crate::companion) enum AcpCommand {
@@ -109,7 +108,7 @@ async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
         Some(text) => Some(acp.ask("session/prompt", acp.prompt(text)).await?),
         None => None,
     };
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = Lines::of_stdin(Message::MAX_LEN);
     let mut reads = true;
     loop {
         tokio::select! {
@@ -125,8 +124,8 @@ async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
                 Heard::Notice(notice) => note(&format!("companion: {}", refused(notice))),
                 Heard::End(code) => return Err(ended(code)),
             },
-            line = lines.next_line(), if reads => match line.during("standard input cannot be read")? {
-                Some(line) => answer(&mut acp, &mut screen, line.trim()).await?,
+            line = lines.next(), if reads => match line {
+                Some(line) => answer(&mut acp, &mut screen, String::from_utf8_lossy(&line).trim()).await?,
                 None => reads = false,
             },
             _ = tokio::signal::ctrl_c() => match asked {
@@ -154,12 +153,8 @@ async fn answer(acp: &mut Acp, screen: &mut Screen, line: &str) -> Outcome<()> {
     acp.answer(id, option.as_deref()).await
 }
 
-/// Longest line of the client on standard input.
-const LONGEST_LINE: usize = Message::MAX_LEN;
-
 async fn relay(mut acp: Acp) -> Outcome<ExitCode> {
-    let mut input = BufReader::new(tokio::io::stdin());
-    let mut line = Vec::new();
+    let mut lines = Lines::of_stdin(Message::MAX_LEN);
     loop {
         tokio::select! {
             heard = acp.next() => match heard? {
@@ -167,20 +162,18 @@ async fn relay(mut acp: Acp) -> Outcome<ExitCode> {
                 Heard::Notice(notice) => note(&format!("companion: {}", refused(notice))),
                 Heard::End(code) => return Err(ended(code)),
             },
-            // What was read of a line stays in `line` if something else comes first.
-            read = input.read_until(b'\n', &mut line) => {
-                if read.during("standard input cannot be read")? == 0 {
+            line = lines.next() => match line {
+                Some(line) => {
+                    let text = String::from_utf8(line).during("standard input is not utf-8")?;
+                    if !text.trim().is_empty() {
+                        acp.send_text(text.trim()).await?;
+                    }
+                }
+                None => {
                     acp.leave().await;
                     return Ok(ExitCode::SUCCESS);
                 }
-                if line.len() > LONGEST_LINE {
-                    return Err(Problem::said("a line of standard input is longer than a message may be"));
-                }
-                let text = String::from_utf8(std::mem::take(&mut line)).during("standard input is not utf-8")?;
-                if !text.trim().is_empty() {
-                    acp.send_text(text.trim()).await?;
-                }
-            }
+            },
         }
     }
 }
