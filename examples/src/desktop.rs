@@ -1,5 +1,6 @@
 //! The desktop: an enrolled device that owns the machine, and shares one session of it at a time.
 
+pub mod acp;
 mod attach;
 pub mod cli;
 pub mod code;

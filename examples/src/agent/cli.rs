@@ -149,7 +149,8 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_keys(enroll: &str) -> Outcome<Vec<DevicePublicKey>> {
+/// A device's public key, or those in a file.
+pub fn read_keys(enroll: &str) -> Outcome<Vec<DevicePublicKey>> {
     if let Ok(key) = enroll.parse() {
         return Ok(vec![key]);
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sessioncap::noise::Channel;
 use sessioncap::{DevicePublicKey, SessionId};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Agent;
 use super::phone::Wire;
@@ -124,5 +125,11 @@ impl DeviceStream {
     pub async fn send(&mut self, plaintext: &[u8]) -> Outcome<()> {
         let frame = self.channel.seal(plaintext)?;
         transport::send(&mut self.socket, frame).await
+    }
+
+    /// Ends the agent's side and closes.
+    pub async fn close(mut self) {
+        let end = self.channel.seal(b"").ok();
+        transport::send_last(self.socket, end, CloseCode::Normal).await;
     }
 }

@@ -44,6 +44,9 @@ enum Command {
     /// Work with sessions.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// At a bridge of the Agent Client Protocol, be the agent of an editor: carry JSON-RPC messages between standard input
+    /// and output, one on each line, and the bridge.
+    Acp,
     /// Operate the agent.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -231,6 +234,7 @@ async fn run_command(arguments: Arguments) -> Outcome<ExitCode> {
         Command::Agent(AgentCommand::ResetClock { yes }) => {
             return reset_clock(&profile.open()?, yes).await;
         }
+        Command::Acp => return super::acp::run(&profile.open()?).await,
         Command::Session(command) => command,
     };
     let identity = profile.open()?;

@@ -1,0 +1,149 @@
+//! The bridge's command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+use sessioncap::{AgentUrl, DevicePublicKey};
+use sessioncap_programs::agent::cli::read_keys;
+use sessioncap_programs::agent::logging::Writer;
+use sessioncap_programs::agent::{self, Config, Options};
+use sessioncap_programs::clock::Clock;
+use sessioncap_programs::problem::{Outcome, Problem, While};
+use sessioncap_programs::terminal::print_raw;
+use sessioncap_programs::transport;
+use time::UtcOffset;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::bridge::{Bridge, Run};
+
+/// A bridge between one agent of the Agent Client Protocol and its viewers: the desktop, which is an enrolled device,
+/// and phones, each held to the one session and the operations of its credential.
+///
+/// Prints one line of JSON with its address and key once it listens; everything else goes to standard error, or to the
+/// file of `--log`. SIGTERM and Ctrl-C end it, and the agent with it.
+#[derive(Parser)]
+#[command(name = "acp_bridge")]
+pub struct Arguments {
+    /// The agent: a program that speaks the Agent Client Protocol on standard input and output, and its arguments.
+    #[arg(long, value_name = "COMMAND LINE")]
+    command: String,
+    /// Where the agent starts.
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:9099", value_name = "HOST:PORT")]
+    listen: SocketAddr,
+    /// The directory of `noise.key`, `devices.json`, the certificate and what was shared.
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// Keep no record of what was shared: every pairing ends with the process.
+    #[arg(long)]
+    in_memory: bool,
+    /// An address under which phones reach the bridge; may be repeated. A former one stays here as long as credentials
+    /// name it.
+    #[arg(long = "url", value_name = "URL")]
+    urls: Vec<AgentUrl>,
+    /// A device's public key to enrol, or a file with one on each line; may be repeated.
+    #[arg(long, value_name = "HEX|FILE")]
+    enroll: Vec<String>,
+    /// Where to append the log, in place of standard error.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// A file with the number of seconds that the bridge's wall clock is ahead, for trying out the effects of time.
+    #[arg(long, value_name = "FILE")]
+    clock_offset_file: Option<PathBuf>,
+}
+
+/// The words of a command line: separated by spaces, with quotes and backslashes as in a shell, and nothing else of it.
+fn words(line: &str) -> Outcome<Vec<OsString>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\'', None) | ('"', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (letter, Some(open)) if letter == open => quote = None,
+            ('\\', None | Some('"')) => {
+                let escaped = letters.next().ok_or_else(|| Problem::said("the command line ends in a backslash"))?;
+                word.get_or_insert_default().push(escaped);
+            }
+            (letter, None) if letter.is_whitespace() => words.extend(word.take()),
+            (letter, _) => word.get_or_insert_default().push(letter),
+        }
+    }
+    if quote.is_some() {
+        return Err(Problem::said("a quote of the command line is not closed"));
+    }
+    words.extend(word);
+    Ok(words.into_iter().map(OsString::from).collect())
+}
+
+/// Runs a bridge until it is stopped.
+pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    let log = Writer::start(arguments.log.clone())?;
+    let ended = serve(arguments, &log).await;
+    log.finish();
+    ended
+}
+
+async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
+    let keys: Outcome<Vec<Vec<DevicePublicKey>>> = arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
+    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
+    let run = Run { words: words(&arguments.command)?, directory: arguments.cwd, log: log.log() };
+    let config = Config {
+        listen: arguments.listen,
+        audit: Some(arguments.state.join("audit.jsonl")),
+        state: arguments.state,
+        in_memory: arguments.in_memory,
+        urls: arguments.urls,
+        rules: None,
+        offset: UtcOffset::UTC,
+        enroll: keys?.concat(),
+        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
+        look: agent::LOOK,
+        patience: transport::FRAME_PATIENCE,
+        log: log.log(),
+        options: Options { log_dropped: log.dropped(), ..Options::default() },
+    };
+    let running = agent::start_hosting(config, |ends| Bridge::new(run, ends)).await?;
+    let line = json!({
+        "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
+    });
+    print_raw(format!("{line}\n").as_bytes())?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => {
+                running.reload_devices();
+                running.reopen_files();
+                log.reopen();
+            }
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_split_as_a_shell_splits_words() {
+        let split = |line| words(line).map(|words| words.join(&OsString::from("|"))).ok();
+        assert_eq!(split("npx  some-agent --acp"), Some("npx|some-agent|--acp".into()));
+        assert_eq!(split(r#"sh -c 'echo "a b"' x\ y"#), Some(r#"sh|-c|echo "a b"|x y"#.into()));
+        assert_eq!(split(r#""a \" b" '' $HOME *"#), Some(r#"a " b||$HOME|*"#.into()));
+        assert_eq!((split("a 'b"), split("a\\")), (None, None));
+    }
+}

@@ -1,0 +1,172 @@
+//! One connection of a phone: JSON-RPC messages, each read by the adapter and permitted under its own operation.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use sessioncap::acp::{AcpProfile, Guest, Json, Message, Reason, Refusal, RequestId, ToPhone};
+use sessioncap::agent::{Denial, PermitError};
+use sessioncap::session::SessionNotice;
+use sessioncap::{EndCode, Frame, Op, Status};
+use sessioncap_programs::agent::phone::{End, Incoming, Wire};
+use sessioncap_programs::lock;
+
+use crate::bridge::{Bridge, Joined};
+use crate::outbox::{Inbox, Next};
+
+struct Phone {
+    bridge: Arc<Bridge>,
+    wire: Wire,
+    guest: Arc<Mutex<Guest>>,
+    inbox: Option<Inbox<ToPhone>>,
+    joined: Option<Joined>,
+    /// Whether the phone has named its version.
+    begun: bool,
+}
+
+/// Serves a phone from its activation to its end.
+pub(crate) async fn serve(bridge: Arc<Bridge>, wire: Wire) {
+    let Some(upstream) = bridge.upstream(wire.session()) else {
+        return wire.say_goodbye(&End::SessionEnded).await;
+    };
+    let guest = Guest::new(wire.session().clone(), upstream);
+    let guest = Arc::new(Mutex::new(guest));
+    let (session, credential) = (wire.session().clone(), wire.credential());
+    wire.log(format!("a phone is attached to session {session} with credential {credential}"));
+    let mut phone = Phone { bridge, wire, guest, inbox: None, joined: None, begun: false };
+    let end = match phone.serve().await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    // Its requests and questions go with it; a turn goes on.
+    drop(phone.joined);
+    phone.wire.log(format!("a phone is off session {session} with credential {credential}: {end}"));
+    phone.wire.say_goodbye(&end).await;
+}
+
+enum Event {
+    Wire(Incoming),
+    Out(Next<ToPhone>),
+}
+
+impl Phone {
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        if let Some(first) = self.wire.first() {
+            self.take_frame(first).await?;
+        }
+        loop {
+            let out = async {
+                match &mut self.inbox {
+                    Some(inbox) => inbox.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                incoming = self.wire.next() => Event::Wire(incoming),
+                out = out => Event::Out(out),
+            };
+            match event {
+                Event::Wire(Incoming::Cut(denial)) => return Err(End::Over(denial)),
+                Event::Wire(Incoming::Look) => self.wire.look().await?,
+                Event::Wire(Incoming::Frame(frame)) => {
+                    let opened = self.wire.open(&frame)?;
+                    self.take_frame(opened).await?;
+                }
+                Event::Wire(Incoming::Gone) => return Err(End::Gone),
+                Event::Out(Next::Item(message)) => self.send(message).await?,
+                Event::Out(Next::Overflow) => return Err(End::Lagged),
+                Event::Out(Next::End) => return Err(End::SessionEnded),
+            }
+        }
+    }
+
+    async fn take_frame(&mut self, frame: Frame<()>) -> Result<(), End> {
+        match frame {
+            Frame::Data(()) if !self.begun => Err(End::Protocol),
+            Frame::Data(()) => self.take_message().await,
+            Frame::Notice(notice) => match SessionNotice::from_notice(notice) {
+                Some(SessionNotice::Acp { version }) if !self.begun => {
+                    let version = AcpProfile::agree(version).map_err(|_| End::NoCommonVersion)?;
+                    self.begun = true;
+                    self.wire.notify(SessionNotice::Acp { version }.to_notice()).await?;
+                    self.tell_certificates().await
+                }
+                _ => Ok(()),
+            },
+            Frame::Ping { answer: false, number } => self.wire.answer_ping(number).await,
+            Frame::End(_) => Err(End::Left),
+            _ => Ok(()),
+        }
+    }
+
+    /// The hashes with which the phone finds out who ends its TLS.
+    async fn tell_certificates(&mut self) -> Result<(), End> {
+        let hashes = self.bridge.certificates();
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let hashes = hashes.into_iter().map(Json::text).collect();
+        let params = Json::object([("spkiSha256", Json::List(hashes))]);
+        let message = Message::Notification { method: CERTIFICATES.to_owned(), params: Some(params) };
+        self.send(ToPhone { op: self.any_op(), text: message.to_text() }).await
+    }
+
+    /// An operation for what says nothing of the session.
+    fn any_op(&self) -> Op {
+        let ops = self.wire.ops();
+        Op::ALL.iter().copied().find(|op| ops.contains(*op)).unwrap_or(Op::Detach)
+    }
+
+    async fn take_message(&mut self) -> Result<(), End> {
+        let Self { bridge, wire, guest, joined, .. } = self;
+        let refused: Mutex<Option<Refusal>> = Mutex::default();
+        let id: Mutex<Option<RequestId>> = Mutex::default();
+        let done = wire
+            .take(
+                |bytes| match lock(guest).read(bytes) {
+                    Ok(message) => {
+                        lock(&id).clone_from(&message.request_id().cloned());
+                        Ok((message.action(), message))
+                    }
+                    Err(refusal) => {
+                        let denial = refusal.denial();
+                        *lock(&refused) = Some(refusal);
+                        Err(denial)
+                    }
+                },
+                // Inside the permit: nothing here waits.
+                |message| {
+                    lock(guest).take(&message)?;
+                    if let Some(joined) = joined {
+                        bridge.from_phone(joined.viewer(), message);
+                        return Ok(None);
+                    }
+                    Ok(Some(message))
+                },
+            )
+            .await;
+        let (refused, id) = (lock(&refused).take(), lock(&id).take());
+        match done {
+            Ok(None | Some(Ok(None))) => Ok(()),
+            Ok(Some(Ok(Some(message)))) => self.take_early(message).await,
+            Ok(Some(Err(refusal))) => self.refuse(refusal, &Denial::FrameUnreadable).await,
+            Err(PermitError::Refused(denial)) => {
+                let refusal = refused.unwrap_or_else(|| Refusal::not_granted(id, &denial));
+                self.refuse(refusal, &denial).await
+            }
+            Err(over) => Err(over.into()),
+        }
+    }
+
+    async fn refuse(&mut self, refusal: Refusal, denial: &Denial) -> Result<(), End> {
+        match refusal.answer() {
+            Some(text) => self.send(ToPhone { op: self.any_op(), text }).await,
+            None => self.wire.notify(self.wire.refusal(denial)).await,
+        }
+    }
+
+    async fn send(&mut self, message: ToPhone) -> Result<(), End> {
+        // What it may not see at this moment does not come later either.
+        self.wire.send_message(message.op, message.text.as_bytes()).await.map(drop)
+    }
+}
