@@ -111,7 +111,8 @@ impl Scanner {
     /// What was held back, after the last output.
     pub fn finish(&mut self) -> Scanned {
         let mut scanned = Scanned::default();
-        self.flush(&mut scanned);
+        // A clipboard write without an end is one all the same: whatever the viewer's terminal gets next ends it.
+        self.break_off(&mut scanned);
         scanned
     }
 

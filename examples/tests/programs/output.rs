@@ -4,6 +4,61 @@ use std::num::NonZeroU16;
 
 use sessioncap_programs::pty::{Emulator, Picture, Scanned, Scanner, Told};
 
+#[path = "../../fuzz/output.rs"]
+mod target;
+
+#[test]
+fn every_corpus_file_of_output_passes_its_target() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/output");
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 10);
+    for file in files {
+        println!("{}", file.display());
+        target::output(&std::fs::read(file).unwrap());
+    }
+}
+
+/// Pieces of sequences in all orders that a seeded generator comes to. `SESSIONCAP_CASES` multiplies them.
+#[test]
+fn output_of_random_pieces_of_sequences_passes_the_target() {
+    use rand::{Rng, SeedableRng};
+    const PIECES: [&[u8]; 24] = [
+        b"\x1b",
+        b"\x1b]",
+        b"52",
+        b"052;",
+        b";c;",
+        b"AAAA",
+        b"\x07",
+        b"\x1b\\",
+        b"\x9d",
+        b"\xc2\x9d",
+        b"\x9c",
+        b"\xc2\x9c",
+        b"\x1bP",
+        b"\x1b[",
+        b"12",
+        b"m",
+        b"\x18",
+        b"\x1a",
+        b"133;A",
+        b"133;B",
+        b"text",
+        b"\xf0\x9f\x99\x82",
+        b"\xf0",
+        b"\x00",
+    ];
+    let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+    let times: u32 = std::env::var("SESSIONCAP_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for _ in 0..times * 20_000 {
+        let mut data = vec![rng.gen_range(1..9)];
+        for _ in 0..rng.gen_range(0..16) {
+            data.extend_from_slice(PIECES[rng.gen_range(0..PIECES.len())]);
+        }
+        target::output(&data);
+    }
+}
+
 /// Shown bytes, clipboard writes and what was told, with positions, of output that comes in pieces of this length.
 fn scan(output: &[u8], piece: usize) -> Scanned {
     let mut scanner = Scanner::default();
@@ -52,6 +107,9 @@ fn clipboard_writes_are_taken_out_wherever_they_are_and_nothing_else() {
         assert_eq!(shown(&output).escape_ascii().to_string(), "beforeafter", "{}", write.escape_ascii());
         assert_eq!(scan(&output, 3).clipboard, [(6, write.to_vec())], "{}", write.escape_ascii());
     }
+    // One that the session's end leaves unfinished: the terminal would take the next sequence for its end.
+    assert_eq!(shown(b"a\x1b]52;c;AAAA"), b"a");
+    assert_eq!(shown(b"a\x1b]52;c;AAAA\x1b"), b"a");
     // One that breaks another sequence off still breaks it off.
     assert_eq!(shown(b"\x1bPtmux;\x1b\x1b]52;c;AA\x07\x1b\\x"), b"\x1bPtmux;\x1b\x18\x1b\\x");
     assert_eq!(shown(b"\x1b[12\x1b]52;c;AA\x07x"), b"\x1b[12\x18x");
