@@ -351,16 +351,20 @@ impl Revoke {
             Self { id, .. } => {
                 let begin =
                     id.filter(|id| !id.is_empty()).ok_or_else(|| Problem::said("name what to revoke"))?;
-                // A whole id that is not on the list is asked for all the same: it may be revoked already.
-                let ticket = match begin.parse() {
-                    Ok(whole) => match find(desktop.entries(None).await?, &begin) {
-                        Ok(entry) => entry.ticket,
-                        Err(_) => whole,
+                // Revoking the ticket of a redeemed one revokes its credential.
+                let found = find(desktop.entries(None).await?, &begin);
+                let (named, ticket) = match (found, begin.parse()) {
+                    (Ok(entry), _) => match entry.credential {
+                        Some(credential) if credential.to_string().starts_with(&begin) => {
+                            (format!("credential {credential}"), entry.ticket)
+                        }
+                        _ => (format!("ticket {}", entry.ticket), entry.ticket),
                     },
-                    // Revoking the ticket of a redeemed one revokes its credential.
-                    Err(_) => find(desktop.entries(None).await?, &begin)?.ticket,
+                    // A whole id that is not on the list is asked for all the same: it may be revoked already.
+                    (Err(_), Ok(ticket)) => (format!("ticket {ticket}"), ticket),
+                    (Err(problem), Err(_)) => return Err(problem),
                 };
-                Ok((format!("ticket {ticket}"), pair::Revoke::Ticket(ticket)))
+                Ok((named, pair::Revoke::Ticket(ticket)))
             }
         }
     }
