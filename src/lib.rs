@@ -153,6 +153,8 @@
     )
 )]
 
+#[cfg(feature = "acp")]
+pub mod acp;
 #[cfg(feature = "agent")]
 pub mod agent;
 mod agent_url;
@@ -165,6 +167,8 @@ pub mod desktop;
 pub mod documents;
 mod error;
 mod id;
+#[cfg(any(feature = "acp", feature = "dd"))]
+mod json;
 mod key;
 mod label;
 #[doc(hidden)]

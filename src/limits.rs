@@ -145,6 +145,29 @@ pub const MAX_TERMINAL_SIDE: u16 = 1_000;
 /// Deepest nesting in the JSON of a request or an answer.
 pub const MAX_JSON_DEPTH: usize = 16;
 
+/// Deepest nesting in a message of the Agent Client Protocol: the input of a tool is nested as its author likes.
+/// Half of what `serde_json` takes.
+pub const MAX_ACP_JSON_DEPTH: usize = 64;
+
+/// Most values in one text of JSON that an adapter reads. Each takes up to 56 bytes in memory, however short it is
+/// in the text.
+pub const MAX_JSON_VALUES: usize = 65_536;
+
+/// Longest id of a JSON-RPC request that is a text, bytes. Answers repeat it.
+pub const MAX_ACP_REQUEST_ID_LEN: usize = 256;
+
+/// Longest name of a JSON-RPC method, bytes.
+pub const MAX_ACP_METHOD_LEN: usize = 256;
+
+/// Longest id of a session at an agent of the Agent Client Protocol, bytes.
+pub const MAX_ACP_SESSION_ID_LEN: usize = 1_024;
+
+/// Most questions of an agent that are open at one phone.
+pub const MAX_ACP_QUESTIONS: usize = 32;
+
+/// Longest text of an agent's error that a phone is shown, bytes.
+pub const MAX_ACP_ERROR_LEN: usize = 1_024;
+
 /// Most admissions of one credential that wait for their first frame. Beyond it, the oldest is dropped.
 pub const MAX_PENDING: usize = 16;
 

@@ -69,6 +69,12 @@ pub enum SessionNotice {
         /// Why.
         why: NotTaken,
     },
+    /// In the place of [`SessionNotice::Profile`] where the messages are those of the Agent Client Protocol (section
+    /// 17): the highest version of that profile that a phone speaks; from a bridge, the version that both use.
+    Acp {
+        /// The version.
+        version: u16,
+    },
 }
 
 /// Why input did not get into the terminal, or a request is not answered.
@@ -104,6 +110,8 @@ impl SessionNotice {
     pub const TAKEN: u16 = 65;
     /// The code of [`SessionNotice::NotTaken`].
     pub const NOT_TAKEN: u16 = 66;
+    /// The code of [`SessionNotice::Acp`].
+    pub const ACP: u16 = 67;
 
     /// Reads a notice. Returns `None` if it is none of the profile, such as a refusal.
     #[must_use]
@@ -115,6 +123,7 @@ impl SessionNotice {
                 let why = NotTaken::ALL.iter().copied().find(|why| why.detail() == detail)?;
                 Some(Self::NotTaken { number, why })
             }
+            (Self::ACP, version, 0) => Some(Self::Acp { version }),
             _ => None,
         }
     }
@@ -126,6 +135,7 @@ impl SessionNotice {
             Self::Profile { version } => (Self::PROFILE, version, 0),
             Self::Taken { number } => (Self::TAKEN, 0, number),
             Self::NotTaken { number, why } => (Self::NOT_TAKEN, why.detail(), number),
+            Self::Acp { version } => (Self::ACP, version, 0),
         };
         Notice { code, detail, number }
     }
