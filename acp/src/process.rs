@@ -188,10 +188,10 @@ impl Agent {
         let (stop, stopped) = mpsc::channel(1);
         let (events, received) = mpsc::channel(Self::EVENTS);
         let (no_more, writer_ends) = oneshot::channel();
-        tokio::spawn(drain(stderr, Arc::clone(&start.log)));
+        let drained = tokio::spawn(drain(stderr, Arc::clone(&start.log)));
         tokio::spawn(write(stdin, lines, Arc::clone(&shared), stop.downgrade(), writer_ends));
         let reader = tokio::spawn(read(stdout, events.clone(), Arc::clone(&shared)));
-        tokio::spawn(end::supervise(group, stopped, no_more, reader, events));
+        tokio::spawn(end::supervise(group, stopped, no_more, (reader, drained), events));
         Ok((Self { input, shared, stop }, received))
     }
 
@@ -259,7 +259,7 @@ async fn read(mut stdout: ChildStdout, events: mpsc::Sender<Event>, shared: Arc<
         for line in lines.read(buffer.get(..length).unwrap_or_default()) {
             let event = match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Line::Whole(line) => match Message::from_bytes(&line) {
+                Line::Whole(line) => match Message::from_bytes_up_to(&line, Agent::MAX_LINE) {
                     Ok(message) => Event::Message(message),
                     Err(problem) => noise(NoiseProblem::NotAMessage(problem), &line),
                 },

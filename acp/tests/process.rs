@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sessioncap::acp::{Message, RequestId};
+use sessioncap::acp::{Json, Message, RequestId};
 use sessioncap_acp::process::{Agent, Cause, Ended, Event, NoiseProblem, Start};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -137,8 +137,8 @@ async fn standard_error_is_read_and_its_lines_are_bounded() {
 }
 
 /// A message that fills a line of `length` bytes, and then one more message.
-const LONG: &str = "printf '{\"jsonrpc\":\"2.0\",\"method\":\"'; head -c $(($1 - 29)) /dev/zero | tr '\\0' x
-    printf '\"}\\n%s\\n' \"$2\"; read -r line";
+const LONG: &str = "printf '{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{\"t\":\"'; head -c $(($1 - 48)) /dev/zero | tr '\\0' x
+    printf '\"}}\\n%s\\n' \"$2\"; read -r line";
 
 #[tokio::test]
 async fn a_line_of_the_greatest_length_is_read() {
@@ -217,7 +217,8 @@ async fn an_agent_that_hears_sigterm_ends_by_it() {
 async fn an_agent_that_does_not_read_is_ended_and_sending_never_waits() {
     let (agent, mut events, _) = start("printf '%s\\n' \"$1\"; while :; do sleep 1; done", &[NOTE]);
     assert_eq!(message(&mut events).await, note("a"));
-    let long = note(&"x".repeat(1 << 20));
+    let params = Json::Object(vec![("t".to_owned(), Json::Text("x".repeat(1 << 20)))]);
+    let long = Message::Notification { method: "m".to_owned(), params: Some(params) };
     for _ in 0..=Agent::INPUT_ROOM >> 20 {
         agent.send(&long);
     }

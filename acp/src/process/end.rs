@@ -66,7 +66,7 @@ pub async fn supervise(
     group: Group,
     mut stop: mpsc::Receiver<Cause>,
     no_more_input: oneshot::Sender<()>,
-    mut reader: JoinHandle<bool>,
+    (mut reader, mut drained): (JoinHandle<bool>, JoinHandle<()>),
     events: mpsc::Sender<Event>,
 ) {
     let id = group.id;
@@ -102,9 +102,12 @@ pub async fn supervise(
     }
     group.signal(Signal::TERM);
     let status = group.reap(Instant::now() + Agent::TERM).await;
-    // A process that has left the group may hold the pipe open.
+    // A process that has left the group may hold the pipes open.
     if reading && timeout(Agent::GRACE, &mut reader).await.is_err() {
         reader.abort();
+    }
+    if timeout(Agent::GRACE, &mut drained).await.is_err() {
+        drained.abort();
     }
     events.send(Event::Ended(Ended { cause, status })).await.ok();
 }
