@@ -18,4 +18,5 @@
     )
 )]
 
+pub mod mux;
 pub mod process;

@@ -89,8 +89,10 @@ const NOTE: &str = r#"{"jsonrpc":"2.0","method":"a"}"#;
 
 #[tokio::test]
 async fn messages_pass_in_both_directions_and_closing_the_input_ends_the_agent() {
-    let (agent, mut events, _) = start("while IFS= read -r line; do printf '%s\\r\\n' \"$line\"; done; exit 7", &[]);
-    let request = Message::Request { id: RequestId::Text("1\n2".to_owned()), method: "m".to_owned(), params: None };
+    let (agent, mut events, _) =
+        start("while IFS= read -r line; do printf '%s\\r\\n' \"$line\"; done; exit 7", &[]);
+    let request =
+        Message::Request { id: RequestId::Text("1\n2".to_owned()), method: "m".to_owned(), params: None };
     agent.send(&request);
     agent.send(&note("n"));
     assert_eq!(message(&mut events).await, request);
@@ -126,7 +128,8 @@ async fn noise_is_counted_and_never_answered() {
 
 #[tokio::test]
 async fn standard_error_is_read_and_its_lines_are_bounded() {
-    let script = "head -c 204800 /dev/zero | tr '\\0' x >&2; printf '\\nlast\\033\\n' >&2; printf '%s\\n' \"$1\"";
+    let script =
+        "head -c 204800 /dev/zero | tr '\\0' x >&2; printf '\\nlast\\033\\n' >&2; printf '%s\\n' \"$1\"";
     let (_agent, mut events, logged) = start(script, &[NOTE]);
     assert_eq!(message(&mut events).await, note("a"));
     ended(&mut events).await;
