@@ -5,9 +5,17 @@
 //! Nothing is passed on as it came: both directions are made anew of values that were checked, with the keys that
 //! the table allows.
 
+mod answer;
 mod guest;
 mod message;
+mod question;
+mod refusal;
+mod shape;
+mod table;
+mod update;
 
 pub use crate::json::{Json, JsonError, Number};
-pub use guest::{AcpSessionId, Asked, FromPhone, Guest, Reason, Refusal, ToPhone};
+pub use guest::{AcpSessionId, Asked, FromPhone, Guest, ToPhone};
 pub use message::{AcpProfile, Message, MessageError, RequestId, RpcError};
+pub use refusal::{Reason, Refusal};
+pub use table::{Kind, Rule, Sender};

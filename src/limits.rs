@@ -165,6 +165,12 @@ pub const MAX_ACP_SESSION_ID_LEN: usize = 1_024;
 /// Most questions of an agent that are open at one phone.
 pub const MAX_ACP_QUESTIONS: usize = 32;
 
+/// Longest form that a phone is asked to fill in, bytes of JSON. What may be answered is kept until it is.
+pub const MAX_ACP_FORM_LEN: usize = 65_536;
+
+/// Most choices of a permission that a phone is offered.
+pub const MAX_ACP_OPTIONS: usize = 16;
+
 /// Longest text of an agent's error that a phone is shown, bytes.
 pub const MAX_ACP_ERROR_LEN: usize = 1_024;
 

@@ -1,12 +1,19 @@
 //! One phone's side of one session.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
-use crate::acp::message::{MessageError, RequestId, RpcError};
+use crate::acp::answer;
+use crate::acp::message::{AcpProfile, Message, RequestId, RpcError};
+use crate::acp::question::Question;
+use crate::acp::refusal::{Reason, Refusal};
+use crate::acp::shape::{Misfit, Rebuild, Shape, may, need};
+use crate::acp::table::{self, Kind, Rule, Sender};
+use crate::acp::update::{self, INPUT_BLOCK};
 use crate::id::SessionId;
 use crate::json::Json;
-use crate::limits::MAX_ACP_SESSION_ID_LEN;
-use crate::op::{Action, Op, Privilege};
+use crate::limits::{MAX_ACP_QUESTIONS, MAX_ACP_SESSION_ID_LEN};
+use crate::op::{Action, Op, OpSet};
 
 /// The id of a session at the agent: free text of 1 to [`AcpSessionId::MAX_LEN`] bytes. A phone never sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,31 +45,39 @@ impl fmt::Display for AcpSessionId {
 
 /// One phone's side of one session: what it may say, what it is told, which of its requests and which questions to
 /// it are open.
+///
+/// It decides nothing about operations: [`Guest::action`] says what a message needs, and the guard of the connection
+/// permits it or not. The operations that it is made with are only what the phone is told that it can do.
 #[derive(Debug)]
 pub struct Guest {
     session: SessionId,
     upstream: AcpSessionId,
+    ops: OpSet,
+    requests: BTreeMap<RequestId, Asked>,
+    questions: BTreeMap<i64, Question>,
 }
 
-/// A request of a phone that waits for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A request of a phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Asked {
-    /// `initialize`.
+    /// `initialize`. What the phone says that it can do goes nowhere.
     Initialize,
-    /// `authenticate`.
+    /// `authenticate`, in version 2 `auth/login`. The credential is the proof; the answer is always yes.
     Authenticate,
-    /// `logout`.
+    /// `logout`, in version 2 `auth/logout`. It changes nothing: a phone leaves by closing its connection.
     Logout,
-    /// `session/list`.
+    /// `auth/status`, of this connection.
+    AuthStatus,
+    /// `session/list`. The answer has the one session.
     ListSessions,
     /// `session/status`.
     Status,
-    /// `session/prompt`.
+    /// `session/prompt`. See [`FromPhone::Prompt`].
     Prompt,
-    /// `session/resume`.
+    /// `session/resume`: follow the session from now on.
     Resume,
-    /// `session/load`.
+    /// `session/load`: follow it, after its past.
     Load,
 }
 
@@ -70,7 +85,7 @@ pub enum Asked {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum FromPhone {
-    /// A request of the kind that is named.
+    /// A request without content: all but `session/prompt`. Nothing of it goes to the agent.
     Request {
         /// Its id.
         id: RequestId,
@@ -81,7 +96,7 @@ pub enum FromPhone {
     Prompt {
         /// Its id.
         id: RequestId,
-        /// The content blocks, a list.
+        /// The content blocks: a list of at least one.
         prompt: Json,
     },
     /// `session/cancel`: stop the turn.
@@ -91,14 +106,14 @@ pub enum FromPhone {
         /// The id of the request.
         id: RequestId,
     },
-    /// The answer to an open question.
+    /// The answer to an open question, with a choice that was offered.
     Answer {
         /// The number of the question.
         question: i64,
         /// The result for the agent.
         outcome: Json,
     },
-    /// The phone could not answer a question.
+    /// The phone answered a question with an error: it leaves it to others.
     AnswerError {
         /// The number of the question.
         question: i64,
@@ -106,21 +121,27 @@ pub enum FromPhone {
 }
 
 impl FromPhone {
-    /// Returns what the message needs.
+    /// Returns the id of a request. Returns `None` if the message is none.
     #[must_use]
-    pub fn action(&self) -> Action {
-        Action::Session(match self {
-            Self::Request { .. } | Self::CancelRequest { .. } => Op::Detach,
-            Self::Prompt { .. } | Self::Answer { .. } | Self::AnswerError { .. } => Op::SendInput,
-            Self::Cancel => Op::Interrupt,
-        })
+    pub fn id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Request { id, .. } | Self::Prompt { id, .. } => Some(id),
+            _ => None,
+        }
     }
 
-    /// Returns the method and parameters that go to the agent, with its id of the session. Returns `None` if nothing
-    /// of the message goes there.
+    /// Returns the method and the parameters that go to the agent, with its own id of the session. Returns `None` if
+    /// nothing of the message goes there, or if it is the result of the agent's own request.
     #[must_use]
-    pub fn upstream(&self, _session: &AcpSessionId) -> Option<(&'static str, Json)> {
-        None
+    pub fn upstream(&self, session: &AcpSessionId) -> Option<(&'static str, Json)> {
+        let id = Json::text(session.as_str());
+        match self {
+            Self::Prompt { prompt, .. } => {
+                Some(("session/prompt", Json::object([("sessionId", id), ("prompt", prompt.clone())])))
+            }
+            Self::Cancel => Some(("session/cancel", Json::object([("sessionId", id)]))),
+            _ => None,
+        }
     }
 }
 
@@ -129,103 +150,59 @@ impl FromPhone {
 pub struct ToPhone {
     /// The operation.
     pub op: Op,
-    /// One JSON-RPC message.
+    /// One JSON-RPC message, at most [`Message::MAX_LEN`] bytes.
     pub text: String,
 }
 
-/// Why a phone's message is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// No credential allows it.
-    Privileged(Privilege),
-    /// It names another session.
-    OtherSession,
-    /// It is no JSON-RPC message.
-    Message(MessageError),
-    /// There is no such method, or not as this kind of message.
-    UnknownMethod,
-    /// The parameters are not those of the method, or have more than the table allows.
-    Parameters,
-    /// It answers or cancels what is not open.
-    NotPending,
-    /// It answers with a choice that was not offered.
-    NotOffered,
-    /// A request with this id is not answered yet.
-    IdInUse,
-    /// Too many requests are not answered yet.
-    TooManyRequests,
-}
+const NO_PARAMETERS: Shape = Shape::Object(&[]);
+const OF_SESSION: Shape = Shape::Object(&[need("sessionId", Shape::OwnSession)]);
+/// The bridge answers these itself. The directory is required by the protocol and goes nowhere.
+const FOLLOW: Shape = Shape::Object(&[
+    need("sessionId", Shape::OwnSession),
+    may("cwd", Shape::Text),
+    may("mcpServers", Shape::EmptyList),
+    may("additionalDirectories", Shape::EmptyList),
+]);
+const PROMPT: Shape =
+    Shape::Object(&[need("sessionId", Shape::OwnSession), need("prompt", Shape::List(&INPUT_BLOCK))]);
+const INITIALIZE: Shape = Shape::Object(&[
+    need("protocolVersion", Shape::Integer),
+    may("clientCapabilities", Shape::Any),
+    may("clientInfo", Shape::Any),
+]);
+const AUTHENTICATE: Shape = Shape::Object(&[need("methodId", Shape::Text)]);
+const LIST: Shape = Shape::Object(&[may("cwd", Shape::Text), may("cursor", Shape::Null)]);
+const CANCEL_REQUEST: Shape = Shape::Object(&[need("requestId", Shape::RequestId)]);
 
-/// A phone's message that is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The id of the request, if it is one.
-    pub id: Option<RequestId>,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl Refusal {
-    /// Returns the JSON-RPC response that tells the phone. Returns `None` if what was refused has no answer.
-    #[must_use]
-    pub fn answer(&self) -> Option<String> {
-        None
+fn parameters_of(asked: Asked) -> &'static Shape {
+    match asked {
+        Asked::Initialize => &INITIALIZE,
+        Asked::Authenticate => &AUTHENTICATE,
+        Asked::Logout | Asked::AuthStatus => &NO_PARAMETERS,
+        Asked::ListSessions => &LIST,
+        Asked::Status => &OF_SESSION,
+        Asked::Prompt => &PROMPT,
+        Asked::Resume | Asked::Load => &FOLLOW,
     }
 }
 
 impl Guest {
-    /// Makes the side of a phone whose credential names `session`, which is `upstream` at the agent.
+    /// Most requests of one phone that are not answered yet.
+    pub const MAX_REQUESTS: usize = AcpProfile::MAX_REQUESTS;
+    /// Most questions that are open at one phone. Further ones are for the desktop and other phones.
+    pub const MAX_QUESTIONS: usize = MAX_ACP_QUESTIONS;
+
+    /// Makes the side of a phone whose credential names `session`, which is `upstream` at the agent, and grants
+    /// `ops`.
     #[must_use]
-    pub fn new(session: SessionId, upstream: AcpSessionId) -> Self {
-        Self { session, upstream }
+    pub fn new(session: SessionId, upstream: AcpSessionId, ops: OpSet) -> Self {
+        Self { session, upstream, ops, requests: BTreeMap::new(), questions: BTreeMap::new() }
     }
 
-    /// Reads one message of the phone. Nothing is recorded: call [`Guest::take`] once it is permitted.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub fn read(&self, _message: &[u8]) -> Result<FromPhone, Refusal> {
-        Err(Refusal { id: None, reason: Reason::UnknownMethod })
-    }
-
-    /// Records a message that was permitted: a request is open until [`Guest::result`], a question is answered.
-    ///
-    /// # Errors
-    /// [`Refusal`], if it cannot be taken now.
-    pub fn take(&mut self, _message: &FromPhone) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    /// Rebuilds the `params` of an agent's `session/update` for the phone. Returns `None` if it is not for it.
+    /// Returns the session that the phone's credential names.
     #[must_use]
-    pub fn update(&self, _params: &Json) -> Option<ToPhone> {
-        None
-    }
-
-    /// As [`Guest::update`], for an update of the past that a `session/load` brings.
-    #[must_use]
-    pub fn replay(&self, _params: &Json) -> Option<ToPhone> {
-        None
-    }
-
-    /// Asks the phone a question of the agent, `session/request_permission` or `elicitation/create`, under the number
-    /// that the bridge chose. Returns `None` if it is not for this phone.
-    #[must_use]
-    pub fn ask(&mut self, _question: i64, _method: &str, _params: &Json) -> Option<ToPhone> {
-        None
-    }
-
-    /// Ends a question: answered, cancelled or over. Returns what tells the phone, if it had it.
-    #[must_use]
-    pub fn retire(&mut self, _question: i64) -> Option<ToPhone> {
-        None
-    }
-
-    /// Answers a request of the phone with the agent's result or error. Returns `None` if none with this id is open.
-    #[must_use]
-    pub fn result(&mut self, _id: &RequestId, _outcome: &Result<Json, RpcError>) -> Option<ToPhone> {
-        None
+    pub fn session(&self) -> &SessionId {
+        &self.session
     }
 
     /// Returns the session's id at the agent.
@@ -234,9 +211,208 @@ impl Guest {
         &self.upstream
     }
 
-    /// Returns the session that the phone's credential names.
+    /// Returns what a message needs. What concerns the connection alone needs the first operation that the phone has.
     #[must_use]
-    pub fn session(&self) -> &SessionId {
-        &self.session
+    pub fn action(&self, message: &FromPhone) -> Action {
+        Action::Session(match message {
+            FromPhone::Request { asked, .. } => self.op_of(*asked),
+            FromPhone::CancelRequest { .. } => self.connection_op(),
+            FromPhone::Prompt { .. } | FromPhone::Answer { .. } | FromPhone::AnswerError { .. } => {
+                Op::SendInput
+            }
+            FromPhone::Cancel => Op::Interrupt,
+        })
+    }
+
+    fn op_of(&self, asked: Asked) -> Op {
+        asked.op().unwrap_or_else(|| self.connection_op())
+    }
+
+    fn connection_op(&self) -> Op {
+        self.ops.iter().next().unwrap_or(Op::Detach)
+    }
+
+    /// Reads one message of the phone. Nothing of its text is kept but checked values, and nothing is recorded: call
+    /// [`Guest::take`] once it is permitted. It costs one reading of the text and one copy of its values.
+    ///
+    /// # Errors
+    /// [`Refusal`], with what the phone is told.
+    pub fn read(&self, message: &[u8]) -> Result<FromPhone, Refusal> {
+        let message = Message::from_bytes(message)
+            .map_err(|error| Refusal { id: Some(RequestId::Null), reason: Reason::Message(error) })?;
+        match message {
+            Message::Request { id, method, params } => {
+                self.request(&id, &method, params).map_err(|reason| Refusal { id: Some(id), reason })
+            }
+            Message::Notification { method, params } => {
+                self.notification(&method, params).map_err(|reason| Refusal { id: None, reason })
+            }
+            Message::Response { id, outcome } => {
+                self.response(&id, outcome).map_err(|reason| Refusal { id: None, reason })
+            }
+        }
+    }
+
+    fn request(&self, id: &RequestId, method: &str, params: Option<Json>) -> Result<FromPhone, Reason> {
+        allowed(Kind::Request, method)?;
+        let asked = table::asked(method).ok_or(Reason::UnknownMethod)?;
+        self.room(id)?;
+        let params = self.parameters(parameters_of(asked), params)?;
+        match (asked, params) {
+            (Asked::Prompt, Json::Object(entries)) => {
+                let prompt = entries.into_iter().find(|(key, _)| key == "prompt").map(|(_, prompt)| prompt);
+                match prompt {
+                    Some(Json::List(blocks)) if !blocks.is_empty() => {
+                        Ok(FromPhone::Prompt { id: id.clone(), prompt: Json::List(blocks) })
+                    }
+                    _ => Err(Reason::Parameters),
+                }
+            }
+            (asked, _) => Ok(FromPhone::Request { id: id.clone(), asked }),
+        }
+    }
+
+    fn notification(&self, method: &str, params: Option<Json>) -> Result<FromPhone, Reason> {
+        allowed(Kind::Notification, method)?;
+        if method == "session/cancel" {
+            return self.parameters(&OF_SESSION, params).map(|_| FromPhone::Cancel);
+        }
+        let params = self.parameters(&CANCEL_REQUEST, params)?;
+        let id = params.get("requestId").and_then(RequestId::from_json).ok_or(Reason::Parameters)?;
+        if self.requests.contains_key(&id) {
+            Ok(FromPhone::CancelRequest { id })
+        } else {
+            Err(Reason::NotPending)
+        }
+    }
+
+    fn response(&self, id: &RequestId, outcome: Result<Json, RpcError>) -> Result<FromPhone, Reason> {
+        let RequestId::Number(question) = *id else { return Err(Reason::NotPending) };
+        let open = self.questions.get(&question).ok_or(Reason::NotPending)?;
+        match outcome {
+            Ok(result) => Ok(FromPhone::Answer { question, outcome: open.answer(&result)? }),
+            Err(_) => Ok(FromPhone::AnswerError { question }),
+        }
+    }
+
+    fn parameters(&self, shape: &Shape, params: Option<Json>) -> Result<Json, Reason> {
+        let params = params.unwrap_or(Json::Object(Vec::new()));
+        Rebuild::from_phone(self.session.as_str()).value(shape, &params).map_err(|misfit| match misfit {
+            Misfit::Shape => Reason::Parameters,
+            Misfit::OtherSession => Reason::OtherSession,
+        })
+    }
+
+    fn room(&self, id: &RequestId) -> Result<(), Reason> {
+        if self.requests.contains_key(id) {
+            return Err(Reason::IdInUse);
+        }
+        if self.requests.len() >= Self::MAX_REQUESTS { Err(Reason::TooManyRequests) } else { Ok(()) }
+    }
+
+    /// Records a message that was permitted: a request is open until [`Guest::result`], a question is answered.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it cannot be taken any more, because another message came between.
+    pub fn take(&mut self, message: &FromPhone) -> Result<(), Refusal> {
+        let (id, asked) = match message {
+            FromPhone::Request { id, asked } => (id, *asked),
+            FromPhone::Prompt { id, .. } => (id, Asked::Prompt),
+            FromPhone::Answer { question, .. } | FromPhone::AnswerError { question } => {
+                let open = self.questions.remove(question);
+                return open.map(drop).ok_or(Refusal { id: None, reason: Reason::NotPending });
+            }
+            FromPhone::Cancel | FromPhone::CancelRequest { .. } => return Ok(()),
+        };
+        self.room(id).map_err(|reason| Refusal { id: Some(id.clone()), reason })?;
+        self.requests.insert(id.clone(), asked);
+        Ok(())
+    }
+
+    /// Answers a request of the phone with what the agent or the bridge answered. Returns `None` if none with this id
+    /// is open.
+    ///
+    /// The result is made anew, for [`Asked::Initialize`] of the agent's own answer to the bridge, and for
+    /// [`Asked::ListSessions`] of any list that has the session under the agent's id. For the others that the bridge
+    /// answers itself it may be `null`.
+    #[must_use]
+    pub fn result(&mut self, id: &RequestId, outcome: &Result<Json, RpcError>) -> Option<ToPhone> {
+        let asked = self.requests.remove(id)?;
+        let outcome = match outcome {
+            Ok(result) => answer::result(asked, self.outbound(), &self.session, self.ops, result),
+            Err(error) => Err(answer::error(error)),
+        };
+        let text = Message::Response { id: id.clone(), outcome }.to_text();
+        let text = if text.len() <= Message::MAX_LEN {
+            text
+        } else {
+            Message::Response { id: id.clone(), outcome: Err(answer::unreadable()) }.to_text()
+        };
+        Some(ToPhone { op: self.op_of(asked), text })
+    }
+
+    /// Makes the `params` of an agent's `session/update` anew. Returns `None` if it is not for this phone: of another
+    /// session, of a kind that phones do not get, or of a form that the protocol does not have.
+    ///
+    /// What is longer than [`Message::MAX_LEN`] comes without its content, and says so.
+    #[must_use]
+    pub fn update(&self, params: &Json) -> Option<ToPhone> {
+        let (op, text) = update::rebuild(self.outbound(), params).ok()?;
+        Some(ToPhone { op, text })
+    }
+
+    /// As [`Guest::update`], for an update of the past that follows a `session/load`.
+    #[must_use]
+    pub fn replay(&self, params: &Json) -> Option<ToPhone> {
+        self.update(params).map(|update| ToPhone { op: Op::ReadHistory, ..update })
+    }
+
+    /// Asks the phone a question of the agent, `session/request_permission` or `elicitation/create`, under the number
+    /// that the bridge chose. Returns `None` if it is not for this phone: of another session, without a choice that
+    /// holds for one time only, a form that is no plain form, or one too many.
+    ///
+    /// It goes out under [`Op::SendInput`]: whoever may answer is asked.
+    #[must_use]
+    pub fn ask(&mut self, question: i64, method: &str, params: &Json) -> Option<ToPhone> {
+        if self.questions.len() >= Self::MAX_QUESTIONS || self.questions.contains_key(&question) {
+            return None;
+        }
+        let rule = Rule::of(Sender::Agent, Kind::Request, method);
+        if !matches!(rule, Rule::Session(op) if self.ops.contains(op)) {
+            return None;
+        }
+        let (open, params) = Question::read(self.outbound(), method, params)?;
+        let id = RequestId::Number(question);
+        let text = Message::Request { id, method: method.to_owned(), params: Some(params) }.to_text();
+        if text.len() > Message::MAX_LEN {
+            return None;
+        }
+        self.questions.insert(question, open);
+        Some(ToPhone { op: Op::SendInput, text })
+    }
+
+    /// Ends a question: answered elsewhere, cancelled or over. Returns the `$/cancel_request` that tells the phone, if
+    /// the question is open there.
+    #[must_use]
+    pub fn retire(&mut self, question: i64) -> Option<ToPhone> {
+        self.questions.remove(&question)?;
+        let params = Json::object([("requestId", Json::integer(question))]);
+        let text =
+            Message::Notification { method: "$/cancel_request".to_owned(), params: Some(params) }.to_text();
+        Some(ToPhone { op: Op::SendInput, text })
+    }
+
+    fn outbound(&self) -> Rebuild<'_> {
+        Rebuild::to_phone(self.upstream.as_str(), self.session.as_str())
+    }
+}
+
+/// Checks a phone's method against the table.
+fn allowed(kind: Kind, method: &str) -> Result<(), Reason> {
+    match Rule::of(Sender::Phone, kind, method) {
+        Rule::Session(_) | Rule::Connection => Ok(()),
+        Rule::Privileged(privilege) => Err(Reason::Privileged(privilege)),
+        Rule::Unserved(op) => Err(Reason::Unserved(op)),
+        Rule::Withheld | Rule::Unknown => Err(Reason::UnknownMethod),
     }
 }

@@ -257,6 +257,8 @@ impl RpcError {
     pub const METHOD_NOT_FOUND: i64 = -32601;
     /// The method does not take these parameters.
     pub const INVALID_PARAMS: i64 = -32602;
+    /// The bridge or the agent failed.
+    pub const INTERNAL: i64 = -32603;
     /// The credential, or any credential, does not allow it. `data.reason` says why.
     pub const NOT_ALLOWED: i64 = -32050;
 

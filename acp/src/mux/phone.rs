@@ -1,0 +1,74 @@
+//! What comes from a phone, through its `Guest`.
+
+use sessioncap::acp::{AcpSessionId, Asked, FromPhone, Json, RequestId, RpcError};
+
+use super::json::{error, object, text};
+use super::{Agent, Effect, Mux, Open, ViewerId, no_such_session};
+
+impl Mux {
+    pub(super) fn phone_message(&mut self, viewer: ViewerId, session: AcpSessionId, message: FromPhone) {
+        match message {
+            FromPhone::Request { id, asked } => self.phone_request(viewer, id, &session, asked),
+            FromPhone::Prompt { id, prompt } => {
+                let params = object([("sessionId", text(session.as_str())), ("prompt", prompt)]);
+                self.prompt(viewer, id, &session, params);
+            }
+            FromPhone::Cancel => self.cancel(viewer, &session),
+            FromPhone::CancelRequest { id } => self.cancel_request(viewer, &id),
+            FromPhone::Answer { question, outcome } => self.answer_question(viewer, question, Ok(outcome)),
+            FromPhone::AnswerError { question } => self.unasked(viewer, question),
+            // A later version of the adapter reads more; it is asked for before it is sent.
+            _ => {}
+        }
+    }
+
+    /// None of these is sent to the agent.
+    fn phone_request(&mut self, viewer: ViewerId, id: RequestId, session: &AcpSessionId, asked: Asked) {
+        if let Some(refusal) = self.cannot_begin(viewer, &id) {
+            return self.refuse(viewer, id, refusal);
+        }
+        let known = self.live(session);
+        let outcome = match asked {
+            Asked::Initialize => match &self.agent {
+                Agent::Ready(result) => Ok(result.clone()),
+                _ => {
+                    if let Some(there) = self.viewers.get_mut(&viewer) {
+                        there.open.insert(id, Open::Initialize);
+                    }
+                    return;
+                }
+            },
+            Asked::Authenticate | Asked::Logout => Ok(object([])),
+            Asked::ListSessions => {
+                let listed = known.map(|known| {
+                    let mut one = object([("sessionId", text(session.as_str()))]);
+                    for (key, value) in [("cwd", known.cwd.as_deref()), ("title", known.title())] {
+                        if let Some(value) = value {
+                            super::json::set(&mut one, key, text(value));
+                        }
+                    }
+                    one
+                });
+                Ok(object([("sessions", Json::List(listed.into_iter().collect()))]))
+            }
+            Asked::Status => {
+                let status = if known.is_some() { "open" } else { "saved" };
+                Ok(object([("status", text(status))]))
+            }
+            Asked::Resume => known.map(|known| known.result()).ok_or_else(no_such_session),
+            Asked::Load => known
+                .map(|known| (known.transcript(), known.result()))
+                .ok_or_else(no_such_session)
+                .map(|(past, result)| {
+                    self.out.extend(past.into_iter().map(|params| Effect::Replay(viewer, params)));
+                    result
+                }),
+            _ => Err(error(
+                RpcError::METHOD_NOT_FOUND,
+                "unknown_method",
+                "this bridge does not serve the method",
+            )),
+        };
+        self.respond(viewer, id, outcome);
+    }
+}

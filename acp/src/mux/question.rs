@@ -1,0 +1,355 @@
+//! What the agent asks: a permission or a form, of everybody in the session; a file or a terminal, of one desktop.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
+
+use super::json::{error, object, text, text_at};
+use super::{Effect, Kind, Mux, Viewer, ViewerId, too_many};
+
+/// A request of the agent that is not answered yet.
+#[derive(Debug)]
+pub struct Question {
+    pub agent_id: RequestId,
+    pub session: AcpSessionId,
+    pub ask: Ask,
+    pub method: String,
+    pub params: Arc<Json>,
+    /// Who has it and may answer.
+    pub asked: BTreeSet<ViewerId>,
+    /// Since when nobody has it.
+    pub alone: Option<Duration>,
+}
+
+/// What a request of the agent asks for.
+#[derive(Debug)]
+pub enum Ask {
+    /// One of these options.
+    Permission(Vec<String>),
+    /// A form.
+    Form,
+    /// `fs/*`.
+    File,
+    /// `terminal/create`.
+    NewTerminal,
+    /// Another `terminal/*`; the last one if it releases the terminal.
+    Terminal { id: String, last: bool },
+}
+
+impl Ask {
+    fn is_for_everybody(&self) -> bool {
+        matches!(self, Self::Permission(_) | Self::Form)
+    }
+
+    /// What the agent is told when nobody answers.
+    fn cancelled(&self) -> Result<Json, RpcError> {
+        match self {
+            Self::Permission(_) => Ok(object([("outcome", object([("outcome", text("cancelled"))]))])),
+            Self::Form => Ok(object([("action", text("cancel"))])),
+            Self::File | Self::NewTerminal | Self::Terminal { .. } => Err(nobody_there()),
+        }
+    }
+}
+
+impl Mux {
+    /// The agent has sent a request.
+    pub(super) fn agent_request(&mut self, id: RequestId, method: String, params: Option<Json>) {
+        if self.asked.contains_key(&id) {
+            // An answer could not say which of the two it is for.
+            self.dropped.strange_messages = self.dropped.strange_messages.saturating_add(1);
+            return;
+        }
+        let session = text_at(params.as_ref(), "sessionId").and_then(AcpSessionId::new);
+        let params = params.unwrap_or_else(|| object([]));
+        let Some(ask) = read(&method, &params) else {
+            let refusal = match method.as_str() {
+                "session/request_permission" => error(
+                    RpcError::INVALID_PARAMS,
+                    "invalid_params",
+                    "the options are missing; send at least one",
+                ),
+                _ => error(RpcError::METHOD_NOT_FOUND, "unknown_method", "no viewer serves this method"),
+            };
+            return self.answer_agent(id, Err(refusal));
+        };
+        let known = session.filter(|session| self.sessions.contains_key(session));
+        let Some(session) = known else {
+            // Of a session that nobody opened, such as that of an agent's own helper: its turn must not wait.
+            return self.answer_agent(id, ask.cancelled());
+        };
+        let open = self.questions.values().filter(|question| question.session == session).count();
+        if open >= Self::MAX_QUESTIONS {
+            return self.answer_agent(id, Err(too_many("requests of the agent")));
+        }
+        if ask.is_for_everybody() {
+            self.ask_everybody(id, session, ask, method, params);
+        } else {
+            self.ask_desktop(id, session, ask, method, params);
+        }
+    }
+
+    fn ask_everybody(
+        &mut self,
+        id: RequestId,
+        session: AcpSessionId,
+        ask: Ask,
+        method: String,
+        params: Json,
+    ) {
+        let turn = self.sessions.get(&session).and_then(|known| known.turn.as_ref());
+        if turn.is_some_and(|turn| turn.cancelled.is_some()) {
+            return self.answer_agent(id, ask.cancelled());
+        }
+        let number = self.open_question(id, session.clone(), ask, method, params);
+        for viewer in self.viewers_of(&session) {
+            self.ask_viewer(viewer, number);
+        }
+        self.left_alone(number);
+    }
+
+    fn ask_desktop(&mut self, id: RequestId, session: AcpSessionId, ask: Ask, method: String, params: Json) {
+        let serves = |viewer: &Viewer| {
+            viewer.kind == Kind::Desktop
+                && viewer.sessions.contains_key(&session)
+                && match (&ask, method.as_str()) {
+                    (Ask::File, "fs/write_text_file") => viewer.writes,
+                    (Ask::File, _) => viewer.reads,
+                    _ => viewer.terminals,
+                }
+        };
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        let helper = known.helper.filter(|helper| self.viewers.get(helper).is_some_and(serves));
+        let first = || self.viewers.iter().find(|(_, viewer)| serves(viewer)).map(|(id, _)| *id);
+        let helper = helper.or_else(first);
+        // A terminal of a desktop that has left: another desktop may have one of the same name.
+        let strange = match &ask {
+            Ask::Terminal { id, .. } => known.terminals.get(id).copied() != helper,
+            _ => false,
+        };
+        let full = matches!(ask, Ask::NewTerminal) && known.terminals.len() >= Self::MAX_TERMINALS;
+        let Some(helper) = helper.filter(|_| !strange) else {
+            return self.answer_agent(id, Err(nobody_there()));
+        };
+        if full {
+            return self.answer_agent(id, Err(too_many("terminals")));
+        }
+        known.helper = Some(helper);
+        let number = self.open_question(id, session, ask, method, params);
+        self.ask_viewer(helper, number);
+    }
+
+    fn open_question(
+        &mut self,
+        agent_id: RequestId,
+        session: AcpSessionId,
+        ask: Ask,
+        method: String,
+        params: Json,
+    ) -> i64 {
+        let number = self.number();
+        self.asked.insert(agent_id.clone(), number);
+        let asked = BTreeSet::new();
+        let params = Arc::new(params);
+        self.questions
+            .insert(number, Question { agent_id, session, ask, method, params, asked, alone: None });
+        number
+    }
+
+    fn ask_viewer(&mut self, viewer: ViewerId, number: i64) {
+        let phone = self.is_phone(viewer);
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        question.asked.insert(viewer);
+        question.alone = None;
+        let (method, params) = (question.method.clone(), &question.params);
+        self.out.push(match phone {
+            true => Effect::Ask { viewer, question: number, method, params: Arc::clone(params) },
+            false => {
+                let params = Some(Json::clone(params));
+                Effect::ToDesktop(viewer, Message::Request { id: RequestId::Number(number), method, params })
+            }
+        });
+    }
+
+    /// Shows a viewer that has come to a session what is open there.
+    pub(super) fn show_questions(&mut self, viewer: ViewerId, session: &AcpSessionId) {
+        if !self.viewers.contains_key(&viewer) {
+            return;
+        }
+        let open = self.questions.iter().filter(|(_, question)| {
+            question.session == *session
+                && question.ask.is_for_everybody()
+                && !question.asked.contains(&viewer)
+        });
+        let open: Vec<i64> = open.map(|(number, _)| *number).collect();
+        for number in open {
+            self.ask_viewer(viewer, number);
+        }
+    }
+
+    /// A viewer has answered a question.
+    pub(super) fn answer_question(&mut self, viewer: ViewerId, number: i64, outcome: Result<Json, RpcError>) {
+        let Some(question) = self.questions.get(&number).filter(|question| question.asked.contains(&viewer))
+        else {
+            if outcome.is_ok() && (1..=self.last_number).contains(&number) {
+                self.late(viewer, number);
+            }
+            return;
+        };
+        let answer = match (&question.ask, outcome) {
+            (Ask::Permission(_) | Ask::Form, Err(_)) => return self.unasked(viewer, number),
+            (Ask::Permission(offered), Ok(outcome)) => permission(offered, &outcome).map(Ok),
+            (Ask::Form, Ok(outcome)) => form(&outcome).map(Ok),
+            (Ask::File | Ask::NewTerminal | Ask::Terminal { .. }, outcome) => Some(outcome),
+        };
+        let Some(answer) = answer else {
+            self.out.push(Effect::NotOffered(viewer, number));
+            return self.unasked(viewer, number);
+        };
+        if let Some(known) = self.sessions.get_mut(&question.session) {
+            match (&question.ask, &answer) {
+                (Ask::NewTerminal, Ok(result)) => {
+                    if let Some(id) =
+                        text_at(Some(result), "terminalId").filter(|id| id.len() <= Self::MAX_NAME)
+                    {
+                        known.terminals.insert(id.to_owned(), viewer);
+                    }
+                }
+                (Ask::Terminal { id, last: true }, Ok(_)) => {
+                    known.terminals.remove(id);
+                }
+                _ => {}
+            }
+        }
+        if let Some(question) = self.questions.get_mut(&number) {
+            question.asked.remove(&viewer);
+        }
+        self.retire(number, Some(answer));
+    }
+
+    /// A viewer does not have a question any more.
+    pub(super) fn unasked(&mut self, viewer: ViewerId, number: i64) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        if question.asked.remove(&viewer) {
+            self.left_alone(number);
+        }
+    }
+
+    fn left_alone(&mut self, number: i64) {
+        let now = self.now;
+        let at_once = self.settings.unattended.is_zero();
+        let Some(question) = self.questions.get_mut(&number).filter(|question| question.asked.is_empty())
+        else {
+            return;
+        };
+        if question.ask.is_for_everybody() && !at_once {
+            question.alone = Some(now);
+        } else {
+            let outcome = question.ask.cancelled();
+            self.retire(number, Some(outcome));
+        }
+    }
+
+    /// Ends a question: tells whoever has it, and the agent if there is an outcome.
+    pub(super) fn retire(&mut self, number: i64, outcome: Option<Result<Json, RpcError>>) {
+        let Some(question) = self.questions.remove(&number) else { return };
+        self.asked.remove(&question.agent_id);
+        for viewer in question.asked {
+            let effect = match self.is_phone(viewer) {
+                true => Effect::Retire(viewer, number),
+                false => {
+                    let params = Some(object([("requestId", RequestId::Number(number).to_json())]));
+                    let method = "$/cancel_request".to_owned();
+                    Effect::ToDesktop(viewer, Message::Notification { method, params })
+                }
+            };
+            self.out.push(effect);
+        }
+        if let Some(outcome) = outcome {
+            self.answer_agent(question.agent_id, outcome);
+        }
+    }
+
+    /// Ends what was asked of everybody in a session, as cancelled.
+    pub(super) fn end_questions(&mut self, session: &AcpSessionId) {
+        self.end_those(|question| question.session == *session && question.ask.is_for_everybody());
+    }
+
+    /// Ends what nobody has had for too long.
+    pub(super) fn end_unattended(&mut self) {
+        let (now, most) = (self.now, self.settings.unattended);
+        self.end_those(|question| question.alone.is_some_and(|since| now.saturating_sub(since) >= most));
+    }
+
+    fn end_those(&mut self, which: impl Fn(&Question) -> bool) {
+        let those = self.questions.iter().filter(|(_, question)| which(question));
+        let those: Vec<_> = those.map(|(number, question)| (*number, question.ask.cancelled())).collect();
+        for (number, outcome) in those {
+            self.retire(number, Some(outcome));
+        }
+    }
+
+    /// `$/cancel_request` of the agent.
+    pub(super) fn agent_cancels(&mut self, id: &RequestId) {
+        if let Some(number) = self.asked.get(id).copied() {
+            let outcome = error(Self::CANCELLED, "cancelled", "the request was cancelled by its sender");
+            self.retire(number, Some(Err(outcome)));
+        }
+    }
+
+    fn answer_agent(&mut self, id: RequestId, outcome: Result<Json, RpcError>) {
+        self.out.push(Effect::ToAgent(Message::Response { id, outcome }));
+    }
+}
+
+/// What a request of the agent asks for; none if no viewer serves it.
+fn read(method: &str, params: &Json) -> Option<Ask> {
+    Some(match method {
+        "session/request_permission" => {
+            let Some(Json::List(options)) = params.get("options") else { return None };
+            let ids = options.iter().filter_map(|option| text_at(Some(option), "optionId"));
+            Ask::Permission(ids.map(str::to_owned).collect())
+        }
+        "elicitation/create" => Ask::Form,
+        "fs/read_text_file" | "fs/write_text_file" => Ask::File,
+        "terminal/create" => Ask::NewTerminal,
+        "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release" => {
+            let id = text_at(Some(params), "terminalId").unwrap_or_default().to_owned();
+            Ask::Terminal { id, last: method == "terminal/release" }
+        }
+        _ => return None,
+    })
+}
+
+/// The result for the agent, made anew; none if the option was not offered.
+fn permission(offered: &[String], outcome: &Json) -> Option<Json> {
+    let outcome = outcome.get("outcome");
+    let chosen = match text_at(outcome, "outcome")? {
+        "cancelled" => object([("outcome", text("cancelled"))]),
+        "selected" => {
+            let id = text_at(outcome, "optionId")?;
+            let id = offered.iter().find(|offered| *offered == id)?;
+            object([("outcome", text("selected")), ("optionId", text(id))])
+        }
+        _ => return None,
+    };
+    Some(object([("outcome", chosen)]))
+}
+
+/// The result for the agent, made anew; none if it is no answer to a form.
+fn form(outcome: &Json) -> Option<Json> {
+    match text_at(Some(outcome), "action")? {
+        "accept" => {
+            let content = outcome.get("content").filter(|content| matches!(content, Json::Object(_)));
+            let content = content.cloned().unwrap_or_else(|| object([]));
+            Some(object([("action", text("accept")), ("content", content)]))
+        }
+        action @ ("decline" | "cancel") => Some(object([("action", text(action))])),
+        _ => None,
+    }
+}
+
+fn nobody_there() -> RpcError {
+    error(Mux::NOBODY_THERE, "nobody_there", "no desktop that serves this is connected; go on without it")
+}

@@ -1,0 +1,114 @@
+//! Lines of a stream of bytes, within a bound.
+
+use std::mem;
+
+/// What a line turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Without its 0x0A and without one 0x0D before that.
+    Whole(Vec<u8>),
+    /// Longer than the limit. The rest of it is skipped when it comes.
+    TooLong(Vec<u8>),
+}
+
+/// Splits at 0x0A and nowhere else: U+2028 and a lone 0x0D are legal inside a JSON text.
+///
+/// Keeps at most `limit` bytes.
+#[derive(Debug)]
+pub struct Lines {
+    limit: usize,
+    begun: Vec<u8>,
+    skipping: bool,
+}
+
+impl Lines {
+    /// `limit` is the longest line in bytes, without its end.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, begun: Vec::new(), skipping: false }
+    }
+
+    /// Gives each line that `bytes` ends, and each that has become too long.
+    pub fn read(&mut self, bytes: &[u8]) -> Vec<Line> {
+        let mut found = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (piece, false),
+            };
+            if !self.skipping {
+                // One more than the limit, for a 0x0D that belongs to the line's end.
+                let room = self.limit.saturating_add(1).saturating_sub(self.begun.len());
+                self.begun.extend_from_slice(text.get(..room).unwrap_or(text));
+                let over = self.begun.len() > self.limit && self.begun.last() != Some(&b'\r');
+                if over || text.len() > room {
+                    self.skipping = true;
+                    found.push(Line::TooLong(mem::take(&mut self.begun)));
+                }
+            }
+            if ended && !mem::take(&mut self.skipping) {
+                let mut line = mem::take(&mut self.begun);
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                found.push(Line::Whole(line));
+            }
+        }
+        found
+    }
+
+    /// Whether bytes of a line without an end are left.
+    #[must_use]
+    pub fn is_within_line(&self) -> bool {
+        self.skipping || !self.begun.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &str) -> Line {
+        Line::Whole(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_line_ends_at_0x0a_alone() {
+        let mut lines = Lines::new(64);
+        let text = "a\u{2028}b\u{85}c\rd\r\n\n\r\nrest";
+        assert_eq!(lines.read(text.as_bytes()), [whole("a\u{2028}b\u{85}c\rd"), whole(""), whole("")]);
+        assert!(lines.is_within_line());
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_lines() {
+        let text = b"12345\n123456\n12345\r\n1234567\n123456\r\nx\n";
+        let all = Lines::new(5).read(text);
+        assert_eq!(
+            all,
+            [
+                whole("12345"),
+                Line::TooLong(b"123456".to_vec()),
+                whole("12345"),
+                Line::TooLong(b"123456".to_vec()),
+                Line::TooLong(b"123456".to_vec()),
+                whole("x")
+            ]
+        );
+        for size in 1..text.len() {
+            let mut lines = Lines::new(5);
+            let found: Vec<Line> = text.chunks(size).flat_map(|piece| lines.read(piece)).collect();
+            assert_eq!(found, all, "{size}");
+            assert!(!lines.is_within_line());
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_told_before_its_end_and_keeps_no_memory() {
+        let mut lines = Lines::new(4);
+        assert_eq!(lines.read(&[b'x'; 1000]), [Line::TooLong(b"xxxxx".to_vec())]);
+        assert_eq!(lines.read(&[b'x'; 1000]), []);
+        assert!(lines.begun.capacity() < 16);
+        assert_eq!(lines.read(b"x\nok\n"), [whole("ok")]);
+    }
+}
