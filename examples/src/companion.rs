@@ -27,7 +27,7 @@ use super::outage::Outage;
 use super::problem::{Outcome, Problem};
 use super::pty::Happened;
 use super::request::read_answer;
-use super::transport::{self, Secure};
+use super::transport::{self, Certificate, Secure, Unproven};
 use state::Pairing;
 use tokio::time::Instant;
 
@@ -127,12 +127,12 @@ async fn redeem(
     link: &Link,
     label: &Label,
     pairing: &Pairing,
-) -> Outcome<(Redeemed, transport::Socket, (usize, usize))> {
+) -> Outcome<(Redeemed, Unproven, (usize, usize))> {
     let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
     let mut socket = transport::connect(link.url()).await?;
     let first_length = asking.message.len();
-    transport::send(&mut socket, asking.message).await?;
-    let answer = transport::receive_soon(&mut socket).await?;
+    socket.send(asking.message).await?;
+    let answer = socket.receive_soon().await?;
     Ok((asking.next.finish(&answer)?, socket, (first_length, answer.len())))
 }
 
@@ -142,8 +142,8 @@ pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
     let asking =
         sessioncap::phone::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
-    transport::send(&mut socket, asking.message).await?;
-    let answer = transport::receive_soon(&mut socket).await?;
+    socket.send(asking.message).await?;
+    let answer = socket.receive_soon().await?;
     let attached = asking.next.finish(&answer)?;
     Live::new(socket, attached)
 }
@@ -208,6 +208,8 @@ pub struct Live {
     pub agent_time: Timestamp,
     /// How long the credential still lives.
     pub seconds_left: u64,
+    /// The certificate of a connection over TLS, to be compared with what the agent states.
+    pub certificate: Certificate,
     /// A renewed credential, to be stored instead of the old one.
     pub renewed: Option<CredentialBytes>,
     /// What came while an answer was waited for.
@@ -225,11 +227,13 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(socket: transport::Socket, attached: Attached) -> Outcome<Self> {
+    fn new(socket: Unproven, attached: Attached) -> Outcome<Self> {
         let clock = Clock::system()?;
         let liveness = Liveness::of_phone(monotonic(clock.now()));
+        let (stream, certificate) = socket.prove(attached.channel);
         Ok(Self {
-            stream: Secure::new(socket, attached.channel),
+            stream,
+            certificate,
             session: attached.session,
             ops: attached.ops,
             agent_time: attached.agent_time,

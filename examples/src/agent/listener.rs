@@ -334,7 +334,7 @@ impl Agent {
         path: &str,
         deadline: Instant,
     ) -> Result<(Socket, Vec<u8>), Away> {
-        let upgrading = upgrade::accept(stream, path, &self.origins);
+        let upgrading = upgrade::accept(stream.into(), path, &self.origins);
         let upgraded = tokio::select! {
             upgraded = timeout_at(deadline, upgrading) => upgraded,
             () = self.stopped() => return Err(Away::Stopping),

@@ -166,7 +166,7 @@ impl<'a> Connection<'a> {
         match end.code() {
             Some(code) => transport::send_last(socket, sender.end(code), CloseCode::Normal).await,
             // Whatever it has not taken yet goes as well.
-            None => drop(socket.get_ref().set_zero_linger()),
+            None => drop(socket.get_ref().tcp().set_zero_linger()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! From a TCP connection to a WebSocket: what is asked for, and the answers to everything else.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -11,7 +10,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::transport::{self, Socket};
+use crate::transport::{self, Socket, Stream};
 
 /// Bytes of a request, its headers included.
 pub(super) const LONGEST_REQUEST: usize = 8 * 1024;
@@ -47,13 +46,9 @@ const fn answer(status: &'static str, headers: &'static str, text: &'static str)
 }
 
 /// Answers an upgrade to WebSocket on `path`, without an `Origin` or with a listed one.
-pub(super) async fn accept(
-    mut stream: TcpStream,
-    path: &str,
-    origins: &[String],
-) -> Result<Socket, NoUpgrade> {
+pub(super) async fn accept(mut stream: Stream, path: &str, origins: &[String]) -> Result<Socket, NoUpgrade> {
     // Keystrokes must not wait for each other. Failing costs only that.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.tcp().set_nodelay(true);
     let (head, rest) = match read_head(&mut stream).await.ok_or(NoUpgrade::Gone)? {
         Ok(read) => read,
         Err(error) => return refuse(stream, malformed(&error)).await,
@@ -68,7 +63,7 @@ pub(super) async fn accept(
     }
 }
 
-async fn refuse(mut stream: TcpStream, answer: Answer) -> Result<Socket, NoUpgrade> {
+async fn refuse(mut stream: Stream, answer: Answer) -> Result<Socket, NoUpgrade> {
     let text = http(answer.status, answer.headers, answer.text);
     // Whoever does not take it loses it.
     let _ = stream.write_all(text.as_bytes()).await;
