@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::json;
@@ -19,6 +20,7 @@ use time::UtcOffset;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bridge::{Bridge, Run};
+use crate::mux::Settings;
 
 /// A bridge between one agent of the Agent Client Protocol and its viewers: the desktop, which is an enrolled device,
 /// and phones, each held to the one session and the operations of its credential.
@@ -34,6 +36,12 @@ pub struct Arguments {
     /// Where the agent starts.
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
+    /// Let the agent read and write files through the desktop's client, which must serve that.
+    #[arg(long)]
+    client_files: bool,
+    /// Let the agent run commands through the desktop's client, which must serve that.
+    #[arg(long)]
+    client_terminals: bool,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9099", value_name = "HOST:PORT")]
     listen: SocketAddr,
@@ -98,7 +106,19 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
     let keys: Outcome<Vec<Vec<DevicePublicKey>>> = arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
     let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
-    let run = Run { words: words(&arguments.command)?, directory: arguments.cwd, log: log.log() };
+    let settings = Settings {
+        read_files: arguments.client_files,
+        write_files: arguments.client_files,
+        terminals: arguments.client_terminals,
+        ..Settings::default()
+    };
+    let run = Run {
+        words: words(&arguments.command)?,
+        directory: arguments.cwd,
+        settings,
+        certificates: Arc::new(Vec::new),
+        log: log.log(),
+    };
     let config = Config {
         listen: arguments.listen,
         audit: Some(arguments.state.join("audit.jsonl")),

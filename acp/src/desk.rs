@@ -8,7 +8,7 @@ use sessioncap_programs::agent::DeviceStream;
 use sessioncap_programs::problem::{Outcome, Problem};
 
 use crate::bridge::Bridge;
-use crate::outbox::{Next, outbox};
+use crate::outbox::Next;
 
 /// Serves a device that has asked for `acp.connect`, to its end.
 pub(crate) async fn serve(bridge: Arc<Bridge>, mut stream: DeviceStream) {
@@ -29,8 +29,8 @@ enum Event {
 }
 
 async fn carry(bridge: &Arc<Bridge>, stream: &mut DeviceStream) -> Outcome<()> {
-    let (outbox, mut inbox) = outbox();
-    let joined = bridge.join_desktop(outbox);
+    let joined = bridge.join_desktop();
+    let (joined, mut inbox) = joined.ok_or_else(|| Problem::said("the agent cannot be started now"))?;
     let mut assembler = Assembler::new();
     loop {
         let event = tokio::select! {
@@ -41,7 +41,7 @@ async fn carry(bridge: &Arc<Bridge>, stream: &mut DeviceStream) -> Outcome<()> {
             Event::Frame(None) | Event::Out(Next::End) => return Ok(()),
             Event::Frame(Some(bytes)) => match assembler.take(Frame::from_bytes(&bytes)?)? {
                 Some(Frame::Data(bytes)) => match Message::from_bytes(&bytes) {
-                    Ok(message) => bridge.from_desktop(joined.viewer(), message),
+                    Ok(message) => joined.from_desktop(message),
                     Err(problem) => stream.log(format!("a message of desktop {} is left out: {problem}", stream.device())),
                 },
                 Some(Frame::End(_)) => return Ok(()),

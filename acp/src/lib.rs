@@ -20,3 +20,13 @@
 
 pub mod mux;
 pub mod process;
+
+mod bridge;
+pub mod cli;
+mod desk;
+mod names;
+mod outbox;
+mod phone;
+
+pub use bridge::{Bridge, Run};
+pub use phone::CERTIFICATES;

@@ -29,6 +29,12 @@ impl Names {
         Some(id)
     }
 
+    /// Whether a session has no id of ours yet.
+    #[must_use]
+    pub fn upstream_is_new(&self, upstream: &AcpSessionId) -> bool {
+        !self.ours.contains_key(upstream)
+    }
+
     /// The agent's id of a session of ours.
     #[must_use]
     pub fn upstream(&self, session: &SessionId) -> Option<AcpSessionId> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use sessioncap::acp::{AcpProfile, Guest, Json, Message, Reason, Refusal, RequestId, ToPhone};
 use sessioncap::agent::{Denial, PermitError};
 use sessioncap::session::SessionNotice;
-use sessioncap::{EndCode, Frame, Op, Status};
+use sessioncap::{Action, Frame, Op};
 use sessioncap_programs::agent::phone::{End, Incoming, Wire};
 use sessioncap_programs::lock;
 
@@ -17,22 +17,23 @@ struct Phone {
     bridge: Arc<Bridge>,
     wire: Wire,
     guest: Arc<Mutex<Guest>>,
-    inbox: Option<Inbox<ToPhone>>,
-    joined: Option<Joined>,
-    /// Whether the phone has named its version.
-    begun: bool,
+    /// Once the phone has named its version.
+    joined: Option<(Joined, Inbox<ToPhone>)>,
 }
+
+/// What the bridge says about its certificate.
+pub const CERTIFICATES: &str = "_sessioncap/certificates";
 
 /// Serves a phone from its activation to its end.
 pub(crate) async fn serve(bridge: Arc<Bridge>, wire: Wire) {
     let Some(upstream) = bridge.upstream(wire.session()) else {
         return wire.say_goodbye(&End::SessionEnded).await;
     };
-    let guest = Guest::new(wire.session().clone(), upstream);
+    let guest = Guest::new(wire.session().clone(), upstream, wire.ops());
     let guest = Arc::new(Mutex::new(guest));
     let (session, credential) = (wire.session().clone(), wire.credential());
     wire.log(format!("a phone is attached to session {session} with credential {credential}"));
-    let mut phone = Phone { bridge, wire, guest, inbox: None, joined: None, begun: false };
+    let mut phone = Phone { bridge, wire, guest, joined: None };
     let end = match phone.serve().await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -55,8 +56,8 @@ impl Phone {
         }
         loop {
             let out = async {
-                match &mut self.inbox {
-                    Some(inbox) => inbox.next().await,
+                match &mut self.joined {
+                    Some((_, inbox)) => inbox.next().await,
                     None => std::future::pending().await,
                 }
             };
@@ -82,12 +83,12 @@ impl Phone {
 
     async fn take_frame(&mut self, frame: Frame<()>) -> Result<(), End> {
         match frame {
-            Frame::Data(()) if !self.begun => Err(End::Protocol),
+            Frame::Data(()) if self.joined.is_none() => Err(End::Protocol),
             Frame::Data(()) => self.take_message().await,
             Frame::Notice(notice) => match SessionNotice::from_notice(notice) {
-                Some(SessionNotice::Acp { version }) if !self.begun => {
+                Some(SessionNotice::Acp { version }) if self.joined.is_none() => {
                     let version = AcpProfile::agree(version).map_err(|_| End::NoCommonVersion)?;
-                    self.begun = true;
+                    self.joined = Some(self.bridge.join_phone(&self.guest).ok_or(End::SessionEnded)?);
                     self.wire.notify(SessionNotice::Acp { version }.to_notice()).await?;
                     self.tell_certificates().await
                 }
@@ -118,41 +119,41 @@ impl Phone {
     }
 
     async fn take_message(&mut self) -> Result<(), End> {
-        let Self { bridge, wire, guest, joined, .. } = self;
+        let Self { wire, guest, joined, .. } = self;
+        let Some((joined, _)) = joined else { return Err(End::Protocol) };
         let refused: Mutex<Option<Refusal>> = Mutex::default();
         let id: Mutex<Option<RequestId>> = Mutex::default();
         let done = wire
             .take(
-                |bytes| match lock(guest).read(bytes) {
-                    Ok(message) => {
-                        lock(&id).clone_from(&message.request_id().cloned());
-                        Ok((message.action(), message))
-                    }
-                    Err(refusal) => {
-                        let denial = refusal.denial();
-                        *lock(&refused) = Some(refusal);
-                        Err(denial)
+                |bytes| {
+                    let guest = lock(guest);
+                    match guest.read(bytes) {
+                        Ok(message) => {
+                            *lock(&id) = message.id().cloned();
+                            Ok((guest.action(&message), message))
+                        }
+                        Err(refusal) => {
+                            let denial = denial(&refusal.reason);
+                            *lock(&refused) = Some(refusal);
+                            Err(denial)
+                        }
                     }
                 },
                 // Inside the permit: nothing here waits.
                 |message| {
                     lock(guest).take(&message)?;
-                    if let Some(joined) = joined {
-                        bridge.from_phone(joined.viewer(), message);
-                        return Ok(None);
-                    }
-                    Ok(Some(message))
+                    joined.from_phone(message);
+                    Ok(())
                 },
             )
             .await;
         let (refused, id) = (lock(&refused).take(), lock(&id).take());
         match done {
-            Ok(None | Some(Ok(None))) => Ok(()),
-            Ok(Some(Ok(Some(message)))) => self.take_early(message).await,
+            Ok(None | Some(Ok(()))) => Ok(()),
             Ok(Some(Err(refusal))) => self.refuse(refusal, &Denial::FrameUnreadable).await,
             Err(PermitError::Refused(denial)) => {
-                let refusal = refused.unwrap_or_else(|| Refusal::not_granted(id, &denial));
-                self.refuse(refusal, &denial).await
+                let reason = Reason::NotGranted(not_granted(&denial));
+                self.refuse(refused.unwrap_or(Refusal { id, reason }), &denial).await
             }
             Err(over) => Err(over.into()),
         }
@@ -168,5 +169,14 @@ impl Phone {
     async fn send(&mut self, message: ToPhone) -> Result<(), End> {
         // What it may not see at this moment does not come later either.
         self.wire.send_message(message.op, message.text.as_bytes()).await.map(drop)
+    }
+}
+
+/// What the gate would call a refusal of the adapter.
+fn denial(reason: &Reason) -> Denial {
+    match (reason, reason.action()) {
+        (Reason::OtherSession, _) => Denial::OtherSession,
+        (_, Some(Action::Privileged(privilege))) => Denial::PrivilegeDenied(privilege),
+        _ => Denial::FrameUnreadable,
     }
 }

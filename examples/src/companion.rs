@@ -28,7 +28,7 @@ use super::outage::Outage;
 use super::problem::{Outcome, Problem};
 use super::pty::Happened;
 use super::request::read_answer;
-use super::transport;
+use super::transport::{self, Unproven};
 use frames::Frames;
 use state::Pairing;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ const LONGEST_JOIN: Duration = Duration::from_secs(25 * 60);
 
 /// A connection on which the phone was admitted.
 pub struct Admitted {
-    socket: transport::Socket,
+    socket: Unproven,
     attached: Attached,
 }
 
@@ -140,12 +140,12 @@ async fn redeem(
     link: &Link,
     label: &Label,
     pairing: &Pairing,
-) -> Outcome<(Redeemed, transport::Socket, (usize, usize))> {
+) -> Outcome<(Redeemed, Unproven, (usize, usize))> {
     let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
     let mut socket = transport::connect(link.url()).await?;
     let first_length = asking.message.len();
-    transport::send(&mut socket, asking.message).await?;
-    let answer = transport::receive_soon(&mut socket).await?;
+    socket.send(asking.message).await?;
+    let answer = socket.receive_soon().await?;
     Ok((asking.next.finish(&answer)?, socket, (first_length, answer.len())))
 }
 
@@ -159,8 +159,8 @@ async fn attach_with(pairing: &Pairing, ops: OpSet) -> Outcome<Admitted> {
     let asking =
         sessioncap::phone::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
     let mut socket = transport::connect(&pairing.url).await?;
-    transport::send(&mut socket, asking.message).await?;
-    let answer = transport::receive_soon(&mut socket).await?;
+    socket.send(asking.message).await?;
+    let answer = socket.receive_soon().await?;
     let attached = asking.next.finish(&answer)?;
     Ok(Admitted { socket, attached })
 }

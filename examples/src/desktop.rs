@@ -93,11 +93,11 @@ impl<'a> Desktop<'a> {
         // The library's initiator takes a phone's key type; on the wire both are X25519.
         let key = HolderSecretKey::from_bytes(*identity.device.expose_bytes());
         let started = Initiator::start(&key, &identity.agent, b"", &mut OsRng)?;
-        transport::send(&mut socket, started.message).await?;
-        let answer = transport::receive_soon(&mut socket).await?;
+        socket.send(started.message).await?;
+        let answer = socket.receive_soon().await?;
         let finished = started.next.finish(&answer);
         let finished = finished.map_err(|error| Problem::NotTheAgent(error.to_string()))?;
-        let stream = Secure::new(socket, finished.channel);
+        let (stream, _) = socket.prove(finished.channel);
         Ok(Self { identity, stream, handshake_hash: finished.handshake_hash })
     }
 

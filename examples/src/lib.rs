@@ -5,14 +5,20 @@ pub mod classify;
 pub mod clock;
 pub mod companion;
 pub mod desktop;
+#[cfg(feature = "acp")]
+pub mod discovery;
 pub mod files;
 pub mod inspect;
+#[cfg(feature = "acp")]
+pub mod keys;
 pub mod outage;
 pub mod problem;
 pub mod pty;
 pub mod request;
 pub mod story;
 pub mod terminal;
+#[cfg(feature = "acp")]
+pub mod tls;
 pub mod transport;
 
 use std::process::ExitCode;

@@ -1,17 +1,18 @@
 //! The WebSocket below Noise: one binary message is one Noise message, a text message ends the connection,
 //! everything else is skipped, and an empty plaintext ends a side.
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sessioncap::noise::Channel;
 use sessioncap::{AgentUrl, Scheme};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
@@ -20,68 +21,12 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketCon
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::problem::{Outcome, Problem};
+#[cfg(feature = "acp")]
+use super::tls;
+pub use stream::Stream;
 
-/// A WebSocket over a connection.
+/// A WebSocket over TCP or TLS. Noise inside is the same.
 pub type Socket = WebSocketStream<Stream>;
-
-/// A connection below a WebSocket.
-pub enum Stream {
-    /// TCP.
-    Plain(TcpStream),
-    /// TLS over TCP. Noise inside is the same.
-    Tls(Box<dyn Tls>),
-}
-
-/// A connection with TLS.
-pub trait Tls: AsyncRead + AsyncWrite + Send + Sync + Unpin {
-    /// The connection below.
-    fn tcp(&self) -> &TcpStream;
-}
-
-impl Stream {
-    /// The connection below.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.tcp(),
-        }
-    }
-
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut dyn Both> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream),
-            Self::Tls(stream) => Pin::new(stream),
-        }
-    }
-}
-
-/// Read and written.
-trait Both: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin + ?Sized> Both for T {}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.inner().poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner().poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_shutdown(context)
-    }
-}
 
 /// How long a connection may take to be made, and a peer to take or answer a message.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,30 +54,83 @@ pub fn config() -> WebSocketConfig {
         .max_write_buffer_size(2 * (Channel::MAX_PLAINTEXT_LEN + Channel::OVERHEAD))
 }
 
-/// Connects to an agent.
-pub async fn connect(url: &AgentUrl) -> Outcome<Socket> {
-    if url.scheme() == Scheme::Wss {
-        return Err(Problem::said(
-            "this example speaks `ws` only; reach the agent through a tunnel or a tls terminator",
-        ));
+/// A connection whose other end has proven nothing. It takes and gives the messages of a handshake, and becomes
+/// a stream only with the channel that the handshake ends in: whatever its certificate was, only the agent whose
+/// key is pinned reads or writes it.
+pub struct Unproven {
+    socket: Socket,
+    certificate: Certificate,
+}
+
+/// What the other end of a connection showed, beside Noise.
+#[cfg(feature = "acp")]
+pub type Certificate = Option<tls::Seen>;
+/// Without TLS there is none.
+#[cfg(not(feature = "acp"))]
+pub type Certificate = Option<std::convert::Infallible>;
+
+impl Unproven {
+    /// Sends a message of the handshake.
+    pub async fn send(&mut self, message: Vec<u8>) -> Outcome<()> {
+        send(&mut self.socket, message).await
     }
+
+    /// The answer to it.
+    pub async fn receive_soon(&mut self) -> Outcome<Vec<u8>> {
+        receive_soon(&mut self.socket).await
+    }
+
+    /// The stream under a finished handshake's channel, and the certificate that was seen below it: none over
+    /// `ws`. Over `wss` the caller compares it with what the agent states inside the channel.
+    pub fn prove(self, channel: Channel) -> (Secure, Certificate) {
+        (Secure::new(self.socket, channel), self.certificate)
+    }
+}
+
+/// Connects to an agent.
+pub async fn connect(url: &AgentUrl) -> Outcome<Unproven> {
+    let host = url.host();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    connect_over(url, TcpStream::connect((host, url.port())), &url.to_string()).await
+}
+
+/// Connects to the agent of `url` at an address that was found elsewhere. The address grants nothing.
+pub async fn connect_at(url: &AgentUrl, address: SocketAddr) -> Outcome<Unproven> {
+    connect_over(url, TcpStream::connect(address), &address.to_string()).await
+}
+
+async fn connect_over(
+    url: &AgentUrl,
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+    shown: &str,
+) -> Outcome<Unproven> {
     let connecting = async {
-        let host = url.host();
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let stream = TcpStream::connect((host, url.port())).await;
         let unreachable =
-            |cause: io::Error| Problem::Unreachable { url: url.to_string(), cause: cause.to_string() };
-        let stream = stream.map_err(unreachable)?;
+            |cause: io::Error| Problem::Unreachable { url: shown.to_owned(), cause: cause.to_string() };
+        let stream = connecting.await.map_err(unreachable)?;
         let _ = stream.set_nodelay(true);
-        let (socket, _) =
-            match client_async_with_config(url.to_string(), Stream::Plain(stream), Some(config())).await {
-                Ok(upgraded) => upgraded,
-                Err(tungstenite::Error::Io(cause)) => return Err(unreachable(cause)),
-                Err(error) => return Err(Problem::NotTheAgent(format!("{url}: {error}"))),
-            };
-        Ok(socket)
+        let (stream, certificate) = match url.scheme() {
+            Scheme::Ws => (Stream::from(stream), None),
+            Scheme::Wss => encrypt(stream, url).await?,
+        };
+        match client_async_with_config(url.to_string(), stream, Some(config())).await {
+            Ok((socket, _)) => Ok(Unproven { socket, certificate }),
+            Err(tungstenite::Error::Io(cause)) => Err(unreachable(cause)),
+            Err(error) => Err(Problem::NotTheAgent(format!("{shown}: {error}"))),
+        }
     };
     timeout(PATIENCE, connecting).await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
+}
+
+#[cfg(feature = "acp")]
+async fn encrypt(stream: TcpStream, url: &AgentUrl) -> Outcome<(Stream, Certificate)> {
+    let (stream, seen) = tls::connect(stream, &url.host(), tls::Roots::of_system()).await?;
+    Ok((Stream::Tls(Box::new(stream.into())), Some(seen)))
+}
+
+#[cfg(not(feature = "acp"))]
+async fn encrypt(_: TcpStream, _: &AgentUrl) -> Outcome<(Stream, Certificate)> {
+    Err(Problem::said("this program was built without tls; build it with the feature `acp`"))
 }
 
 /// The next Noise message. Cancel-safe.

@@ -382,7 +382,7 @@ impl Agent {
 
     /// TLS, where the peer begins with it and the agent has a certificate.
     async fn secured(&self, stream: TcpStream) -> Result<Stream, NoUpgrade> {
-        let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Ok(stream.into()) };
         tls(stream).await.map_err(|_| NoUpgrade::Gone)
     }
 

@@ -7,11 +7,12 @@ use sessioncap::{Assembler, EndCode, Frame, Notice};
 use super::{too_slow, unknown};
 use crate::clock::{Clock, monotonic};
 use crate::problem::{Outcome, Problem};
-use crate::transport::{self, Secure};
+use crate::transport::{self, Certificate, Secure, Unproven};
 
 /// Frames over a connection. The agent waits a few seconds for the first one.
 pub struct Frames {
     stream: Secure,
+    certificate: Certificate,
     clock: Clock,
     liveness: Liveness,
     assembler: Assembler,
@@ -25,10 +26,12 @@ pub struct Frames {
 
 impl Frames {
     /// Over a connection on which the phone was admitted; `first` goes out before everything.
-    pub fn new(socket: transport::Socket, attached: Attached, first: Notice) -> Outcome<Self> {
+    pub fn new(socket: Unproven, attached: Attached, first: Notice) -> Outcome<Self> {
         let clock = Clock::system()?;
+        let (stream, certificate) = socket.prove(attached.channel);
         Ok(Self {
-            stream: Secure::new(socket, attached.channel),
+            stream,
+            certificate,
             liveness: Liveness::of_phone(monotonic(clock.now())),
             clock,
             assembler: Assembler::new(),
@@ -42,6 +45,11 @@ impl Frames {
     pub fn set_clock(&mut self, clock: Clock) {
         self.liveness = Liveness::of_phone(monotonic(clock.now()));
         self.clock = clock;
+    }
+
+    /// The certificate that was seen below the channel.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     /// Whether a frame has come.

@@ -354,12 +354,10 @@ impl Revoke {
                 // Revoking the ticket of a redeemed one revokes its credential.
                 let found = find(desktop.entries(None).await?, &begin);
                 let (named, ticket) = match (found, begin.parse()) {
-                    (Ok(entry), _) => match entry.credential {
-                        Some(credential) if credential.to_string().starts_with(&begin) => {
-                            (format!("credential {credential}"), entry.ticket)
-                        }
-                        _ => (format!("ticket {}", entry.ticket), entry.ticket),
-                    },
+                    (Ok(entry), _) if entry.ticket.to_string().starts_with(&begin) => {
+                        (format!("ticket {}", entry.ticket), entry.ticket)
+                    }
+                    (Ok(entry), _) => (format!("credential {}", entry.credential), entry.ticket),
                     // A whole id that is not on the list is asked for all the same: it may be revoked already.
                     (Err(_), Ok(ticket)) => (format!("ticket {ticket}"), ticket),
                     (Err(problem), Err(_)) => return Err(problem),

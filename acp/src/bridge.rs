@@ -1,0 +1,455 @@
+//! The sessions of one agent as an agent's host: who is connected, what waits for whom, and the agent's process.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::SinkExt;
+use sessioncap::SessionId;
+use sessioncap::acp::{AcpSessionId, FromPhone, Guest, Json, Message, RequestId, RpcError, ToPhone};
+use sessioncap_programs::agent::phone::Wire;
+use sessioncap_programs::agent::{DeviceStream, Ends, Host, Log, Serving};
+use sessioncap_programs::lock;
+use sessioncap_programs::request::{Request, error};
+use sessioncap_programs::transport::{self, STRANGER, Socket};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite;
+
+use crate::mux::{Effect, Kind, Mux, Settings, Turns, ViewerId};
+use crate::names::Names;
+use crate::outbox::{Inbox, Outbox, outbox};
+use crate::process::{self, Agent, Event, Start};
+use crate::{desk, phone};
+
+/// The shortest time between two starts of the agent.
+const RESTART: Duration = Duration::from_secs(1);
+/// How long a plain peer may take to take its answer.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What a plain peer is told.
+const PAIR_FIRST: &str = "this bridge talks only to phones that were paired and desktops that are enrolled: run \
+    `dd_client session pair-mobile` at the desktop, and open the link or scan the code on the phone";
+/// The code of that error, as the protocol has it for a missing authentication.
+const AUTHENTICATION_REQUIRED: i64 = -32000;
+
+/// What to run, and how.
+pub struct Run {
+    /// The agent's command line.
+    pub words: Vec<OsString>,
+    /// Where it starts.
+    pub directory: Option<PathBuf>,
+    /// What it may ask of a desktop.
+    pub settings: Settings,
+    /// The hashes of the keys of the bridge's certificates, the present one and the next; none without TLS.
+    pub certificates: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Where lines go.
+    pub log: Log,
+}
+
+/// One agent, its sessions and its viewers.
+pub struct Bridge {
+    this: Weak<Self>,
+    run: Run,
+    ends: Ends,
+    started: Instant,
+    /// Asked under the gate's locks, so nothing else is done while it is held.
+    names: Mutex<Names>,
+    state: Mutex<State>,
+    /// Something may be due earlier than before.
+    sooner: Notify,
+    /// The agent is gone for good.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    agent: Option<Running>,
+    /// How many agents there were. A viewer's number is of one of them.
+    generation: u64,
+    last_start: Option<Instant>,
+    phones: HashMap<ViewerId, PhoneSide>,
+    desktops: HashMap<ViewerId, Outbox<String>>,
+    stopping: bool,
+}
+
+struct Running {
+    mux: Mux,
+    process: Agent,
+}
+
+struct PhoneSide {
+    guest: Arc<Mutex<Guest>>,
+    outbox: Outbox<ToPhone>,
+}
+
+/// A viewer's place. Dropping it takes the viewer away.
+pub(crate) struct Joined {
+    bridge: Arc<Bridge>,
+    viewer: ViewerId,
+    generation: u64,
+}
+
+impl Joined {
+    /// Takes a message of the phone. Waits for no other peer.
+    pub(crate) fn from_phone(&self, message: FromPhone) {
+        self.bridge.with_mux(self.generation, |mux, now| mux.from_phone(self.viewer, message, now));
+    }
+
+    /// Takes a message of the desktop. Waits for no other peer.
+    pub(crate) fn from_desktop(&self, message: Message) {
+        self.bridge.with_mux(self.generation, |mux, now| mux.from_desktop(self.viewer, message, now));
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.bridge.with_state(|state, now| {
+            if state.generation == self.generation {
+                state.phones.remove(&self.viewer);
+                state.desktops.remove(&self.viewer);
+                state.run(|mux| mux.leave(self.viewer, now));
+            }
+        });
+    }
+}
+
+impl Bridge {
+    /// A bridge whose agent starts with the first desktop.
+    pub fn new(run: Run, ends: Ends) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            run,
+            ends,
+            started: Instant::now(),
+            names: Mutex::default(),
+            state: Mutex::default(),
+            sooner: Notify::new(),
+            ended: Notify::new(),
+        })
+    }
+
+    /// The agent's id of a session.
+    pub(crate) fn upstream(&self, session: &SessionId) -> Option<AcpSessionId> {
+        lock(&self.names).upstream(session)
+    }
+
+    pub(crate) fn certificates(&self) -> Vec<String> {
+        (self.run.certificates)()
+    }
+
+    /// Adds a phone. `None` if its session is gone.
+    pub(crate) fn join_phone(&self, guest: &Arc<Mutex<Guest>>) -> Option<(Joined, Inbox<ToPhone>)> {
+        let session = lock(guest).upstream().clone();
+        let (outbox, inbox) = outbox();
+        let joined = self.with_state(|state, now| {
+            let agent = state.agent.as_mut()?;
+            let (viewer, effects) = agent.mux.join(Kind::Phone { session }, now);
+            state.phones.insert(viewer, PhoneSide { guest: Arc::clone(guest), outbox });
+            state.carry_out(effects, now);
+            Some((viewer, state.generation))
+        });
+        self.place(joined).map(|place| (place, inbox))
+    }
+
+    /// Adds a desktop, and starts the agent if it does not run. `None` if it cannot be started now.
+    pub(crate) fn join_desktop(&self) -> Option<(Joined, Inbox<String>)> {
+        let (outbox, inbox) = outbox();
+        let joined = self.with_state(|state, now| {
+            self.start(state, now);
+            let agent = state.agent.as_mut()?;
+            let (viewer, effects) = agent.mux.join(Kind::Desktop, now);
+            state.desktops.insert(viewer, outbox);
+            state.carry_out(effects, now);
+            Some((viewer, state.generation))
+        });
+        self.place(joined).map(|place| (place, inbox))
+    }
+
+    fn place(&self, joined: Option<(ViewerId, u64)>) -> Option<Joined> {
+        let (viewer, generation) = joined?;
+        Some(Joined { bridge: self.this.upgrade()?, viewer, generation })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Does something to the state, and what follows from it outside.
+    fn with_state<T>(&self, work: impl FnOnce(&mut State, Duration) -> T) -> T {
+        let mut state = lock(&self.state);
+        let done = work(&mut state, self.now());
+        let gone = self.note_sessions(&state);
+        drop(state);
+        // Only without the lock: the gate asks about sessions under locks of its own.
+        gone.iter().for_each(|session| self.ends.tell(session));
+        self.sooner.notify_one();
+        done
+    }
+
+    fn with_mux(&self, generation: u64, work: impl FnOnce(&mut Mux, Duration) -> Vec<Effect>) {
+        self.with_state(|state, now| {
+            if state.generation == generation {
+                state.run(|mux| work(mux, now));
+            }
+        });
+    }
+
+    /// Gives new sessions their ids, and returns those that have ended.
+    fn note_sessions(&self, state: &State) -> Vec<SessionId> {
+        let mut names = lock(&self.names);
+        let present: Vec<_> = match &state.agent {
+            Some(agent) => agent.mux.sessions().map(|session| session.id).collect(),
+            None => Vec::new(),
+        };
+        for session in &present {
+            if names.upstream_is_new(session) {
+                let id = names.name(session);
+                (self.run.log)(format!("session {} began", id.map_or_else(String::new, |id| id.to_string())));
+            }
+        }
+        names.retain(&present)
+    }
+
+    /// Starts the agent if it does not run.
+    fn start(&self, state: &mut State, now: Duration) {
+        let too_soon = state.last_start.is_some_and(|last| last.elapsed() < RESTART);
+        if state.agent.is_some() || state.stopping || too_soon {
+            return;
+        }
+        let Some((program, arguments)) = self.run.words.split_first() else { return };
+        state.last_start = Some(Instant::now());
+        let log = Arc::clone(&self.run.log);
+        let start = Start {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+            directory: self.run.directory.clone(),
+            log: Arc::new(move |line: &str| log(format!("the agent says: {line}"))),
+        };
+        match Agent::start(&start) {
+            Ok((process, events)) => {
+                let (mux, effects) = Mux::new(self.run.settings.clone(), now);
+                state.generation = state.generation.saturating_add(1);
+                state.agent = Some(Running { mux, process });
+                state.carry_out(effects, now);
+                if let Some(bridge) = self.this.upgrade() {
+                    tokio::spawn(bridge.hear(events, state.generation));
+                }
+            }
+            Err(problem) => (self.run.log)(format!("the agent cannot be started: {problem}")),
+        }
+    }
+
+    /// Hears one agent out.
+    async fn hear(self: Arc<Self>, mut events: mpsc::Receiver<Event>, generation: u64) {
+        loop {
+            let due = lock(&self.state).agent.as_ref().and_then(|agent| agent.mux.next_look());
+            let until = due.map_or(Duration::from_secs(3600), |due| due.saturating_sub(self.now()));
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Message(message)) => {
+                        self.with_mux(generation, |mux, now| mux.from_agent(message, now));
+                    }
+                    Some(Event::Noise(process::Noise { problem, start })) => {
+                        (self.run.log)(format!("the agent wrote what is no message ({problem:?}): {start}"));
+                    }
+                    Some(Event::Ended(ended)) => return self.end(&ended.cause.to_string()),
+                    None => return self.end("it is gone"),
+                },
+                () = self.sooner.notified() => {}
+                () = sleep(until) => self.with_mux(generation, Mux::look),
+            }
+        }
+    }
+
+    /// The agent is gone: everybody is answered, and sent away.
+    fn end(&self, why: &str) {
+        (self.run.log)(format!("the agent has ended: {why}"));
+        self.with_state(|state, _| {
+            state.run(Mux::agent_gone);
+            state.agent = None;
+            // What waits for them still goes out.
+            state.phones.clear();
+            state.desktops.clear();
+        });
+        self.ended.notify_waiters();
+    }
+}
+
+impl State {
+    fn run(&mut self, work: impl FnOnce(&mut Mux) -> Vec<Effect>) {
+        if let Some(agent) = &mut self.agent {
+            let effects = work(&mut agent.mux);
+            self.carry_out(effects, Duration::ZERO);
+        }
+    }
+
+    /// Carries out effects, and those that follow from them. Waits for nobody.
+    fn carry_out(&mut self, effects: Vec<Effect>, now: Duration) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::ToAgent(message) => {
+                    if let Some(agent) = &self.agent {
+                        agent.process.send(&message);
+                    }
+                }
+                Effect::ToDesktop(viewer, message) => self.to_desktop(viewer, &message),
+                Effect::Update(viewer, params) => self.to_phone(viewer, |guest| guest.update(&params)),
+                Effect::Replay(viewer, params) => self.to_phone(viewer, |guest| guest.replay(&params)),
+                Effect::Ask { viewer, question, method, params } => {
+                    let mut asked = false;
+                    self.to_phone(viewer, |guest| {
+                        let question = guest.ask(question, &method, &params);
+                        asked = question.is_some();
+                        question
+                    });
+                    if let (false, Some(agent)) = (asked, &mut self.agent) {
+                        effects.extend(agent.mux.cannot_answer(viewer, question, now));
+                    }
+                }
+                Effect::Retire(viewer, question) => self.to_phone(viewer, |guest| guest.retire(question)),
+                Effect::Answer(viewer, id, outcome) => {
+                    self.to_phone(viewer, |guest| guest.result(&id, &outcome));
+                }
+                Effect::EndAgent(_) => {
+                    if let Some(agent) = &self.agent {
+                        agent.process.end();
+                    }
+                }
+                // The retirement has told them.
+                Effect::AlreadyResolved(..) | Effect::NotOffered(..) => {}
+            }
+        }
+    }
+
+    fn to_phone(&self, viewer: ViewerId, make: impl FnOnce(&mut Guest) -> Option<ToPhone>) {
+        let Some(PhoneSide { guest, outbox }) = self.phones.get(&viewer) else { return };
+        if let Some(message) = make(&mut lock(guest)) {
+            let bytes = message.text.len();
+            outbox.push(message, bytes);
+        }
+    }
+
+    fn to_desktop(&self, viewer: ViewerId, message: &Message) {
+        let Some(outbox) = self.desktops.get(&viewer) else { return };
+        let mut text = message.to_text();
+        if text.len() > Message::MAX_LEN {
+            let Message::Response { id, .. } = message else { return };
+            text = too_long(id.clone()).to_text();
+        }
+        let bytes = text.len();
+        outbox.push(text, bytes);
+    }
+}
+
+/// The answer in the place of one that does not fit a message.
+fn too_long(id: RequestId) -> Message {
+    let error = RpcError {
+        code: RpcError::INTERNAL,
+        message: "the agent's answer is longer than a message may be".to_owned(),
+        data: Some(Json::object([("reason", Json::text("too_long"))])),
+    };
+    Message::Response { id, outcome: Err(error) }
+}
+
+/// How a session is doing, in a word.
+fn state_of(turns: Turns) -> &'static str {
+    match turns {
+        Turns::Idle => "idle",
+        Turns::Running => "running",
+        Turns::Settling => "settling",
+        Turns::Stuck => "stuck",
+    }
+}
+
+impl Host for Bridge {
+    fn has(&self, session: &SessionId) -> bool {
+        lock(&self.names).upstream(session).is_some()
+    }
+
+    fn count(&self) -> usize {
+        lock(&self.names).count()
+    }
+
+    fn serve_phone(&self, wire: Wire) -> Serving {
+        match self.this.upgrade() {
+            Some(bridge) => Box::pin(phone::serve(bridge, wire)),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Option<Result<Value, Value>> {
+        if request.method() != "shell.list_sessions" {
+            return None;
+        }
+        let state = lock(&self.state);
+        let mut names = lock(&self.names);
+        let sessions: Vec<_> = match &state.agent {
+            Some(agent) => agent.mux.sessions().collect(),
+            None => Vec::new(),
+        };
+        let entries = sessions.into_iter().filter_map(|session| {
+            Some(json!({
+                "id": names.name(&session.id)?,
+                "name": session.title,
+                "command": state_of(session.turns),
+                "cwd": session.cwd,
+                "acp_session_id": session.id.as_str(),
+                "running": true,
+            }))
+        });
+        Some(Ok(json!({ "ok": true, "sessions": entries.collect::<Vec<_>>() })))
+    }
+
+    fn serve_device(&self, stream: DeviceStream) -> Serving {
+        match self.this.upgrade() {
+            Some(bridge) => Box::pin(desk::serve(bridge, stream)),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn turn_away(&self, mut socket: Socket, message: String) -> Serving {
+        Box::pin(async move {
+            let id = match Message::from_bytes(message.as_bytes()) {
+                Ok(Message::Request { id, .. }) => id,
+                _ => RequestId::Null,
+            };
+            let error = RpcError {
+                code: AUTHENTICATION_REQUIRED,
+                message: PAIR_FIRST.to_owned(),
+                data: Some(Json::object([("reason", Json::text("not_paired"))])),
+            };
+            let text = Message::Response { id, outcome: Err(error) }.to_text();
+            let told = socket.send(tungstenite::Message::text(text));
+            // Who does not take it is not waited for.
+            let _ = timeout(FAREWELL, told).await;
+            transport::close(&mut socket, STRANGER).await;
+        })
+    }
+
+    fn stop(&self) -> Serving {
+        let Some(bridge) = self.this.upgrade() else { return Box::pin(std::future::ready(())) };
+        Box::pin(async move {
+            let ended = bridge.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            {
+                let mut state = lock(&bridge.state);
+                state.stopping = true;
+                match &state.agent {
+                    Some(agent) => agent.process.end(),
+                    None => return,
+                }
+            }
+            ended.await;
+        })
+    }
+}
+
+/// A refusal in the words of the devices' protocol.
+pub(crate) fn cannot_start() -> Value {
+    error("agent_unavailable", "the agent cannot be started now; the bridge's log says why")
+}
