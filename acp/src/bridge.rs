@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
+use serde_json::{Value, json};
 use sessioncap::SessionId;
 use sessioncap::acp::{AcpSessionId, FromPhone, Guest, Json, Message, RequestId, RpcError, ToPhone};
 use sessioncap_programs::agent::phone::Wire;
 use sessioncap_programs::agent::{DeviceStream, Ends, Host, Log, Serving};
 use sessioncap_programs::lock;
-use sessioncap_programs::request::{Request, error};
+use sessioncap_programs::request::Request;
 use sessioncap_programs::transport::{self, STRANGER, Socket};
-use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite;
@@ -447,9 +447,4 @@ impl Host for Bridge {
             ended.await;
         })
     }
-}
-
-/// A refusal in the words of the devices' protocol.
-pub(crate) fn cannot_start() -> Value {
-    error("agent_unavailable", "the agent cannot be started now; the bridge's log says why")
 }

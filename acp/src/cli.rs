@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::json;
-use sessioncap::{AgentUrl, DevicePublicKey};
+use sessioncap::{AgentUrl, DevicePublicKey, Label};
 use sessioncap_programs::agent::cli::read_keys;
 use sessioncap_programs::agent::logging::Writer;
 use sessioncap_programs::agent::{self, Config, Options};
 use sessioncap_programs::clock::Clock;
+use sessioncap_programs::discovery::{Advert, Advertisement, Interfaces, KeyHash};
+use sessioncap_programs::files::make_private_directory;
 use sessioncap_programs::problem::{Outcome, Problem, While};
 use sessioncap_programs::terminal::print_raw;
 use sessioncap_programs::transport;
@@ -21,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bridge::{Bridge, Run};
 use crate::mux::Settings;
+use crate::secure::Certificate;
 
 /// A bridge between one agent of the Agent Client Protocol and its viewers: the desktop, which is an enrolled device,
 /// and phones, each held to the one session and the operations of its credential.
@@ -58,6 +61,20 @@ pub struct Arguments {
     /// A device's public key to enrol, or a file with one on each line; may be repeated.
     #[arg(long, value_name = "HEX|FILE")]
     enroll: Vec<String>,
+    /// Serve TLS too, on the same port, with a certificate of the bridge's own for the hosts of its addresses. Phones
+    /// compare it with what the bridge tells them inside the channel.
+    #[arg(long)]
+    tls: bool,
+    /// Make the next certificate key the present one. Phones have been told of both.
+    #[arg(long, requires = "tls")]
+    rotate_certificate: bool,
+    /// Advertise the bridge on the local network under this name, where phones that were paired with it find it.
+    #[arg(long, value_name = "NAME")]
+    advertise: Option<Label>,
+    /// Over which network interfaces, by name; may be repeated. By default over all but loopback and those of
+    /// containers and virtual machines.
+    #[arg(long = "interface", value_name = "NAME", requires = "advertise")]
+    interfaces: Vec<String>,
     /// Where to append the log, in place of standard error.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -80,7 +97,8 @@ fn words(line: &str) -> Outcome<Vec<OsString>> {
             }
             (letter, Some(open)) if letter == open => quote = None,
             ('\\', None | Some('"')) => {
-                let escaped = letters.next().ok_or_else(|| Problem::said("the command line ends in a backslash"))?;
+                let escaped =
+                    letters.next().ok_or_else(|| Problem::said("the command line ends in a backslash"))?;
                 word.get_or_insert_default().push(escaped);
             }
             (letter, None) if letter.is_whitespace() => words.extend(word.take()),
@@ -103,7 +121,8 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
 }
 
 async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
-    let keys: Outcome<Vec<Vec<DevicePublicKey>>> = arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
+    let keys: Outcome<Vec<Vec<DevicePublicKey>>> =
+        arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
     let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
     let settings = Settings {
@@ -112,11 +131,25 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         terminals: arguments.client_terminals,
         ..Settings::default()
     };
+    let clock = arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?;
+    let certificate = match arguments.tls {
+        true => Some(certificate(&arguments.state, &arguments.urls, &arguments.listen, &clock)?),
+        false => None,
+    };
+    if let (Some(certificate), true) = (&certificate, arguments.rotate_certificate) {
+        certificate.rotate(&clock)?;
+    }
     let run = Run {
         words: words(&arguments.command)?,
         directory: arguments.cwd,
         settings,
-        certificates: Arc::new(Vec::new),
+        certificates: match &certificate {
+            Some(certificate) => {
+                let certificate = Arc::clone(certificate);
+                Arc::new(move || certificate.hashes())
+            }
+            None => Arc::new(Vec::new),
+        },
         log: log.log(),
     };
     let config = Config {
@@ -128,13 +161,31 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         rules: None,
         offset: UtcOffset::UTC,
         enroll: keys?.concat(),
-        clock: arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?,
+        clock: clock.clone(),
         look: agent::LOOK,
         patience: transport::FRAME_PATIENCE,
         log: log.log(),
-        options: Options { log_dropped: log.dropped(), ..Options::default() },
+        options: Options {
+            log_dropped: log.dropped(),
+            tls: certificate.as_ref().map(Certificate::secure),
+            ..Options::default()
+        },
     };
     let running = agent::start_hosting(config, |ends| Bridge::new(run, ends)).await?;
+    if let Some(certificate) = certificate {
+        tokio::spawn(certificate.keep_valid(clock, log.log()));
+    }
+    let advertised = match arguments.advertise {
+        Some(name) => {
+            let interfaces = match arguments.interfaces.is_empty() {
+                true => Interfaces::Networks,
+                false => Interfaces::Only(arguments.interfaces),
+            };
+            let advert = Advert::new(name, running.url.port(), running.url.path(), KeyHash::of(&running.key));
+            Some(Advertisement::start(&advert, interfaces)?)
+        }
+        None => None,
+    };
     let line = json!({
         "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
     });
@@ -150,8 +201,29 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
             _ = tokio::signal::ctrl_c() => break,
         }
     }
+    if let Some(advertised) = advertised {
+        advertised.stop().await;
+    }
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The certificate for the hosts under which phones reach the bridge.
+fn certificate(
+    state: &Path,
+    urls: &[AgentUrl],
+    listen: &SocketAddr,
+    clock: &Clock,
+) -> Outcome<Arc<Certificate>> {
+    make_private_directory(state)?;
+    let bare = |url: &AgentUrl| url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let mut names: Vec<String> = urls.iter().map(bare).collect();
+    if names.is_empty() {
+        names.push(listen.ip().to_string());
+    }
+    names.sort();
+    names.dedup();
+    Certificate::open(state, &names, clock)
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ async fn carry(bridge: &Arc<Bridge>, stream: &mut DeviceStream) -> Outcome<()> {
             Event::Frame(Some(bytes)) => match assembler.take(Frame::from_bytes(&bytes)?)? {
                 Some(Frame::Data(bytes)) => match Message::from_bytes(&bytes) {
                     Ok(message) => joined.from_desktop(message),
-                    Err(problem) => stream.log(format!("a message of desktop {} is left out: {problem}", stream.device())),
+                    Err(problem) => {
+                        stream.log(format!("a message of desktop {} is left out: {problem}", stream.device()))
+                    }
                 },
                 Some(Frame::End(_)) => return Ok(()),
                 _ => {}

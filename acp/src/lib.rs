@@ -27,6 +27,6 @@ mod desk;
 mod names;
 mod outbox;
 mod phone;
+mod secure;
 
 pub use bridge::{Bridge, Run};
-pub use phone::CERTIFICATES;

@@ -3,12 +3,14 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use sessioncap::acp::{AcpProfile, Guest, Json, Message, Reason, Refusal, RequestId, ToPhone};
+use sessioncap::acp::{AcpProfile, Guest, Json, Message, Reason, Refusal, RequestId, RpcError, ToPhone};
 use sessioncap::agent::{Denial, PermitError};
 use sessioncap::session::SessionNotice;
 use sessioncap::{Action, Frame, Op};
 use sessioncap_programs::agent::phone::{End, Incoming, Wire};
 use sessioncap_programs::lock;
+
+use sessioncap_programs::companion::acp::CERTIFICATES;
 
 use crate::bridge::{Bridge, Joined};
 use crate::outbox::{Inbox, Next};
@@ -20,9 +22,6 @@ struct Phone {
     /// Once the phone has named its version.
     joined: Option<(Joined, Inbox<ToPhone>)>,
 }
-
-/// What the bridge says about its certificate.
-pub const CERTIFICATES: &str = "_sessioncap/certificates";
 
 /// Serves a phone from its activation to its end.
 pub(crate) async fn serve(bridge: Arc<Bridge>, wire: Wire) {
@@ -151,16 +150,23 @@ impl Phone {
         match done {
             Ok(None | Some(Ok(()))) => Ok(()),
             Ok(Some(Err(refusal))) => self.refuse(refusal, &Denial::FrameUnreadable).await,
-            Err(PermitError::Refused(denial)) => {
-                let reason = Reason::NotGranted(not_granted(&denial));
-                self.refuse(refused.unwrap_or(Refusal { id, reason }), &denial).await
-            }
+            Err(PermitError::Refused(denial)) => match (refused, &denial) {
+                (Some(refusal), _) => self.refuse(refusal, &denial).await,
+                (None, Denial::OperationNotGranted { op }) => {
+                    self.refuse(Refusal { id, reason: Reason::NotGranted(*op) }, &denial).await
+                }
+                (None, _) => self.answer(id.map(|id| not_allowed(id, &denial)), &denial).await,
+            },
             Err(over) => Err(over.into()),
         }
     }
 
     async fn refuse(&mut self, refusal: Refusal, denial: &Denial) -> Result<(), End> {
-        match refusal.answer() {
+        self.answer(refusal.answer(), denial).await
+    }
+
+    async fn answer(&mut self, answer: Option<String>, denial: &Denial) -> Result<(), End> {
+        match answer {
             Some(text) => self.send(ToPhone { op: self.any_op(), text }).await,
             None => self.wire.notify(self.wire.refusal(denial)).await,
         }
@@ -172,11 +178,21 @@ impl Phone {
     }
 }
 
+/// The answer to a request that the gate refuses for a reason of its own, such as an operator's rule.
+fn not_allowed(id: RequestId, denial: &Denial) -> String {
+    let error = RpcError {
+        code: RpcError::NOT_ALLOWED,
+        message: "this phone may not do that now; ask at the desktop".to_owned(),
+        data: Some(Json::object([("reason", Json::text(denial.code()))])),
+    };
+    Message::Response { id, outcome: Err(error) }.to_text()
+}
+
 /// What the gate would call a refusal of the adapter.
 fn denial(reason: &Reason) -> Denial {
     match (reason, reason.action()) {
         (Reason::OtherSession, _) => Denial::OtherSession,
-        (_, Some(Action::Privileged(privilege))) => Denial::PrivilegeDenied(privilege),
+        (_, Some(Action::Privileged(privilege))) => Denial::PrivilegeDenied { privilege },
         _ => Denial::FrameUnreadable,
     }
 }

@@ -7,6 +7,7 @@ mod follow;
 mod frames;
 #[cfg(feature = "image")]
 pub mod picture;
+mod reach;
 pub mod state;
 
 use std::collections::VecDeque;
@@ -70,7 +71,7 @@ pub enum Progress {
 /// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
 /// same call gets the same credential, and so it asks again by itself, as `docs/PROTOCOL.md` section 6.4 says.
 pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Progress)) -> Outcome<Joined> {
-    let Joined { pairing, live, message_lengths } = join_with(link, label, file, tell).await?;
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, false, tell).await?;
     Ok(Joined { pairing, live: Live::new(live)?, message_lengths })
 }
 
@@ -78,6 +79,7 @@ async fn join_with(
     link: &Link,
     label: &Label,
     file: &Path,
+    search: bool,
     mut tell: impl FnMut(Progress),
 ) -> Outcome<Joined<Admitted>> {
     let ticket: TicketId = link.ticket().public_key().id();
@@ -97,7 +99,7 @@ async fn join_with(
     let (mut outage, mut tries, mut proven) = (Outage::default(), 0, false);
     tell(Progress::Connecting);
     loop {
-        match redeem(link, label, &pairing).await {
+        match redeem(link, label, &pairing, search).await {
             Ok((Redeemed::Attached { credential, attached }, socket, message_lengths)) => {
                 let session = Some(attached.session.clone());
                 let pairing = Pairing { credential: Some(credential), session, ..pairing };
@@ -140,9 +142,21 @@ async fn redeem(
     link: &Link,
     label: &Label,
     pairing: &Pairing,
+    search: bool,
+) -> Outcome<(Redeemed, Unproven, (usize, usize))> {
+    reach::agent(link.url(), link.agent(), search, async |socket| {
+        redeem_over(socket, link, label, pairing).await
+    })
+    .await
+}
+
+async fn redeem_over(
+    mut socket: Unproven,
+    link: &Link,
+    label: &Label,
+    pairing: &Pairing,
 ) -> Outcome<(Redeemed, Unproven, (usize, usize))> {
     let asking = sessioncap::phone::redeem(link, &pairing.holder, label.clone(), &mut OsRng)?;
-    let mut socket = transport::connect(link.url()).await?;
     let first_length = asking.message.len();
     socket.send(asking.message).await?;
     let answer = socket.receive_soon().await?;
@@ -152,13 +166,17 @@ async fn redeem(
 /// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
 /// to store.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
-    Live::new(attach_with(pairing, ops).await?)
+    Live::new(attach_with(pairing, ops, false).await?)
 }
 
-async fn attach_with(pairing: &Pairing, ops: OpSet) -> Outcome<Admitted> {
+async fn attach_with(pairing: &Pairing, ops: OpSet, search: bool) -> Outcome<Admitted> {
+    reach::agent(&pairing.url, &pairing.agent, search, async |socket| attach_over(socket, pairing, ops).await)
+        .await
+}
+
+async fn attach_over(mut socket: Unproven, pairing: &Pairing, ops: OpSet) -> Outcome<Admitted> {
     let asking =
         sessioncap::phone::attach(&pairing.agent, &pairing.holder, pairing.credential()?, ops, &mut OsRng)?;
-    let mut socket = transport::connect(&pairing.url).await?;
     socket.send(asking.message).await?;
     let answer = socket.receive_soon().await?;
     let attached = asking.next.finish(&answer)?;
@@ -168,15 +186,15 @@ async fn attach_with(pairing: &Pairing, ops: OpSet) -> Outcome<Admitted> {
 /// Attaches with the credential in `file`. A renewed one takes its place there before the first frame
 /// leaves: from that frame on the agent may retire the old one.
 pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
-    let mut live = Live::new(come_back_with(file, ops).await?)?;
+    let mut live = Live::new(come_back_with(file, ops, false).await?)?;
     live.renewed = None;
     Ok(live)
 }
 
-async fn come_back_with(file: &Path, ops: OpSet) -> Outcome<Admitted> {
+async fn come_back_with(file: &Path, ops: OpSet, search: bool) -> Outcome<Admitted> {
     // Read each time: another program may have stored a renewed one.
     let mut pairing = Pairing::open(file)?;
-    let admitted = attach_with(&pairing, ops).await?;
+    let admitted = attach_with(&pairing, ops, search).await?;
     if let Some(renewed) = &admitted.attached.renewed {
         pairing.credential = Some(renewed.clone());
         pairing.save(file)?;
@@ -241,6 +259,8 @@ pub struct Live {
 impl Live {
     fn new(admitted: Admitted) -> Outcome<Self> {
         let Admitted { socket, attached } = admitted;
+        // An agent of terminals states no certificate of its own.
+        socket.require_public_certificate()?;
         let version = SessionNotice::Profile { version: Profile::VERSION };
         Ok(Self {
             session: attached.session.clone(),

@@ -97,6 +97,7 @@ impl<'a> Desktop<'a> {
         let answer = socket.receive_soon().await?;
         let finished = started.next.finish(&answer);
         let finished = finished.map_err(|error| Problem::NotTheAgent(error.to_string()))?;
+        socket.require_public_certificate()?;
         let (stream, _) = socket.prove(finished.channel);
         Ok(Self { identity, stream, handshake_hash: finished.handshake_hash })
     }

@@ -45,6 +45,6 @@ pub fn run(name: &str, program: impl Future<Output = Outcome<ExitCode>>) -> Exit
 }
 
 /// Locks. A panic elsewhere leaves nothing half done that the next holder of a lock would trip over.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

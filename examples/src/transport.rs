@@ -80,6 +80,15 @@ impl Unproven {
         receive_soon(&mut self.socket).await
     }
 
+    /// For an agent that states no hash inside the channel: over `wss` the certificate must be a public one.
+    pub fn require_public_certificate(&self) -> Outcome<()> {
+        #[cfg(feature = "acp")]
+        if let Some(seen) = &self.certificate {
+            seen.compare(&[])?;
+        }
+        Ok(())
+    }
+
     /// The stream under a finished handshake's channel, and the certificate that was seen below it: none over
     /// `ws`. Over `wss` the caller compares it with what the agent states inside the channel.
     pub fn prove(self, channel: Channel) -> (Secure, Certificate) {

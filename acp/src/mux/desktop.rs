@@ -49,7 +49,8 @@ impl Mux {
         let params = params.unwrap_or_else(|| object([]));
         match (method, session) {
             ("session/prompt", Some(session)) => {
-                let has = self.viewers.get(&viewer).is_some_and(|there| there.sessions.contains_key(&session));
+                let has =
+                    self.viewers.get(&viewer).is_some_and(|there| there.sessions.contains_key(&session));
                 if !has && self.live(&session).is_some() {
                     self.enter(viewer, &session);
                 }

@@ -13,6 +13,7 @@ use sessioncap::{EndCode, Frame, Label, Link, Notice, OpSet, SessionId};
 use super::frames::Frames;
 use super::{Admitted, Joined, Progress, come_back_with, ended, join_with, refused, unknown};
 use crate::problem::{Outcome, Problem};
+use crate::tls::SpkiHash;
 
 /// What a bridge sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,12 @@ pub struct Acp {
     pub seconds_left: u64,
     /// The ids of requests.
     next_id: i64,
+    /// Whether it is known who ends TLS.
+    compared: bool,
 }
+
+/// The bridge's notification of the hashes of its certificates' keys.
+pub const CERTIFICATES: &str = "_sessioncap/certificates";
 
 /// Redeems a link at a bridge, as [`super::join`].
 pub async fn join(
@@ -45,7 +51,7 @@ pub async fn join(
     file: &Path,
     tell: impl FnMut(Progress),
 ) -> Outcome<Joined<Acp>> {
-    let Joined { pairing, live, message_lengths } = join_with(link, label, file, tell).await?;
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, true, tell).await?;
     Ok(Joined { pairing, live: Acp::new(live)?, message_lengths })
 }
 
@@ -53,7 +59,10 @@ impl Acp {
     fn new(admitted: Admitted) -> Outcome<Self> {
         let Admitted { socket, attached } = admitted;
         let version = SessionNotice::Acp { version: AcpProfile::VERSION }.to_notice();
+        // With a public certificate, or without TLS, there is nothing to wait for.
+        let compared = socket.require_public_certificate().is_ok();
         Ok(Self {
+            compared,
             session: attached.session.clone(),
             ops: attached.ops,
             seconds_left: attached.seconds_left,
@@ -64,7 +73,7 @@ impl Acp {
 
     /// Attaches with the credential in `file`, where a renewed one is stored.
     pub async fn come_back(file: &Path) -> Outcome<Self> {
-        Self::new(come_back_with(file, OpSet::EMPTY).await?)
+        Self::new(come_back_with(file, OpSet::EMPTY, true).await?)
     }
 
     /// What comes next. Cancel-safe.
@@ -73,7 +82,14 @@ impl Acp {
             match self.frames.next().await? {
                 Frame::Data(bytes) => {
                     let message = Message::from_bytes(&bytes).map_err(|_| unknown())?;
-                    return Ok(Heard::Message(message));
+                    match &message {
+                        Message::Notification { method, params } if method == CERTIFICATES => {
+                            self.compare(params.as_ref())?;
+                        }
+                        // The bridge states them before everything else.
+                        _ if !self.compared => return Err(unknown()),
+                        _ => return Ok(Heard::Message(message)),
+                    }
                 }
                 Frame::Notice(Notice { code: SessionNotice::ACP, .. }) => {}
                 Frame::Notice(notice) => return Ok(Heard::Notice(notice)),
@@ -81,6 +97,20 @@ impl Acp {
                 _ => {}
             }
         }
+    }
+
+    /// Compares the certificate below the channel with the hashes that the bridge states in it. Where it is another's,
+    /// somebody on the way ends TLS, and the connection is over.
+    fn compare(&mut self, params: Option<&Json>) -> Outcome<()> {
+        let Some(seen) = self.frames.certificate() else { return Ok(()) };
+        let Some(Json::List(stated)) = params.and_then(|params| params.get("spkiSha256")) else {
+            return Err(unknown());
+        };
+        let stated: Outcome<Vec<SpkiHash>> =
+            stated.iter().map(|hash| hash.as_text().unwrap_or_default().parse()).collect();
+        seen.compare(&stated?)?;
+        self.compared = true;
+        Ok(())
     }
 
     /// Sends a message.
