@@ -49,7 +49,8 @@ impl Mux {
         let params = params.unwrap_or_else(|| object([]));
         match (method, session) {
             ("session/prompt", Some(session)) => {
-                let has = self.viewers.get(&viewer).is_some_and(|there| there.sessions.contains_key(&session));
+                let has =
+                    self.viewers.get(&viewer).is_some_and(|there| there.sessions.contains_key(&session));
                 if !has && self.live(&session).is_some() {
                     self.enter(viewer, &session);
                 }
@@ -86,7 +87,7 @@ impl Mux {
 
     /// Sends a request on, unless too many are open.
     fn pass(&mut self, viewer: ViewerId, id: RequestId, what: What, method: &str, params: Json) {
-        match self.cannot_begin(viewer, &id) {
+        match self.cannot_pass(viewer, &id) {
             Some(refusal) => self.refuse(viewer, id, refusal),
             None => {
                 self.ask_agent(Some((viewer, id)), what, method, params);
@@ -127,7 +128,7 @@ impl Mux {
         session: AcpSessionId,
         params: Json,
     ) {
-        if let Some(refusal) = self.cannot_begin(viewer, &id) {
+        if let Some(refusal) = self.cannot_pass(viewer, &id) {
             return self.refuse(viewer, id, refusal);
         }
         let load = method == "session/load";
