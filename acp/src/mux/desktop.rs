@@ -87,7 +87,7 @@ impl Mux {
 
     /// Sends a request on, unless too many are open.
     fn pass(&mut self, viewer: ViewerId, id: RequestId, what: What, method: &str, params: Json) {
-        match self.cannot_begin(viewer, &id) {
+        match self.cannot_pass(viewer, &id) {
             Some(refusal) => self.refuse(viewer, id, refusal),
             None => {
                 self.ask_agent(Some((viewer, id)), what, method, params);
@@ -128,7 +128,7 @@ impl Mux {
         session: AcpSessionId,
         params: Json,
     ) {
-        if let Some(refusal) = self.cannot_begin(viewer, &id) {
+        if let Some(refusal) = self.cannot_pass(viewer, &id) {
             return self.refuse(viewer, id, refusal);
         }
         let load = method == "session/load";

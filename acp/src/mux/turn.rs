@@ -11,7 +11,7 @@ use super::{Agent, Effect, Mux, Open, ViewerId, What, agent_gone, no_such_sessio
 impl Mux {
     /// Begins a turn, or lets the prompt wait. `params` name the session by its id at the agent.
     pub(super) fn prompt(&mut self, viewer: ViewerId, id: RequestId, session: &AcpSessionId, params: Json) {
-        if let Some(refusal) = self.cannot_begin(viewer, &id) {
+        if let Some(refusal) = self.cannot_pass(viewer, &id) {
             return self.refuse(viewer, id, refusal);
         }
         let Some(known) = self.live(session) else { return self.refuse(viewer, id, no_such_session()) };
@@ -32,6 +32,12 @@ impl Mux {
         }
     }
 
+    /// Why a viewer may not send the agent one more request now.
+    pub(super) fn cannot_pass(&self, viewer: ViewerId, id: &RequestId) -> Option<RpcError> {
+        let full = self.pending.len() >= Self::MAX_UPSTREAM;
+        self.cannot_begin(viewer, id).or_else(|| full.then(|| too_many("requests")))
+    }
+
     /// Why a viewer may not make one more request now.
     pub(super) fn cannot_begin(&self, viewer: ViewerId, id: &RequestId) -> Option<RpcError> {
         let open = &self.viewers.get(&viewer)?.open;
@@ -40,7 +46,7 @@ impl Mux {
         } else if open.contains_key(id) {
             let message = "a request with this id is not answered yet; use another id";
             Some(error(RpcError::INVALID_REQUEST, "id_in_use", message))
-        } else if open.len() >= Self::MAX_OPEN || self.pending.len() >= Self::MAX_UPSTREAM {
+        } else if open.len() >= Self::MAX_OPEN {
             Some(too_many("requests"))
         } else {
             None
