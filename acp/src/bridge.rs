@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::mux::{Effect, Kind, Mux, Settings, Turns, ViewerId};
 use crate::names::Names;
-use crate::outbox::{Inbox, Outbox, outbox};
+use crate::outbox::{FOR_DESKTOP, FOR_PHONE, Inbox, Outbox, outbox};
 use crate::process::{self, Agent, Event, Start};
 use crate::{desk, phone};
 
@@ -143,7 +143,7 @@ impl Bridge {
     /// Adds a phone. `None` if its session is gone.
     pub(crate) fn join_phone(&self, guest: &Arc<Mutex<Guest>>) -> Option<(Joined, Inbox<ToPhone>)> {
         let session = lock(guest).upstream().clone();
-        let (outbox, inbox) = outbox();
+        let (outbox, inbox) = outbox(FOR_PHONE);
         let joined = self.with_state(|state, now| {
             let agent = state.agent.as_mut()?;
             let (viewer, effects) = agent.mux.join(Kind::Phone { session }, now);
@@ -156,7 +156,7 @@ impl Bridge {
 
     /// Adds a desktop, and starts the agent if it does not run. `None` if it cannot be started now.
     pub(crate) fn join_desktop(&self) -> Option<(Joined, Inbox<String>)> {
-        let (outbox, inbox) = outbox();
+        let (outbox, inbox) = outbox(FOR_DESKTOP);
         let joined = self.with_state(|state, now| {
             self.start(state, now);
             let agent = state.agent.as_mut()?;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Fills a viewer's queue.
 #[derive(Debug, Clone)]
 pub struct Outbox<T> {
     queue: mpsc::UnboundedSender<(T, usize)>,
     waiting: Arc<AtomicUsize>,
+    overflowed: Arc<Notify>,
+    most: usize,
 }
 
 /// Empties it.
@@ -17,6 +19,7 @@ pub struct Outbox<T> {
 pub struct Inbox<T> {
     queue: mpsc::UnboundedReceiver<(T, usize)>,
     waiting: Arc<AtomicUsize>,
+    overflowed: Arc<Notify>,
 }
 
 /// What comes out of a queue.
@@ -30,18 +33,23 @@ pub enum Next<T> {
     End,
 }
 
-/// Bytes that wait for one viewer at most.
-pub const MOST_WAITING: usize = 8 << 20;
+/// Bytes that wait for one phone at most.
+pub const FOR_PHONE: usize = 8 << 20;
+/// Bytes that wait for one desktop at most. It is the owner's, and a client of it that draws slowly is no fault.
+pub const FOR_DESKTOP: usize = 64 << 20;
 
 /// Marks a queue that has overflowed.
 const OVERFLOWED: usize = usize::MAX / 2;
 
-/// A queue.
+/// A queue in which at most so many bytes wait.
 #[must_use]
-pub fn outbox<T>() -> (Outbox<T>, Inbox<T>) {
+pub fn outbox<T>(most: usize) -> (Outbox<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Outbox { queue: sender, waiting: Arc::clone(&waiting) }, Inbox { queue: receiver, waiting })
+    let overflowed = Arc::new(Notify::new());
+    let outbox =
+        Outbox { queue: sender, waiting: Arc::clone(&waiting), overflowed: Arc::clone(&overflowed), most };
+    (outbox, Inbox { queue: receiver, waiting, overflowed })
 }
 
 impl<T> Outbox<T> {
@@ -49,18 +57,26 @@ impl<T> Outbox<T> {
     /// [`Next::Overflow`] after what waits already, and nothing more.
     pub fn push(&self, item: T, bytes: usize) -> bool {
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = before.saturating_add(bytes) <= MOST_WAITING;
+        let has_room = before.saturating_add(bytes) <= self.most;
         if has_room {
             // A viewer that is gone needs nothing.
             let _ = self.queue.send((item, bytes));
         } else {
             self.waiting.fetch_max(OVERFLOWED, Ordering::Relaxed);
+            self.overflowed.notify_one();
         }
         has_room
     }
 }
 
 impl<T> Inbox<T> {
+    /// Waits until more has come than the queue takes.
+    pub async fn overflowed(&self) {
+        while self.waiting.load(Ordering::Relaxed) < OVERFLOWED {
+            self.overflowed.notified().await;
+        }
+    }
+
     /// The next one. Cancel-safe.
     pub async fn next(&mut self) -> Next<T> {
         if self.waiting.load(Ordering::Relaxed) >= OVERFLOWED {
@@ -82,8 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_viewer_that_takes_nothing_is_told_and_costs_a_bounded_number_of_bytes() {
-        let (outbox, mut inbox) = outbox();
-        let taken = (0..100).take_while(|number| outbox.push(*number, MOST_WAITING / 10)).count();
+        let (outbox, mut inbox) = outbox(1000);
+        let taken = (0..100).take_while(|number| outbox.push(*number, 100)).count();
         assert_eq!(taken, 10);
         assert_eq!(inbox.next().await, Next::Overflow);
         assert!(!outbox.push(100, 0));
@@ -92,9 +108,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_taken_makes_room() {
-        let (outbox, mut inbox) = outbox();
+        let (outbox, mut inbox) = outbox(1000);
         for number in 0..100 {
-            assert!(outbox.push(number, MOST_WAITING));
+            assert!(outbox.push(number, 1000));
             assert_eq!(inbox.next().await, Next::Item(number));
         }
         drop(outbox);

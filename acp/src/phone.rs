@@ -173,8 +173,19 @@ impl Phone {
     }
 
     async fn send(&mut self, message: ToPhone) -> Result<(), End> {
-        // What it may not see at this moment does not come later either.
-        self.wire.send_message(message.op, message.text.as_bytes()).await.map(drop)
+        let Self { wire, joined, .. } = self;
+        let overflowed = async {
+            match joined {
+                Some((_, inbox)) => inbox.overflowed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // What it may not see at this moment does not come later either.
+            sent = wire.send_message(message.op, message.text.as_bytes()) => sent.map(drop),
+            // It takes nothing while much more comes. A frame may be half sent, so nothing can follow.
+            () = overflowed => Err(End::Gone),
+        }
     }
 }
 

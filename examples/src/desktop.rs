@@ -129,8 +129,19 @@ impl<'a> Desktop<'a> {
     /// Registers the issuer key on this channel, mints a pairing, and lodges its offer. A desktop
     /// whose clock is off mints once more with the agent's.
     pub async fn share(&mut self, session: &SessionId, terms: &PairingTerms) -> Outcome<Shared> {
-        let Identity { url, agent, device, issuer } = self.identity;
+        let Identity { url, agent, issuer, .. } = self.identity;
         let issuer = Issuer::new(issuer.clone(), *agent, url.clone());
+        self.share_as(&issuer, session, terms).await
+    }
+
+    /// As [`Desktop::share`], for an issuer that names another of the agent's addresses.
+    pub async fn share_as(
+        &mut self,
+        issuer: &Issuer,
+        session: &SessionId,
+        terms: &PairingTerms,
+    ) -> Outcome<Shared> {
+        let device = &self.identity.device;
         let registration = issuer.registration(&device.public(), &self.handshake_hash);
         match self.ask(&Request::RegisterIssuer { registration }).await? {
             Answer::Registered => {}
@@ -138,9 +149,9 @@ impl<'a> Desktop<'a> {
         }
 
         let now: Now = Clock::system()?.now();
-        match self.offer(&issuer, session, terms, now.timestamp()).await {
+        match self.offer(issuer, session, terms, now.timestamp()).await {
             Err(Problem::Refused { agent_time: Some(seconds), .. }) => {
-                self.offer(&issuer, session, terms, Timestamp::from_seconds(seconds)?).await
+                self.offer(issuer, session, terms, Timestamp::from_seconds(seconds)?).await
             }
             outcome => outcome,
         }

@@ -169,12 +169,17 @@ impl World {
 
     /// With more arguments for the agent.
     pub async fn start_with(directory: PathBuf, arguments: &[&str]) -> Self {
+        Self::start_program(&program("agent"), directory, arguments).await
+    }
+
+    /// With a program that is started like the agent.
+    pub async fn start_program(program: &Path, directory: PathBuf, arguments: &[&str]) -> Self {
         let profile = directory.join("desktop");
         let keygen = dd_client(&profile).arg("keygen").output().await.unwrap();
         assert!(keygen.status.success());
         let device = String::from_utf8(keygen.stdout).unwrap();
 
-        let mut command = Command::new(program("agent"));
+        let mut command = Command::new(program);
         command.arg("--state").arg(directory.join("agent")).args(["--enroll", device.trim()]);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
