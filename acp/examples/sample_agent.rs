@@ -153,7 +153,8 @@ impl Turn {
             entry("Look around", PlanEntryStatus::Completed),
             entry("Answer", PlanEntryStatus::InProgress),
         ])))?;
-        let call = ToolCall::new("look", "Look around").kind(ToolKind::Read).status(ToolCallStatus::InProgress);
+        let call =
+            ToolCall::new("look", "Look around").kind(ToolKind::Read).status(ToolCallStatus::InProgress);
         self.send(SessionUpdate::ToolCall(call))?;
         let done = ToolCallUpdateFields::new().status(ToolCallStatus::Completed);
         self.send(SessionUpdate::ToolCallUpdate(ToolCallUpdate::new("look", done)))?;
@@ -169,12 +170,15 @@ impl Turn {
             ("always", "Always write", PermissionOptionKind::AllowAlways),
             ("no", "Do not write", PermissionOptionKind::RejectOnce),
         ];
-        let options = options.into_iter().map(|(id, name, kind)| PermissionOption::new(id, name, kind)).collect();
+        let options =
+            options.into_iter().map(|(id, name, kind)| PermissionOption::new(id, name, kind)).collect();
         let call = ToolCallUpdate::new("write", fields);
         let request = RequestPermissionRequest::new(self.session.clone(), call, options);
         let outcome = self.client.send_request(request).block_task().await?.outcome;
         let allowed = match &outcome {
-            RequestPermissionOutcome::Selected(selected) => matches!(&*selected.option_id.0, "yes" | "always"),
+            RequestPermissionOutcome::Selected(selected) => {
+                matches!(&*selected.option_id.0, "yes" | "always")
+            }
             _ => return Ok(StopReason::Cancelled),
         };
         let status = if allowed { ToolCallStatus::Completed } else { ToolCallStatus::Failed };
