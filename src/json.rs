@@ -55,6 +55,17 @@ pub enum JsonError {
     },
 }
 
+impl JsonError {
+    /// Returns the name of the error, which stays the same from version to version.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "json_too_long",
+            Self::Malformed { .. } => "json_malformed",
+        }
+    }
+}
+
 impl Json {
     /// Makes a text.
     pub(crate) fn text(text: impl Into<String>) -> Self {

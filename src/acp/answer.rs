@@ -1,8 +1,8 @@
 //! The answers to a phone's requests, made of what the agent answered to the bridge.
 
-use crate::acp::guest::Asked;
 use crate::acp::message::RpcError;
 use crate::acp::shape::{Rebuild, Shape, may, need};
+use crate::acp::table::Asked;
 use crate::acp::update::{CONFIG_OPTIONS, MODES, USAGE};
 use crate::id::SessionId;
 use crate::json::{Json, beginning};
