@@ -8,7 +8,7 @@ use crate::acp::message::{AcpProfile, Message, RequestId, RpcError};
 use crate::acp::question::Question;
 use crate::acp::refusal::{Reason, Refusal};
 use crate::acp::shape::{Misfit, Rebuild, Shape, may, need};
-use crate::acp::table::{self, Kind, Rule, Sender};
+use crate::acp::table::{self, Asked, Kind, Rule, Sender};
 use crate::acp::update::{self, INPUT_BLOCK};
 use crate::id::SessionId;
 use crate::json::Json;
@@ -55,30 +55,6 @@ pub struct Guest {
     ops: OpSet,
     requests: BTreeMap<RequestId, Asked>,
     questions: BTreeMap<i64, Question>,
-}
-
-/// A request of a phone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Asked {
-    /// `initialize`. What the phone says that it can do goes nowhere.
-    Initialize,
-    /// `authenticate`, in version 2 `auth/login`. The credential is the proof; the answer is always yes.
-    Authenticate,
-    /// `logout`, in version 2 `auth/logout`. It changes nothing: a phone leaves by closing its connection.
-    Logout,
-    /// `auth/status`, of this connection.
-    AuthStatus,
-    /// `session/list`. The answer has the one session.
-    ListSessions,
-    /// `session/status`.
-    Status,
-    /// `session/prompt`. See [`FromPhone::Prompt`].
-    Prompt,
-    /// `session/resume`: follow the session from now on.
-    Resume,
-    /// `session/load`: follow it, after its past.
-    Load,
 }
 
 /// A message of a phone, made of checked values.

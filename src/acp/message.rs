@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::json::{Json, JsonError};
 use crate::limits::{
-    MAX_ACP_JSON_DEPTH, MAX_ACP_METHOD_LEN, MAX_ACP_REQUEST_ID_LEN, MAX_MESSAGE_LEN, MAX_REQUESTS,
+    MAX_ACP_JSON_DEPTH, MAX_ACP_REQUEST_ID_LEN, MAX_MESSAGE_LEN, MAX_METHOD_LEN, MAX_REQUESTS,
 };
 use crate::protocol::frame::EndCode;
 
@@ -148,7 +148,7 @@ impl Message {
     /// Deepest nesting of arrays and objects in a message.
     pub const MAX_DEPTH: usize = MAX_ACP_JSON_DEPTH;
     /// Longest name of a method, bytes.
-    pub const MAX_METHOD_LEN: usize = MAX_ACP_METHOD_LEN;
+    pub const MAX_METHOD_LEN: usize = MAX_METHOD_LEN;
 
     /// Reads a message of at most [`Message::MAX_LEN`] bytes.
     ///
@@ -165,7 +165,7 @@ impl Message {
     /// # Errors
     /// As [`Message::from_bytes`].
     pub fn from_bytes_up_to(bytes: &[u8], max: usize) -> Result<Self, MessageError> {
-        let entries = match Json::read(bytes, max, Self::MAX_DEPTH) {
+        let entries = match Json::from_bytes(bytes, max, Self::MAX_DEPTH) {
             Ok(Json::Object(entries)) => entries,
             Ok(Json::List(_)) => return Err(MessageError::Batch),
             Ok(_) => return Err(MessageError::Malformed),
