@@ -19,7 +19,7 @@ const SECOND_GOODBYE: Duration = Duration::from_millis(150);
 /// What is said of an agent.
 #[derive(Debug, Clone)]
 pub struct Advert {
-    /// What people call it, 1 to 63 bytes.
+    /// What people call it, 1 to [`Advert::MAX_NAME_LEN`] bytes.
     pub name: Label,
     /// A host name of its own, without `.local`: the machine's own name is for the system's service to answer for.
     pub host: String,
@@ -50,8 +50,8 @@ pub struct Advertisement {
 }
 
 impl Advert {
-    /// Longest name, bytes: a label of DNS.
-    pub const MAX_NAME_LEN: usize = 63;
+    /// Longest name, bytes: with the number that it may get beside its equals it is still a label.
+    pub const MAX_NAME_LEN: usize = Label::MAX_LEN - " (99)".len();
 
     /// With a host name that no other agent has.
     pub fn new(name: Label, port: u16, path: &str, key: KeyHash) -> Self {
@@ -61,11 +61,14 @@ impl Advert {
     fn check(&self) -> Outcome<()> {
         let host = self.host.as_bytes();
         let plain = host.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-        if !plain || host.is_empty() || host.len() > Self::MAX_NAME_LEN {
+        if !plain || host.is_empty() || host.len() > 63 {
             return Err(Problem::said("a host name is 1 to 63 letters, digits and hyphens"));
         }
         if !(1..=Self::MAX_NAME_LEN).contains(&self.name.as_str().len()) {
-            return Err(Problem::said("the name of an advertised agent is 1 to 63 bytes long"));
+            return Err(Problem::Said(format!(
+                "the name of an advertised agent is 1 to {} bytes long",
+                Self::MAX_NAME_LEN
+            )));
         }
         if self.port == 0 {
             return Err(Problem::said("an advertised agent listens on a port of its own, not on 0"));

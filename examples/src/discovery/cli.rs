@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Advert, Advertisement, Browse, Event, Found, Interfaces, KeyHash, try_each};
 use crate::problem::{Outcome, Problem, While};
-use crate::terminal::tell;
+use crate::terminal::{read_stdin, tell};
 
 /// Shows the agents that are advertised on the network, or advertises one. A record proves nothing.
 #[derive(Parser)]
@@ -27,7 +27,7 @@ enum Command {
         /// Only the agent with this key.
         #[arg(long)]
         key: Option<AgentPublicKey>,
-        /// Connect to each that comes, and before it to newer ones with the same key, until one accepts.
+        /// Connect when one comes, and when Enter is pressed: to the newest record first, until one accepts.
         #[arg(long, requires = "key")]
         connect: bool,
         #[command(flatten)]
@@ -152,8 +152,25 @@ async fn advertise(advertisement: &Advertisement, listener: Option<TcpListener>)
 
 async fn browse(key: Option<KeyHash>, connecting: bool, interfaces: Interfaces) -> Outcome<()> {
     let mut browse = Browse::start(None, interfaces)?;
+    let mut typed = key.filter(|_| connecting).map(|key| (key, read_stdin()));
     loop {
-        match browse.next().await? {
+        let entered = async {
+            match &mut typed {
+                Some((key, lines)) => lines.recv().await.map(|_| *key),
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            event = browse.next() => event?,
+            entered = entered => {
+                match entered {
+                    Some(key) => connect(&browse.candidates(key)).await,
+                    None => typed = None,
+                }
+                continue;
+            }
+        };
+        match event {
             Event::Found(found) if key.is_none_or(|key| key == found.key) => {
                 let addresses: Vec<String> = found.addresses.iter().map(SocketAddr::to_string).collect();
                 let (name, path) = (found.name.as_str(), &found.path);

@@ -199,7 +199,10 @@ async fn an_advert_out_of_bounds_is_refused() {
     assert!(refused(Advert { host: "a.b".to_owned(), ..good.clone() }));
     assert!(refused(Advert { host: String::new(), ..good.clone() }));
     assert!(refused(Advert { name: Label::default(), ..good.clone() }));
-    assert!(refused(Advert { name: Label::new("n".repeat(64)).unwrap(), ..good.clone() }));
+    assert!(refused(Advert {
+        name: Label::new("n".repeat(Advert::MAX_NAME_LEN + 1)).unwrap(),
+        ..good.clone()
+    }));
     let advertised = Advertisement::start(&good, Interfaces::Only(Vec::new())).unwrap();
     assert_eq!(advertised.state(), State { name: good.name, announced: false, trouble: None });
     advertised.stop().await;

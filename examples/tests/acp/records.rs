@@ -57,7 +57,8 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn each_record_has_three_seconds_and_eight_are_tried() {
-    let many: Vec<Found> = (0..12).map(|at| found(&format!("a {at}"), HASH, &format!("10.0.0.{at}:1"))).collect();
+    let many: Vec<Found> =
+        (0..12).map(|at| found(&format!("a {at}"), HASH, &format!("10.0.0.{at}:1"))).collect();
     let start = tokio::time::Instant::now();
     let tried = Mutex::new(0);
     let outcome = try_each::<()>(&many, async |_, _| {
@@ -69,7 +70,8 @@ async fn each_record_has_three_seconds_and_eight_are_tried() {
     // An address that swallows everything leaves time for the others of its record.
     let mut two = found("b", HASH, "10.0.0.1:1");
     two.addresses.push("10.0.0.2:1".parse().unwrap());
-    let outcome = try_each(&[two], async |found, address| match address == found.addresses[0] {
+    let two = [two];
+    let outcome = try_each(&two, async |found, address| match address == found.addresses[0] {
         true => std::future::pending().await,
         false => Ok(address),
     });
@@ -77,4 +79,3 @@ async fn each_record_has_three_seconds_and_eight_are_tried() {
     let none = try_each::<()>(&[], async |_, _| Ok(())).await.unwrap_err();
     assert!(none.to_string().contains("no agent with this key"));
 }
-
