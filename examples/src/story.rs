@@ -2,6 +2,7 @@
 //! and a real terminal. Every step checks what it shows.
 
 mod stage;
+pub mod teller;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,15 +11,14 @@ use serde_json::json;
 use sessioncap::desktop::{Confirmation, PairingTerms};
 use sessioncap::pair::{ListingState, Revoke, Revoked};
 use sessioncap::phone::PhoneError;
-use sessioncap::{Label, Link, LinkHost, Op, OpSet, SessionId, Status};
+use sessioncap::{Label, Link, Op, OpSet, SessionId, Status};
 
 use super::companion::state::Pairing;
 use super::companion::{self, Joined, Live, Progress};
-use super::desktop::code::{self, Form, Window};
 use super::desktop::{Desktop, log};
 use super::problem::{Outcome, Problem};
-use super::terminal::print_raw;
-use stage::{Stage, check, see, see_end};
+use stage::{Stage, see, see_end};
+use teller::{check, unlike};
 
 /// A session that prints something, asks something, and then runs what is typed.
 const SCRIPT: &str = "echo 'build: 3 of 3 tests pass'
@@ -72,16 +72,7 @@ async fn the_desktop_shares_it(
     stage.step("`session pair-mobile`: it shows a code that works once, for five minutes.");
     let terms = PairingTerms::default().with_label(Label::new("my phone")?);
     let shared = desktop.share(session, &terms).await?;
-    if let Window::Terminal(width, _) = Window::of_stdout() {
-        // The story scrolls anyway.
-        let (form, window) = (Form::default(), Window::Terminal(width, usize::MAX));
-        let until = shared.receipt.expires_at.to_string();
-        let page = code::page(&shared.pairing.link, &LinkHost::Agent, &until, &form, window)?;
-        let code: String = page.split_inclusive('\n').filter(|line| line.starts_with('\u{1b}')).collect();
-        print_raw(code.as_bytes())?;
-    }
-    // Broken into lines here; `dd_client` prints it in one.
-    stage.say_broken(&shared.pairing.link.to_https(&LinkHost::Agent)?);
+    stage.show_link(&shared.pairing.link, &shared.receipt.expires_at.to_string())?;
     stage.say("No key of the session, the desktop or the phone is in it.");
     let entry = desktop.entry(session, &shared.pairing.ticket).await?;
     check(entry.is_some_and(|entry| entry.state == ListingState::Open), "the ticket waits for a phone")?;
@@ -138,7 +129,7 @@ async fn it_can_do_nothing_else(stage: &Stage, phone: &mut Live) -> Outcome<()> 
             Err(Problem::Refused { code, detail, .. }) if code == expected => {
                 stage.say(&format!("{what:<15} {detail}"));
             }
-            other => return Err(stage::unlike(&format!("`{what}` is refused with {expected}"), &other)),
+            other => return Err(unlike(&format!("`{what}` is refused with {expected}"), &other)),
         }
     }
     let seen = phone.call(&json!({ "method": "shell.list_sessions" })).await?;
@@ -189,7 +180,7 @@ async fn what_has_happened(stage: &Stage, session: &SessionId) -> Outcome<()> {
     let mut desktop = Desktop::connect(&stage.identity).await?;
     let log = desktop.log(Some(session)).await?;
     desktop.disconnect().await;
-    let lines = log::lines(&log, false, Some(stage::WIDTH - 4));
+    let lines = log::lines(&log, false, Some(teller::WIDTH - 4));
     check(lines.iter().any(|line| line.contains("revoked: by its owner")), "the revocation is in the log")?;
     stage.list(lines.get(lines.len().saturating_sub(6)..).unwrap_or_default());
     Ok(())

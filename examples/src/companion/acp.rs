@@ -2,7 +2,7 @@
 //! says what goes through the channel.
 
 pub mod cli;
-mod show;
+pub mod show;
 
 use std::path::Path;
 

@@ -1,7 +1,6 @@
 //! The setting of the story: an agent with a clock that can be moved, the desktop's files, and checks of the output.
 
-use std::cell::Cell;
-use std::fmt::Debug;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,9 +11,9 @@ use sessioncap::phone::PhoneError;
 use sessioncap::session::SessionNotice;
 use sessioncap::{SessionId, Status, TicketId};
 use time::UtcOffset;
-use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::teller::{Teller, check, in_time, unlike};
 use super::timed;
 use crate::agent::{self, Running};
 use crate::clock::Clock;
@@ -22,13 +21,8 @@ use crate::companion::{self, Heard, Live};
 use crate::desktop::profile::Profile;
 use crate::desktop::{Desktop, Identity};
 use crate::problem::{Outcome, Problem};
-use crate::terminal::{harmless, may_style, tell};
+use crate::terminal::{harmless, tell};
 use crate::transport::Secure;
-
-/// How long anything may take until the story counts as broken.
-const DEADLINE: Duration = Duration::from_secs(20);
-/// Columns of the story's text.
-pub const WIDTH: usize = 78;
 
 /// Where the story plays.
 pub struct Stage {
@@ -38,7 +32,15 @@ pub struct Stage {
     directory: PathBuf,
     /// Seconds that the agent's clock is ahead.
     ahead: Arc<AtomicI64>,
-    step: Cell<u32>,
+    teller: Teller,
+}
+
+impl Deref for Stage {
+    type Target = Teller;
+
+    fn deref(&self) -> &Teller {
+        &self.teller
+    }
 }
 
 impl Stage {
@@ -71,7 +73,7 @@ impl Stage {
         .await?;
         let profile = Profile { url: Some(running.url.clone()), agent: Some(running.key), ..profile };
         let identity = profile.open()?;
-        Ok(Self { identity, agent: running, directory, ahead, step: Cell::new(0) })
+        Ok(Self { identity, agent: running, directory, ahead, teller: Teller::default() })
     }
 
     /// Stops the agent and removes every file.
@@ -89,44 +91,6 @@ impl Stage {
     /// Moves the agent's clock forward.
     pub fn move_clock(&self, by: Duration) {
         self.ahead.fetch_add(i64::try_from(by.as_secs()).unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Begins a numbered step.
-    pub fn step(&self, title: &str) {
-        let number = self.step.get().saturating_add(1);
-        self.step.set(number);
-        let title = format!("{number:>2}. {title}");
-        match may_style() {
-            true => tell(&format!("\n\x1b[1m{title}\x1b[0m")),
-            false => tell(&format!("\n{title}")),
-        }
-    }
-
-    /// Says something, in as many lines as it takes.
-    pub fn say(&self, text: &str) {
-        let mut line = String::new();
-        for word in text.split_inclusive(' ') {
-            if line.len() + word.trim_end().len() > WIDTH - 4 && !line.is_empty() {
-                tell(&format!("    {}", line.trim_end()));
-                line.clear();
-            }
-            line.push_str(word);
-        }
-        tell(&format!("    {}", line.trim_end()));
-    }
-
-    /// Prints one long word, broken into lines.
-    pub fn say_broken(&self, word: &str) {
-        for piece in word.as_bytes().chunks(WIDTH - 4) {
-            tell(&format!("    {}", String::from_utf8_lossy(piece)));
-        }
-    }
-
-    /// Shows lines as they are.
-    pub fn list(&self, lines: &[String]) {
-        for line in lines {
-            tell(&format!("    {line}"));
-        }
     }
 
     /// Shows the last lines of a terminal.
@@ -149,20 +113,6 @@ impl Stage {
         times.sort();
         Ok(times.get(times.len() / 2).copied().unwrap_or_default())
     }
-}
-
-/// Stops the story where something is not as it should be.
-pub fn check(holds: bool, what: &str) -> Outcome<()> {
-    if holds { Ok(()) } else { Err(Problem::Said(format!("it should be that {what}, and it is not"))) }
-}
-
-/// The same, with what was seen instead.
-pub fn unlike(what: &str, seen: &impl Debug) -> Problem {
-    Problem::Said(format!("it should be that {what}, and it is not: {seen:?}"))
-}
-
-async fn in_time<T>(what: &str, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| Err(Problem::Said(format!("{what} did not happen"))))
 }
 
 /// Reads a phone's output until `text` has come.
