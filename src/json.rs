@@ -67,6 +67,9 @@ impl JsonError {
 }
 
 impl Json {
+    /// Most values in one text, arrays and objects among them.
+    pub const MAX_VALUES: usize = MAX_JSON_VALUES;
+
     /// Makes a text.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
@@ -85,8 +88,8 @@ impl Json {
         Self::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    /// Reads a value: UTF-8 of at most `max` bytes, at most `depth` levels of arrays and objects, at most 65,536 values,
-    /// each key once. Numbers are integers of 64 bits or finite. It reads the same whatever features of `serde_json`
+    /// Reads a value: UTF-8 of at most `max` bytes, at most `depth` levels of arrays and objects, at most [`Json::MAX_VALUES`]
+    /// values, each key once. Numbers are integers of 64 bits or finite. It reads the same whatever features of `serde_json`
     /// a build has.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::acp::table::{self, Asked, Kind, Rule, Sender};
 use crate::acp::update::{self, INPUT_BLOCK};
 use crate::id::SessionId;
 use crate::json::Json;
-use crate::limits::{MAX_ACP_QUESTIONS, MAX_ACP_SESSION_ID_LEN};
+use crate::limits::{MAX_ACP_FORM_LEN, MAX_ACP_OPTIONS, MAX_ACP_QUESTIONS, MAX_ACP_SESSION_ID_LEN};
 use crate::op::{Action, Op, OpSet};
 
 /// The id of a session at the agent: free text of 1 to [`AcpSessionId::MAX_LEN`] bytes. A phone never sees it.
@@ -167,6 +167,10 @@ impl Guest {
     pub const MAX_REQUESTS: usize = AcpProfile::MAX_REQUESTS;
     /// Most questions that are open at one phone. Further ones are for the desktop and other phones.
     pub const MAX_QUESTIONS: usize = MAX_ACP_QUESTIONS;
+    /// Most choices of a permission that a phone is offered.
+    pub const MAX_OPTIONS: usize = MAX_ACP_OPTIONS;
+    /// Longest form that a phone is asked to fill in, bytes of JSON.
+    pub const MAX_FORM_LEN: usize = MAX_ACP_FORM_LEN;
 
     /// Makes the side of a phone whose credential names `session`, which is `upstream` at the agent, and grants
     /// `ops`.

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use crate::json::{Json, JsonError};
 use crate::limits::{
-    MAX_ACP_JSON_DEPTH, MAX_ACP_REQUEST_ID_LEN, MAX_MESSAGE_LEN, MAX_METHOD_LEN, MAX_REQUESTS,
+    MAX_ACP_JSON_DEPTH, MAX_ACP_REQUEST_ID_LEN, MAX_ERROR_TEXT_LEN, MAX_MESSAGE_LEN, MAX_METHOD_LEN,
+    MAX_REQUESTS,
 };
 use crate::protocol::frame::EndCode;
 
@@ -261,6 +262,8 @@ impl RpcError {
     pub const INTERNAL: i64 = -32603;
     /// The credential, or any credential, does not allow it. `data.reason` says why.
     pub const NOT_ALLOWED: i64 = -32050;
+    /// Longest text of an agent's error that a phone is shown, bytes.
+    pub const MAX_SHOWN_LEN: usize = MAX_ERROR_TEXT_LEN;
 
     fn from_json(json: Json) -> Option<Self> {
         let Json::Object(entries) = json else { return None };
