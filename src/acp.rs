@@ -15,7 +15,7 @@ mod table;
 mod update;
 
 pub use crate::json::{Json, JsonError, Number};
-pub use guest::{AcpSessionId, Asked, FromPhone, Guest, ToPhone};
+pub use guest::{AcpSessionId, FromPhone, Guest, ToPhone};
 pub use message::{AcpProfile, Message, MessageError, RequestId, RpcError};
 pub use refusal::{Reason, Refusal};
-pub use table::{Kind, Rule, Sender};
+pub use table::{Asked, Kind, Rule, Sender};

@@ -55,7 +55,21 @@ pub enum JsonError {
     },
 }
 
+impl JsonError {
+    /// Returns the name of the error, which stays the same from version to version.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "json_too_long",
+            Self::Malformed { .. } => "json_malformed",
+        }
+    }
+}
+
 impl Json {
+    /// Most values in one text, arrays and objects among them.
+    pub const MAX_VALUES: usize = MAX_JSON_VALUES;
+
     /// Makes a text.
     pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
@@ -71,8 +85,13 @@ impl Json {
         Self::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    /// Reads a value: at most `max` bytes, nested at most `depth` levels.
-    pub(crate) fn read(bytes: &[u8], max: usize, depth: usize) -> Result<Self, JsonError> {
+    /// Reads a value: UTF-8 of at most `max` bytes, at most `depth` levels of arrays and objects, at most [`Json::MAX_VALUES`]
+    /// values, each key once. Numbers are integers of 64 bits or finite. It reads the same whatever features of `serde_json`
+    /// a build has.
+    ///
+    /// # Errors
+    /// [`JsonError`] for anything else.
+    pub fn from_bytes(bytes: &[u8], max: usize, depth: usize) -> Result<Self, JsonError> {
         if bytes.len() > max {
             return Err(JsonError::TooLong { max });
         }
@@ -166,6 +185,18 @@ impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_text())
     }
+}
+
+/// The beginning of a text of somebody else's, without control characters.
+pub(crate) fn beginning(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for character in text.chars().filter(|character| !character.is_control()) {
+        if shown.len().saturating_add(character.len_utf8()) > most {
+            break;
+        }
+        shown.push(character);
+    }
+    shown
 }
 
 fn write_text(text: &str, out: &mut String) {

@@ -22,6 +22,8 @@
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`], [`agent::ledger::Check`], [`agent::ledger::Dump`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
+//! | an agent that speaks the deployed JSON requests | `dd::Request` (feature `dd`) |
+//! | a bridge to an agent of the Agent Client Protocol | `acp::Guest` (feature `acp`) |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # Example
@@ -119,9 +121,11 @@
 //! | `redb` | the agent's ledger in a file ([`agent::ledger::RedbLedger`]) | one crate |
 //! | `conformance` | the tests of a ledger's author (`agent::ledger::conformance`) | nothing |
 //! | `system-clock` | `SystemClock`, the operating system's clocks | one crate |
+//! | `dd` | the deployed agents' JSON requests (`dd`) | `serde_json` |
+//! | `acp` | the Agent Client Protocol (`acp`) | `serde_json` |
 //! | `tracing` | spans and events of the gate for the crate `tracing`, with public ids and fixed words | that crate |
 //!
-//! All but the last three are on by default, and features only add. A phone build is
+//! All but the last five are on by default, and features only add. A phone build is
 //! `default-features = false, features = ["holder"]`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -161,6 +165,8 @@ mod agent_url;
 mod clock;
 mod codec;
 mod credential;
+#[cfg(feature = "dd")]
+pub mod dd;
 #[cfg(feature = "issuer")]
 pub mod desktop;
 #[cfg(docsrs)]

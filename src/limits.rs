@@ -156,8 +156,8 @@ pub const MAX_JSON_VALUES: usize = 65_536;
 /// Longest id of a JSON-RPC request that is a text, bytes. Answers repeat it.
 pub const MAX_ACP_REQUEST_ID_LEN: usize = 256;
 
-/// Longest name of a JSON-RPC method, bytes.
-pub const MAX_ACP_METHOD_LEN: usize = 256;
+/// Longest name of a method in JSON, bytes.
+pub const MAX_METHOD_LEN: usize = 256;
 
 /// Longest id of a session at an agent of the Agent Client Protocol, bytes.
 pub const MAX_ACP_SESSION_ID_LEN: usize = 1_024;
@@ -172,7 +172,7 @@ pub const MAX_ACP_FORM_LEN: usize = 65_536;
 pub const MAX_ACP_OPTIONS: usize = 16;
 
 /// Longest text of an agent's error that a phone is shown, bytes.
-pub const MAX_ACP_ERROR_LEN: usize = 1_024;
+pub const MAX_ERROR_TEXT_LEN: usize = 1_024;
 
 /// Most admissions of one credential that wait for their first frame. Beyond it, the oldest is dropped.
 pub const MAX_PENDING: usize = 16;

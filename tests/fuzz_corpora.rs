@@ -4,7 +4,9 @@
     feature = "holder",
     feature = "issuer",
     feature = "attenuate",
-    feature = "qr"
+    feature = "qr",
+    feature = "acp",
+    feature = "dd"
 ))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -20,7 +22,7 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 11] = [
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
@@ -30,6 +32,8 @@ const TARGETS: [(&str, Target); 9] = [
     ("frames", targets::frames),
     ("pair", targets::pair_methods),
     ("session", targets::session_messages),
+    ("acp", targets::acp),
+    ("dd", targets::dd),
 ];
 
 const MOST_FILES: usize = 40;
@@ -102,7 +106,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 8] {
+fn seeds() -> [(&'static str, Seeds); 10] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -249,6 +253,8 @@ fn seeds() -> [(&'static str, Seeds); 8] {
         ("frames", frames()),
         ("pair", pair_methods()),
         ("session", session_messages()),
+        ("acp", acp()),
+        ("dd", dd()),
     ]
 }
 
@@ -367,6 +373,56 @@ const REFUSED_MESSAGES: [&str; 6] = [
     "session-agent-event-bell-with-text",
     "session-agent-event-text-too-long",
 ];
+
+/// The vectors of the adapter of the Agent Client Protocol; see the target for the byte before each.
+fn acp() -> Seeds {
+    let mut seeds = Seeds::new();
+    for (name, valid, value) in vectors() {
+        let text = |key: &str| value[key].as_str().unwrap().to_owned();
+        let (kind, text) = match (name.as_str(), valid) {
+            (name, true) if name.starts_with("acp-phone-") => (0, text("message")),
+            (name, true) if name.starts_with("acp-agent-") => {
+                let kind = match value["method"].as_str() {
+                    Some("session/update") => 1,
+                    Some("session/request_permission") => 3,
+                    _ => 7,
+                };
+                (kind, value["params"].to_string())
+            }
+            (name, false) if REFUSED_BY_ACP.contains(&name) => (0, text("input")),
+            ("acp-agent-message-of-a-subagent", false) => (1, value["input"].to_string()),
+            ("acp-agent-web-page", false) => (5, value["input"].to_string()),
+            _ => continue,
+        };
+        seeds.insert(name, [&[kind], text.as_bytes()].concat());
+    }
+    seeds
+}
+
+const REFUSED_BY_ACP: [&str; 8] = [
+    "acp-phone-batch",
+    "acp-phone-key-twice-escaped",
+    "acp-phone-set-mode",
+    "acp-phone-both-spellings",
+    "acp-phone-load-with-a-program",
+    "acp-phone-prompt-with-a-link",
+    "acp-phone-answer-that-lasts",
+    "acp-phone-cancel-of-a-foreign-request",
+];
+
+/// The vectors of the deployed agents' requests, and the answers to them; see the target for the byte before each.
+fn dd() -> Seeds {
+    let mut seeds = Seeds::new();
+    for (name, valid, value) in vectors().filter(|(name, ..)| name.starts_with("dd-")) {
+        let request = value[if valid { "request" } else { "input" }].as_str().unwrap();
+        seeds.insert(name.clone(), [&[0], request.as_bytes()].concat());
+        if valid {
+            let answer = value["answer"].to_string();
+            seeds.insert(format!("{name}-answer"), [&[1], answer.as_bytes()].concat());
+        }
+    }
+    seeds
+}
 
 /// The vectors of the pairing methods: each shape, and some that are refused.
 fn pair_methods() -> Seeds {

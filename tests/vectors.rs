@@ -8,7 +8,14 @@
 //! ```text
 //! cargo test --all-features --test vectors -- --ignored regenerate
 //! ```
-#![cfg(all(feature = "agent", feature = "holder", feature = "issuer", feature = "attenuate"))]
+#![cfg(all(
+    feature = "agent",
+    feature = "holder",
+    feature = "issuer",
+    feature = "attenuate",
+    feature = "acp",
+    feature = "dd"
+))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod common;
 mod vectors_made;
@@ -188,6 +195,9 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
         ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
         ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
+        ("valid", "acp_from_phone") => vectors_made::adapters::check_acp_from_phone(&mut fields),
+        ("valid", "acp_to_phone") => vectors_made::adapters::check_acp_to_phone(&mut fields),
+        ("valid", "dd_request") => vectors_made::adapters::check_dd_request(&mut fields),
         ("invalid", _) => check_invalid(&mut fields, &kind),
         _ => panic!("{name}: unknown kind `{kind}`"),
     }
@@ -633,6 +643,13 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         "frames" => show(vectors_made::session::assembled(&fields.take("input"))),
         "from_phone" => show(FromPhone::from_bytes(&fields.bytes("input"))),
         "from_agent" => show(FromAgent::from_bytes(&fields.bytes("input"))),
+        "acp_from_phone" => vectors_made::adapters::acp_refusal(&fields.text("input")),
+        "acp_to_phone" => {
+            let shown = vectors_made::adapters::acp_shown(&fields.text("method"), &fields.take("input"));
+            assert_eq!(shown, None, "{}", fields.name);
+            "withheld".to_owned()
+        }
+        "dd_request" => vectors_made::adapters::dd_refusal(&fields.text("input")),
         "pair_request" => refused_json::<sessioncap::pair::Request>(&fields.text("input")),
         "pair_answer" => refused_json::<sessioncap::pair::Answer>(&fields.text("input")),
         "receipt" => show(OfferReceipt::from_bytes(&fields.bytes("input"))),

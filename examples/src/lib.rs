@@ -1,7 +1,6 @@
 //! Code shared by the example programs. `pair_mobile` runs all of it in one process.
 
 pub mod agent;
-pub mod classify;
 pub mod clock;
 pub mod companion;
 pub mod desktop;

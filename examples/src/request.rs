@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use sessioncap::agent::Denial;
+use sessioncap::dd::Json;
 use sessioncap::session::Profile;
 
 use super::problem::{Outcome, Problem};
@@ -21,9 +22,8 @@ pub struct Request {
 impl Request {
     /// Reads one. A key that comes twice is refused: two readers could take different ones.
     pub fn parse(frame: &[u8]) -> Result<Self, BadRequest> {
-        let mut reader = serde_json::Deserializer::from_slice(frame);
-        let read = Strict(DEPTH).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-        let Ok(Value::Object(mut parameters)) = read else { return Err(BadRequest) };
+        Json::from_bytes(frame, frame.len(), DEPTH).map_err(|_| BadRequest)?;
+        let Ok(Value::Object(mut parameters)) = serde_json::from_slice(frame) else { return Err(BadRequest) };
         match parameters.remove("method") {
             Some(Value::String(method)) => Ok(Self { method, parameters }),
             _ => Err(BadRequest),
@@ -33,11 +33,6 @@ impl Request {
     /// The method's name.
     pub fn method(&self) -> &str {
         &self.method
-    }
-
-    /// The session that the request names, whatever that is.
-    pub fn named_session(&self) -> Option<&Value> {
-        self.parameters.get("id")
     }
 
     /// The whole request, as the type of a known method.
@@ -59,74 +54,6 @@ pub struct BadRequest;
 
 /// Deepest nesting of a request.
 const DEPTH: usize = Profile::MAX_JSON_DEPTH;
-
-/// A value without a repeated key in any object, nested up to this depth.
-struct Strict(usize);
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Strict {
-    fn inside<E: serde::de::Error>(&self) -> Result<Self, E> {
-        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("nested too deeply"))
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a json value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(value) = access.next_element_seed(self.inside()?)? {
-            list.push(value);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let value = access.next_value_seed(self.inside()?)?;
-            if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key comes twice"));
-            }
-        }
-        Ok(map.into())
-    }
-}
 
 /// `{"error":code,"detail":text}`.
 pub fn error(code: &str, detail: impl fmt::Display) -> Value {

@@ -2,6 +2,7 @@
 //! nothing in them is random, so every finding repeats.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "a target fails by panicking")]
 
+mod adapters;
 #[path = "../../tests/common/cbor.rs"]
 pub mod cbor;
 #[path = "../../tests/common/ledger.rs"]
@@ -13,6 +14,7 @@ mod rng;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+pub use adapters::{acp, dd};
 use cbor::Value;
 use ed25519_dalek::{Signer, SigningKey};
 use hkdf::Hkdf;

@@ -1,12 +1,12 @@
 //! The answers to a phone's requests, made of what the agent answered to the bridge.
 
-use crate::acp::guest::Asked;
 use crate::acp::message::RpcError;
 use crate::acp::shape::{Rebuild, Shape, may, need};
+use crate::acp::table::Asked;
 use crate::acp::update::{CONFIG_OPTIONS, MODES, USAGE};
 use crate::id::SessionId;
-use crate::json::Json;
-use crate::limits::MAX_ACP_ERROR_LEN;
+use crate::json::{Json, beginning};
+use crate::limits::MAX_ERROR_TEXT_LEN;
 use crate::op::{Op, OpSet};
 
 /// The version of the Agent Client Protocol that phones are served.
@@ -128,12 +128,5 @@ fn initialize(rebuild: Rebuild<'_>, ops: OpSet, result: &Json) -> Json {
 
 /// The agent's error: its number and the beginning of its sentence.
 pub(super) fn error(error: &RpcError) -> RpcError {
-    let mut message = String::new();
-    for character in error.message.chars().filter(|c| !c.is_control()) {
-        if message.len().saturating_add(character.len_utf8()) > MAX_ACP_ERROR_LEN {
-            break;
-        }
-        message.push(character);
-    }
-    RpcError { code: error.code, message, data: None }
+    RpcError { code: error.code, message: beginning(&error.message, MAX_ERROR_TEXT_LEN), data: None }
 }

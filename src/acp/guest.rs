@@ -8,11 +8,11 @@ use crate::acp::message::{AcpProfile, Message, RequestId, RpcError};
 use crate::acp::question::Question;
 use crate::acp::refusal::{Reason, Refusal};
 use crate::acp::shape::{Misfit, Rebuild, Shape, may, need};
-use crate::acp::table::{self, Kind, Rule, Sender};
+use crate::acp::table::{self, Asked, Kind, Rule, Sender};
 use crate::acp::update::{self, INPUT_BLOCK};
 use crate::id::SessionId;
 use crate::json::Json;
-use crate::limits::{MAX_ACP_QUESTIONS, MAX_ACP_SESSION_ID_LEN};
+use crate::limits::{MAX_ACP_FORM_LEN, MAX_ACP_OPTIONS, MAX_ACP_QUESTIONS, MAX_ACP_SESSION_ID_LEN};
 use crate::op::{Action, Op, OpSet};
 
 /// The id of a session at the agent: free text of 1 to [`AcpSessionId::MAX_LEN`] bytes. A phone never sees it.
@@ -55,30 +55,6 @@ pub struct Guest {
     ops: OpSet,
     requests: BTreeMap<RequestId, Asked>,
     questions: BTreeMap<i64, Question>,
-}
-
-/// A request of a phone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Asked {
-    /// `initialize`. What the phone says that it can do goes nowhere.
-    Initialize,
-    /// `authenticate`, in version 2 `auth/login`. The credential is the proof; the answer is always yes.
-    Authenticate,
-    /// `logout`, in version 2 `auth/logout`. It changes nothing: a phone leaves by closing its connection.
-    Logout,
-    /// `auth/status`, of this connection.
-    AuthStatus,
-    /// `session/list`. The answer has the one session.
-    ListSessions,
-    /// `session/status`.
-    Status,
-    /// `session/prompt`. See [`FromPhone::Prompt`].
-    Prompt,
-    /// `session/resume`: follow the session from now on.
-    Resume,
-    /// `session/load`: follow it, after its past.
-    Load,
 }
 
 /// A message of a phone, made of checked values.
@@ -191,6 +167,10 @@ impl Guest {
     pub const MAX_REQUESTS: usize = AcpProfile::MAX_REQUESTS;
     /// Most questions that are open at one phone. Further ones are for the desktop and other phones.
     pub const MAX_QUESTIONS: usize = MAX_ACP_QUESTIONS;
+    /// Most choices of a permission that a phone is offered.
+    pub const MAX_OPTIONS: usize = MAX_ACP_OPTIONS;
+    /// Longest form that a phone is asked to fill in, bytes of JSON.
+    pub const MAX_FORM_LEN: usize = MAX_ACP_FORM_LEN;
 
     /// Makes the side of a phone whose credential names `session`, which is `upstream` at the agent, and grants
     /// `ops`.

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use crate::json::{Json, JsonError};
 use crate::limits::{
-    MAX_ACP_JSON_DEPTH, MAX_ACP_METHOD_LEN, MAX_ACP_REQUEST_ID_LEN, MAX_MESSAGE_LEN, MAX_REQUESTS,
+    MAX_ACP_JSON_DEPTH, MAX_ACP_REQUEST_ID_LEN, MAX_ERROR_TEXT_LEN, MAX_MESSAGE_LEN, MAX_METHOD_LEN,
+    MAX_REQUESTS,
 };
 use crate::protocol::frame::EndCode;
 
@@ -148,7 +149,7 @@ impl Message {
     /// Deepest nesting of arrays and objects in a message.
     pub const MAX_DEPTH: usize = MAX_ACP_JSON_DEPTH;
     /// Longest name of a method, bytes.
-    pub const MAX_METHOD_LEN: usize = MAX_ACP_METHOD_LEN;
+    pub const MAX_METHOD_LEN: usize = MAX_METHOD_LEN;
 
     /// Reads a message of at most [`Message::MAX_LEN`] bytes.
     ///
@@ -165,7 +166,7 @@ impl Message {
     /// # Errors
     /// As [`Message::from_bytes`].
     pub fn from_bytes_up_to(bytes: &[u8], max: usize) -> Result<Self, MessageError> {
-        let entries = match Json::read(bytes, max, Self::MAX_DEPTH) {
+        let entries = match Json::from_bytes(bytes, max, Self::MAX_DEPTH) {
             Ok(Json::Object(entries)) => entries,
             Ok(Json::List(_)) => return Err(MessageError::Batch),
             Ok(_) => return Err(MessageError::Malformed),
@@ -261,6 +262,8 @@ impl RpcError {
     pub const INTERNAL: i64 = -32603;
     /// The credential, or any credential, does not allow it. `data.reason` says why.
     pub const NOT_ALLOWED: i64 = -32050;
+    /// Longest text of an agent's error that a phone is shown, bytes.
+    pub const MAX_SHOWN_LEN: usize = MAX_ERROR_TEXT_LEN;
 
     fn from_json(json: Json) -> Option<Self> {
         let Json::Object(entries) = json else { return None };

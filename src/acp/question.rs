@@ -56,8 +56,8 @@ const PROPERTY: Shape = Shape::Tagged(
             &[
                 may("title", Shape::Text),
                 may("description", Shape::Text),
-                may("minLength", Shape::Integer),
-                may("maxLength", Shape::Integer),
+                may("minLength", Shape::Count),
+                may("maxLength", Shape::Count),
                 may("pattern", Shape::Text),
                 may("format", Shape::Text),
                 may("default", Shape::Text),
@@ -66,7 +66,7 @@ const PROPERTY: Shape = Shape::Tagged(
             ],
         ),
         ("number", NUMBER),
-        ("integer", NUMBER),
+        ("integer", INTEGER),
         (
             "boolean",
             &[may("title", Shape::Text), may("description", Shape::Text), may("default", Shape::Bool)],
@@ -76,8 +76,8 @@ const PROPERTY: Shape = Shape::Tagged(
             &[
                 may("title", Shape::Text),
                 may("description", Shape::Text),
-                may("minItems", Shape::Integer),
-                may("maxItems", Shape::Integer),
+                may("minItems", Shape::Count),
+                may("maxItems", Shape::Count),
                 need(
                     "items",
                     Shape::Either(&[
@@ -90,6 +90,13 @@ const PROPERTY: Shape = Shape::Tagged(
         ),
     ],
 );
+const INTEGER: &[Field] = &[
+    may("title", Shape::Text),
+    may("description", Shape::Text),
+    may("minimum", Shape::Integer),
+    may("maximum", Shape::Integer),
+    may("default", Shape::Integer),
+];
 const NUMBER: &[Field] = &[
     may("title", Shape::Text),
     may("description", Shape::Text),

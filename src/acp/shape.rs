@@ -13,6 +13,8 @@ pub(super) enum Shape {
     Text,
     Bool,
     Integer,
+    /// An integer that is not negative.
+    Count,
     Number,
     /// Only `null`: the key is known and must not be used.
     Null,
@@ -84,6 +86,11 @@ impl<'a> Rebuild<'a> {
             (Shape::Any, _) => true,
             (Shape::Text, Json::Text(_)) | (Shape::Bool, Json::Bool(_)) | (Shape::Null, Json::Null) => true,
             (Shape::Integer, Json::Number(Number::Integer(_) | Number::Large(_))) => true,
+            (Shape::Count, Json::Number(number)) => match number {
+                Number::Integer(number) => *number >= 0,
+                Number::Large(_) => true,
+                Number::Float(_) => false,
+            },
             (Shape::Number, Json::Number(_)) => true,
             (Shape::EmptyList, Json::List(values)) => values.is_empty(),
             (Shape::Choice(texts), Json::Text(text)) => texts.contains(&text.as_str()),

@@ -1,7 +1,6 @@
 //! The table of the methods: who may send which, and what that needs (`docs/PROTOCOL.md` section 17.3). The only
 //! place that maps the name of a method to an operation.
 
-use crate::acp::guest::Asked;
 use crate::op::{Action, Op, Privilege};
 
 /// Who sends a message.
@@ -59,6 +58,30 @@ impl Rule {
             Self::Connection | Self::Withheld | Self::Unknown => None,
         }
     }
+}
+
+/// A request of a phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Asked {
+    /// `initialize`. What the phone says that it can do goes nowhere.
+    Initialize,
+    /// `authenticate`, in version 2 `auth/login`. The credential is the proof; the answer is always yes.
+    Authenticate,
+    /// `logout`, in version 2 `auth/logout`. It changes nothing: a phone leaves by closing its connection.
+    Logout,
+    /// `auth/status`, of this connection.
+    AuthStatus,
+    /// `session/list`. The answer has the one session.
+    ListSessions,
+    /// `session/status`.
+    Status,
+    /// `session/prompt`. See [`FromPhone::Prompt`](crate::acp::FromPhone::Prompt).
+    Prompt,
+    /// `session/resume`: follow the session from now on.
+    Resume,
+    /// `session/load`: follow it, after its past.
+    Load,
 }
 
 fn from_phone(kind: Kind, method: &str) -> Rule {

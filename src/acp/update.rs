@@ -60,7 +60,7 @@ const BLOCK: Shape = Shape::Tagged(
                 may("title", Shape::Text),
                 may("description", Shape::Text),
                 may("mimeType", Shape::Text),
-                may("size", Shape::Integer),
+                may("size", Shape::Count),
                 may("annotations", ANNOTATIONS),
             ],
         ),
@@ -127,8 +127,7 @@ const TOOL_CONTENT: Shape = Shape::Either(&[
         )],
     ),
 ]);
-const LOCATIONS: Shape =
-    Shape::List(&Shape::Object(&[need("path", Shape::Text), may("line", Shape::Integer)]));
+const LOCATIONS: Shape = Shape::List(&Shape::Object(&[need("path", Shape::Text), may("line", Shape::Count)]));
 
 /// A tool call. Its input and output are data of the session, whatever is in them.
 const TOOL_CALL: &[Field] = &[
@@ -233,12 +232,12 @@ pub(super) const MODES: Shape = Shape::Object(&[
 
 /// What a turn used.
 pub(super) const USAGE: Shape = Shape::Object(&[
-    need("totalTokens", Shape::Integer),
-    need("inputTokens", Shape::Integer),
-    need("outputTokens", Shape::Integer),
-    may("thoughtTokens", Shape::Integer),
-    may("cachedReadTokens", Shape::Integer),
-    may("cachedWriteTokens", Shape::Integer),
+    need("totalTokens", Shape::Count),
+    need("inputTokens", Shape::Count),
+    need("outputTokens", Shape::Count),
+    may("thoughtTokens", Shape::Count),
+    may("cachedReadTokens", Shape::Count),
+    may("cachedWriteTokens", Shape::Count),
 ]);
 
 /// The kinds of update that phones get. `session_message_chunk` is not among them: it does not say between which
@@ -261,8 +260,8 @@ const UPDATE: Shape = Shape::Tagged(
         (
             "usage_update",
             &[
-                need("used", Shape::Integer),
-                need("size", Shape::Integer),
+                need("used", Shape::Count),
+                need("size", Shape::Count),
                 may("cost", Shape::Object(&[need("amount", Shape::Number), need("currency", Shape::Text)])),
             ],
         ),

@@ -9,6 +9,7 @@ use prost::Message;
 use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
+pub mod adapters;
 mod links;
 pub mod pair;
 pub mod session;
@@ -164,6 +165,7 @@ pub fn generate() -> Files {
     frames(&mut files);
     session::session(&mut files);
     pair::valid_pair_methods(&stage, &mut files);
+    adapters::adapters(&mut files);
     links::invalid_links(&mut files);
     invalid_payloads(&stage, &mut files);
     invalid_credentials(&stage, &mut files);

@@ -1,15 +1,15 @@
 //! What a phone's message asks for, and what that needs.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sessioncap::agent::Denial;
+use sessioncap::dd::Refusal;
+pub(super) use sessioncap::dd::Request as Method;
 use sessioncap::session::{FromPhone, ResumePoint};
-use sessioncap::{Action, Op, SessionId};
+use sessioncap::{Action, Op, Privilege, SessionId};
 
 use crate::agent::device;
-use crate::classify::classify;
 use crate::pty::Viewer;
-use crate::request::{BadRequest, Request, error};
+use crate::request::error;
 
 /// A message that was read.
 pub(super) enum Asked {
@@ -23,14 +23,6 @@ pub(super) enum Asked {
     Request(Op, Method),
     /// What no credential allows. It is never released.
     Privileged,
-}
-
-/// A request for the phone's own session.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Method {
-    ListSessions,
-    ReplaySession,
-    ResizeSession { cols: u16, rows: u16 },
 }
 
 /// Reads a message.
@@ -49,34 +41,37 @@ pub(super) fn read(message: &[u8], own: &SessionId) -> Result<(Action, Asked), D
 }
 
 fn read_request(json: &str, own: &SessionId) -> Result<(Action, Asked), Denial> {
-    let request = Request::parse(json.as_bytes()).map_err(|BadRequest| Denial::FrameUnreadable)?;
-    let action = classify(&request).ok_or(Denial::FrameUnreadable)?;
-    let Action::Session(op) = action else {
-        // Refused, whatever its parameters are.
-        return Ok((action, Asked::Privileged));
-    };
-    if request.named_session().is_some_and(|named| named.as_str() != Some(own.as_str())) {
-        return Err(Denial::OtherSession);
-    }
-    let method = match request.method() {
-        "shell.list_sessions" => parameters(&request).map(|Plain {}| Method::ListSessions),
-        "shell.replay_session" => parameters(&request).map(|OwnId { .. }| Method::ReplaySession),
-        "shell.resize_session" => {
-            parameters(&request).map(|Resize { cols, rows, .. }| Method::ResizeSession { cols, rows })
+    let request = match Method::read(json.as_bytes(), own) {
+        Ok(request) => request,
+        Err(Refusal::Privileged(privilege)) => return Ok((Action::Privileged(privilege), Asked::Privileged)),
+        Err(Refusal::OtherSession) => return Err(Denial::OtherSession),
+        Err(Refusal::UnknownMethod { method }) => {
+            let privilege = privilege_of(&method).ok_or(Denial::FrameUnreadable)?;
+            return Ok((Action::Privileged(privilege), Asked::Privileged));
         }
-        // The methods that follow output are for enrolled devices.
-        _ => Err(Denial::FrameUnreadable),
+        Err(_) => return Err(Denial::FrameUnreadable),
     };
-    Ok((action, Asked::Request(op, method?)))
+    match (request, request.action()) {
+        // It follows output for enrolled devices.
+        (Method::AttachSession { .. }, _) | (_, Action::Privileged(_)) => Err(Denial::FrameUnreadable),
+        (_, action @ Action::Session(op)) => Ok((action, Asked::Request(op, request))),
+    }
 }
 
-fn parameters<T: serde::de::DeserializeOwned>(request: &Request) -> Result<T, Denial> {
-    request.parameters().map_err(|BadRequest| Denial::FrameUnreadable)
+/// What this agent has beside the deployed ones, and what bridges to other protocols have.
+fn privilege_of(method: &str) -> Option<Privilege> {
+    match method {
+        "pair.log" => Some(Privilege::DiscoverFleet),
+        "agent.reset_clock" => Some(Privilege::Administer),
+        "session/set_mode" | "session/set_config_option" | "session/set_title" => Some(Privilege::Configure),
+        "fs/read_text_file" | "fs/write_text_file" => Some(Privilege::AccessFiles),
+        _ => None,
+    }
 }
 
 /// Serves a request that was permitted.
-pub(super) fn answer(viewer: &Viewer, session: &SessionId, method: Method) -> Value {
-    match method {
+pub(super) fn answer(viewer: &Viewer, session: &SessionId, request: Method) -> Value {
+    match request {
         Method::ListSessions => {
             let own: Vec<_> = viewer.info().iter().map(device::describe_for_phone).collect();
             json!({ "ok": true, "sessions": own })
@@ -86,31 +81,9 @@ pub(super) fn answer(viewer: &Viewer, session: &SessionId, method: Method) -> Va
             Ok(()) => json!({ "ok": true }),
             Err(failure) => error("shell_failed", failure),
         },
+        _ => error("method_rejected", "this agent does not serve it"),
     }
 }
 
 /// Bytes of transcript that fit one message as base64.
 const REPLAY: usize = 768 * 1024 - 1024;
-
-// From a phone, unknown parameters are refused. The id was compared before; it is named here so that
-// it is known.
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plain {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OwnId {
-    #[serde(rename = "id")]
-    _id: Option<SessionId>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Resize {
-    #[serde(rename = "id")]
-    _id: Option<SessionId>,
-    cols: u16,
-    rows: u16,
-}
