@@ -107,7 +107,7 @@ fn the_limits_are_those_of_the_document() {
 
 #[test]
 fn the_worked_messages_are_what_this_build_reads_and_writes() {
-    let section = DOCUMENT.split("### 17.8").nth(1).unwrap();
+    let section = DOCUMENT.split("### 17.9").nth(1).unwrap();
     let block = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
     let lines: Vec<&str> = block.lines().collect();
     let [phone, agent_gets, agent, phone_gets, refused, error] =

@@ -155,19 +155,25 @@ impl Phone {
                 (None, Denial::OperationNotGranted { op }) => {
                     self.refuse(Refusal { id, reason: Reason::NotGranted(*op) }, &denial).await
                 }
-                (None, _) => self.answer(id.map(|id| not_allowed(id, &denial)), &denial).await,
+                (None, _) => self.answer(id.map(|id| not_allowed(id, &denial)), false, &denial).await,
             },
             Err(over) => Err(over.into()),
         }
     }
 
     async fn refuse(&mut self, refusal: Refusal, denial: &Denial) -> Result<(), End> {
-        self.answer(refusal.answer(), denial).await
+        // Of what has no answer, only answers can come too late.
+        let late = refusal.reason == Reason::NotPending;
+        self.answer(refusal.answer(), late, denial).await
     }
 
-    async fn answer(&mut self, answer: Option<String>, denial: &Denial) -> Result<(), End> {
+    async fn answer(&mut self, answer: Option<String>, late: bool, denial: &Denial) -> Result<(), End> {
         match answer {
             Some(text) => self.send(ToPhone { op: self.any_op(), text }).await,
+            None if late => {
+                let number = self.wire.next_number().saturating_sub(1);
+                self.wire.notify(SessionNotice::Late { number }.to_notice()).await
+            }
             None => self.wire.notify(self.wire.refusal(denial)).await,
         }
     }

@@ -621,12 +621,17 @@ fn what_a_load_replays_goes_to_who_asked_and_what_a_resume_replays_to_nobody() {
     assert_eq!(bench.to_phone(guest).1, Ok(json(loaded)));
     bench.nothing();
 
+    let early = bench.phone_in("r");
     bench.desktop(desktop, request(3, "session/resume", r#"{"sessionId":"r"}"#));
     let number = bench.to_agent("session/resume").0;
     bench.agent(notice("session/update", &update("again").replace("\"s\"", "\"r\"")));
     bench.agent(result(&number, "null"));
     assert_eq!(bench.to_desktop(desktop), result(3, "null"));
     bench.nothing();
+    let live = update("live").replace("\"s\"", "\"r\"");
+    bench.agent(notice("session/update", &live));
+    assert_eq!(bench.to_desktop(desktop), notice("session/update", &live));
+    assert_eq!(bench.all(), [Effect::Update(early, Arc::new(json(&live)))]);
 }
 
 #[test]

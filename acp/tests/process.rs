@@ -69,13 +69,15 @@ impl Fifo {
         Self(path)
     }
 
-    async fn ends(&self) {
+    /// Waits for the end, and returns what was written.
+    async fn ends(&self) -> String {
         let path = self.0.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let mut all = Vec::new();
-            fs::File::open(path).unwrap().read_to_end(&mut all).unwrap();
+            let mut all = String::new();
+            fs::File::open(path).unwrap().read_to_string(&mut all).unwrap();
+            all
         });
-        timeout(PATIENCE, read).await.expect("a process of the group still runs").unwrap();
+        timeout(PATIENCE, read).await.expect("a process of the group still runs").unwrap()
     }
 }
 
@@ -193,6 +195,19 @@ async fn what_the_agent_left_in_its_group_ends_with_it() {
     let end = ended(&mut events).await;
     assert_eq!((end.cause, end.status.unwrap().code()), (Cause::Exited, Some(3)));
     gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_agent_left_in_its_group_may_end_in_order() {
+    let fifo = Fifo::new("orderly");
+    let script = "(exec 3>\"$2\"; trap 'echo saved >&3; exit' TERM; printf '%s\\n' \"$1\"; while :; do sleep 1; done) &
+        read -r line; exit 0";
+    let (agent, mut events, _) = start(script, &[NOTE, fifo.0.to_str().unwrap()]);
+    let gone = tokio::spawn(async move { fifo.ends().await });
+    assert_eq!(message(&mut events).await, note("a"));
+    agent.end();
+    assert_eq!(ended(&mut events).await.status.unwrap().code(), Some(0));
+    assert_eq!(gone.await.unwrap(), "saved\n");
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{json, notice, request, result};
-use sessioncap::acp::{AcpSessionId, FromPhone, Json, Message, RequestId, RpcError};
+use sessioncap::acp::{AcpSessionId, FromPhone, Guest, Json, Message, RequestId, RpcError, ToPhone};
+use sessioncap::{OpSet, SessionId};
 use sessioncap_acp::mux::{Effect, Kind, Mux, Settings, Turns, ViewerId};
 use sessioncap_acp::process::{Agent, Cause, Ended, Event, Start};
 use tokio::sync::mpsc::Receiver;
@@ -312,3 +313,133 @@ async fn noise_of_a_real_agent_is_dropped_and_a_flood_comes_whole_and_in_order()
     assert!(said(&past, second).starts_with("I made noise.0 flood"));
     assert!(said(&past, second).contains("499 flood"));
 }
+
+/// A phone behind its guest, as a bridge has it.
+struct Phone {
+    viewer: ViewerId,
+    guest: Guest,
+}
+
+impl Phone {
+    fn join(bridge: &mut Bridge, session: &AcpSessionId, ops: OpSet) -> Self {
+        let (viewer, effects) = bridge.mux.join(Kind::Phone { session: session.clone() }, Duration::ZERO);
+        bridge.carry_out(effects);
+        let own = SessionId::new("phone-s-own-name").unwrap();
+        Self { viewer, guest: Guest::new(own, session.clone(), ops) }
+    }
+
+    fn send(&mut self, bridge: &mut Bridge, text: &str) {
+        let message = self.guest.read(text.as_bytes()).unwrap();
+        self.guest.take(&message).unwrap();
+        bridge.phone(self.viewer, message);
+    }
+
+    /// The next message that this phone is sent.
+    async fn next(&mut self, bridge: &mut Bridge) -> Message {
+        loop {
+            let sent = match bridge.next().await {
+                Effect::Update(to, params) if to == self.viewer => self.guest.update(&params),
+                Effect::Replay(to, params) if to == self.viewer => self.guest.replay(&params),
+                Effect::Ask { viewer, question, method, params } if viewer == self.viewer => {
+                    self.guest.ask(question, &method, &params)
+                }
+                Effect::Retire(to, question) if to == self.viewer => self.guest.retire(question),
+                Effect::Answer(to, id, outcome) if to == self.viewer => self.guest.result(&id, &outcome),
+                _ => None,
+            };
+            if let Some(ToPhone { text, .. }) = sent {
+                assert!(!text.contains("sample session"), "the agent's id of the session is shown: {text}");
+                return bench::message(&text);
+            }
+        }
+    }
+
+    async fn ask(&mut self, bridge: &mut Bridge, text: &str) -> (Vec<Message>, Result<Json, RpcError>) {
+        self.send(bridge, text);
+        let mut before = Vec::new();
+        loop {
+            match self.next(bridge).await {
+                Message::Response { id: RequestId::Text(id), outcome } if id == "phone" => {
+                    return (before, outcome);
+                }
+                message => before.push(message),
+            }
+        }
+    }
+}
+
+fn of_phone(method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":"phone","method":"{method}","params":{params}}}"#)
+}
+
+#[tokio::test]
+async fn a_phone_behind_its_guest_is_served_and_never_sees_the_agents_id() {
+    const OWN: &str = r#"{"sessionId":"phone-s-own-name"}"#;
+    let mut bridge = Bridge::new(Settings::default());
+    let (desktop, session) = bridge.desktop_with_session().await;
+    let mut phone = Phone::join(&mut bridge, &session, OpSet::ALL);
+    let (_, outcome) = phone.ask(&mut bridge, &of_phone("initialize", r#"{"protocolVersion":1}"#)).await;
+    assert_eq!(
+        outcome.unwrap().get("agentInfo").unwrap().get("name").unwrap().as_text(),
+        Some("sample-agent")
+    );
+
+    let prompt = prompt_of_phone("hello");
+    let (turn, outcome) = phone.ask(&mut bridge, &of_phone("session/prompt", &prompt)).await;
+    assert_eq!(stop_reason(&outcome), "end_turn");
+    let (past, outcome) = phone.ask(&mut bridge, &of_phone("session/load", OWN)).await;
+    assert!(outcome.is_ok());
+    let kinds = |messages: &[Message], kind: &str| {
+        let of_kind = messages.iter().filter(|message| match message {
+            Message::Notification { params: Some(params), .. } => {
+                params.get("update").unwrap().get("sessionUpdate").unwrap().as_text() == Some(kind)
+            }
+            _ => false,
+        });
+        of_kind.count()
+    };
+    assert_eq!(kinds(&turn, "agent_message_chunk"), 3);
+    assert_eq!(kinds(&turn, "user_message_chunk"), 0);
+    assert_eq!(kinds(&past, "agent_message_chunk"), 3);
+    assert_eq!(kinds(&past, "user_message_chunk"), 1);
+
+    let (_, outcome) = phone.ask(&mut bridge, &of_phone("session/status", OWN)).await;
+    assert_eq!(outcome.unwrap().get("status").unwrap().as_text(), Some("open"));
+    let (_, outcome) = phone.ask(&mut bridge, &of_phone("session/list", NONE)).await;
+    let listed = outcome.unwrap();
+    let Some(Json::List(listed)) = listed.get("sessions") else { panic!() };
+    assert_eq!(listed[0].get("title").unwrap().as_text(), Some("A sample"));
+    for (method, params) in
+        [("session/resume", OWN), ("authenticate", r#"{"methodId":"a"}"#), ("logout", NONE)]
+    {
+        assert!(phone.ask(&mut bridge, &of_phone(method, params)).await.1.is_ok(), "{method}");
+    }
+
+    // It answers what the desktop's turn asks, with one of the choices that it is shown.
+    bridge.prompt(desktop, &session, "p", "ask");
+    let question = loop {
+        if let Message::Request { id, params, .. } = phone.next(&mut bridge).await {
+            assert!(!params.unwrap().to_text().contains("always"));
+            break id;
+        }
+    };
+    let answer = r#"{"outcome":{"outcome":"selected","optionId":"no"}}"#;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{answer}}}"#, question.to_json());
+    phone.send(&mut bridge, &answer);
+    let (before, outcome) = bridge.answer(desktop, "p").await;
+    assert_eq!((stop_reason(&outcome), said(&before, desktop).as_str()), ("end_turn", "Not written."));
+
+    // A stop from the phone ends its own turn.
+    let prompt = prompt_of_phone("slow");
+    phone.send(&mut bridge, &of_phone("session/prompt", &prompt));
+    while kinds(&[phone.next(&mut bridge).await], "agent_message_chunk") == 0 {}
+    phone.send(&mut bridge, &format!(r#"{{"jsonrpc":"2.0","method":"session/cancel","params":{OWN}}}"#));
+    let Message::Response { outcome, .. } = phone.next(&mut bridge).await else { panic!() };
+    assert_eq!(stop_reason(&outcome), "cancelled");
+}
+
+fn prompt_of_phone(text: &str) -> String {
+    format!(r#"{{"sessionId":"phone-s-own-name","prompt":[{{"type":"text","text":"{text}"}}]}}"#)
+}
+
+const NONE: &str = "{}";

@@ -75,6 +75,12 @@ pub enum SessionNotice {
         /// The version.
         version: u16,
     },
+    /// The answer to a question came when the question was over, or a `$/cancel_request` when its request was answered
+    /// (`docs/PROTOCOL.md` section 17.5).
+    Late {
+        /// The number of that message, counted from 0 among all that the phone has sent.
+        number: u64,
+    },
 }
 
 /// Why input did not get into the terminal, or a request is not answered.
@@ -112,6 +118,8 @@ impl SessionNotice {
     pub const NOT_TAKEN: u16 = 66;
     /// The code of [`SessionNotice::Acp`].
     pub const ACP: u16 = 67;
+    /// The code of [`SessionNotice::Late`].
+    pub const LATE: u16 = 68;
 
     /// Reads a notice. Returns `None` if it is none of the profile, such as a refusal.
     #[must_use]
@@ -124,6 +132,7 @@ impl SessionNotice {
                 Some(Self::NotTaken { number, why })
             }
             (Self::ACP, version, 0) => Some(Self::Acp { version }),
+            (Self::LATE, 0, number) => Some(Self::Late { number }),
             _ => None,
         }
     }
@@ -136,6 +145,7 @@ impl SessionNotice {
             Self::Taken { number } => (Self::TAKEN, 0, number),
             Self::NotTaken { number, why } => (Self::NOT_TAKEN, why.detail(), number),
             Self::Acp { version } => (Self::ACP, version, 0),
+            Self::Late { number } => (Self::LATE, 0, number),
         };
         Notice { code, detail, number }
     }

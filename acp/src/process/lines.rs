@@ -103,6 +103,39 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn lines_are_those_of_the_whole_text(
+            text in "[ab\r\n\u{2028}]{0,60}",
+            size in 1..9_usize,
+            limit in 0..12_usize,
+        ) {
+            let mut expected: Vec<&str> = text.split('\n').collect();
+            let rest = expected.pop().unwrap_or_default();
+            let expected: Vec<Option<&str>> = expected
+                .into_iter()
+                .map(|line| line.strip_suffix('\r').unwrap_or(line))
+                .map(|line| (line.len() <= limit).then_some(line))
+                .collect();
+            let mut lines = Lines::new(limit);
+            let found: Vec<Line> = text.as_bytes().chunks(size).flat_map(|piece| lines.read(piece)).collect();
+            let mut found: Vec<Option<&str>> = found
+                .iter()
+                .map(|line| match line {
+                    Line::Whole(line) => core::str::from_utf8(line).ok(),
+                    Line::TooLong(_) => None,
+                })
+                .collect();
+            // The last line may be too long before it ends.
+            if found.len() > expected.len() {
+                proptest::prop_assert!(rest.len() > limit);
+                proptest::prop_assert_eq!(found.pop(), Some(None));
+            }
+            proptest::prop_assert_eq!(found, expected);
+            proptest::prop_assert_eq!(lines.is_within_line(), !rest.is_empty());
+        }
+    }
+
     #[test]
     fn a_line_that_is_too_long_is_told_before_its_end_and_keeps_no_memory() {
         let mut lines = Lines::new(4);

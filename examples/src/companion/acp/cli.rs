@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use sessioncap::acp::{Json, Message};
+use sessioncap::session::SessionNotice;
 
 use super::show::{self, Question, Shown};
 use super::{Acp, Heard, join, refusal};
@@ -121,7 +122,10 @@ async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
                     return Ok(ExitCode::SUCCESS);
                 }
                 Heard::Message(message) => screen.show(&message)?,
-                Heard::Notice(notice) => note(&format!("companion: {}", refused(notice))),
+                Heard::Notice(notice) => match SessionNotice::from_notice(notice) {
+                    Some(SessionNotice::Late { .. }) => screen.line("your answer came too late")?,
+                    _ => note(&format!("companion: {}", refused(notice))),
+                },
                 Heard::End(code) => return Err(ended(code)),
             },
             line = lines.next(), if reads => match line {
