@@ -3,6 +3,8 @@
 
 #[path = "acp/discovery.rs"]
 mod discovery;
+#[path = "acp/document.rs"]
+mod document;
 #[cfg(feature = "keyring")]
 #[path = "acp/keyring.rs"]
 mod keyring;

@@ -163,6 +163,12 @@ fn the_newest_eight_records_of_a_key_are_candidates_and_the_others_do_not_count(
     );
     assert_eq!(known.remove(&Label::new("ours 15").unwrap()), None);
     assert_eq!(names(&known)[0], "ours 19");
+    // Whoever copies one hash does not push the records of another out.
+    let theirs = known.of("ffffffffffffffff".parse().unwrap());
+    for at in 0..1_000 {
+        known.add(found(&format!("copy {at}"), HASH, "10.0.0.1:1"));
+    }
+    assert_eq!(known.of("ffffffffffffffff".parse().unwrap()), theirs);
     for at in 0..10_000 {
         known.add(found(&format!("flood {at}"), &format!("{at:016x}"), "10.0.1.1:1"));
     }
