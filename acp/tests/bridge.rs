@@ -7,6 +7,10 @@
 mod attacks;
 #[path = "bridge/faults.rs"]
 mod faults;
+#[path = "../../examples/tests/acp/net.rs"]
+mod net;
+#[path = "bridge/network.rs"]
+mod network;
 #[path = "bridge/official.rs"]
 mod official;
 #[path = "bridge/tls.rs"]

@@ -3,9 +3,13 @@
 
 #[path = "acp/discovery.rs"]
 mod discovery;
+#[path = "acp/document.rs"]
+mod document;
 #[cfg(feature = "keyring")]
 #[path = "acp/keyring.rs"]
 mod keyring;
+#[path = "acp/net.rs"]
+mod net;
 #[path = "acp/records.rs"]
 mod records;
 #[path = "programs/waits.rs"]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use mdns_sd::{DaemonEvent, Receiver, ServiceDaemon, ServiceInfo};
+use rand::RngCore;
+use rand::rngs::OsRng;
 use sessioncap::Label;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -53,9 +55,10 @@ impl Advert {
     /// Longest name, bytes: with the number that it may get beside its equals it is still a label.
     pub const MAX_NAME_LEN: usize = Label::MAX_LEN - " (99)".len();
 
-    /// With a host name that no other agent has.
+    /// With a host name that no other agent has: two with one would take each other's addresses away.
     pub fn new(name: Label, port: u16, path: &str, key: KeyHash) -> Self {
-        Self { name, host: format!("sessioncap-{key}"), port, path: path.to_owned(), key }
+        let host = format!("sessioncap-{:08x}", OsRng.next_u32());
+        Self { name, host, port, path: path.to_owned(), key }
     }
 
     fn check(&self) -> Outcome<()> {

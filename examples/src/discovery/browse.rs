@@ -76,7 +76,7 @@ impl Browse {
         }
     }
 
-    fn take(&mut self, event: ServiceEvent) -> Option<Event> {
+    pub(super) fn take(&mut self, event: ServiceEvent) -> Option<Event> {
         match event {
             ServiceEvent::ServiceResolved(service) => {
                 let found = Record::of(&service).read(&self.interfaces)?;

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use mdns_sd::ServiceEvent;
+use mdns_sd::{ServiceEvent, ServiceInfo};
 use sessioncap::Label;
 
 use super::browse::Known;
@@ -163,6 +163,12 @@ fn the_newest_eight_records_of_a_key_are_candidates_and_the_others_do_not_count(
     );
     assert_eq!(known.remove(&Label::new("ours 15").unwrap()), None);
     assert_eq!(names(&known)[0], "ours 19");
+    // Whoever copies one hash does not push the records of another out.
+    let theirs = known.of("ffffffffffffffff".parse().unwrap());
+    for at in 0..1_000 {
+        known.add(found(&format!("copy {at}"), HASH, "10.0.0.1:1"));
+    }
+    assert_eq!(known.of("ffffffffffffffff".parse().unwrap()), theirs);
     for at in 0..10_000 {
         known.add(found(&format!("flood {at}"), &format!("{at:016x}"), "10.0.1.1:1"));
     }
@@ -188,6 +194,24 @@ async fn a_subscription_that_was_closed_begins_again() {
     while !matches!(browse.receive().await.unwrap(), ServiceEvent::SearchStopped(_)) {}
     started(&mut browse).await;
     assert!(browse.candidates(HASH.parse().unwrap()).is_empty(), "what may have gone is forgotten");
+}
+
+#[tokio::test]
+async fn an_agent_does_not_find_itself() {
+    let of = |name: &str, key: &str| {
+        let properties = [("v", "1"), ("path", "/noise/ws"), ("key", key)];
+        let service = ServiceInfo::new(SERVICE_TYPE, name, "h.local.", "10.0.0.1", 7_000, &properties[..]);
+        ServiceEvent::ServiceResolved(Box::new(service.unwrap().as_resolved_service()))
+    };
+    let mut browse = Browse::start(Some(HASH.parse().unwrap()), Interfaces::Only(Vec::new())).unwrap();
+    assert_eq!(browse.take(of("own", HASH)), None);
+    assert!(browse.candidates(HASH.parse().unwrap()).is_empty());
+    let other = found("other", "ffffffffffffffff", "10.0.0.1:7000");
+    assert_eq!(browse.take(of("other", "ffffffffffffffff")), Some(Event::Found(other.clone())));
+    assert_eq!(browse.candidates(other.key), [other.clone()]);
+    let removed = format!("other.{SERVICE_TYPE}");
+    let removed = ServiceEvent::ServiceRemoved(SERVICE_TYPE.to_owned(), removed);
+    assert_eq!(browse.take(removed), Some(Event::Gone(other.name)));
 }
 
 #[tokio::test]

@@ -4,14 +4,17 @@ use std::process::Command;
 use rand::rngs::OsRng;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use sessioncap::noise::{Initiator, Responder};
-use sessioncap::{AgentSecretKey, HolderSecretKey, Timestamp};
+use sessioncap::{AgentSecretKey, AgentUrl, HolderSecretKey, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_tungstenite::accept_async;
 
 use super::*;
+use crate::transport::{self, Stream};
 
 const DAY: u64 = 86_400;
 
@@ -161,35 +164,53 @@ async fn both_versions_of_tls_are_spoken_and_the_process_has_no_default_cryptogr
     std::fs::remove_file(file).unwrap();
 }
 
+/// A WebSocket over TLS and TCP, and Noise inside: one frame there and back.
 #[tokio::test]
-async fn with_the_right_certificate_and_another_noise_key_there_is_no_channel() {
+async fn over_wss_only_noise_makes_a_stream_whatever_the_certificate() {
     let file = new_file();
     let identity = ServerIdentity::open(&file, &names(), now()).unwrap();
     let (pinned, other) = (AgentSecretKey::generate(&mut OsRng), AgentSecretKey::generate(&mut OsRng));
     let holder = HolderSecretKey::generate(&mut OsRng);
-    for (agent, works) in [(&pinned, true), (&other, false)] {
-        let (client, server) = duplex(64 * 1024);
-        let acceptor = identity.serving().unwrap().acceptor;
-        let agent = AgentSecretKey::from_bytes(*agent.expose_bytes());
+    for (agent, is_pinned) in [(&pinned, true), (&other, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (acceptor, agent) =
+            (identity.serving().unwrap().acceptor, AgentSecretKey::from_bytes(*agent.expose_bytes()));
         let serving = tokio::spawn(async move {
-            let mut stream = acceptor.accept(server).await.unwrap();
-            let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
-            stream.read_exact(&mut message).await.unwrap();
-            // An agent with another key cannot even read it.
-            let Ok(received) = Responder::read(&agent, &message, &mut OsRng) else { return false };
-            let replied = received.reply(b"").unwrap();
-            stream.write_all(&replied.message).await.unwrap();
-            stream.shutdown().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = Stream::from(acceptor.accept(stream).await.unwrap());
+            let mut socket = accept_async(stream).await.unwrap();
+            let message = transport::receive(&mut socket).await.unwrap();
+            // An agent with another key cannot even read it, and answers what it likes.
+            let Ok(received) = Responder::read(&agent, &message, &mut OsRng) else {
+                transport::send(&mut socket, message).await.unwrap();
+                return false;
+            };
+            let mut replied = received.reply(b"").unwrap();
+            transport::send(&mut socket, replied.message).await.unwrap();
+            let frame = transport::receive(&mut socket).await.unwrap();
+            let frame = replied.channel.open(&frame).unwrap();
+            let frame = replied.channel.seal(&frame).unwrap();
+            transport::send(&mut socket, frame).await.unwrap();
             true
         });
-        let (mut stream, seen) = connect(client, "agent.local", none()).await.unwrap();
+        let url: AgentUrl = format!("wss://{at}/noise/ws").parse().unwrap();
+        let mut unproven = match is_pinned {
+            true => transport::connect(&url).await.unwrap(),
+            // The address that was found is dialled, not that of the url.
+            false => transport::connect_at(&"wss://agent.local/noise/ws".parse().unwrap(), at).await.unwrap(),
+        };
         let started = Initiator::start(&holder, &pinned.public(), b"", &mut OsRng).unwrap();
-        stream.write_u16(started.message.len().try_into().unwrap()).await.unwrap();
-        stream.write_all(&started.message).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        assert!(seen.compare(&identity.hashes()).is_ok());
-        assert_eq!((serving.await.unwrap(), started.next.finish(&answer).is_ok()), (works, works));
+        unproven.send(started.message).await.unwrap();
+        let finished = started.next.finish(&unproven.receive_soon().await.unwrap());
+        assert_eq!(finished.is_ok(), is_pinned);
+        if let Ok(finished) = finished {
+            let (mut stream, certificate) = unproven.prove(finished.channel);
+            stream.send(b"hello").await.unwrap();
+            assert_eq!(stream.receive_soon().await.unwrap().unwrap(), b"hello");
+            assert_eq!(certificate.unwrap().compare(&identity.hashes()).unwrap(), EndsAt::Agent);
+        }
+        assert_eq!(serving.await.unwrap(), is_pinned);
     }
     std::fs::remove_file(file).unwrap();
 }

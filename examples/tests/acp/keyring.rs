@@ -2,20 +2,29 @@
 //! store up once a process, and finds the bus in the environment: each case is a process of its own, which runs this
 //! test program again.
 
-use std::collections::HashMap;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessioncap_programs::keys::Keeper;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
-use zbus::object_server::SignalEmitter;
-use zbus::zvariant::{ObjectPath, OwnedObjectPath, OwnedValue, Value};
 
-use super::world::within;
+use super::world::{eventually, new_directory, within};
 
 const SECRETS: &str = "org.freedesktop.secrets";
+
+/// Of a bus that starts no service: what is installed here has no part in it.
+const CONFIGURATION: &str = r#"<busconfig>
+  <type>session</type>
+  <listen>unix:tmpdir=DIRECTORY</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
 
 /// A message bus.
 struct Bus {
@@ -25,10 +34,13 @@ struct Bus {
 
 impl Bus {
     async fn new() -> Option<Self> {
+        let directory = new_directory();
+        let configuration = directory.join("bus.conf");
+        let short = std::env::temp_dir();
+        let text = CONFIGURATION.replace("DIRECTORY", short.to_str().unwrap());
+        std::fs::write(&configuration, text).unwrap();
         let mut daemon = Command::new("dbus-daemon");
-        daemon.args(["--session", "--nofork", "--nopidfile", "--print-address"]);
-        // Nothing that is installed here is started for it.
-        daemon.args(["--address", "unix:tmpdir=/tmp"]).env("XDG_DATA_DIRS", "/nonexistent");
+        daemon.arg("--config-file").arg(&configuration).args(["--nofork", "--nopidfile", "--print-address"]);
         daemon.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let Ok(mut daemon) = daemon.spawn() else {
             println!("skipped: there is no dbus-daemon here");
@@ -36,11 +48,13 @@ impl Bus {
         };
         let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
         let address = within("the bus's address", lines.next_line()).await.unwrap().unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
         Some(Self { _daemon: daemon, address })
     }
 
     async fn connect(&self) -> zbus::Connection {
-        zbus::connection::Builder::address(self.address.as_str()).unwrap().build().await.unwrap()
+        let connecting = zbus::connection::Builder::address(self.address.as_str()).unwrap().build();
+        within("a connection to the bus", connecting).await.unwrap()
     }
 
     /// What a process says that does this with the keyring of this bus.
@@ -112,4 +126,39 @@ async fn a_keyring_that_never_answers_keeps_nobody() {
     let text = bus.run("get-stuck set-stuck get-stuck").await;
     assert_eq!(text.matches("has not answered within 1 seconds; unlock it").count(), 3, "{text}");
     drop(silent);
+}
+
+#[tokio::test]
+async fn a_keyring_that_works_keeps_any_bytes() {
+    let Some(bus) = Bus::new().await else { return };
+    let home = new_directory();
+    let mut daemon = Command::new("gnome-keyring-daemon");
+    daemon.args(["--foreground", "--components=secrets", "--unlock"]);
+    daemon.env("DBUS_SESSION_BUS_ADDRESS", &bus.address);
+    daemon.env("HOME", &home).env("XDG_RUNTIME_DIR", &home).env("XDG_DATA_HOME", &home);
+    daemon.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let Ok(mut daemon) = daemon.spawn() else {
+        println!("skipped: there is no gnome-keyring-daemon here");
+        return;
+    };
+    // The end of its input is the end of the password of a new keyring.
+    daemon.stdin.take().unwrap().write_all(b"password").await.unwrap();
+    let asking = bus.connect().await;
+    let names = zbus::fdo::DBusProxy::new(&asking).await.unwrap();
+    eventually("the keyring is on the bus", async || {
+        names.name_has_owner(SECRETS.try_into().unwrap()).await.unwrap()
+    })
+    .await;
+    let text = bus.run("get set set get delete delete get-again").await;
+    for said in [
+        "get: nothing",
+        "set: Ok(())",
+        "get: got true",
+        "delete: Ok(true)",
+        "delete: Ok(false)",
+        "get-again: nothing",
+    ] {
+        assert!(text.contains(said), "no {said:?} in {text}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
 }
