@@ -603,17 +603,22 @@ fn what_a_load_replays_goes_to_who_asked_and_what_a_resume_replays_to_nobody() {
     let number = bench.agent_gets("session/load").0;
     bench.agent(notice("session/update", &user("past")));
     assert_eq!(bench.desktop_gets(desktop), notice("session/update", &user("past")));
+    let plan = r#"{"sessionId":"s","update":{"sessionUpdate":"plan","entries":[]}}"#;
+    bench.agent(notice("session/update", plan));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", plan));
     let other = bench.desktop_with(NONE);
     bench.desktop(other, request(1, "session/load", r#"{"sessionId":"s"}"#));
     assert_eq!(reason(&outcome(bench.desktop_gets(other))), "opening");
     bench.agent(result(&number, r#"{"modes":{"currentModeId":"ask","availableModes":[]}}"#));
     let loaded = r#"{"modes":{"currentModeId":"ask","availableModes":[]}}"#;
     assert_eq!(bench.desktop_gets(desktop), result(1, loaded));
-    bench.nothing();
+    // The phone that was there before the session is told how it stands.
+    assert_eq!(bench.all(), [Effect::Update(guest, Arc::new(json(plan)))]);
     // A session that lives is not loaded again: the second gets the same from here.
     bench.desktop(other, request(2, "session/load", r#"{"sessionId":"s"}"#));
     assert_eq!(bench.desktop_gets(other), notice("session/update", &user("past")));
     assert_eq!(bench.desktop_gets(other), result(2, loaded));
+    assert_eq!(bench.desktop_gets(other), notice("session/update", plan));
     phone(&mut bench, guest, FromPhone::Request { id: RequestId::Null, asked: Asked::Load });
     assert_eq!(bench.out.pop_front(), Some(Effect::Replay(guest, Arc::new(json(&user("past"))))));
     assert_eq!(bench.phone_gets(guest).1, Ok(json(loaded)));
