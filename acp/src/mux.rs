@@ -320,7 +320,6 @@ impl Mux {
         }
         for session in self.sessions.values_mut() {
             session.take_waiting(Some(viewer));
-            session.helper.take_if(|helper| *helper == viewer);
             session.terminals.retain(|_, owner| *owner != viewer);
         }
         let open: Vec<i64> = self.questions.keys().copied().collect();

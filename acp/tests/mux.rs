@@ -57,7 +57,7 @@ fn phone(bench: &mut Bench, viewer: ViewerId, message: FromPhone) {
 /// The desktop begins a turn; what tells the others is dropped.
 fn begin(bench: &mut Bench, viewer: ViewerId, id: i64) -> RequestId {
     bench.desktop(viewer, request(id, "session/prompt", PROMPT));
-    let number = bench.to_agent("session/prompt").0;
+    let number = bench.agent_gets("session/prompt").0;
     bench.all();
     number
 }
@@ -67,28 +67,28 @@ fn the_agent_is_initialized_once_and_everybody_gets_its_answer() {
     let settings = Settings { read_files: true, ..Settings::default() };
     let (mux, effects) = Mux::new(settings, Duration::ZERO);
     let mut bench = Bench { mux, now: Duration::ZERO, out: effects.into() };
-    let (number, params) = bench.to_agent("initialize");
+    let (number, params) = bench.agent_gets("initialize");
     let declared = params.unwrap();
     let declared = declared.get("clientCapabilities").unwrap().clone();
     assert_eq!(declared, json(r#"{"fs":{"readTextFile":true,"writeTextFile":false},"terminal":false}"#));
 
     let early = bench.join(Kind::Desktop);
     bench.desktop(early, request(1, "session/new", NONE));
-    assert_eq!(reason(&outcome(bench.to_desktop(early))), "not_initialized");
+    assert_eq!(reason(&outcome(bench.desktop_gets(early))), "not_initialized");
     bench.desktop(early, request(1, "initialize", NONE));
     bench.desktop(early, request(2, "session/new", NONE));
-    assert_eq!(reason(&outcome(bench.to_desktop(early))), "not_initialized");
+    assert_eq!(reason(&outcome(bench.desktop_gets(early))), "not_initialized");
     let waiting = bench.phone_in("s");
     phone(&mut bench, waiting, FromPhone::Request { id: RequestId::Null, asked: Asked::Initialize });
     bench.nothing();
     bench.agent(result(&number, INITIALIZED));
-    assert_eq!(bench.to_desktop(early), result(1, INITIALIZED));
-    assert_eq!(bench.to_phone(waiting), (RequestId::Null, Ok(json(INITIALIZED))));
+    assert_eq!(bench.desktop_gets(early), result(1, INITIALIZED));
+    assert_eq!(bench.phone_gets(waiting), (RequestId::Null, Ok(json(INITIALIZED))));
 
     let late = bench.join(Kind::Desktop);
     for id in ["once", "again"] {
         bench.desktop(late, request(id, "initialize", NONE));
-        assert_eq!(bench.to_desktop(late), result(id, INITIALIZED));
+        assert_eq!(bench.desktop_gets(late), result(id, INITIALIZED));
     }
     bench.nothing();
 }
@@ -103,7 +103,7 @@ fn an_agent_of_another_version_or_that_refuses_or_says_nothing_is_ended() {
     for (answer, why) in cases {
         let (mux, effects) = Mux::new(Settings::default(), Duration::ZERO);
         let mut bench = Bench { mux, now: Duration::ZERO, out: effects.into() };
-        let number = bench.to_agent("initialize").0;
+        let number = bench.agent_gets("initialize").0;
         let desktop = bench.join(Kind::Desktop);
         bench.desktop(desktop, request(1, "initialize", NONE));
         match answer {
@@ -114,7 +114,7 @@ fn an_agent_of_another_version_or_that_refuses_or_says_nothing_is_ended() {
                 bench.look();
             }
         }
-        assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "agent_gone");
+        assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "agent_gone");
         assert_eq!(bench.all(), [Effect::EndAgent(why)]);
     }
 }
@@ -128,7 +128,7 @@ fn viewers_and_the_agent_may_use_the_same_ids() {
     for viewer in viewers {
         for id in &ids {
             bench.desktop(viewer, request(id, "session/list", NONE));
-            sent.push((viewer, id.clone(), bench.to_agent("session/list").0));
+            sent.push((viewer, id.clone(), bench.agent_gets("session/list").0));
         }
     }
     // Each of the agent's own requests is asked of the three, under a number that nobody else uses.
@@ -138,7 +138,7 @@ fn viewers_and_the_agent_may_use_the_same_ids() {
     let mut asked = Vec::new();
     for _ in &ids {
         for viewer in viewers {
-            match bench.to_desktop(viewer) {
+            match bench.desktop_gets(viewer) {
                 Message::Request { id, .. } => asked.push((viewer, id)),
                 other => panic!("{other:?}"),
             }
@@ -149,7 +149,7 @@ fn viewers_and_the_agent_may_use_the_same_ids() {
     for (at, (viewer, id, number)) in sent.into_iter().enumerate().rev() {
         let answer = format!(r#"{{"sessions":[],"n":{at}}}"#);
         bench.agent(result(&number, &answer));
-        assert_eq!(bench.to_desktop(viewer), result(&id, &answer));
+        assert_eq!(bench.desktop_gets(viewer), result(&id, &answer));
     }
     for (at, id) in ids.iter().enumerate() {
         let (viewer, question) = asked[at * 3 + at % 3].clone();
@@ -178,18 +178,18 @@ fn one_turn_runs_in_a_session_and_the_others_wait() {
     let desktop = bench.desktop_in("s", NONE);
     let guest = bench.phone_in("s");
     bench.desktop(desktop, request(1, "session/prompt", PROMPT));
-    let first = bench.to_agent("session/prompt").0;
+    let first = bench.agent_gets("session/prompt").0;
     // The others hear the prompt, for the agent does not repeat it.
     assert_eq!(bench.all(), [Effect::Update(guest, Arc::new(json(&user("hello"))))]);
     phone(&mut bench, guest, phone_prompt(1));
     bench.nothing();
     bench.agent(result(&first, r#"{"stopReason":"end_turn"}"#));
-    assert_eq!(bench.to_desktop(desktop), result(1, r#"{"stopReason":"end_turn"}"#));
-    let (second, params) = bench.to_agent("session/prompt");
+    assert_eq!(bench.desktop_gets(desktop), result(1, r#"{"stopReason":"end_turn"}"#));
+    let (second, params) = bench.agent_gets("session/prompt");
     assert_eq!(params.unwrap(), json(PROMPT));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", &user("hello")));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", &user("hello")));
     bench.agent(result(&second, r#"{"stopReason":"refusal"}"#));
-    assert_eq!(bench.to_phone(guest), (RequestId::Number(1), Ok(json(r#"{"stopReason":"refusal"}"#))));
+    assert_eq!(bench.phone_gets(guest), (RequestId::Number(1), Ok(json(r#"{"stopReason":"refusal"}"#))));
     bench.nothing();
 }
 
@@ -222,9 +222,9 @@ fn a_prompt_never_opens_a_session() {
     let desktop = bench.desktop_with(NONE);
     let guest = bench.phone_in("s");
     bench.desktop(desktop, request(1, "session/prompt", PROMPT));
-    assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "no_such_session");
+    assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "no_such_session");
     phone(&mut bench, guest, phone_prompt(1));
-    assert_eq!(reason(&bench.to_phone(guest).1), "no_such_session");
+    assert_eq!(reason(&bench.phone_gets(guest).1), "no_such_session");
     bench.nothing();
 }
 
@@ -245,7 +245,7 @@ fn a_cancel_that_comes_after_the_turn_of_its_sender_harms_no_other_turn() {
     // Once the sender has had the other's turn in view, its stop means that one.
     bench.now += Mux::SEEN;
     bench.desktop(one, notice("session/cancel", CANCEL));
-    assert_eq!(bench.to_agent("session/cancel").1.unwrap(), json(CANCEL));
+    assert_eq!(bench.agent_gets("session/cancel").1.unwrap(), json(CANCEL));
     bench.desktop(one, notice("session/cancel", CANCEL));
     bench.nothing();
 }
@@ -273,10 +273,10 @@ fn a_cancelled_turn_is_reported_so_whatever_the_agent_calls_it() {
         let desktop = bench.desktop_in("s", NONE);
         let number = begin(&mut bench, desktop, 1);
         bench.desktop(desktop, notice("session/cancel", CANCEL));
-        bench.to_agent("session/cancel");
+        bench.agent_gets("session/cancel");
         let Message::Response { outcome: answer, .. } = answer else { panic!() };
         bench.agent(Message::Response { id: number, outcome: answer });
-        let told = outcome(bench.to_desktop(desktop)).unwrap();
+        let told = outcome(bench.desktop_gets(desktop)).unwrap();
         assert_eq!(told.get("stopReason").unwrap().as_text(), Some("cancelled"));
         bench.nothing();
     }
@@ -285,9 +285,9 @@ fn a_cancelled_turn_is_reported_so_whatever_the_agent_calls_it() {
     let desktop = bench.desktop_in("s", NONE);
     let number = begin(&mut bench, desktop, 1);
     bench.desktop(desktop, notice("session/cancel", CANCEL));
-    bench.to_agent("session/cancel");
+    bench.agent_gets("session/cancel");
     bench.agent(refusal(&number, -32603));
-    assert_eq!(bench.to_desktop(desktop), refusal(1, -32603));
+    assert_eq!(bench.desktop_gets(desktop), refusal(1, -32603));
 }
 
 #[test]
@@ -299,11 +299,11 @@ fn a_viewer_cancels_its_own_waiting_prompt_and_not_the_turn_of_another() {
     bench.now += Duration::from_secs(60);
     phone(&mut bench, guest, phone_prompt(1));
     phone(&mut bench, guest, FromPhone::Cancel);
-    assert_eq!(bench.to_phone(guest), (RequestId::Number(1), Ok(json(r#"{"stopReason":"cancelled"}"#))));
+    assert_eq!(bench.phone_gets(guest), (RequestId::Number(1), Ok(json(r#"{"stopReason":"cancelled"}"#))));
     bench.nothing();
     phone(&mut bench, guest, phone_prompt(2));
     phone(&mut bench, guest, FromPhone::CancelRequest { id: RequestId::Number(2) });
-    assert_eq!(bench.to_phone(guest).1.unwrap_err().code, Mux::CANCELLED);
+    assert_eq!(bench.phone_gets(guest).1.unwrap_err().code, Mux::CANCELLED);
     bench.nothing();
 }
 
@@ -312,17 +312,17 @@ fn cancelling_a_request_reaches_the_agent_under_its_own_id() {
     let mut bench = bench();
     let desktop = bench.desktop_in("s", NONE);
     bench.desktop(desktop, request("x", "session/list", NONE));
-    let number = bench.to_agent("session/list").0;
+    let number = bench.agent_gets("session/list").0;
     bench.desktop(desktop, notice("$/cancel_request", r#"{"requestId":1}"#));
     bench.nothing();
     bench.desktop(desktop, notice("$/cancel_request", r#"{"requestId":"x"}"#));
-    assert_eq!(bench.to_agent("$/cancel_request").1.unwrap().get("requestId"), Some(&number.to_json()));
+    assert_eq!(bench.agent_gets("$/cancel_request").1.unwrap().get("requestId"), Some(&number.to_json()));
     bench.agent(refusal(&number, Mux::CANCELLED));
-    assert_eq!(bench.to_desktop(desktop), refusal("x", Mux::CANCELLED));
+    assert_eq!(bench.desktop_gets(desktop), refusal("x", Mux::CANCELLED));
 
     begin(&mut bench, desktop, 7);
     bench.desktop(desktop, notice("$/cancel_request", r#"{"requestId":7}"#));
-    bench.to_agent("session/cancel");
+    bench.agent_gets("session/cancel");
     bench.nothing();
 }
 
@@ -335,7 +335,7 @@ fn a_cancelled_turn_that_does_not_end_is_given_up_until_the_agent_ends_it() {
     phone(&mut bench, guest, phone_prompt(1));
     bench.now = Duration::from_secs(5);
     bench.desktop(desktop, notice("session/cancel", CANCEL));
-    bench.to_agent("session/cancel");
+    bench.agent_gets("session/cancel");
     let due = bench.mux.next_look().unwrap();
     assert_eq!(due, Duration::from_secs(35));
     bench.now = due - Duration::from_nanos(1);
@@ -343,12 +343,12 @@ fn a_cancelled_turn_that_does_not_end_is_given_up_until_the_agent_ends_it() {
     bench.nothing();
     bench.now = due;
     bench.look();
-    assert_eq!(bench.to_desktop(desktop), result(1, r#"{"stopReason":"cancelled"}"#));
-    assert_eq!(reason(&bench.to_phone(guest).1), "stuck");
+    assert_eq!(bench.desktop_gets(desktop), result(1, r#"{"stopReason":"cancelled"}"#));
+    assert_eq!(reason(&bench.phone_gets(guest).1), "stuck");
     assert_eq!(bench.mux.sessions().next().unwrap().turns, Turns::Stuck);
     assert_eq!(bench.mux.next_look(), None);
     bench.desktop(desktop, request(2, "session/prompt", PROMPT));
-    assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "stuck");
+    assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "stuck");
     bench.agent(result(&number, r#"{"stopReason":"end_turn"}"#));
     bench.nothing();
     begin(&mut bench, desktop, 3);
@@ -361,7 +361,7 @@ fn the_first_of_three_answers_counts_a_thousand_times() {
     let phones = [bench.phone_in("s"), bench.phone_in("s")];
     for round in 0..1000_i64 {
         bench.agent(request(round, "session/request_permission", ASK));
-        let Message::Request { id: RequestId::Number(question), .. } = bench.to_desktop(desktop) else {
+        let Message::Request { id: RequestId::Number(question), .. } = bench.desktop_gets(desktop) else {
             panic!()
         };
         for guest in phones {
@@ -397,8 +397,8 @@ fn only_an_option_that_was_offered_reaches_the_agent() {
     let desktop = bench.desktop_in("s", NONE);
     let other = bench.desktop_in("s", NONE);
     bench.agent(request("q", "session/request_permission", ASK));
-    let Message::Request { id, .. } = bench.to_desktop(desktop) else { panic!() };
-    bench.to_desktop(other);
+    let Message::Request { id, .. } = bench.desktop_gets(desktop) else { panic!() };
+    bench.desktop_gets(other);
     bench.desktop(desktop, result(&id, &selected("always")));
     assert!(matches!(bench.all()[..], [Effect::NotOffered(viewer, _)] if viewer == desktop));
     // That desktop has had its say; the other still has the question.
@@ -422,12 +422,12 @@ fn open_questions_are_cancelled_with_the_turn_and_at_its_end() {
         bench.all();
         if by_cancel {
             bench.desktop(desktop, notice("session/cancel", CANCEL));
-            bench.to_agent("session/cancel");
+            bench.agent_gets("session/cancel");
         } else {
             bench.agent(result(&number, r#"{"stopReason":"end_turn"}"#));
         }
         assert!(
-            matches!(bench.to_desktop(desktop), Message::Notification { method, .. } if method == "$/cancel_request")
+            matches!(bench.desktop_gets(desktop), Message::Notification { method, .. } if method == "$/cancel_request")
         );
         assert!(matches!(bench.out.pop_front(), Some(Effect::Retire(viewer, _)) if viewer == guest));
         assert_eq!(bench.answer_to_agent(), (RequestId::Text("q".to_owned()), cancelled.clone()));
@@ -437,7 +437,7 @@ fn open_questions_are_cancelled_with_the_turn_and_at_its_end() {
             assert_eq!(bench.answer_to_agent().1, cancelled.clone());
             bench.agent(result(&number, r#"{"stopReason":"cancelled"}"#));
         }
-        bench.to_desktop(desktop);
+        bench.desktop_gets(desktop);
         bench.nothing();
     }
 }
@@ -489,7 +489,7 @@ fn the_agent_may_take_a_question_back() {
     bench.agent(request("q", "session/request_permission", ASK));
     bench.all();
     bench.agent(notice("$/cancel_request", r#"{"requestId":"q"}"#));
-    bench.to_desktop(desktop);
+    bench.desktop_gets(desktop);
     assert_eq!(bench.answer_to_agent().1.unwrap_err().code, Mux::CANCELLED);
     bench.nothing();
 }
@@ -511,7 +511,7 @@ fn files_and_terminals_are_for_one_desktop_that_serves_them_and_never_for_a_phon
     bench.agent(request(1, "fs/write_text_file", READ));
     assert_eq!(reason(&bench.answer_to_agent().1), "nobody_there");
     bench.agent(request(1, "terminal/create", READ));
-    let Message::Request { id, method, params } = bench.to_desktop(first) else { panic!() };
+    let Message::Request { id, method, params } = bench.desktop_gets(first) else { panic!() };
     assert_eq!((method.as_str(), params), ("terminal/create", Some(json(READ))));
     // Nobody else can answer it.
     bench.desktop(second, result(&id, r#"{"terminalId":"2"}"#));
@@ -519,7 +519,7 @@ fn files_and_terminals_are_for_one_desktop_that_serves_them_and_never_for_a_phon
     bench.desktop(first, result(&id, r#"{"terminalId":"1"}"#));
     assert_eq!(bench.answer_to_agent(), (RequestId::Number(1), Ok(json(r#"{"terminalId":"1"}"#))));
     bench.agent(request(2, "terminal/output", TERMINAL));
-    bench.to_desktop(first);
+    bench.desktop_gets(first);
     bench.agent(request(3, "terminal/output", &TERMINAL.replace("\"1\"", "\"7\"")));
     assert_eq!(reason(&bench.answer_to_agent().1), "nobody_there");
     // It leaves: what it had is an error, and its terminals are not looked for elsewhere.
@@ -528,7 +528,7 @@ fn files_and_terminals_are_for_one_desktop_that_serves_them_and_never_for_a_phon
     bench.agent(request(4, "terminal/output", TERMINAL));
     assert_eq!(reason(&bench.answer_to_agent().1), "nobody_there");
     bench.agent(request(5, "fs/read_text_file", READ));
-    let Message::Request { id, .. } = bench.to_desktop(second) else { panic!() };
+    let Message::Request { id, .. } = bench.desktop_gets(second) else { panic!() };
     bench.desktop(second, refusal(&id, -32002));
     assert_eq!(bench.answer_to_agent().1.unwrap_err().code, -32002);
     bench.leave(plain);
@@ -541,12 +541,12 @@ fn a_turn_goes_on_when_its_viewer_leaves_and_its_waiting_prompts_do_not() {
     let desktop = bench.desktop_in("s", NONE);
     let guest = bench.phone_in("s");
     phone(&mut bench, guest, phone_prompt(1));
-    let number = bench.to_agent("session/prompt").0;
+    let number = bench.agent_gets("session/prompt").0;
     bench.all();
     phone(&mut bench, guest, phone_prompt(2));
     bench.leave(guest);
     bench.agent(notice("session/update", &update("a")));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", &update("a")));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", &update("a")));
     assert_eq!(bench.mux.sessions().next().unwrap().turns, Turns::Running);
     bench.agent(result(&number, r#"{"stopReason":"end_turn"}"#));
     bench.nothing();
@@ -561,19 +561,19 @@ fn updates_before_the_result_that_names_their_session_come_after_it() {
     bench.agent(notice("session/update", &update("nobody")));
     assert_eq!(bench.mux.dropped().strange_updates, 1);
     bench.desktop(desktop, request(1, "session/new", r#"{"cwd":"/home","mcpServers":[]}"#));
-    let number = bench.to_agent("session/new").0;
+    let number = bench.agent_gets("session/new").0;
     bench.agent(notice("session/update", &update("early")));
     bench.agent(notice("session/update", &update("other").replace("\"s\"", "\"x\"")));
     bench.nothing();
     bench.agent(result(&number, r#"{"sessionId":"s"}"#));
-    assert_eq!(bench.to_desktop(desktop), result(1, r#"{"sessionId":"s"}"#));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", &update("early")));
+    assert_eq!(bench.desktop_gets(desktop), result(1, r#"{"sessionId":"s"}"#));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", &update("early")));
     bench.nothing();
     assert_eq!(bench.mux.dropped().strange_updates, 2);
     assert_eq!(bench.mux.sessions().next().unwrap().cwd.as_deref(), Some("/home"));
     // Only who has the session hears of it.
     bench.agent(notice("session/update", &update("live")));
-    bench.to_desktop(desktop);
+    bench.desktop_gets(desktop);
     bench.nothing();
     let _ = other;
 }
@@ -583,7 +583,7 @@ fn updates_that_nobody_can_place_yet_are_bounded() {
     let mut bench = bench();
     let desktop = bench.desktop_with(NONE);
     bench.desktop(desktop, request(1, "session/new", NONE));
-    let number = bench.to_agent("session/new").0;
+    let number = bench.agent_gets("session/new").0;
     let long = update(&"x".repeat(10_000));
     for _ in 0..200 {
         bench.agent(notice("session/update", &long));
@@ -600,37 +600,42 @@ fn what_a_load_replays_goes_to_who_asked_and_what_a_resume_replays_to_nobody() {
     let desktop = bench.desktop_with(NONE);
     let guest = bench.phone_in("s");
     bench.desktop(desktop, request(1, "session/load", r#"{"sessionId":"s","cwd":"/","mcpServers":[]}"#));
-    let number = bench.to_agent("session/load").0;
+    let number = bench.agent_gets("session/load").0;
     bench.agent(notice("session/update", &user("past")));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", &user("past")));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", &user("past")));
+    let plan = r#"{"sessionId":"s","update":{"sessionUpdate":"plan","entries":[]}}"#;
+    bench.agent(notice("session/update", plan));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", plan));
     let other = bench.desktop_with(NONE);
     bench.desktop(other, request(1, "session/load", r#"{"sessionId":"s"}"#));
-    assert_eq!(reason(&outcome(bench.to_desktop(other))), "opening");
+    assert_eq!(reason(&outcome(bench.desktop_gets(other))), "opening");
     bench.agent(result(&number, r#"{"modes":{"currentModeId":"ask","availableModes":[]}}"#));
     let loaded = r#"{"modes":{"currentModeId":"ask","availableModes":[]}}"#;
-    assert_eq!(bench.to_desktop(desktop), result(1, loaded));
-    bench.nothing();
+    assert_eq!(bench.desktop_gets(desktop), result(1, loaded));
+    // The phone that was there before the session is told how it stands.
+    assert_eq!(bench.all(), [Effect::Update(guest, Arc::new(json(plan)))]);
     // A session that lives is not loaded again: the second gets the same from here.
     bench.desktop(other, request(2, "session/load", r#"{"sessionId":"s"}"#));
-    assert_eq!(bench.to_desktop(other), notice("session/update", &user("past")));
-    assert_eq!(bench.to_desktop(other), result(2, loaded));
+    assert_eq!(bench.desktop_gets(other), notice("session/update", &user("past")));
+    assert_eq!(bench.desktop_gets(other), result(2, loaded));
+    assert_eq!(bench.desktop_gets(other), notice("session/update", plan));
     phone(&mut bench, guest, FromPhone::Request { id: RequestId::Null, asked: Asked::Load });
     assert_eq!(bench.out.pop_front(), Some(Effect::Replay(guest, Arc::new(json(&user("past"))))));
-    assert_eq!(bench.to_phone(guest).1, Ok(json(loaded)));
+    assert_eq!(bench.phone_gets(guest).1, Ok(json(loaded)));
     phone(&mut bench, guest, FromPhone::Request { id: RequestId::Null, asked: Asked::Resume });
-    assert_eq!(bench.to_phone(guest).1, Ok(json(loaded)));
+    assert_eq!(bench.phone_gets(guest).1, Ok(json(loaded)));
     bench.nothing();
 
     let early = bench.phone_in("r");
     bench.desktop(desktop, request(3, "session/resume", r#"{"sessionId":"r"}"#));
-    let number = bench.to_agent("session/resume").0;
+    let number = bench.agent_gets("session/resume").0;
     bench.agent(notice("session/update", &update("again").replace("\"s\"", "\"r\"")));
     bench.agent(result(&number, "null"));
-    assert_eq!(bench.to_desktop(desktop), result(3, "null"));
+    assert_eq!(bench.desktop_gets(desktop), result(3, "null"));
     bench.nothing();
     let live = update("live").replace("\"s\"", "\"r\"");
     bench.agent(notice("session/update", &live));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", &live));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", &live));
     assert_eq!(bench.all(), [Effect::Update(early, Arc::new(json(&live)))]);
 }
 
@@ -639,12 +644,12 @@ fn a_session_that_cannot_be_loaded_is_not_there() {
     let mut bench = bench();
     let desktop = bench.desktop_with(NONE);
     bench.desktop(desktop, request(1, "session/load", r#"{"sessionId":"s"}"#));
-    let number = bench.to_agent("session/load").0;
+    let number = bench.agent_gets("session/load").0;
     bench.agent(refusal(&number, -32002));
-    assert_eq!(bench.to_desktop(desktop), refusal(1, -32002));
+    assert_eq!(bench.desktop_gets(desktop), refusal(1, -32002));
     assert_eq!(bench.mux.sessions().count(), 0);
     bench.desktop(desktop, request(2, "session/prompt", PROMPT));
-    assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "no_such_session");
+    assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "no_such_session");
 }
 
 #[test]
@@ -676,26 +681,26 @@ fn a_change_of_mode_or_options_is_told_to_the_others() {
     let other = bench.desktop_in("s", NONE);
     let guest = bench.phone_in("s");
     bench.desktop(desktop, request(1, "session/set_mode", r#"{"sessionId":"s","modeId":"code"}"#));
-    let number = bench.to_agent("session/set_mode").0;
+    let number = bench.agent_gets("session/set_mode").0;
     bench.agent(result(&number, NONE));
-    assert_eq!(bench.to_desktop(desktop), result(1, NONE));
+    assert_eq!(bench.desktop_gets(desktop), result(1, NONE));
     let told = r#"{"sessionId":"s","update":{"sessionUpdate":"current_mode_update","currentModeId":"code"}}"#;
-    assert_eq!(bench.to_desktop(other), notice("session/update", told));
+    assert_eq!(bench.desktop_gets(other), notice("session/update", told));
     assert_eq!(bench.out.pop_front(), Some(Effect::Update(guest, Arc::new(json(told)))));
     let options = r#"{"configOptions":[{"id":"m"}]}"#;
     bench.desktop(other, request(1, "session/set_config_option", r#"{"sessionId":"s"}"#));
-    let number = bench.to_agent("session/set_config_option").0;
+    let number = bench.agent_gets("session/set_config_option").0;
     bench.agent(result(&number, options));
     let told =
         r#"{"sessionId":"s","update":{"sessionUpdate":"config_option_update","configOptions":[{"id":"m"}]}}"#;
-    assert_eq!(bench.to_desktop(other), result(1, options));
-    assert_eq!(bench.to_desktop(desktop), notice("session/update", told));
+    assert_eq!(bench.desktop_gets(other), result(1, options));
+    assert_eq!(bench.desktop_gets(desktop), notice("session/update", told));
     bench.all();
     // One that was refused is not.
     bench.desktop(desktop, request(2, "session/set_mode", r#"{"sessionId":"s","modeId":"x"}"#));
-    let number = bench.to_agent("session/set_mode").0;
+    let number = bench.agent_gets("session/set_mode").0;
     bench.agent(refusal(&number, -32602));
-    assert_eq!(bench.to_desktop(desktop), refusal(2, -32602));
+    assert_eq!(bench.desktop_gets(desktop), refusal(2, -32602));
     bench.nothing();
 }
 
@@ -705,9 +710,9 @@ fn closing_a_session_that_others_have_takes_it_from_nobody_else() {
     let desktop = bench.desktop_in("s", NONE);
     let guest = bench.phone_in("s");
     bench.desktop(desktop, request(1, "session/delete", CANCEL));
-    assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "in_use");
+    assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "in_use");
     bench.desktop(desktop, request(1, "session/close", CANCEL));
-    assert_eq!(bench.to_desktop(desktop), result(1, NONE));
+    assert_eq!(bench.desktop_gets(desktop), result(1, NONE));
     bench.agent(notice("session/update", &update("a")));
     assert_eq!(bench.out.pop_front(), Some(Effect::Update(guest, Arc::new(json(&update("a"))))));
     bench.nothing();
@@ -715,11 +720,11 @@ fn closing_a_session_that_others_have_takes_it_from_nobody_else() {
     let desktop = bench.desktop_in("s", NONE);
     begin(&mut bench, desktop, 5);
     bench.desktop(desktop, request(1, "session/close", CANCEL));
-    let number = bench.to_agent("session/close").0;
+    let number = bench.agent_gets("session/close").0;
     bench.agent(result(&number, NONE));
-    assert_eq!(bench.to_desktop(desktop), result(1, NONE));
+    assert_eq!(bench.desktop_gets(desktop), result(1, NONE));
     // The turn that ran there has an answer.
-    assert_eq!(bench.to_desktop(desktop), result(5, r#"{"stopReason":"cancelled"}"#));
+    assert_eq!(bench.desktop_gets(desktop), result(5, r#"{"stopReason":"cancelled"}"#));
     assert_eq!(bench.mux.sessions().count(), 0);
     bench.nothing();
 }
@@ -736,17 +741,17 @@ fn an_agent_that_ends_in_mid_turn_answers_everybody() {
     bench.all();
     let effects = bench.mux.agent_gone();
     bench.add(effects);
-    bench.to_desktop(desktop);
+    bench.desktop_gets(desktop);
     assert!(matches!(bench.out.pop_front(), Some(Effect::Retire(viewer, _)) if viewer == guest));
     for _ in 0..2 {
-        assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "agent_gone");
+        assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "agent_gone");
     }
-    assert_eq!(reason(&bench.to_phone(guest).1), "agent_gone");
+    assert_eq!(reason(&bench.phone_gets(guest).1), "agent_gone");
     bench.nothing();
     phone(&mut bench, guest, phone_prompt(1));
-    assert_eq!(reason(&bench.to_phone(guest).1), "agent_gone");
+    assert_eq!(reason(&bench.phone_gets(guest).1), "agent_gone");
     bench.desktop(desktop, request(3, "session/new", NONE));
-    assert_eq!(reason(&outcome(bench.to_desktop(desktop))), "agent_gone");
+    assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "agent_gone");
     assert_eq!(bench.mux.agent_gone(), []);
     bench.agent(notice("session/update", &update("ghost")));
     bench.nothing();

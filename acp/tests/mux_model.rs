@@ -4,7 +4,8 @@
 #[allow(dead_code, reason = "another test program uses the rest")]
 mod bench;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use bench::{Bench, json, notice, request};
@@ -156,7 +157,7 @@ impl World {
             Step::Cancel { viewer, session } => {
                 let Some(viewer) = self.viewer(viewer) else { return };
                 if self.phones.contains_key(&viewer) {
-                    self.from_phone(viewer, FromPhone::Cancel);
+                    self.phone(viewer, FromPhone::Cancel);
                 } else {
                     let params = format!(r#"{{"sessionId":"{}"}}"#, SESSIONS[session]);
                     self.bench.desktop(viewer, notice("session/cancel", &params));
@@ -165,7 +166,7 @@ impl World {
             Step::CancelRequest { viewer, id: which } => {
                 let Some(viewer) = self.viewer(viewer) else { return };
                 if self.phones.contains_key(&viewer) {
-                    self.from_phone(viewer, FromPhone::CancelRequest { id: id(which) });
+                    self.phone(viewer, FromPhone::CancelRequest { id: id(which) });
                 } else {
                     let params = format!(r#"{{"requestId":{}}}"#, id(which).to_json());
                     self.bench.desktop(viewer, notice("$/cancel_request", &params));
@@ -210,7 +211,7 @@ impl World {
         }
     }
 
-    fn from_phone(&mut self, viewer: ViewerId, message: FromPhone) {
+    fn phone(&mut self, viewer: ViewerId, message: FromPhone) {
         let effects = self.bench.mux.from_phone(viewer, message, self.bench.now);
         self.bench.add(effects);
     }
@@ -218,8 +219,8 @@ impl World {
     /// Sends a desktop's request. An id in use is not used again: nobody could tell the answers apart.
     fn send(&mut self, viewer: ViewerId, message: Message, tag: Option<i64>) {
         let Message::Request { id, .. } = &message else { panic!() };
-        if !self.owed.contains_key(&(viewer, id.clone())) {
-            self.owed.insert((viewer, id.clone()), tag);
+        if let Entry::Vacant(free) = self.owed.entry((viewer, id.clone())) {
+            free.insert(tag);
             self.bench.desktop(viewer, message);
         }
     }
@@ -240,7 +241,7 @@ impl World {
                 None => (FromPhone::Prompt { id: id(which), prompt }, Some(tag)),
             };
             self.owed.insert((viewer, id(which)), tag);
-            return self.from_phone(viewer, message);
+            return self.phone(viewer, message);
         }
         let methods = [
             "session/prompt",
@@ -273,7 +274,7 @@ impl World {
             .get(option)
             .map(|option| json(&format!(r#"{{"outcome":{{"outcome":"selected","optionId":"{option}"}}}}"#)));
         if self.phones.contains_key(&viewer) {
-            self.from_phone(
+            self.phone(
                 viewer,
                 match outcome {
                     Some(outcome) => FromPhone::Answer { question, outcome },

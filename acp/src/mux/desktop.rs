@@ -191,7 +191,6 @@ impl Mux {
         }
         let mut waiting = Vec::new();
         if let Some(known) = self.sessions.get_mut(session) {
-            known.helper.take_if(|helper| *helper == viewer);
             known.terminals.retain(|_, owner| *owner != viewer);
             waiting = known.take_waiting(Some(viewer));
         }

@@ -72,7 +72,7 @@ impl Bench {
     pub fn new(settings: Settings) -> Self {
         let (mux, effects) = Mux::new(settings, Duration::ZERO);
         let mut bench = Self { mux, now: Duration::ZERO, out: effects.into() };
-        let id = bench.to_agent("initialize").0;
+        let id = bench.agent_gets("initialize").0;
         bench.agent(result(&id, INITIALIZED));
         bench
     }
@@ -112,7 +112,7 @@ impl Bench {
         let viewer = self.join(Kind::Desktop);
         let params = format!(r#"{{"protocolVersion":1,"clientCapabilities":{capabilities}}}"#);
         self.desktop(viewer, request("init", "initialize", &params));
-        assert_eq!(self.to_desktop(viewer), result("init", INITIALIZED));
+        assert_eq!(self.desktop_gets(viewer), result("init", INITIALIZED));
         viewer
     }
 
@@ -122,10 +122,10 @@ impl Bench {
         let params = format!(r#"{{"sessionId":"{id}","cwd":"/home","mcpServers":[]}}"#);
         self.desktop(viewer, request("open", "session/resume", &params));
         if let Some(Effect::ToAgent(_)) = self.out.front() {
-            let number = self.to_agent("session/resume").0;
+            let number = self.agent_gets("session/resume").0;
             self.agent(result(&number, "{}"));
         }
-        assert_eq!(self.to_desktop(viewer), result("open", "{}"));
+        assert_eq!(self.desktop_gets(viewer), result("open", "{}"));
         viewer
     }
 
@@ -134,7 +134,7 @@ impl Bench {
     }
 
     /// The next effect, which must be a request or notification to the agent.
-    pub fn to_agent(&mut self, expected: &str) -> (RequestId, Option<Json>) {
+    pub fn agent_gets(&mut self, expected: &str) -> (RequestId, Option<Json>) {
         match self.out.pop_front() {
             Some(Effect::ToAgent(Message::Request { id, method, params })) if method == expected => {
                 (id, params)
@@ -155,7 +155,7 @@ impl Bench {
     }
 
     /// The next effect, which must be a message to this desktop.
-    pub fn to_desktop(&mut self, viewer: ViewerId) -> Message {
+    pub fn desktop_gets(&mut self, viewer: ViewerId) -> Message {
         match self.out.pop_front() {
             Some(Effect::ToDesktop(to, message)) if to == viewer => message,
             other => panic!("expected a message to {viewer}, got {other:?}"),
@@ -163,7 +163,7 @@ impl Bench {
     }
 
     /// The next effect, which must be an answer to this phone.
-    pub fn to_phone(&mut self, viewer: ViewerId) -> (RequestId, Result<Json, RpcError>) {
+    pub fn phone_gets(&mut self, viewer: ViewerId) -> (RequestId, Result<Json, RpcError>) {
         match self.out.pop_front() {
             Some(Effect::Answer(to, id, outcome)) if to == viewer => (id, outcome),
             other => panic!("expected an answer to {viewer}, got {other:?}"),
