@@ -90,8 +90,8 @@ async fn a_phone_finds_its_bridge_whatever_address_it_has_and_whoever_else_says_
     desk.prompts(phone, "phone.json").await;
 
     // The desk gets another address; nobody tells the phone, but the network does.
-    assert!(desk.host.ip("address add 10.9.0.77/24 dev lan0"));
     assert!(desk.host.ip(&format!("address del {}/24 dev lan0", desk.host.address)));
+    assert!(desk.host.ip("address add 10.9.0.77/24 dev lan0"));
     // Somebody else says to be the same, by name and by the hash of the key, and answers as something else does.
     let key = desk.key.parse().unwrap();
     let lying = liar.advertise("desk", &key, &["--listen"]);
