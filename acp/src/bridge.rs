@@ -94,12 +94,12 @@ pub(crate) struct Joined {
 
 impl Joined {
     /// Takes a message of the phone. Waits for no other peer.
-    pub(crate) fn from_phone(&self, message: FromPhone) {
+    pub(crate) fn phone_sent(&self, message: FromPhone) {
         self.bridge.with_mux(self.generation, |mux, now| mux.from_phone(self.viewer, message, now));
     }
 
     /// Takes a message of the desktop. Waits for no other peer.
-    pub(crate) fn from_desktop(&self, message: Message) {
+    pub(crate) fn desktop_sent(&self, message: Message) {
         self.bridge.with_mux(self.generation, |mux, now| mux.from_desktop(self.viewer, message, now));
     }
 }

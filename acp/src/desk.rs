@@ -41,7 +41,7 @@ async fn carry(bridge: &Arc<Bridge>, stream: &mut DeviceStream) -> Outcome<()> {
             Event::Frame(None) | Event::Out(Next::End) => return Ok(()),
             Event::Frame(Some(bytes)) => match assembler.take(Frame::from_bytes(&bytes)?)? {
                 Some(Frame::Data(bytes)) => match Message::from_bytes(&bytes) {
-                    Ok(message) => joined.from_desktop(message),
+                    Ok(message) => joined.desktop_sent(message),
                     Err(problem) => {
                         stream.log(format!("a message of desktop {} is left out: {problem}", stream.device()))
                     }

@@ -141,7 +141,7 @@ impl Phone {
                 // Inside the permit: nothing here waits.
                 |message| {
                     lock(guest).take(&message)?;
-                    joined.from_phone(message);
+                    joined.phone_sent(message);
                     Ok(())
                 },
             )

@@ -83,7 +83,7 @@ fn content(update: &Json) -> String {
 
 /// Keeps line breaks and tabs of the agent's text, and makes everything else harmless.
 fn lines(text: &str) -> String {
-    text.split('\n').map(|line| harmless(line)).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }
 
 fn update(update: &Json) -> Shown {
