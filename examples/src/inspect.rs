@@ -60,7 +60,7 @@ struct Failure {
     code: String,
     detail: String,
     /// More fields of the JSON object.
-    more: Value,
+    more: Box<Value>,
     /// 1 if what was given is damaged, 2 if it could not be looked at.
     exit: u8,
 }
@@ -68,7 +68,7 @@ struct Failure {
 impl Failure {
     /// What was given is not what it should be.
     fn damaged(code: &str, detail: impl ToString) -> Self {
-        Self { code: code.to_owned(), detail: detail.to_string(), more: json!({}), exit: 1 }
+        Self { code: code.to_owned(), detail: detail.to_string(), more: Box::new(json!({})), exit: 1 }
     }
 
     /// It could not be looked at.
@@ -89,7 +89,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         (Ok(report), false) => (report.text, u8::from(!report.good)),
         (Err(failure), true) => {
             let mut object = json!({ "error": failure.code, "detail": failure.detail });
-            if let (Some(object), Value::Object(more)) = (object.as_object_mut(), failure.more) {
+            if let (Some(object), Value::Object(more)) = (object.as_object_mut(), *failure.more) {
                 object.extend(more);
             }
             (format!("{object}\n"), failure.exit)

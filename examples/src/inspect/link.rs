@@ -76,5 +76,5 @@ fn failed(error: LinkError) -> Failure {
         LinkError::Damaged => "damaged",
         _ => "not_a_link",
     };
-    Failure { more: json!({ "class": class }), ..Failure::damaged(error.code(), error) }
+    Failure { more: Box::new(json!({ "class": class })), ..Failure::damaged(error.code(), error) }
 }
