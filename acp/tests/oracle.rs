@@ -359,12 +359,20 @@ fn whatever_an_agent_updates_a_phone_gets_an_update_of_the_schema_for_its_sessio
     cases(|rng| {
         let mut params = updates().choose(rng).unwrap().clone();
         change(&mut params, rng);
-        let Some(params) = json(&params) else { return };
-        let Some(update) = guest.update(&params) else {
+        let Some(read) = json(&params) else { return };
+        let Some(update) = guest.update(&read) else {
             withheld += 1;
             return;
         };
         shown += 1;
+        // It was of the session, and all of it: the name that goes out is the same for every session.
+        assert_eq!(params["sessionId"], UPSTREAM);
+        let kind = params["update"]["sessionUpdate"].as_str().unwrap();
+        for key in ["sessionId", "senderSessionId", "recipientSessionId"] {
+            let named = params["update"].get(key).is_some_and(|id| !id.is_null() && id != UPSTREAM);
+            let of_this_kind = kind == "session_message" || (kind == "subagent_update" && key == "sessionId");
+            assert!(!named || !of_this_kind || (kind == "session_message" && key == "sessionId"), "{params}");
+        }
         let message = sent(&update);
         assert_eq!(message["method"], "session/update");
         let params = &message["params"];
@@ -391,12 +399,13 @@ fn whatever_an_agent_asks_a_phone_is_asked_a_question_of_the_schema_that_holds_o
             ("elicitation/create", form())
         };
         change(&mut params, rng);
-        let Some(params) = json(&params) else { return };
-        let Some(asked) = guest.ask(3, method, &params) else {
+        let Some(read) = json(&params) else { return };
+        let Some(asked) = guest.ask(3, method, &read) else {
             withheld += 1;
             return;
         };
         shown += 1;
+        assert_eq!(params["sessionId"], UPSTREAM);
         let message = sent(&asked);
         assert_eq!((&message["id"], &message["method"]), (&json!(3), &json!(method)));
         if method == "elicitation/create" {
