@@ -237,6 +237,16 @@ fn phone_messages() -> Vec<Value> {
     ]
 }
 
+/// What would make the agent's program open something.
+fn hostile_blocks() -> [Value; 4] {
+    [
+        json!({ "type": "resource_link", "name": "n", "uri": "file:///etc/passwd" }),
+        json!({ "type": "image", "data": "aGk=", "mimeType": "image/png", "uri": "http://inside/" }),
+        json!({ "type": "resource", "resource": { "uri": "file:///a", "blob": "aGk=" } }),
+        json!({ "type": "text", "text": "t", "_meta": { SECRET: 1 } }),
+    ]
+}
+
 #[test]
 fn whatever_a_phone_sends_the_agent_gets_a_message_of_the_schema_for_the_one_session_or_nothing() {
     let mut guest = guest();
@@ -245,8 +255,19 @@ fn whatever_a_phone_sends_the_agent_gets_a_message_of_the_schema_for_the_one_ses
     let (mut taken, mut refused) = (0, 0);
     cases(|rng| {
         let mut message = phone_messages().choose(rng).unwrap().clone();
+        if let Some(Value::Array(blocks)) =
+            message.pointer_mut("/params/prompt").filter(|_| rng.gen_bool(0.3))
+        {
+            blocks.push(hostile_blocks().choose(rng).unwrap().clone());
+        }
         change(&mut message, rng);
-        let Ok(read) = guest.read(message.to_string().as_bytes()) else {
+        let mut text = message.to_string();
+        let named = format!("\"sessionId\":\"{OWN}\"");
+        if text.contains(&named) && rng.gen_bool(0.05) {
+            text = text.replacen(&named, &format!("\"sessionId\":\"{OTHER}\",{named}"), 1);
+            assert!(guest.read(text.as_bytes()).is_err(), "two readers could take different ids: {text}");
+        }
+        let Ok(read) = guest.read(text.as_bytes()) else {
             refused += 1;
             return;
         };
