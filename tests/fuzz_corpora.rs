@@ -73,6 +73,75 @@ fn random_sequences_of_calls_pass() {
     }
 }
 
+/// Changed in a few bytes, with words of the protocols among them. What the adapters' reader of JSON takes, another
+/// reader takes as the same value.
+#[test]
+fn changed_corpus_files_of_the_adapters_pass() {
+    use rand::seq::SliceRandom;
+    use rand::{Rng, SeedableRng};
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let mut rng = rand::rngs::StdRng::seed_from_u64(number("SESSIONCAP_SEED", 1));
+    let words = [
+        "\"mine\"",
+        "\"build-42\"",
+        "\"sessionId\"",
+        "\"session_id\"",
+        "\"_meta\"",
+        "null",
+        "[]",
+        "{}",
+        "7",
+        "\"7\"",
+        "-0",
+        "1e5",
+        ",",
+        ":",
+        "{",
+        "}",
+        "\"",
+        "\\u0061",
+        "\"agent session/1\"",
+        "\"id\"",
+        "\"method\"",
+        "\"yes\"",
+        "\"allow_once\"",
+    ];
+    let mut read = 0;
+    for (name, target) in TARGETS.into_iter().filter(|(name, _)| ["acp", "dd"].contains(name)) {
+        let files = fs::read_dir(corpus().join(name)).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| fs::read(path).unwrap()).collect();
+        files.sort();
+        for _ in 0..3_000 * number("SESSIONCAP_CASES", 1) {
+            let mut bytes = files.choose(&mut rng).unwrap().clone();
+            // The phone of the targets has another session than that of the vectors.
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            if rng.gen_bool(0.8) {
+                bytes = text.replace("build-42", "mine").replace("sess_0f/é", "agent session/1").into_bytes();
+            }
+            for _ in 0..rng.gen_range(0..4) {
+                let at = rng.gen_range(1..=bytes.len());
+                let until = at + rng.gen_range(0..=6.min(bytes.len() - at));
+                let word = match rng.gen_range(0..3) {
+                    0 => Vec::new(),
+                    1 => vec![rng.r#gen()],
+                    _ => words.choose(&mut rng).unwrap().as_bytes().to_vec(),
+                };
+                bytes.splice(at..until, word);
+            }
+            println!("{name} {:?}", String::from_utf8_lossy(&bytes));
+            target(&bytes);
+            let ours = acp::Json::from_bytes(&bytes[1..], bytes.len(), 32);
+            let theirs = serde_json::from_slice::<serde_json::Value>(&bytes[1..]);
+            if let Ok(ours) = ours {
+                read += 1;
+                let written: serde_json::Value = serde_json::from_str(&ours.to_text()).unwrap();
+                assert_eq!(written, theirs.unwrap());
+            }
+        }
+    }
+    assert!(read > 1_000, "{read}");
+}
+
 /// A corpus that no target reads past its first check is worth little.
 #[test]
 fn the_seeds_reach_past_the_first_checks() {

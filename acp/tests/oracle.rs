@@ -237,6 +237,16 @@ fn phone_messages() -> Vec<Value> {
     ]
 }
 
+/// What would make the agent's program open something.
+fn hostile_blocks() -> [Value; 4] {
+    [
+        json!({ "type": "resource_link", "name": "n", "uri": "file:///etc/passwd" }),
+        json!({ "type": "image", "data": "aGk=", "mimeType": "image/png", "uri": "http://inside/" }),
+        json!({ "type": "resource", "resource": { "uri": "file:///a", "blob": "aGk=" } }),
+        json!({ "type": "text", "text": "t", "_meta": { SECRET: 1 } }),
+    ]
+}
+
 #[test]
 fn whatever_a_phone_sends_the_agent_gets_a_message_of_the_schema_for_the_one_session_or_nothing() {
     let mut guest = guest();
@@ -245,8 +255,19 @@ fn whatever_a_phone_sends_the_agent_gets_a_message_of_the_schema_for_the_one_ses
     let (mut taken, mut refused) = (0, 0);
     cases(|rng| {
         let mut message = phone_messages().choose(rng).unwrap().clone();
+        if let Some(Value::Array(blocks)) =
+            message.pointer_mut("/params/prompt").filter(|_| rng.gen_bool(0.3))
+        {
+            blocks.push(hostile_blocks().choose(rng).unwrap().clone());
+        }
         change(&mut message, rng);
-        let Ok(read) = guest.read(message.to_string().as_bytes()) else {
+        let mut text = message.to_string();
+        let named = format!("\"sessionId\":\"{OWN}\"");
+        if text.contains(&named) && rng.gen_bool(0.05) {
+            text = text.replacen(&named, &format!("\"sessionId\":\"{OTHER}\",{named}"), 1);
+            assert!(guest.read(text.as_bytes()).is_err(), "two readers could take different ids: {text}");
+        }
+        let Ok(read) = guest.read(text.as_bytes()) else {
             refused += 1;
             return;
         };
@@ -359,12 +380,20 @@ fn whatever_an_agent_updates_a_phone_gets_an_update_of_the_schema_for_its_sessio
     cases(|rng| {
         let mut params = updates().choose(rng).unwrap().clone();
         change(&mut params, rng);
-        let Some(params) = json(&params) else { return };
-        let Some(update) = guest.update(&params) else {
+        let Some(read) = json(&params) else { return };
+        let Some(update) = guest.update(&read) else {
             withheld += 1;
             return;
         };
         shown += 1;
+        // It was of the session, and all of it: the name that goes out is the same for every session.
+        assert_eq!(params["sessionId"], UPSTREAM);
+        let kind = params["update"]["sessionUpdate"].as_str().unwrap();
+        for key in ["sessionId", "senderSessionId", "recipientSessionId"] {
+            let named = params["update"].get(key).is_some_and(|id| !id.is_null() && id != UPSTREAM);
+            let of_this_kind = kind == "session_message" || (kind == "subagent_update" && key == "sessionId");
+            assert!(!named || !of_this_kind || (kind == "session_message" && key == "sessionId"), "{params}");
+        }
         let message = sent(&update);
         assert_eq!(message["method"], "session/update");
         let params = &message["params"];
@@ -391,12 +420,13 @@ fn whatever_an_agent_asks_a_phone_is_asked_a_question_of_the_schema_that_holds_o
             ("elicitation/create", form())
         };
         change(&mut params, rng);
-        let Some(params) = json(&params) else { return };
-        let Some(asked) = guest.ask(3, method, &params) else {
+        let Some(read) = json(&params) else { return };
+        let Some(asked) = guest.ask(3, method, &read) else {
             withheld += 1;
             return;
         };
         shown += 1;
+        assert_eq!(params["sessionId"], UPSTREAM);
         let message = sent(&asked);
         assert_eq!((&message["id"], &message["method"]), (&json!(3), &json!(method)));
         if method == "elicitation/create" {
