@@ -208,7 +208,7 @@ async fn an_agent_does_not_find_itself() {
     assert!(browse.candidates(HASH.parse().unwrap()).is_empty());
     let other = found("other", "ffffffffffffffff", "10.0.0.1:7000");
     assert_eq!(browse.take(of("other", "ffffffffffffffff")), Some(Event::Found(other.clone())));
-    assert_eq!(browse.candidates(other.key), [other.clone()]);
+    assert_eq!(browse.candidates(other.key).as_slice(), std::slice::from_ref(&other));
     let removed = format!("other.{SERVICE_TYPE}");
     let removed = ServiceEvent::ServiceRemoved(SERVICE_TYPE.to_owned(), removed);
     assert_eq!(browse.take(removed), Some(Event::Gone(other.name)));
