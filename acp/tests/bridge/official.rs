@@ -102,7 +102,7 @@ async fn the_official_client_is_an_unmodified_desktop_and_an_unmodified_phone() 
         assert_eq!(initialized.protocol_version, ProtocolVersion::V1);
         let listed = agent.send_request(ListSessionsRequest::new()).block_task().await?;
         let listed: Vec<_> = listed.sessions.iter().map(|session| session.session_id.to_string()).collect();
-        assert_eq!(listed, [own.clone()]);
+        assert_eq!(listed, [own.as_str()]);
         agent.send_request(ResumeSessionRequest::new(own.clone(), "/")).block_task().await?;
         let answer = agent.send_request(prompt(own.clone(), "ask")).block_task().await?;
         assert_eq!(answer.stop_reason, StopReason::EndTurn);
