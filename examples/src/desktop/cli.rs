@@ -13,7 +13,11 @@ use super::code::{Background, Form};
 use super::pair_mobile::{self, Options, Question, Show};
 use super::profile::{Profile, default_directory};
 use super::{Desktop, Identity, attach, log};
+#[cfg(feature = "keyring")]
+use crate::keys::Keeper;
 use crate::problem::{Outcome, Problem, While};
+#[cfg(feature = "keyring")]
+use crate::terminal::note;
 use crate::terminal::{Answers, harmless, parse_duration, print_raw, says_yes, width};
 
 /// A desktop client: starts sessions at an agent, and shares one of them with a phone.
@@ -32,6 +36,10 @@ pub struct Arguments {
     /// The device key's file, instead of the profile's.
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Keep the device's and the issuer's key in the system's keyring, instead of in files.
+    #[cfg(feature = "keyring")]
+    #[arg(long, global = true, conflicts_with = "key")]
+    keyring: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -225,19 +233,44 @@ async fn run_command(arguments: Arguments) -> Outcome<ExitCode> {
         agent: arguments.agent_key,
         device_key: arguments.key,
     };
+    #[cfg(feature = "keyring")]
+    let keyring = match arguments.keyring {
+        true => {
+            let keyring = Keeper::system(Keeper::PATIENCE)?;
+            note(&format!("dd_client: {keyring}"));
+            Some(keyring)
+        }
+        false => None,
+    };
+    let open = async || match () {
+        #[cfg(feature = "keyring")]
+        () if keyring.is_some() => match &keyring {
+            Some(keyring) => profile.open_in(keyring).await,
+            None => profile.open(),
+        },
+        () => profile.open(),
+    };
     let command = match arguments.command {
+        #[cfg(feature = "keyring")]
+        Command::Keygen if keyring.is_some() => {
+            if let Some(keyring) = &keyring {
+                let key = profile.make_in(keyring).await?;
+                print_raw(format!("{}\n", key.public()).as_bytes())?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Keygen => {
             let key = profile.make()?;
             print_raw(format!("{}\n", key.public()).as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Agent(AgentCommand::ResetClock { yes }) => {
-            return reset_clock(&profile.open()?, yes).await;
+            return reset_clock(&open().await?, yes).await;
         }
-        Command::Acp => return super::acp::run(&profile.open()?).await,
+        Command::Acp => return super::acp::run(&open().await?).await,
         Command::Session(command) => command,
     };
-    let identity = profile.open()?;
+    let identity = open().await?;
     match command {
         SessionCommand::Attach { id, nested } => return attach::run(&identity, &id, nested).await,
         SessionCommand::PairMobile(pairing) => {

@@ -5,7 +5,6 @@ use sessioncap::AgentPublicKey;
 use sessioncap_programs::discovery::KeyHash;
 
 use super::net::Net;
-use super::world::{Running, program};
 
 fn key(seed: u8) -> AgentPublicKey {
     sessioncap::AgentSecretKey::from_bytes([seed; 32]).public()
