@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
-use sessioncap::SessionId;
 use sessioncap::acp::{AcpSessionId, FromPhone, Guest, Json, Message, RequestId, RpcError, ToPhone};
+use sessioncap::agent::Guard;
+use sessioncap::{Op, SessionId};
 use sessioncap_programs::agent::phone::Wire;
 use sessioncap_programs::agent::{DeviceStream, Ends, Host, Log, Serving};
+use sessioncap_programs::clock::Clock;
 use sessioncap_programs::lock;
 use sessioncap_programs::request::Request;
 use sessioncap_programs::transport::{self, STRANGER, Socket};
@@ -82,7 +84,15 @@ struct Running {
 
 struct PhoneSide {
     guest: Arc<Mutex<Guest>>,
-    outbox: Outbox<ToPhone>,
+    outbox: Outbox<Out>,
+    guard: Guard,
+    clock: Clock,
+}
+
+/// What goes to a phone, and the question that it is, if it is one.
+pub(crate) struct Out {
+    pub(crate) message: ToPhone,
+    pub(crate) question: Option<i64>,
 }
 
 /// A viewer's place. Dropping it takes the viewer away.
@@ -96,6 +106,11 @@ impl Joined {
     /// Takes a message of the phone. Waits for no other peer.
     pub(crate) fn phone_sent(&self, message: FromPhone) {
         self.bridge.with_mux(self.generation, |mux, now| mux.from_phone(self.viewer, message, now));
+    }
+
+    /// A question that cannot be shown to the phone now.
+    pub(crate) fn cannot_answer(&self, question: i64) {
+        self.bridge.with_mux(self.generation, |mux, now| mux.cannot_answer(self.viewer, question, now));
     }
 
     /// Takes a message of the desktop. Waits for no other peer.
@@ -141,13 +156,16 @@ impl Bridge {
     }
 
     /// Adds a phone. `None` if its session is gone.
-    pub(crate) fn join_phone(&self, guest: &Arc<Mutex<Guest>>) -> Option<(Joined, Inbox<ToPhone>)> {
+    pub(crate) fn join_phone(&self, guest: &Arc<Mutex<Guest>>, wire: &Wire) -> Option<(Joined, Inbox<Out>)> {
         let session = lock(guest).upstream().clone();
         let (outbox, inbox) = outbox(FOR_PHONE);
         let joined = self.with_state(|state, now| {
             let agent = state.agent.as_mut()?;
             let (viewer, effects) = agent.mux.join(Kind::Phone { session }, now);
-            state.phones.insert(viewer, PhoneSide { guest: Arc::clone(guest), outbox });
+            state.phones.insert(
+                viewer,
+                PhoneSide { guest: Arc::clone(guest), outbox, guard: wire.guard(), clock: wire.clock() },
+            );
             state.carry_out(effects, now);
             Some((viewer, state.generation))
         });
@@ -299,13 +317,9 @@ impl State {
                 Effect::ToDesktop(viewer, message) => self.to_desktop(viewer, &message),
                 Effect::Update(viewer, params) => self.to_phone(viewer, |guest| guest.update(&params)),
                 Effect::Replay(viewer, params) => self.to_phone(viewer, |guest| guest.replay(&params)),
+                Effect::Permit(viewer, session) => self.permit(viewer, &session, now),
                 Effect::Ask { viewer, question, method, params } => {
-                    let mut asked = false;
-                    self.to_phone(viewer, |guest| {
-                        let question = guest.ask(question, &method, &params);
-                        asked = question.is_some();
-                        question
-                    });
+                    let asked = self.ask(viewer, question, |guest| guest.ask(question, &method, &params));
                     if let (false, Some(agent)) = (asked, &mut self.agent) {
                         effects.extend(agent.mux.cannot_answer(viewer, question, now));
                     }
@@ -325,12 +339,42 @@ impl State {
         }
     }
 
-    fn to_phone(&self, viewer: ViewerId, make: impl FnOnce(&mut Guest) -> Option<ToPhone>) {
-        let Some(PhoneSide { guest, outbox }) = self.phones.get(&viewer) else { return };
-        if let Some(message) = make(&mut lock(guest)) {
-            let bytes = message.text.len();
-            outbox.push(message, bytes);
+    /// Begins the turn of a prompt that has waited, if its phone still may. A revocation that comes meanwhile waits until
+    /// the prompt is in the agent's queue, and none comes there after it has returned.
+    fn permit(&mut self, viewer: ViewerId, session: &AcpSessionId, now: Duration) {
+        let permitted = self.phones.get(&viewer).map(|phone| (phone.guard.fork(), phone.clock.now()));
+        let begun = permitted.is_some_and(|(mut guard, time)| {
+            guard.permit(Op::SendInput, time, || self.next_turn(session, true, now)).is_ok()
+        });
+        if !begun {
+            self.next_turn(session, false, now);
         }
+    }
+
+    fn next_turn(&mut self, session: &AcpSessionId, may: bool, now: Duration) {
+        let effects = self.agent.as_mut().map(|agent| agent.mux.permitted(session, may, now));
+        self.carry_out(effects.unwrap_or_default(), now);
+    }
+
+    fn to_phone(&self, viewer: ViewerId, make: impl FnOnce(&mut Guest) -> Option<ToPhone>) {
+        self.push(viewer, None, make);
+    }
+
+    /// Returns whether it is shown.
+    fn ask(&self, viewer: ViewerId, question: i64, make: impl FnOnce(&mut Guest) -> Option<ToPhone>) -> bool {
+        self.push(viewer, Some(question), make)
+    }
+
+    fn push(
+        &self,
+        viewer: ViewerId,
+        question: Option<i64>,
+        make: impl FnOnce(&mut Guest) -> Option<ToPhone>,
+    ) -> bool {
+        let Some(PhoneSide { guest, outbox, .. }) = self.phones.get(&viewer) else { return false };
+        let Some(message) = make(&mut lock(guest)) else { return false };
+        let bytes = message.text.len();
+        outbox.push(Out { message, question }, bytes)
     }
 
     fn to_desktop(&self, viewer: ViewerId, message: &Message) {

@@ -93,6 +93,9 @@ pub enum Effect {
     Retire(ViewerId, i64),
     /// Answer a phone's request (`Guest::result`).
     Answer(ViewerId, RequestId, Result<Json, RpcError>),
+    /// It is the turn of a prompt of this phone, which has waited. Permit it again, and call [`Mux::permitted`] and
+    /// carry out what that returns within the permit.
+    Permit(ViewerId, AcpSessionId),
     /// The viewer answered a question that was over: another was first, or the turn ended. Nothing was sent to
     /// the agent. A JSON-RPC response has no answer, so tell the person in another way, or not at all.
     AlreadyResolved(ViewerId, i64),
@@ -362,6 +365,14 @@ impl Mux {
         if !matches!(self.agent, Agent::Gone) {
             self.agent_message(message);
         }
+        self.effects()
+    }
+
+    /// Says whether the prompt of [`Effect::Permit`] may begin.
+    #[must_use]
+    pub fn permitted(&mut self, session: &AcpSessionId, may: bool, now: Duration) -> Vec<Effect> {
+        self.now = now;
+        self.next_permitted(session, may);
         self.effects()
     }
 

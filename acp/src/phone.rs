@@ -12,7 +12,7 @@ use sessioncap_programs::lock;
 
 use sessioncap_programs::companion::acp::CERTIFICATES;
 
-use crate::bridge::{Bridge, Joined};
+use crate::bridge::{Bridge, Joined, Out};
 use crate::outbox::{Inbox, Next};
 
 struct Phone {
@@ -20,7 +20,7 @@ struct Phone {
     wire: Wire,
     guest: Arc<Mutex<Guest>>,
     /// Once the phone has named its version.
-    joined: Option<(Joined, Inbox<ToPhone>)>,
+    joined: Option<(Joined, Inbox<Out>)>,
 }
 
 /// Serves a phone from its activation to its end.
@@ -45,7 +45,7 @@ pub(crate) async fn serve(bridge: Arc<Bridge>, wire: Wire) {
 
 enum Event {
     Wire(Incoming),
-    Out(Next<ToPhone>),
+    Out(Next<Out>),
 }
 
 impl Phone {
@@ -73,7 +73,13 @@ impl Phone {
                     self.take_frame(opened).await?;
                 }
                 Event::Wire(Incoming::Gone) => return Err(End::Gone),
-                Event::Out(Next::Item(message)) => self.send(message).await?,
+                Event::Out(Next::Item(Out { message, question })) => {
+                    let shown = self.send(message).await?;
+                    if let (false, Some(question), Some((joined, _))) = (shown, question, &self.joined) {
+                        let _ = lock(&self.guest).retire(question);
+                        joined.cannot_answer(question);
+                    }
+                }
                 Event::Out(Next::Overflow) => return Err(End::Lagged),
                 Event::Out(Next::End) => return Err(End::SessionEnded),
             }
@@ -87,7 +93,8 @@ impl Phone {
             Frame::Notice(notice) => match SessionNotice::from_notice(notice) {
                 Some(SessionNotice::Acp { version }) if self.joined.is_none() => {
                     let version = AcpProfile::agree(version).map_err(|_| End::NoCommonVersion)?;
-                    self.joined = Some(self.bridge.join_phone(&self.guest).ok_or(End::SessionEnded)?);
+                    self.joined =
+                        Some(self.bridge.join_phone(&self.guest, &self.wire).ok_or(End::SessionEnded)?);
                     self.wire.notify(SessionNotice::Acp { version }.to_notice()).await?;
                     self.tell_certificates().await
                 }
@@ -108,7 +115,7 @@ impl Phone {
         let hashes = hashes.into_iter().map(Json::text).collect();
         let params = Json::object([("spkiSha256", Json::List(hashes))]);
         let message = Message::Notification { method: CERTIFICATES.to_owned(), params: Some(params) };
-        self.send(ToPhone { op: self.any_op(), text: message.to_text() }).await
+        self.send(ToPhone { op: self.any_op(), text: message.to_text() }).await.map(drop)
     }
 
     /// An operation for what says nothing of the session.
@@ -169,7 +176,7 @@ impl Phone {
 
     async fn answer(&mut self, answer: Option<String>, late: bool, denial: &Denial) -> Result<(), End> {
         match answer {
-            Some(text) => self.send(ToPhone { op: self.any_op(), text }).await,
+            Some(text) => self.send(ToPhone { op: self.any_op(), text }).await.map(drop),
             None if late => {
                 let number = self.wire.next_number().saturating_sub(1);
                 self.wire.notify(SessionNotice::Late { number }.to_notice()).await
@@ -178,7 +185,8 @@ impl Phone {
         }
     }
 
-    async fn send(&mut self, message: ToPhone) -> Result<(), End> {
+    /// Returns whether the phone may see it. What it may not see at this moment does not come later either.
+    async fn send(&mut self, message: ToPhone) -> Result<bool, End> {
         let Self { wire, joined, .. } = self;
         let overflowed = async {
             match joined {
@@ -187,8 +195,7 @@ impl Phone {
             }
         };
         tokio::select! {
-            // What it may not see at this moment does not come later either.
-            sent = wire.send_message(message.op, message.text.as_bytes()) => sent.map(drop),
+            sent = wire.send_message(message.op, message.text.as_bytes()) => sent.map(|sent| sent.is_ok()),
             // It takes nothing while much more comes. A frame may be half sent, so nothing can follow.
             () = overflowed => Err(End::Gone),
         }

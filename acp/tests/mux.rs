@@ -66,7 +66,7 @@ fn begin(bench: &mut Bench, viewer: ViewerId, id: i64) -> RequestId {
 fn the_agent_is_initialized_once_and_everybody_gets_its_answer() {
     let settings = Settings { read_files: true, ..Settings::default() };
     let (mux, effects) = Mux::new(settings, Duration::ZERO);
-    let mut bench = Bench { mux, now: Duration::ZERO, out: effects.into() };
+    let mut bench = Bench { mux, now: Duration::ZERO, out: effects.into(), forbidden: Default::default() };
     let (number, params) = bench.agent_gets("initialize");
     let declared = params.unwrap();
     let declared = declared.get("clientCapabilities").unwrap().clone();
@@ -102,7 +102,8 @@ fn an_agent_of_another_version_or_that_refuses_or_says_nothing_is_ended() {
     ];
     for (answer, why) in cases {
         let (mux, effects) = Mux::new(Settings::default(), Duration::ZERO);
-        let mut bench = Bench { mux, now: Duration::ZERO, out: effects.into() };
+        let mut bench =
+            Bench { mux, now: Duration::ZERO, out: effects.into(), forbidden: Default::default() };
         let number = bench.agent_gets("initialize").0;
         let desktop = bench.join(Kind::Desktop);
         bench.desktop(desktop, request(1, "initialize", NONE));
@@ -190,6 +191,29 @@ fn one_turn_runs_in_a_session_and_the_others_wait() {
     assert_eq!(bench.desktop_gets(desktop), notice("session/update", &user("hello")));
     bench.agent(result(&second, r#"{"stopReason":"refusal"}"#));
     assert_eq!(bench.phone_gets(guest), (RequestId::Number(1), Ok(json(r#"{"stopReason":"refusal"}"#))));
+    bench.nothing();
+}
+
+#[test]
+fn a_waiting_prompt_whose_phone_may_not_prompt_any_more_never_reaches_the_agent() {
+    let mut bench = bench();
+    let desktop = bench.desktop_in("s", NONE);
+    let (guest, other) = (bench.phone_in("s"), bench.phone_in("s"));
+    let first = begin(&mut bench, desktop, 0);
+    for (id, viewer) in [(0, guest), (1, other), (2, guest)] {
+        phone(&mut bench, viewer, phone_prompt(id));
+    }
+    bench.forbidden.insert(guest);
+    bench.agent(result(&first, r#"{"stopReason":"end_turn"}"#));
+    bench.desktop_gets(desktop);
+    let (id, refused) = bench.phone_gets(guest);
+    assert_eq!((id, reason(&refused)), (RequestId::Number(0), "not_granted"));
+    // The other's turn begins, and when it has ended the last one is refused too.
+    let second = bench.agent_gets("session/prompt").0;
+    bench.all();
+    bench.agent(result(&second, r#"{"stopReason":"end_turn"}"#));
+    assert!(bench.phone_gets(other).1.is_ok());
+    assert_eq!(reason(&bench.phone_gets(guest).1), "not_granted");
     bench.nothing();
 }
 

@@ -56,6 +56,10 @@ impl Bridge {
         for effect in effects {
             match effect {
                 Effect::ToAgent(message) => self.agent.send(&message),
+                Effect::Permit(_, session) => {
+                    let effects = self.mux.permitted(&session, true, Duration::ZERO);
+                    self.carry_out(effects);
+                }
                 effect => self.out.push_back(effect),
             }
         }

@@ -29,6 +29,8 @@ pub struct Session {
     pub config: Option<Json>,
     pub turn: Option<Turn>,
     pub waiting: VecDeque<Waiting>,
+    /// The next of them, while it is asked whether its phone still may.
+    pub asked: Option<Waiting>,
     /// The desktop that serves the agent's calls, until it leaves.
     pub helper: Option<ViewerId>,
     /// Terminals at that desktop.
@@ -165,7 +167,10 @@ impl Session {
 
     /// Takes the waiting prompts of a viewer, or all.
     pub fn take_waiting(&mut self, viewer: Option<ViewerId>) -> Vec<Waiting> {
-        let all = mem::take(&mut self.waiting);
+        let mut all = mem::take(&mut self.waiting);
+        if let Some(asked) = self.asked.take_if(|one| viewer.is_none_or(|viewer| one.viewer == viewer)) {
+            all.push_front(asked);
+        }
         let (taken, left): (VecDeque<_>, _) =
             all.into_iter().partition(|one| viewer.is_none_or(|viewer| one.viewer == viewer));
         self.waiting = left;

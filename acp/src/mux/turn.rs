@@ -6,7 +6,7 @@ use sessioncap::acp::{AcpSessionId, Json, RequestId, RpcError};
 
 use super::json::{error, object, set, text};
 use super::session::{Turn, Waiting};
-use super::{Agent, Effect, Mux, Open, ViewerId, What, agent_gone, no_such_session, too_many};
+use super::{Agent, Effect, Kind, Mux, Open, ViewerId, What, agent_gone, no_such_session, too_many};
 
 impl Mux {
     /// Begins a turn, or lets the prompt wait. `params` name the session by its id at the agent.
@@ -19,16 +19,16 @@ impl Mux {
         let own = known.waiting.iter().filter(|one| one.viewer == viewer).count();
         match &known.turn {
             Some(turn) if turn.given_up => self.refuse(viewer, id, stuck()),
-            Some(_) if waiting >= Self::MAX_WAITING || own >= Self::MAX_WAITING_OF_ONE => {
+            None if known.asked.is_none() => self.begin_turn(session, Waiting { viewer, id, params }),
+            _ if waiting >= Self::MAX_WAITING || own >= Self::MAX_WAITING_OF_ONE => {
                 self.refuse(viewer, id, too_many("prompts"));
             }
-            Some(_) => {
+            _ => {
                 known.waiting.push_back(Waiting { viewer, id: id.clone(), params });
                 if let Some(viewer) = self.viewers.get_mut(&viewer) {
                     viewer.open.insert(id, Open::Waiting(session.clone()));
                 }
             }
-            None => self.begin_turn(session, Waiting { viewer, id, params }),
         }
     }
 
@@ -117,6 +117,7 @@ impl Mux {
             Some(Open::Waiting(session)) => {
                 if let Some(known) = self.sessions.get_mut(&session) {
                     known.waiting.retain(|one| one.viewer != viewer || one.id != *id);
+                    known.asked.take_if(|one| one.viewer == viewer && one.id == *id);
                 }
                 self.answer(viewer, id, Err(request_cancelled()));
             }
@@ -161,9 +162,35 @@ impl Mux {
         self.next_turn(session);
     }
 
-    fn next_turn(&mut self, session: &AcpSessionId) {
-        if let Some(next) = self.sessions.get_mut(session).and_then(|known| known.waiting.pop_front()) {
+    /// Begins the turn of the next prompt that waits. That of a phone was permitted when it came, and is asked for again:
+    /// what has been taken away meanwhile does not reach the agent.
+    pub(super) fn next_turn(&mut self, session: &AcpSessionId) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        if known.turn.is_some() || known.asked.is_some() {
+            return;
+        }
+        let Some(next) = known.waiting.pop_front() else { return };
+        let is_phone =
+            self.viewers.get(&next.viewer).is_some_and(|viewer| matches!(viewer.kind, Kind::Phone { .. }));
+        if is_phone {
+            self.out.push(Effect::Permit(next.viewer, session.clone()));
+            known.asked = Some(next);
+        } else {
             self.begin_turn(session, next);
+        }
+    }
+
+    /// The answer to [`Effect::Permit`].
+    pub(super) fn next_permitted(&mut self, session: &AcpSessionId, may: bool) {
+        let asked = self.sessions.get_mut(session).and_then(|known| known.asked.take());
+        match asked {
+            Some(next) if may => self.begin_turn(session, next),
+            Some(Waiting { viewer, id, .. }) => {
+                self.answer(viewer, &id, Err(not_permitted()));
+                self.next_turn(session);
+            }
+            // It was taken back meanwhile.
+            None => self.next_turn(session),
         }
     }
 
@@ -234,4 +261,9 @@ fn stuck() -> RpcError {
 
 fn request_cancelled() -> RpcError {
     error(Mux::CANCELLED, "cancelled", "the request was cancelled by its sender")
+}
+
+fn not_permitted() -> RpcError {
+    let message = "this phone may not prompt any more; ask at the desktop";
+    error(RpcError::NOT_ALLOWED, "not_granted", message)
 }

@@ -1,6 +1,6 @@
 //! A multiplexer on a bench: what goes in, and what came out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
@@ -10,6 +10,8 @@ pub struct Bench {
     pub mux: Mux,
     pub now: Duration,
     pub out: VecDeque<Effect>,
+    /// Phones that may not prompt any more.
+    pub forbidden: BTreeSet<ViewerId>,
 }
 
 /// JSON from its text.
@@ -71,14 +73,25 @@ impl Bench {
     /// A multiplexer whose agent has been initialized.
     pub fn new(settings: Settings) -> Self {
         let (mux, effects) = Mux::new(settings, Duration::ZERO);
-        let mut bench = Self { mux, now: Duration::ZERO, out: effects.into() };
+        let mut bench = Self { mux, now: Duration::ZERO, out: effects.into(), forbidden: BTreeSet::new() };
         let id = bench.agent_gets("initialize").0;
         bench.agent(result(&id, INITIALIZED));
         bench
     }
 
     pub fn add(&mut self, effects: Vec<Effect>) {
-        self.out.extend(effects);
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Permit(viewer, session) => {
+                    let may = !self.forbidden.contains(&viewer);
+                    for effect in self.mux.permitted(&session, may, self.now).into_iter().rev() {
+                        effects.push_front(effect);
+                    }
+                }
+                effect => self.out.push_back(effect),
+            }
+        }
     }
 
     pub fn agent(&mut self, message: Message) {

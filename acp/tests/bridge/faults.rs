@@ -92,6 +92,29 @@ async fn a_phone_that_leaves_in_the_middle_of_its_turn_stops_nothing() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_waits_does_not_reach_the_agent_after_a_revocation() {
+    let bridge = Bridge::start().await;
+    let (mut desktop, upstream, session) = bridge.with_session().await;
+    let (mut phone, ticket) = bridge.pair(&session, OpSet::COMPANION, "phone.json").await;
+    phone.initialize(|_| {}).await.unwrap();
+    let turn = desktop.prompt(&upstream, "slow").await;
+    until(&mut phone, "the turn's beginning", |message| said(message).is_some()).await;
+    let waiting = phone.ask("session/prompt", phone.prompt("echo waiting")).await.unwrap();
+    // It has come when a later request of the phone is answered.
+    phone.call("session/list", params(json!({})), |_| {}).await.unwrap();
+    bridge.revoke(ticket).await;
+    desktop
+        .send(&json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": { "sessionId": upstream } }))
+        .await;
+    assert_eq!(desktop.answer(turn).await.unwrap()["stopReason"], "cancelled");
+    let id = desktop.prompt(&upstream, "echo next").await;
+    desktop.answer(id).await.unwrap();
+    let heard = format!("{:?}", desktop.early);
+    assert!(heard.contains("next") && !heard.contains("waiting"), "{heard}");
+    drop(waiting);
+}
+
+#[tokio::test]
 async fn a_phone_that_does_not_read_a_flood_is_cut_off_and_delays_nobody() {
     let bridge = Bridge::start().await;
     let (mut desktop, upstream, session) = bridge.with_session().await;

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::end::End;
 use crate::agent::Agent;
-use crate::clock::monotonic;
+use crate::clock::{Clock, monotonic};
 use crate::transport::{self, Socket};
 
 /// A phone's connection, from its activation on.
@@ -82,7 +82,12 @@ impl Wire {
         self.guard.fork()
     }
 
-    /// The agent's clock.
+    /// What reads the agent's clock.
+    pub fn clock(&self) -> Clock {
+        self.agent.clock.clone()
+    }
+
+    /// The agent's time.
     pub fn now(&self) -> Now {
         self.agent.now()
     }
