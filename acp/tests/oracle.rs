@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use agent_client_protocol_schema::{v1, v2};
+use agent_client_protocol_schema::{ProtocolVersion, v1, v2};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -523,4 +523,38 @@ fn whatever_an_agent_answers_a_phone_gets_a_result_of_the_schema_about_its_sessi
         }
     });
     assert!(results > 500 && errors > 50, "{results} {errors}");
+}
+
+/// What the official crate writes for a phone is taken: nobody has to write messages by hand.
+#[test]
+fn a_phone_of_the_official_crate_is_understood() {
+    let mut guest = guest();
+    assert!(guest.ask(7, "session/request_permission", &json(&permission()).unwrap()).is_some());
+    let own = || v1::SessionId::new(OWN);
+    fn written(method: &str, params: impl Serialize) -> Value {
+        json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
+    }
+    let text = v1::ContentBlock::Text(v1::TextContent::new("hello"));
+    for message in [
+        written("initialize", v1::InitializeRequest::new(ProtocolVersion::V1)),
+        written("authenticate", v1::AuthenticateRequest::new("link")),
+        written("logout", v1::LogoutRequest::new()),
+        written("session/list", v1::ListSessionsRequest::new()),
+        written("session/status", v1::SessionStatusRequest::new(own())),
+        written("session/prompt", v1::PromptRequest::new(own(), vec![text])),
+        written("session/load", v1::LoadSessionRequest::new(own(), "/")),
+        written("session/resume", v1::ResumeSessionRequest::new(own(), "/")),
+    ] {
+        let read = guest.read(message.to_string().as_bytes());
+        assert!(read.is_ok(), "{message}: {read:?}");
+    }
+    let cancel = serde_json::to_value(v1::CancelNotification::new(own())).unwrap();
+    let cancel = json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": cancel });
+    assert_eq!(guest.read(cancel.to_string().as_bytes()), Ok(FromPhone::Cancel));
+    let selected = v1::RequestPermissionOutcome::Selected(v1::SelectedPermissionOutcome::new("yes"));
+    for outcome in [selected, v1::RequestPermissionOutcome::Cancelled] {
+        let result = serde_json::to_value(v1::RequestPermissionResponse::new(outcome)).unwrap();
+        let answer = json!({ "jsonrpc": "2.0", "id": 7, "result": result });
+        assert!(guest.read(answer.to_string().as_bytes()).is_ok(), "{answer}");
+    }
 }
