@@ -34,8 +34,8 @@ fn every_row_of_the_document_names_tests_that_exist() {
     ["src", "tests"].iter().for_each(|directory| sources(&root().join(directory), &mut files));
     let all: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     let document = document();
-    let rows: Vec<&str> =
-        document.lines().filter(|line| line.starts_with("| ") && line.contains('_')).collect();
+    let table = document.split("| what goes wrong |").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 15);
     for row in rows {
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
