@@ -92,6 +92,8 @@ const TOOL_KIND: Shape = Shape::Choice(&[
 ]);
 const TOOL_STATUS: Shape =
     Shape::Choice(&["pending", "in_progress", "paused", "completed", "failed", "cancelled"]);
+/// Of `tool_call`, which version 1 alone has.
+const TOOL_STATUS_1: Shape = Shape::Choice(&["pending", "in_progress", "completed", "failed"]);
 const PATHS: &[(&str, &[Field])] = &[
     ("add", &[need("path", Shape::Text), may("fileType", Shape::Text), may("mimeType", Shape::Text)]),
     ("delete", &[need("path", Shape::Text), may("fileType", Shape::Text), may("mimeType", Shape::Text)]),
@@ -105,16 +107,17 @@ const TWO_PATHS: &[Field] = &[
     may("fileType", Shape::Text),
     may("mimeType", Shape::Text),
 ];
+const TOOL_CONTENT_1: Shape = Shape::Tagged(
+    "type",
+    &[
+        ("content", &[need("content", BLOCK)]),
+        ("diff", &[need("path", Shape::Text), may("oldText", Shape::Text), need("newText", Shape::Text)]),
+        ("terminal", &[need("terminalId", Shape::Text)]),
+        ("session", &[need("sessionId", Shape::OwnSession)]),
+    ],
+);
 const TOOL_CONTENT: Shape = Shape::Either(&[
-    Shape::Tagged(
-        "type",
-        &[
-            ("content", &[need("content", BLOCK)]),
-            ("diff", &[need("path", Shape::Text), may("oldText", Shape::Text), need("newText", Shape::Text)]),
-            ("terminal", &[need("terminalId", Shape::Text)]),
-            ("session", &[need("sessionId", Shape::OwnSession)]),
-        ],
-    ),
+    TOOL_CONTENT_1,
     // Of version 2.
     Shape::Tagged(
         "type",
@@ -135,8 +138,8 @@ const TOOL_CALL: &[Field] = &[
     need("title", Shape::Text),
     may("name", Shape::Text),
     may("kind", TOOL_KIND),
-    may("status", TOOL_STATUS),
-    may("content", Shape::List(&TOOL_CONTENT)),
+    may("status", TOOL_STATUS_1),
+    may("content", Shape::List(&TOOL_CONTENT_1)),
     may("locations", LOCATIONS),
     may("rawInput", Shape::Any),
     may("rawOutput", Shape::Any),
@@ -158,6 +161,12 @@ const PLAN_ENTRIES: Shape = Shape::List(&Shape::Object(&[
     need("content", Shape::Text),
     need("priority", Shape::Choice(&["high", "medium", "low"])),
     need("status", Shape::Choice(&["pending", "in_progress", "completed", "cancelled"])),
+]));
+/// Of `plan`, which version 1 alone has.
+const PLAN_ENTRIES_1: Shape = Shape::List(&Shape::Object(&[
+    need("content", Shape::Text),
+    need("priority", Shape::Choice(&["high", "medium", "low"])),
+    need("status", Shape::Choice(&["pending", "in_progress", "completed"])),
 ]));
 const PLANS: Shape = Shape::Tagged(
     "type",
@@ -250,7 +259,7 @@ const UPDATE: Shape = Shape::Tagged(
         ("agent_thought_chunk", CHUNK),
         ("tool_call", TOOL_CALL),
         ("tool_call_update", TOOL_CALL_UPDATE),
-        ("plan", &[need("entries", PLAN_ENTRIES)]),
+        ("plan", &[need("entries", PLAN_ENTRIES_1)]),
         ("plan_update", &[need("plan", PLANS)]),
         ("plan_removed", &[need("planId", Shape::Text)]),
         ("available_commands_update", &[need("availableCommands", COMMANDS)]),
