@@ -122,13 +122,13 @@ fn the_text_of_an_event_is_cut_at_a_character_and_has_no_controls() {
 #[test]
 fn the_notices_of_the_profile_read_back_and_others_are_none() {
     let mut notices = vec![SessionNotice::Profile { version: 1 }, SessionNotice::Taken { number: u64::MAX }];
-    notices.push(SessionNotice::Acp { version: 1 });
+    notices.extend([SessionNotice::Acp { version: 1 }, SessionNotice::Late { number: 7 }]);
     notices.extend(NotTaken::ALL.iter().map(|why| SessionNotice::NotTaken { number: 3, why: *why }));
     for notice in notices {
         assert_eq!(SessionNotice::from_notice(notice.to_notice()), Some(notice));
     }
     for (code, detail, number) in
-        [(5, 0, 0), (63, 0, 0), (64, 1, 1), (65, 1, 0), (66, 3, 0), (67, 1, 1), (68, 0, 0)]
+        [(5, 0, 0), (63, 0, 0), (64, 1, 1), (65, 1, 0), (66, 3, 0), (67, 1, 1), (68, 1, 0), (69, 0, 0)]
     {
         assert_eq!(SessionNotice::from_notice(Notice { code, detail, number }), None, "{code}");
     }

@@ -226,8 +226,9 @@ fn regenerate() {
     }
 }
 
+/// The keys in order, whatever order the build's `serde_json` keeps them in.
 fn on_disk(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap() + "\n"
+    serde_json::to_string_pretty(&vectors_made::sorted(value)).unwrap() + "\n"
 }
 
 fn read_files() -> Files {

@@ -295,7 +295,7 @@ async fn opt_in_operations_work_when_they_were_named_and_only_on_the_own_session
     assert_eq!(stream.call(resize(other.as_str())).await["code"], "other_session");
     assert_eq!(
         stream.call(json!({ "method": "shell.resize_session", "cols": 0, "rows": 1 })).await["error"],
-        "shell_failed"
+        "method_rejected"
     );
     assert_eq!(stream.call(resize(session.as_str())).await["ok"], true);
     assert_eq!(stream.call(json!({ "method": "shell.replay_session" })).await["ok"], true);
