@@ -88,6 +88,8 @@ async fn a_phone_finds_its_bridge_whatever_address_it_has_and_whoever_else_says_
     joining.stderr.until("joined session").await;
     assert_eq!(joining.exit_code().await, 0);
     desk.prompts(phone, "phone.json").await;
+    let discovered = desk.companion(phone, "phone.json", &["discover"]);
+    discovered.stdout.until("paired with this phone").await;
 
     // The desk gets another address; nobody tells the phone, but the network does.
     assert!(desk.host.ip(&format!("address del {}/24 dev lan0", desk.host.address)));

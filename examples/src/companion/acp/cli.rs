@@ -1,17 +1,21 @@
 //! `companion acp`: a phone at a bridge of the Agent Client Protocol.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use sessioncap::acp::{Json, Message};
 use sessioncap::session::SessionNotice;
+use tokio::time::{Instant, timeout_at};
 
 use super::show::{self, Question, Shown};
 use super::{Acp, Heard, join, refusal};
+use crate::companion::state::Pairing;
 use crate::companion::{Joined, Progress, ended, refused};
+use crate::discovery::{Browse, Event, Interfaces, KeyHash, PATIENCE};
 use crate::problem::{Outcome, While};
-use crate::terminal::{Lines, note, print_raw, show_duration};
+use crate::terminal::{Lines, harmless, note, print_raw, show_duration};
 
 #[derive(Subcommand)]
 pub(in crate::companion) enum AcpCommand {
@@ -31,6 +35,8 @@ pub(in crate::companion) enum AcpCommand {
     },
     /// Show what the agent does, and ask about its questions, until the connection ends.
     Watch,
+    /// Show the bridges that are advertised on the local network. A record proves nothing.
+    Discover,
     /// Carry JSON-RPC messages between a client on standard input and output, one on each line, and the bridge.
     Stdio,
 }
@@ -51,9 +57,37 @@ pub(in crate::companion) async fn run(file: &Path, command: AcpCommand) -> Outco
         }
         AcpCommand::Prompt { text } => return converse(file, Some(&text)).await,
         AcpCommand::Watch => return converse(file, None).await,
+        AcpCommand::Discover => discover(file).await?,
         AcpCommand::Stdio => return relay(Acp::come_back(file).await?).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lists who is there within a few seconds, and says which has the key of this phone's pairing.
+async fn discover(file: &Path) -> Outcome<()> {
+    let own = Pairing::load(file)?.map(|pairing| KeyHash::of(&pairing.agent));
+    let mut browse = Browse::start(None, Interfaces::default())?;
+    let until = Instant::now() + PATIENCE;
+    let mut found = BTreeMap::new();
+    while let Ok(event) = timeout_at(until, browse.next()).await {
+        match event? {
+            Event::Found(record) => {
+                found.insert(record.name.to_string(), record);
+            }
+            Event::Gone(name) => {
+                found.remove(name.as_str());
+            }
+        }
+    }
+    if found.is_empty() {
+        note("companion: no bridge is advertised on this network");
+    }
+    for (name, record) in found {
+        let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
+        let paired = if Some(record.key) == own { "  paired with this phone" } else { "" };
+        print_raw(format!("{}  {}{paired}\n", harmless(&name), addresses.join(" ")).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// What is shown, and where the cursor is.
@@ -117,7 +151,7 @@ async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
                 Heard::Message(Message::Response { id, outcome }) if Some(&id) == asked.as_ref() => {
                     let result = outcome.map_err(|error| refusal(&error))?;
                     let reason = result.get("stopReason").and_then(Json::as_text).unwrap_or("unknown").to_owned();
-                    screen.line(&format!("the turn has ended: {}", crate::terminal::harmless(&reason)))?;
+                    screen.line(&format!("the turn has ended: {}", harmless(&reason)))?;
                     acp.leave().await;
                     return Ok(ExitCode::SUCCESS);
                 }
