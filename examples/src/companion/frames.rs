@@ -7,11 +7,14 @@ use sessioncap::{Assembler, EndCode, Frame, Notice};
 use super::{too_slow, unknown};
 use crate::clock::{Clock, monotonic};
 use crate::problem::{Outcome, Problem};
-use crate::transport::{self, Certificate, Secure, Unproven};
+#[cfg(feature = "acp")]
+use crate::transport::Certificate;
+use crate::transport::{self, Secure, Unproven};
 
 /// Frames over a connection. The agent waits a few seconds for the first one.
 pub struct Frames {
     stream: Secure,
+    #[cfg(feature = "acp")]
     certificate: Certificate,
     clock: Clock,
     liveness: Liveness,
@@ -28,9 +31,13 @@ impl Frames {
     /// Over a connection on which the phone was admitted; `first` goes out before everything.
     pub fn new(socket: Unproven, attached: Attached, first: Notice) -> Outcome<Self> {
         let clock = Clock::system()?;
+        #[cfg(feature = "acp")]
         let (stream, certificate) = socket.prove(attached.channel);
+        #[cfg(not(feature = "acp"))]
+        let (stream, _) = socket.prove(attached.channel);
         Ok(Self {
             stream,
+            #[cfg(feature = "acp")]
             certificate,
             liveness: Liveness::of_phone(monotonic(clock.now())),
             clock,
@@ -48,6 +55,7 @@ impl Frames {
     }
 
     /// The certificate that was seen below the channel.
+    #[cfg(feature = "acp")]
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
