@@ -40,8 +40,10 @@ const CLOSE_POLICY: u16 = 1008;
 /// Only what the agent itself says is final. Everything else is tried again, with growing, random pauses.
 pub struct Connection {
     stored: Stored,
-    /// Whether the pairing has something that is not in the keychain.
+    /// Whether the pairing has something that is not in the keychain, and whether the app was asked to store it and has
+    /// not answered.
     unsaved: bool,
+    asked_to_store: bool,
     phase: Phase,
     /// The number of the last attempt, and whether its socket may be open.
     attempt: u32,
@@ -113,6 +115,7 @@ impl Connection {
         Self {
             stored,
             unsaved,
+            asked_to_store: false,
             phase: Phase::Idle,
             attempt: 0,
             is_open: false,
@@ -185,14 +188,19 @@ impl Connection {
                 Err(self.closed(code))
             }
             Input::PermissionDenied { attempt } if self.is_current(attempt) => {
-                self.is_open = false;
                 Err(match core::mem::replace(&mut self.denied, true) {
                     true => AppError::NotPermitted,
                     false => AppError::Unreachable,
                 })
             }
             Input::Stored { number } if self.is_storing(number) => self.saved(now, rng),
-            Input::NotStored { number } if self.is_storing(number) => Err(AppError::NotStored),
+            Input::NotStored { number } if self.is_storing(number) => {
+                self.asked_to_store = false;
+                match self.phase {
+                    Phase::Storing(_) => Err(AppError::NotStored),
+                    _ => Ok(()),
+                }
+            }
             Input::Suspended => {
                 self.suspended = true;
                 Ok(())
@@ -240,7 +248,7 @@ impl Connection {
     }
 
     fn is_storing(&self, number: u32) -> bool {
-        matches!(self.phase, Phase::Storing(_)) && number == self.stores
+        self.asked_to_store && number == self.stores
     }
 
     fn set_state(&mut self, state: State) {
@@ -291,27 +299,26 @@ impl Connection {
 
     fn store(&mut self, attached: Option<Box<Attached>>) {
         self.unsaved = true;
-        self.stores = self.stores.wrapping_add(1);
         self.phase = Phase::Storing(attached);
-        let bytes = self.stored.to_bytes();
-        self.outputs.push_back(Output::Store { number: self.stores, bytes });
+        // What the app still stores, from before it left, are these bytes.
+        if !core::mem::replace(&mut self.asked_to_store, true) {
+            self.stores = self.stores.wrapping_add(1);
+            let bytes = self.stored.to_bytes();
+            self.outputs.push_back(Output::Store { number: self.stores, bytes });
+        }
         self.set_state(State::Storing);
     }
 
     fn saved<R: RngCore + CryptoRng>(&mut self, now: Duration, rng: &mut R) -> Result<(), AppError> {
-        self.unsaved = false;
+        (self.unsaved, self.asked_to_store) = (false, false);
         match core::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Storing(Some(attached)) if self.is_open => self.go_live(*attached, now),
+            Phase::Storing(Some(attached)) if self.is_open => return self.go_live(*attached, now),
             // The connection did not wait for it.
-            Phase::Storing(Some(_)) => {
-                self.fail(AppError::Lost, now, rng);
-                Ok(())
-            }
-            _ => {
-                self.begin(now);
-                Ok(())
-            }
+            Phase::Storing(Some(_)) => self.fail(AppError::Lost, now, rng),
+            Phase::Storing(None) => self.begin(now),
+            phase => self.phase = phase,
         }
+        Ok(())
     }
 
     fn opened<R: RngCore + CryptoRng>(&mut self, now: Duration, rng: &mut R) -> Result<(), AppError> {
@@ -395,7 +402,6 @@ impl Connection {
     /// The agent was there.
     fn proven(&mut self) {
         self.unproven = 0;
-        self.joining_since = self.joining_since.filter(|_| self.stored.credential().is_none());
     }
 
     fn go_live(&mut self, attached: Attached, now: Duration) -> Result<(), AppError> {
@@ -487,7 +493,11 @@ impl Connection {
 
     fn check_joining(&self, now: Duration) -> Result<(), AppError> {
         match self.joining_since {
-            Some(since) if now.saturating_sub(since) >= Self::LONGEST_JOIN => Err(AppError::JoinTimedOut),
+            Some(since)
+                if self.stored.credential().is_none() && now.saturating_sub(since) >= Self::LONGEST_JOIN =>
+            {
+                Err(AppError::JoinTimedOut)
+            }
             _ => Ok(()),
         }
     }

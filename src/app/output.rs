@@ -32,7 +32,7 @@ pub enum Output {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// Close the WebSocket, after what was sent. No report is needed.
+    /// Close the WebSocket, after what was sent, if it is still there. No report is needed.
     Close {
         /// The number of the attempt.
         attempt: u32,
