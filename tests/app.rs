@@ -564,15 +564,23 @@ proptest! {
     ) {
         let mut scene = Scene::with(&if confirm { confirmed() } else { terms() });
         let key = scene.phone.stored().holder().public();
-        let mut ids = 0;
+        let (mut ids, mut is_away) = (0, false);
         for one in &all {
             happen(&mut scene, one, &mut ids);
+            match one {
+                Happens::Suspended => is_away = true,
+                Happens::Resumed => is_away = false,
+                // Unless nothing was kept, so that there is nothing to start from.
+                Happens::Restarts if scene.kept.is_some() => is_away = false,
+                _ => {}
+            }
             let state = scene.phone.state().clone();
             // Something is always about to happen, unless somebody else has the next move.
             let waits = scene.phone.wait_until().is_some();
             match state.code() {
                 "idle" | "stopped" | "storing" => prop_assert!(!waits, "{state:?}"),
-                _ => {}
+                // Nothing but an attempt under way goes on in the background.
+                _ => prop_assert!(waits || is_away, "{state:?}"),
             }
             if let State::Stopped { error } = &state {
                 let said = matches!(

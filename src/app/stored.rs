@@ -31,6 +31,14 @@ const VERSION: u8 = 1;
 ///
 /// Store it so that it is readable after the first unlock, on this device only, and is not synchronised. A backup does
 /// not carry it to another phone: that one pairs anew. `Debug` shows no secret, and secrets are wiped when dropped.
+///
+/// # Format
+///
+/// `SCPP`, a byte with the version (1), and one CBOR map in the deterministic encoding of `docs/PROTOCOL.md` section 2:
+/// 1 the phone's secret key, 2 the agent's key, 3 a list of addresses, 4 the label, 5 a list of SHA-256 hashes of TLS
+/// keys; then either 6 the link's secret, or 7 the ticket's id, 8 the credential, 9 the session, 10 the credential's id,
+/// 11 the operations, 12 the end, 13 the agent's time when it was stored. Of the lists, 3 is not empty, and nothing
+/// in it is twice.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
     holder: HolderSecretKey,
