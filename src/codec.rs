@@ -39,6 +39,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// With room for `capacity` bytes, for what must not be left in a buffer that has grown.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity) }
+    }
+
+    /// Writes bytes without a head.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
     fn header(&mut self, header: Header) {
         // The longest head is one byte and an eight-byte argument, so the buffer always suffices.
         let mut head = [0_u8; 9];

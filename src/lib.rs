@@ -18,6 +18,7 @@
 //! |---|---|
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
+//! | an app on the phone | [`app::Preview`], [`app::Stored`], [`app::Connection`] |
 //! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`], [`agent::ledger::Check`], [`agent::ledger::Dump`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
@@ -102,6 +103,7 @@
 //! |---|---|---|
 //! | [`Error`], [`LinkError`] | values that the roles share, a pairing link | its text says what to do |
 //! | [`phone::PhoneError`] | a redemption or an attach | [`phone::PhoneError::after_redeem`], [`phone::PhoneError::after_attach`] |
+//! | [`app::AppError`] | an app's connection, a stored pairing | [`app::AppError::advice`] |
 //! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what to do |
 //! | [`agent::Denial`] | whatever a gate refuses | [`agent::Denial::status`] is what the peer may be told |
 //! | [`agent::ledger::LedgerError`] | the agent's ledger | its source is what the operating system said |
@@ -162,6 +164,8 @@ pub mod acp;
 #[cfg(feature = "agent")]
 pub mod agent;
 mod agent_url;
+#[cfg(feature = "holder")]
+pub mod app;
 mod clock;
 mod codec;
 mod credential;

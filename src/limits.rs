@@ -114,6 +114,41 @@ pub const PING_AFTER: u64 = 15;
 /// [`PING_TIMEOUT`].
 pub const CLOSE_AFTER: u64 = 30;
 
+/// How long a phone's connection has to last before the pauses begin anew after it, seconds. An agent that falls over a
+/// second after each start is not asked four times a second.
+pub const STABLE_AFTER: u64 = 10;
+
+/// How long a phone waits for a socket to open, seconds: a system's own timeouts can take minutes.
+pub const OPEN_PATIENCE: u64 = 20;
+
+/// How long a phone waits for message 2, seconds.
+pub const ANSWER_PATIENCE: u64 = 10;
+
+/// How long a phone tries to redeem a link, seconds: the longest ticket, and the time in which its answer is kept.
+pub const LONGEST_JOIN: u64 = MAX_TICKET_LIFETIME + RETRY_WINDOW;
+
+/// After how long a phone that waits to be confirmed asks again, milliseconds; up to as much again is added at random.
+pub const ASK_AGAIN_AFTER: u64 = 1_500;
+
+/// How often a phone asks who has proven nothing, before it tells the person.
+pub const ASK_BRIEFLY: u32 = 5;
+
+/// Most addresses of an agent that a phone keeps.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// Longest text of an agent's address, characters: scheme, host, port and path.
+pub const MAX_ADDRESS_LEN: usize = 6 + MAX_HOST_LEN + 6 + MAX_PATH_LEN;
+
+/// Most hashes of the keys of an agent's TLS certificates that a phone keeps: the one in use, the next one, and as many
+/// for an agent behind two names.
+pub const MAX_TLS_PINS: usize = 4;
+
+/// Longest stored pairing, bytes: a credential, eight addresses, and the rest in 512.
+pub const MAX_STORED_LEN: usize = MAX_CREDENTIAL_LEN + MAX_ADDRESSES * (3 + MAX_ADDRESS_LEN) + 512;
+
+/// Most pairings in a phone's list. A person has a few.
+pub const MAX_PAIRINGS: usize = 64;
+
 /// How often a side looks at its liveness, seconds.
 pub const LIVENESS_TICK: u64 = 1;
 

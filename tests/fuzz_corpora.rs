@@ -22,7 +22,9 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 13] = [
+    ("connection", targets::connection),
+    ("stored", targets::stored),
     ("link", targets::link),
     ("message_1", targets::message_1),
     ("message_2", targets::message_2),
@@ -175,7 +177,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 10] {
+fn seeds() -> [(&'static str, Seeds); 12] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -324,7 +326,75 @@ fn seeds() -> [(&'static str, Seeds); 10] {
         ("session", session_messages()),
         ("acp", acp()),
         ("dd", dd()),
+        ("connection", connections()),
+        ("stored", stored()),
     ]
+}
+
+/// What happens to a phone app; see the target for the numbers.
+fn connections() -> Seeds {
+    const START: u8 = 0;
+    const OPENED: u8 = 1;
+    const CLOSED: u8 = 2;
+    const FRAME: u8 = 3;
+    const STORED: u8 = 5;
+    const NOT_STORED: u8 = 6;
+    const PASS: u8 = 7;
+    const AWAY: u8 = 8;
+    const BACK: u8 = 9;
+    const NETWORK: u8 = 10;
+    const TYPE: u8 = 11;
+    const ASK: u8 = 12;
+    const LEAVE: u8 = 13;
+    const DENIED: u8 = 14;
+    const RESIZE: u8 = 15;
+    const ANSWER: [u8; 2] = [16, 0];
+    let joined = [&[START, STORED, OPENED][..], &ANSWER, &[STORED]].concat();
+    let frame = |plaintext: &[u8]| [&[FRAME, u8::try_from(plaintext.len()).unwrap()], plaintext].concat();
+    let taken = |number: u8| frame(&[1, 0, 65, 0, 0, 0, 0, 0, 0, 0, 0, 0, number]);
+    let end = |code: u8| frame(&[3, 0, code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let live = |after: &[Vec<u8>]| [&joined[..], &after.concat()].concat();
+    [
+        ("join", joined.clone()),
+        (
+            "join-not-stored",
+            [&[START, NOT_STORED, PASS, 4, STORED, OPENED][..], &ANSWER, &[NOT_STORED, PASS, 9]].concat(),
+        ),
+        ("join-leave-while-storing", vec![START, LEAVE, START, STORED, OPENED, CLOSED, 8]),
+        (
+            "join-closed-while-storing",
+            [&[START, STORED, OPENED][..], &ANSWER, &[CLOSED, 8, STORED, PASS, 9]].concat(),
+        ),
+        (
+            "join-frame-while-storing",
+            [&[START, STORED, OPENED][..], &ANSWER, &frame(&[2; 13]), &[STORED]].concat(),
+        ),
+        ("answer-of-nothing", vec![START, STORED, OPENED, 16, 5, b'S', b'C', b'P', b'1', 0xa0]),
+        ("opened-never", vec![START, STORED, PASS, 80, PASS, 9, PASS, 80]),
+        ("denied-twice", vec![START, STORED, DENIED, PASS, 9, DENIED, START, OPENED]),
+        ("typed-taken", live(&[vec![TYPE, 1, TYPE, 2], taken(1), taken(2), taken(2)])),
+        ("typed-lost", live(&[vec![TYPE, 1, TYPE, 219, TYPE, 0, ASK], vec![CLOSED, 0, PASS, 9]])),
+        ("asked", live(&[vec![ASK], frame(b"\x00\x11\x00\x00\x00\x00\x00\x00\x00\x01{}")])),
+        ("ends", live(&[end(33), vec![PASS, 9, OPENED]])),
+        ("ends-for-good", live(&[end(4), vec![START, NETWORK]])),
+        ("breaks-the-protocol", live(&[frame(&[9]), vec![START]])),
+        ("away-and-back", live(&[vec![AWAY, PASS, 255, BACK, NETWORK, PASS, 8, PASS, 8, PASS, 8]])),
+        ("turned", live(&[vec![RESIZE, 20, RESIZE, 20, RESIZE, 255]])),
+        ("busy", live(&[vec![CLOSED, 13, PASS, 100, OPENED, CLOSED, 12]])),
+    ]
+    .map(|(name, story)| (name.to_owned(), story))
+    .into()
+}
+
+/// The vectors of stored pairings.
+fn stored() -> Seeds {
+    let mut seeds = Seeds::new();
+    for (name, valid, value) in vectors().filter(|(name, ..)| name.starts_with("stored-")) {
+        let text = value[if valid { "bytes" } else { "input" }].as_str().unwrap();
+        let bytes = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap());
+        seeds.insert(name, bytes.collect());
+    }
+    seeds
 }
 
 /// The frames of a phone; see the target for the bytes before each plaintext.

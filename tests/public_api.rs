@@ -22,11 +22,13 @@ use std::path::{Path, PathBuf};
 
 /// A role, and how many names its programs may need to write at most. `ledger` is whoever keeps the records in
 /// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, makes the
-/// first move of the handshake by itself, or looks at what was left out of a pasted link; `session` is what the
+/// first move of the handshake by itself, or looks at what was left out of a pasted link; `app` is a phone's app that
+/// leaves the connection to this crate; `session` is what the
 /// two sides of a session write, beyond their role; `bridge` is a bridge to another protocol, and `deployed` an agent
 /// with the deployed requests.
-const ROLES: [(&str, usize); 8] = [
+const ROLES: [(&str, usize); 9] = [
     ("phone", 30),
+    ("app", 40),
     ("desktop", 31),
     ("agent", 55),
     ("ledger", 20),

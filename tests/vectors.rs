@@ -192,6 +192,7 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "frames") => check_frames(&mut fields),
         ("valid", "from_phone") => check_session(&mut fields, true),
         ("valid", "from_agent") => check_session(&mut fields, false),
+        ("valid", "stored") => vectors_made::stored::check_stored(&mut fields),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
         ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
         ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
@@ -644,6 +645,7 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         "frames" => show(vectors_made::session::assembled(&fields.take("input"))),
         "from_phone" => show(FromPhone::from_bytes(&fields.bytes("input"))),
         "from_agent" => show(FromAgent::from_bytes(&fields.bytes("input"))),
+        "stored" => vectors_made::stored::refusal(&fields.bytes("input")),
         "acp_from_phone" => vectors_made::adapters::acp_refusal(&fields.text("input")),
         "acp_to_phone" => {
             let shown = vectors_made::adapters::acp_shown(&fields.text("method"), &fields.take("input"));

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "a target fails by panicking")]
 
 mod adapters;
+mod app;
 #[path = "../../tests/common/cbor.rs"]
 pub mod cbor;
 #[path = "../../tests/common/ledger.rs"]
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 pub use adapters::{acp, dd};
+pub use app::{connection, stored};
 use cbor::Value;
 use ed25519_dalek::{Signer, SigningKey};
 use hkdf::Hkdf;

@@ -145,6 +145,11 @@ impl Reconnect {
         self.next = self.next.saturating_mul(2).min(RECONNECT_LONGEST);
         Duration::from_micros(pause.saturating_mul(factor))
     }
+
+    /// Makes the next pause the longest. Call it when the agent asks for patience, with close code 1012 or 1013.
+    pub const fn slow_down(&mut self) {
+        self.next = RECONNECT_LONGEST;
+    }
 }
 
 impl Default for Reconnect {

@@ -13,6 +13,7 @@ pub mod adapters;
 mod links;
 pub mod pair;
 pub mod session;
+pub mod stored;
 
 /// One pairing in which every draw is fixed.
 pub struct Stage {
@@ -73,6 +74,10 @@ impl Stage {
 
     fn issuer_key(&self) -> KeyPair {
         KeyPair::from(&PrivateKey::from_bytes(&[9 ^ 0x55; 32], Algorithm::Ed25519).unwrap())
+    }
+
+    pub fn credential_bytes(&self) -> &[u8] {
+        self.bound()
     }
 
     fn bound(&self) -> &[u8] {
@@ -164,6 +169,7 @@ pub fn generate() -> Files {
     valid_desktop_messages(&stage, &mut files);
     frames(&mut files);
     session::session(&mut files);
+    stored::stored_pairings(&stage, &mut files);
     pair::valid_pair_methods(&stage, &mut files);
     adapters::adapters(&mut files);
     links::invalid_links(&mut files);
