@@ -9,6 +9,7 @@ pub(crate) mod guard;
 mod health;
 pub mod ledger;
 pub(crate) mod policy;
+mod polled;
 mod stats;
 mod trace;
 
@@ -17,7 +18,11 @@ pub use audit::{AuditEvent, AuditRecord, AuditSink, NotKept};
 pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
-pub use guard::{Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, PermitError};
+pub use guard::{
+    BridgeEnd, Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, MessageSocket, PermitError,
+    SessionInput, SessionOutput,
+};
 pub use health::{Health, HealthProblem};
 pub use policy::{Policy, RequestFacts, RuleError, RuleProblem};
+pub use polled::PolledGate;
 pub use stats::{Histogram, Stats};

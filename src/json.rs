@@ -218,6 +218,20 @@ fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// Reads a value of another type, from JSON that [`Json::from_bytes`] takes.
+#[cfg(all(feature = "agent", feature = "dd"))]
+pub(crate) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    let depth = crate::limits::MAX_JSON_DEPTH;
+    Json::from_bytes(bytes, crate::limits::MAX_MESSAGE_LEN, depth)?;
+    serde_json::from_slice(bytes).map_err(|_| JsonError::Malformed { depth })
+}
+
+/// Writes a value of another type. Returns `None` if it is not one that JSON has.
+#[cfg(all(feature = "agent", feature = "dd"))]
+pub(crate) fn write<T: serde::Serialize>(value: &T) -> Option<String> {
+    serde_json::to_string(value).ok()
+}
+
 /// The key under which `serde_json` hands out numbers with its feature `arbitrary_precision`.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 const QUOTED_NUMBER_KEY: &str = "\"$serde_json::private::Number\"";

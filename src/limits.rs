@@ -102,6 +102,9 @@ pub const MAX_CLOCK_SKEW: u64 = 60;
 /// message 1 can never send one.
 pub const ACTIVATION_TIMEOUT: u64 = 5;
 
+/// Typed bytes that wait for a session, beyond which a bridged connection receives nothing more of its phone.
+pub const MAX_BRIDGED_INPUT: usize = 65_536;
+
 /// How long a phone may take to answer a ping, seconds. A connection that misses it can be replaced by
 /// another of the same phone.
 pub const PING_TIMEOUT: i64 = 10;

@@ -256,6 +256,21 @@ impl Gate {
         self.inner.answer(device, handshake_hash, request, now, rng)
     }
 
+    /// Carries out a `pair.*` request that arrived as JSON, and returns the JSON to send back: the answer, or
+    /// `{"error": code, "detail": text}` as the deployed agents report a refusal (`docs/PROTOCOL.md` section
+    /// 8.1). For the rest, see [`Gate::answer`]. Does nothing for JSON that is no such request.
+    #[cfg(feature = "dd")]
+    pub fn answer_json<R: RngCore + CryptoRng>(
+        &self,
+        device: &DevicePublicKey,
+        handshake_hash: &[u8; 32],
+        request: &[u8],
+        now: Now,
+        rng: &mut R,
+    ) -> String {
+        self.inner.answer_json(device, handshake_hash, request, now, rng)
+    }
+
     /// Registers a desktop's issuer key. `handshake_hash` is the handshake hash of the channel on which the
     /// registration arrived, so that the registration cannot be relayed from another channel. Repeating a
     /// registration has no effect. Costs one Ed25519 verification and one durable write.

@@ -29,6 +29,7 @@ use crate::sync::{
     AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
 
+mod bridge;
 mod channel;
 mod connection;
 mod count;
@@ -38,6 +39,7 @@ mod lease;
 mod permit_error;
 mod signal;
 
+pub use bridge::{BridgeEnd, MessageSocket, SessionInput, SessionOutput};
 pub(crate) use channel::FirstFrame;
 pub use channel::{GuardedChannel, GuardedReceiver, GuardedSender, LongMessage};
 use connection::Connection;

@@ -250,8 +250,7 @@ fn read_handshake(state: &mut snow::HandshakeState, message: &[u8]) -> Result<Ve
 fn split(state: Box<snow::HandshakeState>) -> Result<(HandshakeHash, Channel), Error> {
     let hash = state.get_handshake_hash().try_into().map_err(|_| Error::Noise)?;
     let keys = Arc::new(state.into_stateless_transport_mode().map_err(|_| Error::Noise)?);
-    let sealer = Sealer { keys: Arc::clone(&keys), counter: Counter(Some(0)) };
-    Ok((hash, Channel { sealer, opener: Opener { keys, counter: Counter(Some(0)) } }))
+    Ok((hash, Channel::of(Keys::Own(keys))))
 }
 
 /// The frame counter of one direction (Noise revision 34, section 5.1). It only increases, and ends
@@ -268,6 +267,65 @@ impl Counter {
 
     fn end(&mut self) {
         self.0 = None;
+    }
+}
+
+/// The keys of a finished handshake: of this file's, or of an agent with its own Noise.
+#[derive(Clone)]
+enum Keys {
+    Own(Arc<snow::StatelessTransportState>),
+    Foreign(Arc<dyn ForeignKeys>),
+}
+
+/// Each method returns the length of its result.
+trait ForeignKeys: Send + Sync {
+    fn encrypt(&self, counter: u64, plaintext: &[u8], frame: &mut [u8]) -> Option<usize>;
+    fn decrypt(&self, counter: u64, frame: &[u8], plaintext: &mut [u8]) -> Option<usize>;
+}
+
+/// Keys and the two functions that use them.
+struct Functions<K, E, D> {
+    keys: K,
+    encrypt: E,
+    decrypt: D,
+}
+
+impl<K, E, D> ForeignKeys for Functions<K, E, D>
+where
+    K: Send + Sync,
+    E: Fn(&K, u64, &[u8], &mut [u8]) -> Option<usize> + Send + Sync,
+    D: Fn(&K, u64, &[u8], &mut [u8]) -> Option<usize> + Send + Sync,
+{
+    fn encrypt(&self, counter: u64, plaintext: &[u8], frame: &mut [u8]) -> Option<usize> {
+        (self.encrypt)(&self.keys, counter, plaintext, frame)
+    }
+
+    fn decrypt(&self, counter: u64, frame: &[u8], plaintext: &mut [u8]) -> Option<usize> {
+        (self.decrypt)(&self.keys, counter, frame, plaintext)
+    }
+}
+
+impl Keys {
+    /// Encrypts `plaintext` into `frame`, which has room for exactly its frame.
+    fn encrypt(&self, counter: u64, plaintext: &[u8], frame: &mut [u8]) -> Result<usize, Error> {
+        match self {
+            Self::Own(keys) => keys.write_message(counter, plaintext, frame).map_err(|_| Error::Noise),
+            Self::Foreign(keys) => {
+                let written = keys.encrypt(counter, plaintext, frame);
+                written.filter(|len| *len == frame.len()).ok_or(Error::Noise)
+            }
+        }
+    }
+
+    /// Decrypts `frame` into `plaintext`, which has room for as much.
+    fn decrypt(&self, counter: u64, frame: &[u8], plaintext: &mut [u8]) -> Result<usize, Error> {
+        match self {
+            Self::Own(keys) => keys.read_message(counter, frame, plaintext).map_err(|_| Error::Noise),
+            Self::Foreign(keys) => {
+                let read = keys.decrypt(counter, frame, plaintext);
+                read.filter(|len| len.checked_add(FRAME_OVERHEAD) == Some(frame.len())).ok_or(Error::Noise)
+            }
+        }
     }
 }
 
@@ -289,6 +347,28 @@ impl Channel {
 
     /// Longest plaintext of a frame, bytes.
     pub const MAX_PLAINTEXT_LEN: usize = MAX_FRAME_LEN;
+
+    fn of(keys: Keys) -> Self {
+        let sealer = Sealer { keys: keys.clone(), counter: Counter(Some(0)) };
+        Self { sealer, opener: Opener { keys, counter: Counter(Some(0)) } }
+    }
+
+    /// Makes a channel of the transport keys of another Noise implementation, for an agent that has its own
+    /// ([`PendingGuard::activate`](crate::agent::PendingGuard::activate)). The channel counts the frames.
+    ///
+    /// `encrypt` and `decrypt` get the keys, a frame's number, the plaintext or frame, and a buffer of at least
+    /// the size of the result. They return how many bytes they have written, or `None` if they failed (Noise
+    /// revision 34, section 5.1: `EncryptWithAd` and `DecryptWithAd` with that nonce and no associated data). The
+    /// keys must be of a handshake of [`Channel::PROTOCOL_NAME`] and be used for nothing else: a number that
+    /// encrypts two frames reveals both. Both functions run inside a permit and must not block. A result that has
+    /// not the cipher's length ends its direction with [`Error::Noise`].
+    pub fn from_keys<K: Send + Sync + 'static>(
+        keys: K,
+        encrypt: impl Fn(&K, u64, &[u8], &mut [u8]) -> Option<usize> + Send + Sync + 'static,
+        decrypt: impl Fn(&K, u64, &[u8], &mut [u8]) -> Option<usize> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(Keys::Foreign(Arc::new(Functions { keys, encrypt, decrypt })))
+    }
 
     /// Encrypts one frame of at most [`Channel::MAX_PLAINTEXT_LEN`] bytes.
     ///
@@ -331,7 +411,7 @@ impl Channel {
 
 /// The sending half of a [`Channel`]. It owns its counter, so no counter value is used for two frames.
 pub struct Sealer {
-    keys: Arc<snow::StatelessTransportState>,
+    keys: Keys,
     counter: Counter,
 }
 
@@ -356,10 +436,7 @@ impl Sealer {
             return Err(Error::FrameTooLong { max: MAX_FRAME_LEN });
         }
         frame.resize(plaintext.len() + FRAME_OVERHEAD, 0);
-        let written = self
-            .counter
-            .next()
-            .and_then(|counter| self.keys.write_message(counter, plaintext, frame).map_err(|_| Error::Noise));
+        let written = self.counter.next().and_then(|counter| self.keys.encrypt(counter, plaintext, frame));
         frame.truncate(*written.as_ref().unwrap_or(&0));
         written.map(drop).inspect_err(|_| self.counter.end())
     }
@@ -367,7 +444,7 @@ impl Sealer {
 
 /// The receiving half of a [`Channel`]. It owns its counter.
 pub struct Opener {
-    keys: Arc<snow::StatelessTransportState>,
+    keys: Keys,
     counter: Counter,
 }
 
@@ -391,7 +468,7 @@ impl Opener {
         let fits = (FRAME_OVERHEAD..=MAX_FRAME_LEN + FRAME_OVERHEAD).contains(&frame.len());
         plaintext.resize(frame.len(), 0);
         let read = self.counter.next().and_then(|counter| match fits {
-            true => self.keys.read_message(counter, frame, plaintext).map_err(|_| Error::Noise),
+            true => self.keys.decrypt(counter, frame, plaintext),
             false => Err(Error::Noise),
         });
         plaintext.truncate(*read.as_ref().unwrap_or(&0));

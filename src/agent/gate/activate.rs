@@ -94,6 +94,22 @@ impl PendingGuard {
         })
     }
 
+    /// Decrypts the peer's first transport frame with the channel that the agent's own Noise has opened
+    /// ([`Channel::from_keys`]), and activates the connection as [`PendingChannel::activate`] does. The channel
+    /// must be of the handshake whose message 1 was admitted. Waits for the ledger; costs at most one durable
+    /// write.
+    ///
+    /// # Errors
+    /// As [`PendingChannel::activate`].
+    pub fn activate(
+        self,
+        channel: Channel,
+        first_frame: &[u8],
+        now: Now,
+    ) -> Result<GuardedChannel, NotActivated> {
+        PendingChannel { guard: self, channel }.activate(first_frame, now)
+    }
+
     /// The public names of the admission.
     pub(super) fn ids(&self) -> Ids<'_> {
         Ids {

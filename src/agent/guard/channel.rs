@@ -14,6 +14,7 @@ use super::{Guard, PermitError};
 use crate::agent::denial::Denial;
 use crate::clock::Now;
 use crate::error::Error;
+use crate::id::SessionId;
 use crate::limits::{MAX_DATA_LEN, MAX_MESSAGE_LEN};
 use crate::op::{Action, Op};
 use crate::protocol::frame::{self, EndCode, Frame, Notice};
@@ -57,6 +58,12 @@ impl GuardedChannel {
             receiver.waiting = Waiting::Control(kind);
         }
         Self { sender, receiver }
+    }
+
+    /// Returns the one session of this connection.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        self.receiver.guard.session()
     }
 
     /// Splits the channel into its two directions, for two tasks.
