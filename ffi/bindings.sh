@@ -5,23 +5,27 @@
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-check=no library=
+check=no library= generator=
 while [ $# -gt 0 ]; do
   case $1 in
     --check) check=yes ;;
     --library) library=$2; shift ;;
-    *) echo "usage: $0 [--check] [--library FILE]" >&2; exit 2 ;;
+    --generator) generator=$2; shift ;;
+    *) echo "usage: $0 [--check] [--library FILE] [--generator FILE]" >&2; exit 2 ;;
   esac
   shift
 done
-cargo build --quiet --locked -p sessioncap-ffi --features bindgen --target-dir "$target"
+if [ -z "$generator" ]; then
+  cargo build --quiet --locked -p sessioncap-ffi --features bindgen --target-dir "$target"
+  generator=$target/debug/uniffi-bindgen
+fi
 for file in so dylib dll; do
   [ -n "$library" ] || [ ! -f "$target/debug/libsessioncap_ffi.$file" ] || library=$target/debug/libsessioncap_ffi.$file
 done
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 for language in python swift kotlin; do
-  "$target/debug/uniffi-bindgen" generate --no-format --config ffi/bindings.toml --language "$language" \
+  "$generator" generate --no-format --config ffi/bindings.toml --language "$language" \
     --out-dir "$made/$language" "$library" > /dev/null
 done
 

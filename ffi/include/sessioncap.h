@@ -224,14 +224,14 @@ SessioncapConnection *sessioncap_connection_reopen(const uint8_t *data,
                                                    size_t len,
                                                    SessioncapFailure *failure);
 
-// Begins; or, where the connection waits or has stopped, tries again now. Returns false if the connection is closed.
+// Begins; or, where the connection waits or has stopped, tries again now. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_start(const SessioncapConnection *connection,
                                  uint64_t now_millis);
 
-// The WebSocket of an attempt is open. Returns false if the connection is closed.
+// The WebSocket of an attempt is open. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -239,7 +239,7 @@ bool sessioncap_connection_opened(const SessioncapConnection *connection,
                                   uint32_t attempt,
                                   uint64_t now_millis);
 
-// The WebSocket could not be opened, was closed or broke; `code` is that of the agent's close frame, or -1. Returns false if the connection is closed.
+// The WebSocket could not be opened, was closed or broke; `code` is that of the agent's close frame, or -1. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -248,7 +248,7 @@ bool sessioncap_connection_closed(const SessioncapConnection *connection,
                                   int32_t code,
                                   uint64_t now_millis);
 
-// The phone's system does not let the app reach the local network. Returns false if the connection is closed.
+// The phone's system does not let the app reach the local network. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -256,7 +256,7 @@ bool sessioncap_connection_permission_denied(const SessioncapConnection *connect
                                              uint32_t attempt,
                                              uint64_t now_millis);
 
-// The bytes of this request are in the keychain. Returns false if the connection is closed.
+// The bytes of this request are in the keychain. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -264,7 +264,7 @@ bool sessioncap_connection_stored(const SessioncapConnection *connection,
                                   uint32_t number,
                                   uint64_t now_millis);
 
-// The bytes of this request could not be stored now. Returns false if the connection is closed.
+// The bytes of this request could not be stored now. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -272,37 +272,37 @@ bool sessioncap_connection_not_stored(const SessioncapConnection *connection,
                                       uint32_t number,
                                       uint64_t now_millis);
 
-// Time has passed. Returns false if the connection is closed.
+// Time has passed. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_time_passed(const SessioncapConnection *connection, uint64_t now_millis);
 
-// The app goes to the background. Returns false if the connection is closed.
+// The app goes to the background. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_suspended(const SessioncapConnection *connection, uint64_t now_millis);
 
-// The app is in the foreground again. Returns false if the connection is closed.
+// The app is in the foreground again. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_resumed(const SessioncapConnection *connection, uint64_t now_millis);
 
-// The phone has another network. Returns false if the connection is closed.
+// The phone has another network. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_network_changed(const SessioncapConnection *connection, uint64_t now_millis);
 
-// Interrupts what runs. Returns false if the connection is closed.
+// Interrupts what runs. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_interrupt(const SessioncapConnection *connection, uint64_t now_millis);
 
-// The size of the phone's screen, in characters. Returns false if the connection is closed.
+// The size of the phone's screen, in characters. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
@@ -311,13 +311,13 @@ bool sessioncap_connection_resize(const SessioncapConnection *connection,
                                   uint16_t rows,
                                   uint64_t now_millis);
 
-// Leaves. The session goes on. Returns false if the connection is closed.
+// Leaves. The session goes on. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 bool sessioncap_connection_leave(const SessioncapConnection *connection, uint64_t now_millis);
 
-// A binary message came. Returns false if the connection is closed.
+// A binary message came. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions; `data` are `len` bytes.
@@ -327,7 +327,7 @@ bool sessioncap_connection_message(const SessioncapConnection *connection,
                                    size_t len,
                                    uint64_t now_millis);
 
-// Types bytes, as a terminal encodes keys. Returns false if the connection is closed.
+// Types bytes, as a terminal encodes keys. Returns false if the connection was wiped.
 //
 // # Safety
 // The rules of all functions; `data` are `len` bytes.
@@ -337,7 +337,7 @@ bool sessioncap_connection_type_bytes(const SessioncapConnection *connection,
                                       size_t len,
                                       uint64_t now_millis);
 
-// Types one line, and Enter. Control characters are left out. Returns false if the connection is closed or it is no text.
+// Types one line, and Enter. Control characters are left out. Returns false if the connection was wiped or it is no text.
 //
 // # Safety
 // The rules of all functions.
@@ -346,8 +346,8 @@ bool sessioncap_connection_type_line(const SessioncapConnection *connection,
                                      const char *line,
                                      uint64_t now_millis);
 
-// Types a pasted text. Control characters are left out but tabs and ends of lines. Returns false if the connection is
-// closed or it is no text.
+// Types a pasted text. Control characters are left out but tabs and ends of lines. Returns false if the connection was
+// wiped or it is no text.
 //
 // # Safety
 // The rules of all functions.
@@ -357,7 +357,7 @@ bool sessioncap_connection_paste(const SessioncapConnection *connection,
                                  bool bracketed,
                                  uint64_t now_millis);
 
-// Sends a request, a JSON object. Returns false if the connection is closed or it is no text.
+// Sends a request, a JSON object. Returns false if the connection was wiped or it is no text.
 //
 // # Safety
 // The rules of all functions.
@@ -366,23 +366,23 @@ bool sessioncap_connection_request(const SessioncapConnection *connection,
                                    const char *json,
                                    uint64_t now_millis);
 
-// Writes the next event. Returns false, and the event `None`, if there is none or the connection is closed.
+// Writes the next event. Returns false, and the event `None`, if there is none or the connection was wiped.
 //
 // # Safety
 // The rules of all functions; `event` can be written to.
 bool sessioncap_connection_next(const SessioncapConnection *connection, SessioncapEvent *event);
 
-// Returns until when nothing happens by itself, milliseconds; -1 if nothing will, or the connection is closed.
+// Returns until when nothing happens by itself, milliseconds; -1 if nothing will, or the connection was wiped.
 //
 // # Safety
 // The rules of all functions.
 int64_t sessioncap_connection_wait_until(const SessioncapConnection *connection);
 
-// Wipes a connection. Every later call fails as closed. Closing twice is nothing.
+// Wipes a connection. Every later call fails as wiped. Wiping twice is nothing.
 //
 // # Safety
 // The rules of all functions.
-void sessioncap_connection_close(const SessioncapConnection *connection);
+void sessioncap_connection_wipe(const SessioncapConnection *connection);
 
 // Wipes and frees a connection. Null is nothing.
 //

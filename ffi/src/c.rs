@@ -2,7 +2,7 @@
 //!
 //! Rules of all functions: text that goes in is UTF-8 and ends with NUL; a handle that goes in came from this library and
 //! was not freed; what comes out is freed by the function that its type names. A call with a null handle fails as
-//! `closed`.
+//! `wiped`.
 
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -310,7 +310,7 @@ unsafe fn slice<'a>(data: *const u8, len: usize) -> &'a [u8] {
 /// `handle` is null, or came from this library and was not freed.
 unsafe fn handle<'a, T>(handle: *const T) -> Result<&'a T, Failed> {
     // SAFETY: by the contract it is null or valid.
-    unsafe { handle.as_ref() }.ok_or_else(Failed::closed)
+    unsafe { handle.as_ref() }.ok_or_else(Failed::wiped)
 }
 
 /// # Safety
@@ -589,7 +589,7 @@ unsafe fn input(connection: *const SessioncapConnection, input: Result<Input<'_>
     guarded(|| connection?.0.input(input?, now)).is_ok()
 }
 
-/// Begins; or, where the connection waits or has stopped, tries again now. Returns false if the connection is closed.
+/// Begins; or, where the connection waits or has stopped, tries again now. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -602,7 +602,7 @@ pub unsafe extern "C" fn sessioncap_connection_start(
     unsafe { input(connection, Ok(Input::Start), now_millis) }
 }
 
-/// The WebSocket of an attempt is open. Returns false if the connection is closed.
+/// The WebSocket of an attempt is open. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -616,7 +616,7 @@ pub unsafe extern "C" fn sessioncap_connection_opened(
     unsafe { input(connection, Ok(Input::Opened { attempt }), now_millis) }
 }
 
-/// The WebSocket could not be opened, was closed or broke; `code` is that of the agent's close frame, or -1. Returns false if the connection is closed.
+/// The WebSocket could not be opened, was closed or broke; `code` is that of the agent's close frame, or -1. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -631,7 +631,7 @@ pub unsafe extern "C" fn sessioncap_connection_closed(
     unsafe { input(connection, Ok(Input::Closed { attempt, code: u16::try_from(code).ok() }), now_millis) }
 }
 
-/// The phone's system does not let the app reach the local network. Returns false if the connection is closed.
+/// The phone's system does not let the app reach the local network. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -645,7 +645,7 @@ pub unsafe extern "C" fn sessioncap_connection_permission_denied(
     unsafe { input(connection, Ok(Input::PermissionDenied { attempt }), now_millis) }
 }
 
-/// The bytes of this request are in the keychain. Returns false if the connection is closed.
+/// The bytes of this request are in the keychain. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -659,7 +659,7 @@ pub unsafe extern "C" fn sessioncap_connection_stored(
     unsafe { input(connection, Ok(Input::Stored { number }), now_millis) }
 }
 
-/// The bytes of this request could not be stored now. Returns false if the connection is closed.
+/// The bytes of this request could not be stored now. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -673,7 +673,7 @@ pub unsafe extern "C" fn sessioncap_connection_not_stored(
     unsafe { input(connection, Ok(Input::NotStored { number }), now_millis) }
 }
 
-/// Time has passed. Returns false if the connection is closed.
+/// Time has passed. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -686,7 +686,7 @@ pub unsafe extern "C" fn sessioncap_connection_time_passed(
     unsafe { input(connection, Ok(Input::Time), now_millis) }
 }
 
-/// The app goes to the background. Returns false if the connection is closed.
+/// The app goes to the background. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -699,7 +699,7 @@ pub unsafe extern "C" fn sessioncap_connection_suspended(
     unsafe { input(connection, Ok(Input::Suspended), now_millis) }
 }
 
-/// The app is in the foreground again. Returns false if the connection is closed.
+/// The app is in the foreground again. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -712,7 +712,7 @@ pub unsafe extern "C" fn sessioncap_connection_resumed(
     unsafe { input(connection, Ok(Input::Resumed), now_millis) }
 }
 
-/// The phone has another network. Returns false if the connection is closed.
+/// The phone has another network. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -725,7 +725,7 @@ pub unsafe extern "C" fn sessioncap_connection_network_changed(
     unsafe { input(connection, Ok(Input::NetworkChanged), now_millis) }
 }
 
-/// Interrupts what runs. Returns false if the connection is closed.
+/// Interrupts what runs. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -738,7 +738,7 @@ pub unsafe extern "C" fn sessioncap_connection_interrupt(
     unsafe { input(connection, Ok(Input::Interrupt), now_millis) }
 }
 
-/// The size of the phone's screen, in characters. Returns false if the connection is closed.
+/// The size of the phone's screen, in characters. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -753,7 +753,7 @@ pub unsafe extern "C" fn sessioncap_connection_resize(
     unsafe { input(connection, Ok(Input::Resize { columns, rows }), now_millis) }
 }
 
-/// Leaves. The session goes on. Returns false if the connection is closed.
+/// Leaves. The session goes on. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -766,7 +766,7 @@ pub unsafe extern "C" fn sessioncap_connection_leave(
     unsafe { input(connection, Ok(Input::Leave), now_millis) }
 }
 
-/// A binary message came. Returns false if the connection is closed.
+/// A binary message came. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions; `data` are `len` bytes.
@@ -784,7 +784,7 @@ pub unsafe extern "C" fn sessioncap_connection_message(
     unsafe { input(connection, Ok(Input::Message { attempt, bytes }), now_millis) }
 }
 
-/// Types bytes, as a terminal encodes keys. Returns false if the connection is closed.
+/// Types bytes, as a terminal encodes keys. Returns false if the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions; `data` are `len` bytes.
@@ -802,7 +802,7 @@ pub unsafe extern "C" fn sessioncap_connection_type_bytes(
     unsafe { input(connection, Ok(Input::Type { id, bytes }), now_millis) }
 }
 
-/// Types one line, and Enter. Control characters are left out. Returns false if the connection is closed or it is no text.
+/// Types one line, and Enter. Control characters are left out. Returns false if the connection was wiped or it is no text.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -819,8 +819,8 @@ pub unsafe extern "C" fn sessioncap_connection_type_line(
     unsafe { input(connection, line.map(|text| Input::Line { id, text }), now_millis) }
 }
 
-/// Types a pasted text. Control characters are left out but tabs and ends of lines. Returns false if the connection is
-/// closed or it is no text.
+/// Types a pasted text. Control characters are left out but tabs and ends of lines. Returns false if the connection was
+/// wiped or it is no text.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -838,7 +838,7 @@ pub unsafe extern "C" fn sessioncap_connection_paste(
     unsafe { input(connection, pasted.map(|text| Input::Paste { id, text, bracketed }), now_millis) }
 }
 
-/// Sends a request, a JSON object. Returns false if the connection is closed or it is no text.
+/// Sends a request, a JSON object. Returns false if the connection was wiped or it is no text.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -855,7 +855,7 @@ pub unsafe extern "C" fn sessioncap_connection_request(
     unsafe { input(connection, json.map(|json| Input::Request { id, json }), now_millis) }
 }
 
-/// Writes the next event. Returns false, and the event `None`, if there is none or the connection is closed.
+/// Writes the next event. Returns false, and the event `None`, if there is none or the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions; `event` can be written to.
@@ -876,7 +876,7 @@ pub unsafe extern "C" fn sessioncap_connection_next(
     is_some
 }
 
-/// Returns until when nothing happens by itself, milliseconds; -1 if nothing will, or the connection is closed.
+/// Returns until when nothing happens by itself, milliseconds; -1 if nothing will, or the connection was wiped.
 ///
 /// # Safety
 /// The rules of all functions.
@@ -887,17 +887,17 @@ pub unsafe extern "C" fn sessioncap_connection_wait_until(connection: *const Ses
     guarded(|| connection?.0.wait_until()).ok().flatten().map_or(-1, signed)
 }
 
-/// Wipes a connection. Every later call fails as closed. Closing twice is nothing.
+/// Wipes a connection. Every later call fails as wiped. Wiping twice is nothing.
 ///
 /// # Safety
 /// The rules of all functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sessioncap_connection_close(connection: *const SessioncapConnection) {
+pub unsafe extern "C" fn sessioncap_connection_wipe(connection: *const SessioncapConnection) {
     // SAFETY: by the contract.
     let connection = unsafe { handle(connection) };
     if let Ok(connection) = connection {
         let _ = guarded(|| {
-            connection.0.close();
+            connection.0.wipe();
             Ok(())
         });
     }

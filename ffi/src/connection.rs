@@ -53,7 +53,7 @@ impl Connection {
     /// Begins; or, where the connection waits or has stopped, tries again now.
     ///
     /// # Errors
-    /// `closed`, as of every call.
+    /// `wiped`, as of every call.
     pub fn start(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Start, now_millis)
     }
@@ -61,7 +61,7 @@ impl Connection {
     /// The WebSocket of an attempt is open.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn opened(&self, attempt: u32, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Opened { attempt }, now_millis)
     }
@@ -69,7 +69,7 @@ impl Connection {
     /// A binary message came.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn message(&self, attempt: u32, bytes: Vec<u8>, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Message { attempt, bytes: &bytes }, now_millis)
     }
@@ -77,7 +77,7 @@ impl Connection {
     /// The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn closed(&self, attempt: u32, code: Option<u16>, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Closed { attempt, code }, now_millis)
     }
@@ -85,7 +85,7 @@ impl Connection {
     /// The phone's system does not let the app reach the local network.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn permission_denied(&self, attempt: u32, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::PermissionDenied { attempt }, now_millis)
     }
@@ -93,7 +93,7 @@ impl Connection {
     /// The bytes of this request are in the keychain.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn stored(&self, number: u32, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Stored { number }, now_millis)
     }
@@ -101,7 +101,7 @@ impl Connection {
     /// The bytes of this request could not be stored now.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn not_stored(&self, number: u32, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::NotStored { number }, now_millis)
     }
@@ -109,7 +109,7 @@ impl Connection {
     /// Time has passed: `wait_until` is reached.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn time_passed(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Time, now_millis)
     }
@@ -117,7 +117,7 @@ impl Connection {
     /// The app goes to the background.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn suspended(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Suspended, now_millis)
     }
@@ -125,7 +125,7 @@ impl Connection {
     /// The app is in the foreground again.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn resumed(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Resumed, now_millis)
     }
@@ -133,7 +133,7 @@ impl Connection {
     /// The phone has another network.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn network_changed(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::NetworkChanged, now_millis)
     }
@@ -141,7 +141,7 @@ impl Connection {
     /// Types bytes, as a terminal encodes keys.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn type_bytes(&self, id: u64, bytes: Vec<u8>, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Type { id, bytes: &bytes }, now_millis)
     }
@@ -149,7 +149,7 @@ impl Connection {
     /// Types one line, and Enter. Control characters are left out.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn type_line(&self, id: u64, text: String, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Line { id, text: &text }, now_millis)
     }
@@ -157,7 +157,7 @@ impl Connection {
     /// Types a pasted text. Control characters are left out but tabs and ends of lines.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn paste(&self, id: u64, text: String, bracketed: bool, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Paste { id, text: &text, bracketed }, now_millis)
     }
@@ -165,7 +165,7 @@ impl Connection {
     /// Sends a request, a JSON object.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn request(&self, id: u64, json: String, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Request { id, json: &json }, now_millis)
     }
@@ -173,7 +173,7 @@ impl Connection {
     /// Interrupts what runs.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn interrupt(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Interrupt, now_millis)
     }
@@ -181,7 +181,7 @@ impl Connection {
     /// The size of the phone's screen, in characters.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn resize(&self, columns: u16, rows: u16, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Resize { columns, rows }, now_millis)
     }
@@ -189,7 +189,7 @@ impl Connection {
     /// Leaves. The session goes on.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn leave(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Leave, now_millis)
     }
@@ -197,7 +197,7 @@ impl Connection {
     /// Returns every event there is, in order.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn events(&self) -> Result<Vec<Event>, Failed> {
         let mut events = Vec::new();
         while let Some(event) = self.next()? {
@@ -209,7 +209,7 @@ impl Connection {
     /// Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn wait_until(&self) -> Result<Option<u64>, Failed> {
         // Rounded up: a caller that comes a millisecond early would have to come again.
         let millis = |until: Duration| u64::try_from(until.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
@@ -219,7 +219,7 @@ impl Connection {
     /// Returns how the connection stands.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn state(&self) -> Result<ConnectionState, Failed> {
         self.0.with(|connection| connection.state().into())
     }
@@ -227,13 +227,13 @@ impl Connection {
     /// Returns the id of the ticket, which is the name of the keychain's entry.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn ticket(&self) -> Result<String, Failed> {
         self.0.with(|connection| connection.stored().ticket().to_string())
     }
 
-    /// Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-    pub fn close(&self) {
+    /// Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+    pub fn wipe(&self) {
         drop(self.0.take());
     }
 }

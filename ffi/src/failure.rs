@@ -28,8 +28,8 @@ pub enum Failed {
 }
 
 impl Failed {
-    pub(crate) fn closed() -> Self {
-        Self::of("closed", "this object is closed; make a new one")
+    pub(crate) fn wiped() -> Self {
+        Self::of("wiped", "this object was wiped; make a new one")
     }
 
     pub(crate) fn of(code: &str, sentence: &str) -> Self {

@@ -1,4 +1,4 @@
-//! An object's state behind a lock, which is taken away when the object is closed.
+//! An object's state behind a lock, which is taken away when the object is wiped.
 
 use std::sync::Mutex;
 
@@ -23,10 +23,10 @@ impl<T> Guarded<T> {
                 state
             }
         };
-        state.as_mut().map(use_it).ok_or_else(Failed::closed)
+        state.as_mut().map(use_it).ok_or_else(Failed::wiped)
     }
 
-    /// Takes the state away. Every later call fails as closed.
+    /// Takes the state away. Every later call fails as wiped.
     pub(crate) fn take(&self) -> Option<T> {
         match self.0.lock() {
             Ok(mut state) => state.take(),
@@ -46,13 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_panic_or_a_close_every_call_fails_as_closed() {
+    fn after_a_panic_or_a_wipe_every_call_fails_as_wiped() {
         let guarded = Guarded::new(1);
         let panicked = catch_unwind(AssertUnwindSafe(|| guarded.with(|_| panic!("in a call"))));
         assert!(panicked.is_err());
         for _ in 0..2 {
-            let Err(Failed::Failed { failure }) = guarded.with(|state| *state) else { panic!("open") };
-            assert_eq!(failure.code, "closed");
+            let Err(Failed::Failed { failure }) = guarded.with(|state| *state) else { panic!("it is there") };
+            assert_eq!(failure.code, "wiped");
         }
         let guarded = Guarded::new(1);
         assert_eq!((guarded.take(), guarded.take()), (Some(1), None));

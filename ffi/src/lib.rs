@@ -1,8 +1,8 @@
 //! `sessioncap::app` for other languages: the C interface of `include/sessioncap.h` and, with the feature `uniffi`,
 //! objects for Swift, Kotlin and Python over the same core.
 //!
-//! Nothing here opens a socket, reads a clock or starts a thread. Every object can be called from any thread, has an
-//! idempotent close, and after it, or after a panic, answers `closed`. No panic leaves this library.
+//! Nothing here opens a socket, reads a clock or starts a thread. Every object can be called from any thread, can be
+//! wiped, and answers `wiped` after that and after a panic. No panic leaves this library.
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),

@@ -84,7 +84,7 @@ impl Pairings {
     /// Adds what the keychain has returned, in place of the pairing of the same ticket.
     ///
     /// # Errors
-    /// `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+    /// `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
     pub fn put(&self, stored: Vec<u8>) -> Result<(), Failed> {
         self.put_bytes(&zeroize::Zeroizing::new(stored))
     }
@@ -92,7 +92,7 @@ impl Pairings {
     /// Returns the pairings, the latest first.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn list(&self) -> Result<Vec<PairingInfo>, Failed> {
         self.0.with(|pairings| pairings.iter().map(PairingInfo::from).collect())
     }
@@ -100,13 +100,13 @@ impl Pairings {
     /// Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
     ///
     /// # Errors
-    /// The code of what is wrong with the ticket's id, or `closed`.
+    /// The code of what is wrong with the ticket's id, or `wiped`.
     pub fn forget(&self, ticket: String) -> Result<bool, Failed> {
         self.forget_ticket(&ticket)
     }
 
-    /// Wipes the list. Closing twice is nothing.
-    pub fn close(&self) {
+    /// Wipes the list. Wiping twice is nothing.
+    pub fn wipe(&self) {
         drop(self.0.take());
     }
 }

@@ -18,7 +18,7 @@ pub struct Preview(Guarded<app::Preview>);
 /// Reads a link, as it was scanned, opened or pasted.
 ///
 /// # Errors
-/// The code of what is wrong with the link, or `closed` if the list is.
+/// The code of what is wrong with the link, or `wiped` if the list is.
 #[cfg_attr(feature = "uniffi", uniffi::export)]
 pub fn preview(link: String, pairings: Arc<Pairings>) -> Result<Arc<Preview>, Failed> {
     Preview::read(&link, &pairings).map(Arc::new)
@@ -32,7 +32,7 @@ impl Preview {
 
     pub(crate) fn accepted(&self, label: &str) -> Result<Connection, Failed> {
         let label = Label::new(label)?;
-        let preview = self.0.take().ok_or_else(Failed::closed)?;
+        let preview = self.0.take().ok_or_else(Failed::wiped)?;
         Ok(Connection::join(preview.accept(label, &mut OsRng)))
     }
 }
@@ -42,7 +42,7 @@ impl Preview {
     /// Returns the host that will be connected to.
     ///
     /// # Errors
-    /// `closed`, as of every call.
+    /// `wiped`, as of every call.
     pub fn host(&self) -> Result<String, Failed> {
         self.0.with(|preview| preview.host())
     }
@@ -50,7 +50,7 @@ impl Preview {
     /// Returns the address that will be connected to.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn url(&self) -> Result<String, Failed> {
         self.0.with(|preview| preview.url().to_string())
     }
@@ -58,7 +58,7 @@ impl Preview {
     /// Returns the agent's key as people compare it.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn fingerprint(&self) -> Result<String, Failed> {
         self.0.with(|preview| preview.fingerprint())
     }
@@ -66,22 +66,22 @@ impl Preview {
     /// Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
     ///
     /// # Errors
-    /// `closed`.
+    /// `wiped`.
     pub fn known(&self) -> Result<String, Failed> {
         self.0.with(|preview| preview.known().code().to_owned())
     }
 
-    /// Makes the connection, and closes the preview. `label` is the phone's name for itself.
+    /// Makes the connection, and wipes the preview. `label` is the phone's name for itself.
     ///
     /// # Errors
-    /// `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+    /// `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
     /// with another.
     pub fn accept(&self, label: String) -> Result<Arc<Connection>, Failed> {
         self.accepted(&label).map(Arc::new)
     }
 
-    /// Wipes the link. Closing twice is nothing.
-    pub fn close(&self) {
+    /// Wipes the link. Wiping twice is nothing.
+    pub fn wipe(&self) {
         drop(self.0.take());
     }
 }

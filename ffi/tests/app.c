@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
     CHECK(sessioncap_preview_new(NULL, pairings, NULL) == NULL);
     CHECK(sessioncap_preview_new("\xff", pairings, NULL) == NULL);
     CHECK(sessioncap_preview_new(argv[1], NULL, &failure) == NULL);
-    CHECK(strcmp(failure.code, "closed") == 0);
+    CHECK(strcmp(failure.code, "wiped") == 0);
     sessioncap_failure_free(&failure);
 
     /* A preview, accepted once. */
@@ -100,9 +100,9 @@ int main(int argc, char **argv) {
     sessioncap_event_free(&event);
     CHECK(!sessioncap_connection_type_line(connection, 8, "\xff", 1003));
 
-    /* Closed is closed. */
-    sessioncap_connection_close(connection);
-    sessioncap_connection_close(connection);
+    /* Wiped is wiped. */
+    sessioncap_connection_wipe(connection);
+    sessioncap_connection_wipe(connection);
     CHECK(!sessioncap_connection_start(connection, 1004));
     CHECK(!sessioncap_connection_next(connection, &event));
     CHECK(sessioncap_connection_wait_until(connection) == -1);

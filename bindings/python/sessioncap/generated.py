@@ -526,75 +526,75 @@ def _uniffi_check_contract_api_version(lib):
 def _uniffi_check_api_checksums(lib):
     if lib.uniffi_sessioncap_ffi_checksum_func_new_pairings() != 39681:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_func_preview() != 54865:
+    if lib.uniffi_sessioncap_ffi_checksum_func_preview() != 2075:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_func_reopen() != 57284:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_close() != 39006:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() != 16873:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() != 61994:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_events() != 3805:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_events() != 40653:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_interrupt() != 10017:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_interrupt() != 16899:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_leave() != 4863:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_leave() != 51724:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_message() != 54454:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_message() != 54792:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_network_changed() != 47952:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_network_changed() != 2352:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_not_stored() != 22466:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_not_stored() != 51020:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_opened() != 55770:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_opened() != 623:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_paste() != 21168:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_paste() != 37863:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() != 13530:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() != 40908:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_request() != 57675:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_request() != 59759:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() != 11087:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() != 49274:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 36990:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 29810:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_start() != 36635:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_start() != 907:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_state() != 31865:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_state() != 42654:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_stored() != 4738:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_stored() != 17168:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_suspended() != 2234:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_suspended() != 3640:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_ticket() != 35963:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_ticket() != 33576:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed() != 25132:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed() != 47475:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 11516:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 30610:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 39039:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 23993:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until() != 2854:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until() != 42998:
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_wipe() != 62238:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_close() != 58152:
+    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_forget() != 46547:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_forget() != 34011:
+    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_list() != 53894:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_list() != 810:
+    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_put() != 9483:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_put() != 47808:
+    if lib.uniffi_sessioncap_ffi_checksum_method_pairings_wipe() != 60540:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_accept() != 9594:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_accept() != 12419:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_close() != 28145:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() != 47529:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() != 1497:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_host() != 53771:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_host() != 193:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_known() != 29772:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_known() != 12357:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_url() != 1877:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_url() != 64127:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_wipe() != 34123:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
 
 # A ctypes library to expose the extern-C FFI definitions.
@@ -634,9 +634,6 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_func_preview.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_reopen.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_reopen.restype = ctypes.c_uint16
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_close.argtypes = (
-)
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_close.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_closed.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_closed.restype = ctypes.c_uint16
@@ -703,9 +700,9 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_line.restype = 
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until.restype = ctypes.c_uint16
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_close.argtypes = (
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_wipe.argtypes = (
 )
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_close.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_wipe.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_forget.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_forget.restype = ctypes.c_uint16
@@ -715,12 +712,12 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_list.restype = ctypes.
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_put.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_put.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_wipe.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_pairings_wipe.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_accept.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_accept.restype = ctypes.c_uint16
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_close.argtypes = (
-)
-_UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_close.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint.restype = ctypes.c_uint16
@@ -733,6 +730,9 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_known.restype = ctypes.
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_url.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_url.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_wipe.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_wipe.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_fn_func_new_pairings.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
@@ -748,11 +748,6 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_func_reopen.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_func_reopen.restype = ctypes.c_uint64
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_close.argtypes = (
-    ctypes.c_uint64,
-    ctypes.POINTER(_UniffiRustCallStatus),
-)
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_close.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_closed.argtypes = (
     ctypes.c_uint64,
     ctypes.c_uint32,
@@ -900,11 +895,11 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wait_until.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wait_until.restype = _UniffiRustBuffer
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_close.argtypes = (
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wipe.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
 )
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_close.restype = None
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wipe.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_forget.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -922,17 +917,17 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_put.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_put.restype = None
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_wipe.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_wipe.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_accept.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_accept.restype = ctypes.c_uint64
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_close.argtypes = (
-    ctypes.c_uint64,
-    ctypes.POINTER(_UniffiRustCallStatus),
-)
-_UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_close.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_fingerprint.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -953,6 +948,11 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_url.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_url.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_wipe.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_wipe.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_clone_connection.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -2275,17 +2275,12 @@ class ConnectionProtocol(typing.Protocol):
     milliseconds since any start, of a clock that counts the phone's sleep.
 """
 
-    def close(self, ) -> None:
-        """
-        Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-"""
-        raise NotImplementedError
     def closed(self, attempt: int,code: typing.Optional[int],now_millis: int) -> None:
         """
         The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def events(self, ) -> typing.List[Event]:
@@ -2293,7 +2288,7 @@ class ConnectionProtocol(typing.Protocol):
         Returns every event there is, in order.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def interrupt(self, now_millis: int) -> None:
@@ -2301,7 +2296,7 @@ class ConnectionProtocol(typing.Protocol):
         Interrupts what runs.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def leave(self, now_millis: int) -> None:
@@ -2309,7 +2304,7 @@ class ConnectionProtocol(typing.Protocol):
         Leaves. The session goes on.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def message(self, attempt: int,bytes: bytes,now_millis: int) -> None:
@@ -2317,7 +2312,7 @@ class ConnectionProtocol(typing.Protocol):
         A binary message came.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def network_changed(self, now_millis: int) -> None:
@@ -2325,7 +2320,7 @@ class ConnectionProtocol(typing.Protocol):
         The phone has another network.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def not_stored(self, number: int,now_millis: int) -> None:
@@ -2333,7 +2328,7 @@ class ConnectionProtocol(typing.Protocol):
         The bytes of this request could not be stored now.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def opened(self, attempt: int,now_millis: int) -> None:
@@ -2341,7 +2336,7 @@ class ConnectionProtocol(typing.Protocol):
         The WebSocket of an attempt is open.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def paste(self, id: int,text: str,bracketed: bool,now_millis: int) -> None:
@@ -2349,7 +2344,7 @@ class ConnectionProtocol(typing.Protocol):
         Types a pasted text. Control characters are left out but tabs and ends of lines.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def permission_denied(self, attempt: int,now_millis: int) -> None:
@@ -2357,7 +2352,7 @@ class ConnectionProtocol(typing.Protocol):
         The phone's system does not let the app reach the local network.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def request(self, id: int,json: str,now_millis: int) -> None:
@@ -2365,7 +2360,7 @@ class ConnectionProtocol(typing.Protocol):
         Sends a request, a JSON object.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def resize(self, columns: int,rows: int,now_millis: int) -> None:
@@ -2373,7 +2368,7 @@ class ConnectionProtocol(typing.Protocol):
         The size of the phone's screen, in characters.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def resumed(self, now_millis: int) -> None:
@@ -2381,7 +2376,7 @@ class ConnectionProtocol(typing.Protocol):
         The app is in the foreground again.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def start(self, now_millis: int) -> None:
@@ -2389,7 +2384,7 @@ class ConnectionProtocol(typing.Protocol):
         Begins; or, where the connection waits or has stopped, tries again now.
 
         # Errors
-        `closed`, as of every call.
+        `wiped`, as of every call.
 """
         raise NotImplementedError
     def state(self, ) -> ConnectionState:
@@ -2397,7 +2392,7 @@ class ConnectionProtocol(typing.Protocol):
         Returns how the connection stands.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def stored(self, number: int,now_millis: int) -> None:
@@ -2405,7 +2400,7 @@ class ConnectionProtocol(typing.Protocol):
         The bytes of this request are in the keychain.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def suspended(self, now_millis: int) -> None:
@@ -2413,7 +2408,7 @@ class ConnectionProtocol(typing.Protocol):
         The app goes to the background.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def ticket(self, ) -> str:
@@ -2421,7 +2416,7 @@ class ConnectionProtocol(typing.Protocol):
         Returns the id of the ticket, which is the name of the keychain's entry.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def time_passed(self, now_millis: int) -> None:
@@ -2429,7 +2424,7 @@ class ConnectionProtocol(typing.Protocol):
         Time has passed: `wait_until` is reached.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def type_bytes(self, id: int,bytes: bytes,now_millis: int) -> None:
@@ -2437,7 +2432,7 @@ class ConnectionProtocol(typing.Protocol):
         Types bytes, as a terminal encodes keys.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def type_line(self, id: int,text: str,now_millis: int) -> None:
@@ -2445,7 +2440,7 @@ class ConnectionProtocol(typing.Protocol):
         Types one line, and Enter. Control characters are left out.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def wait_until(self, ) -> typing.Optional[int]:
@@ -2453,7 +2448,12 @@ class ConnectionProtocol(typing.Protocol):
         Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
 
         # Errors
-        `closed`.
+        `wiped`.
+"""
+        raise NotImplementedError
+    def wipe(self, ) -> None:
+        """
+        Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
 """
         raise NotImplementedError
 
@@ -2485,27 +2485,12 @@ class Connection(ConnectionProtocol):
         inst = cls.__new__(cls)
         inst._handle = handle
         return inst
-    def close(self, ) -> None:
-        """
-        Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-"""
-        _uniffi_lowered_args = (
-            self._uniffi_clone_handle(),
-        )
-        _uniffi_lift_return = lambda val: None
-        _uniffi_error_converter = None
-        _uniffi_ffi_result = _uniffi_rust_call_with_error(
-            _uniffi_error_converter,
-            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_close,
-            *_uniffi_lowered_args,
-        )
-        return _uniffi_lift_return(_uniffi_ffi_result)
     def closed(self, attempt: int,code: typing.Optional[int],now_millis: int) -> None:
         """
         The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(attempt)
@@ -2532,7 +2517,7 @@ class Connection(ConnectionProtocol):
         Returns every event there is, in order.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -2550,7 +2535,7 @@ class Connection(ConnectionProtocol):
         Interrupts what runs.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2571,7 +2556,7 @@ class Connection(ConnectionProtocol):
         Leaves. The session goes on.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2592,7 +2577,7 @@ class Connection(ConnectionProtocol):
         A binary message came.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(attempt)
@@ -2619,7 +2604,7 @@ class Connection(ConnectionProtocol):
         The phone has another network.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2640,7 +2625,7 @@ class Connection(ConnectionProtocol):
         The bytes of this request could not be stored now.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(number)
@@ -2664,7 +2649,7 @@ class Connection(ConnectionProtocol):
         The WebSocket of an attempt is open.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(attempt)
@@ -2688,7 +2673,7 @@ class Connection(ConnectionProtocol):
         Types a pasted text. Control characters are left out but tabs and ends of lines.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(id)
@@ -2718,7 +2703,7 @@ class Connection(ConnectionProtocol):
         The phone's system does not let the app reach the local network.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(attempt)
@@ -2742,7 +2727,7 @@ class Connection(ConnectionProtocol):
         Sends a request, a JSON object.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(id)
@@ -2769,7 +2754,7 @@ class Connection(ConnectionProtocol):
         The size of the phone's screen, in characters.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt16.check_lower(columns)
@@ -2796,7 +2781,7 @@ class Connection(ConnectionProtocol):
         The app is in the foreground again.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2817,7 +2802,7 @@ class Connection(ConnectionProtocol):
         Begins; or, where the connection waits or has stopped, tries again now.
 
         # Errors
-        `closed`, as of every call.
+        `wiped`, as of every call.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2838,7 +2823,7 @@ class Connection(ConnectionProtocol):
         Returns how the connection stands.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -2856,7 +2841,7 @@ class Connection(ConnectionProtocol):
         The bytes of this request are in the keychain.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt32.check_lower(number)
@@ -2880,7 +2865,7 @@ class Connection(ConnectionProtocol):
         The app goes to the background.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2901,7 +2886,7 @@ class Connection(ConnectionProtocol):
         Returns the id of the ticket, which is the name of the keychain's entry.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -2919,7 +2904,7 @@ class Connection(ConnectionProtocol):
         Time has passed: `wait_until` is reached.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(now_millis)
@@ -2940,7 +2925,7 @@ class Connection(ConnectionProtocol):
         Types bytes, as a terminal encodes keys.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(id)
@@ -2967,7 +2952,7 @@ class Connection(ConnectionProtocol):
         Types one line, and Enter. Control characters are left out.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
 
         _UniffiFfiConverterUInt64.check_lower(id)
@@ -2994,7 +2979,7 @@ class Connection(ConnectionProtocol):
         Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3004,6 +2989,21 @@ class Connection(ConnectionProtocol):
         _uniffi_ffi_result = _uniffi_rust_call_with_error(
             _uniffi_error_converter,
             _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wait_until,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def wipe(self, ) -> None:
+        """
+        Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wipe,
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
@@ -3066,17 +3066,12 @@ class PairingsProtocol(typing.Protocol):
     The phone's pairings, the latest first. It stores nothing by itself.
 """
 
-    def close(self, ) -> None:
-        """
-        Wipes the list. Closing twice is nothing.
-"""
-        raise NotImplementedError
     def forget(self, ticket: str) -> bool:
         """
         Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
 
         # Errors
-        The code of what is wrong with the ticket's id, or `closed`.
+        The code of what is wrong with the ticket's id, or `wiped`.
 """
         raise NotImplementedError
     def list(self, ) -> typing.List[PairingInfo]:
@@ -3084,7 +3079,7 @@ class PairingsProtocol(typing.Protocol):
         Returns the pairings, the latest first.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def put(self, stored: bytes) -> None:
@@ -3092,7 +3087,12 @@ class PairingsProtocol(typing.Protocol):
         Adds what the keychain has returned, in place of the pairing of the same ticket.
 
         # Errors
-        `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+        `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
+"""
+        raise NotImplementedError
+    def wipe(self, ) -> None:
+        """
+        Wipes the list. Wiping twice is nothing.
 """
         raise NotImplementedError
 
@@ -3123,27 +3123,12 @@ class Pairings(PairingsProtocol):
         inst = cls.__new__(cls)
         inst._handle = handle
         return inst
-    def close(self, ) -> None:
-        """
-        Wipes the list. Closing twice is nothing.
-"""
-        _uniffi_lowered_args = (
-            self._uniffi_clone_handle(),
-        )
-        _uniffi_lift_return = lambda val: None
-        _uniffi_error_converter = None
-        _uniffi_ffi_result = _uniffi_rust_call_with_error(
-            _uniffi_error_converter,
-            _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_close,
-            *_uniffi_lowered_args,
-        )
-        return _uniffi_lift_return(_uniffi_ffi_result)
     def forget(self, ticket: str) -> bool:
         """
         Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
 
         # Errors
-        The code of what is wrong with the ticket's id, or `closed`.
+        The code of what is wrong with the ticket's id, or `wiped`.
 """
 
         _UniffiFfiConverterString.check_lower(ticket)
@@ -3164,7 +3149,7 @@ class Pairings(PairingsProtocol):
         Returns the pairings, the latest first.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3182,7 +3167,7 @@ class Pairings(PairingsProtocol):
         Adds what the keychain has returned, in place of the pairing of the same ticket.
 
         # Errors
-        `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+        `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
 """
 
         _UniffiFfiConverterBytes.check_lower(stored)
@@ -3195,6 +3180,21 @@ class Pairings(PairingsProtocol):
         _uniffi_ffi_result = _uniffi_rust_call_with_error(
             _uniffi_error_converter,
             _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_put,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def wipe(self, ) -> None:
+        """
+        Wipes the list. Wiping twice is nothing.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_wipe,
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
@@ -3236,16 +3236,11 @@ class PreviewProtocol(typing.Protocol):
 
     def accept(self, label: str) -> Connection:
         """
-        Makes the connection, and closes the preview. `label` is the phone's name for itself.
+        Makes the connection, and wipes the preview. `label` is the phone's name for itself.
 
         # Errors
-        `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+        `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
         with another.
-"""
-        raise NotImplementedError
-    def close(self, ) -> None:
-        """
-        Wipes the link. Closing twice is nothing.
 """
         raise NotImplementedError
     def fingerprint(self, ) -> str:
@@ -3253,7 +3248,7 @@ class PreviewProtocol(typing.Protocol):
         Returns the agent's key as people compare it.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def host(self, ) -> str:
@@ -3261,7 +3256,7 @@ class PreviewProtocol(typing.Protocol):
         Returns the host that will be connected to.
 
         # Errors
-        `closed`, as of every call.
+        `wiped`, as of every call.
 """
         raise NotImplementedError
     def known(self, ) -> str:
@@ -3269,7 +3264,7 @@ class PreviewProtocol(typing.Protocol):
         Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         raise NotImplementedError
     def url(self, ) -> str:
@@ -3277,7 +3272,12 @@ class PreviewProtocol(typing.Protocol):
         Returns the address that will be connected to.
 
         # Errors
-        `closed`.
+        `wiped`.
+"""
+        raise NotImplementedError
+    def wipe(self, ) -> None:
+        """
+        Wipes the link. Wiping twice is nothing.
 """
         raise NotImplementedError
 
@@ -3310,10 +3310,10 @@ class Preview(PreviewProtocol):
         return inst
     def accept(self, label: str) -> Connection:
         """
-        Makes the connection, and closes the preview. `label` is the phone's name for itself.
+        Makes the connection, and wipes the preview. `label` is the phone's name for itself.
 
         # Errors
-        `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+        `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
         with another.
 """
 
@@ -3330,27 +3330,12 @@ class Preview(PreviewProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
-    def close(self, ) -> None:
-        """
-        Wipes the link. Closing twice is nothing.
-"""
-        _uniffi_lowered_args = (
-            self._uniffi_clone_handle(),
-        )
-        _uniffi_lift_return = lambda val: None
-        _uniffi_error_converter = None
-        _uniffi_ffi_result = _uniffi_rust_call_with_error(
-            _uniffi_error_converter,
-            _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_close,
-            *_uniffi_lowered_args,
-        )
-        return _uniffi_lift_return(_uniffi_ffi_result)
     def fingerprint(self, ) -> str:
         """
         Returns the agent's key as people compare it.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3368,7 +3353,7 @@ class Preview(PreviewProtocol):
         Returns the host that will be connected to.
 
         # Errors
-        `closed`, as of every call.
+        `wiped`, as of every call.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3386,7 +3371,7 @@ class Preview(PreviewProtocol):
         Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3404,7 +3389,7 @@ class Preview(PreviewProtocol):
         Returns the address that will be connected to.
 
         # Errors
-        `closed`.
+        `wiped`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -3414,6 +3399,21 @@ class Preview(PreviewProtocol):
         _uniffi_ffi_result = _uniffi_rust_call_with_error(
             _uniffi_error_converter,
             _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_url,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def wipe(self, ) -> None:
+        """
+        Wipes the link. Wiping twice is nothing.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_wipe,
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
@@ -3465,7 +3465,7 @@ def preview(link: str,pairings: Pairings) -> Preview:
     Reads a link, as it was scanned, opened or pasted.
 
     # Errors
-    The code of what is wrong with the link, or `closed` if the list is.
+    The code of what is wrong with the link, or `wiped` if the list is.
 """
 
     _UniffiFfiConverterString.check_lower(link)

@@ -135,9 +135,9 @@ class Phone:
             self._timer.cancel()
         await asyncio.gather(*self._attempts.values(), return_exceptions=True)
 
-    def close(self) -> None:
+    def wipe(self) -> None:
         """Wipes the connection."""
-        self._connection.close()
+        self._connection.wipe()
 
     def _work(self) -> None:
         while events := self._connection.events():

@@ -151,11 +151,11 @@ class Story(unittest.IsolatedAsyncioTestCase):
         state = await app.until_state("stopped")
         self.assertEqual((state.failure.code, state.failure.advice), ("revoked", "forget"))
         self.assertTrue(app.kept, "only the person forgets")
-        app.phone.close()
-        app.phone.close()
-        with self.assertRaises(sessioncap.Failed) as closed:
+        app.phone.wipe()
+        app.phone.wipe()
+        with self.assertRaises(sessioncap.Failed) as wiped:
             app.phone.start()
-        self.assertEqual(closed.exception.failure.code, "closed")
+        self.assertEqual(wiped.exception.failure.code, "wiped")
 
     async def test_a_phone_outlasts_an_agent_that_is_started_again(self) -> None:
         app = await self.join()

@@ -624,15 +624,10 @@ fileprivate struct FfiConverterData: FfiConverterRustBuffer {
 public protocol ConnectionProtocol: AnyObject, Sendable {
 
     /**
-     * Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-     */
-    func close()
-
-    /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func closed(attempt: UInt32, code: UInt16?, nowMillis: UInt64) throws
 
@@ -640,7 +635,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Returns every event there is, in order.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func events() throws  -> [Event]
 
@@ -648,7 +643,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Interrupts what runs.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func interrupt(nowMillis: UInt64) throws
 
@@ -656,7 +651,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Leaves. The session goes on.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func leave(nowMillis: UInt64) throws
 
@@ -664,7 +659,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * A binary message came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func message(attempt: UInt32, bytes: Data, nowMillis: UInt64) throws
 
@@ -672,7 +667,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The phone has another network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func networkChanged(nowMillis: UInt64) throws
 
@@ -680,7 +675,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The bytes of this request could not be stored now.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func notStored(number: UInt32, nowMillis: UInt64) throws
 
@@ -688,7 +683,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The WebSocket of an attempt is open.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func opened(attempt: UInt32, nowMillis: UInt64) throws
 
@@ -696,7 +691,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Types a pasted text. Control characters are left out but tabs and ends of lines.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func paste(id: UInt64, text: String, bracketed: Bool, nowMillis: UInt64) throws
 
@@ -704,7 +699,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The phone's system does not let the app reach the local network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func permissionDenied(attempt: UInt32, nowMillis: UInt64) throws
 
@@ -712,7 +707,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Sends a request, a JSON object.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func request(id: UInt64, json: String, nowMillis: UInt64) throws
 
@@ -720,7 +715,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The size of the phone's screen, in characters.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func resize(columns: UInt16, rows: UInt16, nowMillis: UInt64) throws
 
@@ -728,7 +723,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The app is in the foreground again.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func resumed(nowMillis: UInt64) throws
 
@@ -736,7 +731,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Begins; or, where the connection waits or has stopped, tries again now.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     func start(nowMillis: UInt64) throws
 
@@ -744,7 +739,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Returns how the connection stands.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func state() throws  -> ConnectionState
 
@@ -752,7 +747,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The bytes of this request are in the keychain.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func stored(number: UInt32, nowMillis: UInt64) throws
 
@@ -760,7 +755,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * The app goes to the background.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func suspended(nowMillis: UInt64) throws
 
@@ -768,7 +763,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Returns the id of the ticket, which is the name of the keychain's entry.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func ticket() throws  -> String
 
@@ -776,7 +771,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Time has passed: `wait_until` is reached.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func timePassed(nowMillis: UInt64) throws
 
@@ -784,7 +779,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Types bytes, as a terminal encodes keys.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func typeBytes(id: UInt64, bytes: Data, nowMillis: UInt64) throws
 
@@ -792,7 +787,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func typeLine(id: UInt64, text: String, nowMillis: UInt64) throws
 
@@ -800,9 +795,14 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
      * Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func waitUntil() throws  -> UInt64?
+
+    /**
+     * Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+     */
+    func wipe()
 
 }
 /**
@@ -863,21 +863,10 @@ open class Connection: ConnectionProtocol, @unchecked Sendable {
 
 
     /**
-     * Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-     */
-open func close()  {try! rustCall() {
-        uniffiCallStatus in
-    uniffi_sessioncap_ffi_fn_method_connection_close(
-            self.uniffiCloneHandle(),uniffiCallStatus
-    )
-}
-}
-
-    /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func closed(attempt: UInt32, code: UInt16?, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -894,7 +883,7 @@ open func closed(attempt: UInt32, code: UInt16?, nowMillis: UInt64)throws   {try
      * Returns every event there is, in order.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func events()throws  -> [Event]  {
     return try  FfiConverterSequenceTypeEvent.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -909,7 +898,7 @@ open func events()throws  -> [Event]  {
      * Interrupts what runs.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func interrupt(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -924,7 +913,7 @@ open func interrupt(nowMillis: UInt64)throws   {try rustCallWithError(FfiConvert
      * Leaves. The session goes on.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func leave(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -939,7 +928,7 @@ open func leave(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTy
      * A binary message came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func message(attempt: UInt32, bytes: Data, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -956,7 +945,7 @@ open func message(attempt: UInt32, bytes: Data, nowMillis: UInt64)throws   {try 
      * The phone has another network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func networkChanged(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -971,7 +960,7 @@ open func networkChanged(nowMillis: UInt64)throws   {try rustCallWithError(FfiCo
      * The bytes of this request could not be stored now.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func notStored(number: UInt32, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -987,7 +976,7 @@ open func notStored(number: UInt32, nowMillis: UInt64)throws   {try rustCallWith
      * The WebSocket of an attempt is open.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func opened(attempt: UInt32, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1003,7 +992,7 @@ open func opened(attempt: UInt32, nowMillis: UInt64)throws   {try rustCallWithEr
      * Types a pasted text. Control characters are left out but tabs and ends of lines.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func paste(id: UInt64, text: String, bracketed: Bool, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1021,7 +1010,7 @@ open func paste(id: UInt64, text: String, bracketed: Bool, nowMillis: UInt64)thr
      * The phone's system does not let the app reach the local network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func permissionDenied(attempt: UInt32, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1037,7 +1026,7 @@ open func permissionDenied(attempt: UInt32, nowMillis: UInt64)throws   {try rust
      * Sends a request, a JSON object.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func request(id: UInt64, json: String, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1054,7 +1043,7 @@ open func request(id: UInt64, json: String, nowMillis: UInt64)throws   {try rust
      * The size of the phone's screen, in characters.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func resize(columns: UInt16, rows: UInt16, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1071,7 +1060,7 @@ open func resize(columns: UInt16, rows: UInt16, nowMillis: UInt64)throws   {try 
      * The app is in the foreground again.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func resumed(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1086,7 +1075,7 @@ open func resumed(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverter
      * Begins; or, where the connection waits or has stopped, tries again now.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
 open func start(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1101,7 +1090,7 @@ open func start(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTy
      * Returns how the connection stands.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func state()throws  -> ConnectionState  {
     return try  FfiConverterTypeConnectionState_lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1116,7 +1105,7 @@ open func state()throws  -> ConnectionState  {
      * The bytes of this request are in the keychain.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func stored(number: UInt32, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1132,7 +1121,7 @@ open func stored(number: UInt32, nowMillis: UInt64)throws   {try rustCallWithErr
      * The app goes to the background.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func suspended(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1147,7 +1136,7 @@ open func suspended(nowMillis: UInt64)throws   {try rustCallWithError(FfiConvert
      * Returns the id of the ticket, which is the name of the keychain's entry.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func ticket()throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1162,7 +1151,7 @@ open func ticket()throws  -> String  {
      * Time has passed: `wait_until` is reached.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func timePassed(nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1177,7 +1166,7 @@ open func timePassed(nowMillis: UInt64)throws   {try rustCallWithError(FfiConver
      * Types bytes, as a terminal encodes keys.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func typeBytes(id: UInt64, bytes: Data, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1194,7 +1183,7 @@ open func typeBytes(id: UInt64, bytes: Data, nowMillis: UInt64)throws   {try rus
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func typeLine(id: UInt64, text: String, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
@@ -1211,7 +1200,7 @@ open func typeLine(id: UInt64, text: String, nowMillis: UInt64)throws   {try rus
      * Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func waitUntil()throws  -> UInt64?  {
     return try  FfiConverterOptionUInt64.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1220,6 +1209,17 @@ open func waitUntil()throws  -> UInt64?  {
             self.uniffiCloneHandle(),uniffiCallStatus
     )
 })
+}
+
+    /**
+     * Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+     */
+open func wipe()  {try! rustCall() {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_connection_wipe(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+}
 }
 
 
@@ -1278,15 +1278,10 @@ public func FfiConverterTypeConnection_lower(_ value: Connection) -> UInt64 {
 public protocol PairingsProtocol: AnyObject, Sendable {
 
     /**
-     * Wipes the list. Closing twice is nothing.
-     */
-    func close()
-
-    /**
      * Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
      *
      * # Errors
-     * The code of what is wrong with the ticket's id, or `closed`.
+     * The code of what is wrong with the ticket's id, or `wiped`.
      */
     func forget(ticket: String) throws  -> Bool
 
@@ -1294,7 +1289,7 @@ public protocol PairingsProtocol: AnyObject, Sendable {
      * Returns the pairings, the latest first.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func list() throws  -> [PairingInfo]
 
@@ -1302,9 +1297,14 @@ public protocol PairingsProtocol: AnyObject, Sendable {
      * Adds what the keychain has returned, in place of the pairing of the same ticket.
      *
      * # Errors
-     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
      */
     func put(stored: Data) throws
+
+    /**
+     * Wipes the list. Wiping twice is nothing.
+     */
+    func wipe()
 
 }
 /**
@@ -1364,21 +1364,10 @@ open class Pairings: PairingsProtocol, @unchecked Sendable {
 
 
     /**
-     * Wipes the list. Closing twice is nothing.
-     */
-open func close()  {try! rustCall() {
-        uniffiCallStatus in
-    uniffi_sessioncap_ffi_fn_method_pairings_close(
-            self.uniffiCloneHandle(),uniffiCallStatus
-    )
-}
-}
-
-    /**
      * Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
      *
      * # Errors
-     * The code of what is wrong with the ticket's id, or `closed`.
+     * The code of what is wrong with the ticket's id, or `wiped`.
      */
 open func forget(ticket: String)throws  -> Bool  {
     return try  FfiConverterBool.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1394,7 +1383,7 @@ open func forget(ticket: String)throws  -> Bool  {
      * Returns the pairings, the latest first.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func list()throws  -> [PairingInfo]  {
     return try  FfiConverterSequenceTypePairingInfo.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1409,13 +1398,24 @@ open func list()throws  -> [PairingInfo]  {
      * Adds what the keychain has returned, in place of the pairing of the same ticket.
      *
      * # Errors
-     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
      */
 open func put(stored: Data)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
         uniffiCallStatus in
     uniffi_sessioncap_ffi_fn_method_pairings_put(
             self.uniffiCloneHandle(),
         FfiConverterData.lower(stored),uniffiCallStatus
+    )
+}
+}
+
+    /**
+     * Wipes the list. Wiping twice is nothing.
+     */
+open func wipe()  {try! rustCall() {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_pairings_wipe(
+            self.uniffiCloneHandle(),uniffiCallStatus
     )
 }
 }
@@ -1476,24 +1476,19 @@ public func FfiConverterTypePairings_lower(_ value: Pairings) -> UInt64 {
 public protocol PreviewProtocol: AnyObject, Sendable {
 
     /**
-     * Makes the connection, and closes the preview. `label` is the phone's name for itself.
+     * Makes the connection, and wipes the preview. `label` is the phone's name for itself.
      *
      * # Errors
-     * `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+     * `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
      * with another.
      */
     func accept(label: String) throws  -> Connection
 
     /**
-     * Wipes the link. Closing twice is nothing.
-     */
-    func close()
-
-    /**
      * Returns the agent's key as people compare it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func fingerprint() throws  -> String
 
@@ -1501,7 +1496,7 @@ public protocol PreviewProtocol: AnyObject, Sendable {
      * Returns the host that will be connected to.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     func host() throws  -> String
 
@@ -1509,7 +1504,7 @@ public protocol PreviewProtocol: AnyObject, Sendable {
      * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func known() throws  -> String
 
@@ -1517,9 +1512,14 @@ public protocol PreviewProtocol: AnyObject, Sendable {
      * Returns the address that will be connected to.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     func url() throws  -> String
+
+    /**
+     * Wipes the link. Wiping twice is nothing.
+     */
+    func wipe()
 
 }
 /**
@@ -1579,10 +1579,10 @@ open class Preview: PreviewProtocol, @unchecked Sendable {
 
 
     /**
-     * Makes the connection, and closes the preview. `label` is the phone's name for itself.
+     * Makes the connection, and wipes the preview. `label` is the phone's name for itself.
      *
      * # Errors
-     * `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+     * `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
      * with another.
      */
 open func accept(label: String)throws  -> Connection  {
@@ -1596,21 +1596,10 @@ open func accept(label: String)throws  -> Connection  {
 }
 
     /**
-     * Wipes the link. Closing twice is nothing.
-     */
-open func close()  {try! rustCall() {
-        uniffiCallStatus in
-    uniffi_sessioncap_ffi_fn_method_preview_close(
-            self.uniffiCloneHandle(),uniffiCallStatus
-    )
-}
-}
-
-    /**
      * Returns the agent's key as people compare it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func fingerprint()throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1625,7 +1614,7 @@ open func fingerprint()throws  -> String  {
      * Returns the host that will be connected to.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
 open func host()throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1640,7 +1629,7 @@ open func host()throws  -> String  {
      * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func known()throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1655,7 +1644,7 @@ open func known()throws  -> String  {
      * Returns the address that will be connected to.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
 open func url()throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -1664,6 +1653,17 @@ open func url()throws  -> String  {
             self.uniffiCloneHandle(),uniffiCallStatus
     )
 })
+}
+
+    /**
+     * Wipes the link. Wiping twice is nothing.
+     */
+open func wipe()  {try! rustCall() {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_preview_wipe(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+}
 }
 
 
@@ -2641,7 +2641,7 @@ public func newPairings() -> Pairings  {
  * Reads a link, as it was scanned, opened or pasted.
  *
  * # Errors
- * The code of what is wrong with the link, or `closed` if the list is.
+ * The code of what is wrong with the link, or `wiped` if the list is.
  */
 public func preview(link: String, pairings: Pairings)throws  -> Preview  {
     return try  FfiConverterTypePreview_lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
@@ -2674,106 +2674,106 @@ private let initializationResult: InitializationResult = {
     if (uniffi_sessioncap_ffi_checksum_func_new_pairings() != 39681) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_func_preview() != 54865) {
+    if (uniffi_sessioncap_ffi_checksum_func_preview() != 2075) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_close() != 39006) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_closed() != 16873) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_closed() != 61994) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_events() != 3805) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_events() != 40653) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_interrupt() != 10017) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_interrupt() != 16899) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_leave() != 4863) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_leave() != 51724) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_message() != 54454) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_message() != 54792) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_network_changed() != 47952) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_network_changed() != 2352) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_not_stored() != 22466) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_not_stored() != 51020) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_opened() != 55770) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_opened() != 623) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_paste() != 21168) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_paste() != 37863) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() != 13530) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() != 40908) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_request() != 57675) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_request() != 59759) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_resize() != 11087) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_resize() != 49274) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 36990) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 29810) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_start() != 36635) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_start() != 907) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_state() != 31865) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_state() != 42654) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_stored() != 4738) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_stored() != 17168) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_suspended() != 2234) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_suspended() != 3640) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_ticket() != 35963) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_ticket() != 33576) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_time_passed() != 25132) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_time_passed() != 47475) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 11516) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 30610) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 39039) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 23993) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_wait_until() != 2854) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_connection_wait_until() != 42998) {
+    if (uniffi_sessioncap_ffi_checksum_method_connection_wipe() != 62238) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_pairings_close() != 58152) {
+    if (uniffi_sessioncap_ffi_checksum_method_pairings_forget() != 46547) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_pairings_forget() != 34011) {
+    if (uniffi_sessioncap_ffi_checksum_method_pairings_list() != 53894) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_pairings_list() != 810) {
+    if (uniffi_sessioncap_ffi_checksum_method_pairings_put() != 9483) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_pairings_put() != 47808) {
+    if (uniffi_sessioncap_ffi_checksum_method_pairings_wipe() != 60540) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_accept() != 9594) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_accept() != 12419) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_close() != 28145) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() != 47529) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() != 1497) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_host() != 53771) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_host() != 193) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_known() != 29772) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_known() != 12357) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_url() != 1877) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_url() != 64127) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_wipe() != 34123) {
         return InitializationResult.apiChecksumMismatch
     }
 

@@ -92,9 +92,9 @@ public final class Phone {
     }
 
     /// Wipes the connection.
-    public func close() {
+    public func wipe() {
         system.wake(at: nil, phone: self)
-        connection.close()
+        connection.wipe()
     }
 
     // What the system reports.

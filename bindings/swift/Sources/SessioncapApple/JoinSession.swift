@@ -62,7 +62,7 @@ public final class JoinSession: ObservableObject {
     public func resumed() { phone?.resumed() }
 
     private func run(_ connection: Connection) {
-        phone?.close()
+        phone?.wipe()
         let phone = Phone(connection: connection, system: system, keychain: keychain) { [weak self] event in
             MainActor.assumeIsolated { self?.show(event) }
         }

@@ -253,11 +253,6 @@ uint64_t uniffi_sessioncap_ffi_fn_clone_connection(uint64_t handle, RustCallStat
 void uniffi_sessioncap_ffi_fn_free_connection(uint64_t handle, RustCallStatus *_Nonnull out_status
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSE
-void uniffi_sessioncap_ffi_fn_method_connection_close(uint64_t ptr, RustCallStatus *_Nonnull out_status
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSED
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSED
 void uniffi_sessioncap_ffi_fn_method_connection_closed(uint64_t ptr, uint32_t attempt, RustBuffer code, uint64_t now_millis, RustCallStatus *_Nonnull out_status
@@ -368,6 +363,11 @@ void uniffi_sessioncap_ffi_fn_method_connection_type_line(uint64_t ptr, uint64_t
 RustBuffer uniffi_sessioncap_ffi_fn_method_connection_wait_until(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_WIPE
+void uniffi_sessioncap_ffi_fn_method_connection_wipe(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_CLONE_PAIRINGS
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_CLONE_PAIRINGS
 uint64_t uniffi_sessioncap_ffi_fn_clone_pairings(uint64_t handle, RustCallStatus *_Nonnull out_status
@@ -376,11 +376,6 @@ uint64_t uniffi_sessioncap_ffi_fn_clone_pairings(uint64_t handle, RustCallStatus
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FREE_PAIRINGS
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FREE_PAIRINGS
 void uniffi_sessioncap_ffi_fn_free_pairings(uint64_t handle, RustCallStatus *_Nonnull out_status
-);
-#endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PAIRINGS_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PAIRINGS_CLOSE
-void uniffi_sessioncap_ffi_fn_method_pairings_close(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PAIRINGS_FORGET
@@ -398,6 +393,11 @@ RustBuffer uniffi_sessioncap_ffi_fn_method_pairings_list(uint64_t ptr, RustCallS
 void uniffi_sessioncap_ffi_fn_method_pairings_put(uint64_t ptr, RustBuffer stored, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PAIRINGS_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PAIRINGS_WIPE
+void uniffi_sessioncap_ffi_fn_method_pairings_wipe(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_CLONE_PREVIEW
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_CLONE_PREVIEW
 uint64_t uniffi_sessioncap_ffi_fn_clone_preview(uint64_t handle, RustCallStatus *_Nonnull out_status
@@ -411,11 +411,6 @@ void uniffi_sessioncap_ffi_fn_free_preview(uint64_t handle, RustCallStatus *_Non
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_ACCEPT
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_ACCEPT
 uint64_t uniffi_sessioncap_ffi_fn_method_preview_accept(uint64_t ptr, RustBuffer label, RustCallStatus *_Nonnull out_status
-);
-#endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_CLOSE
-void uniffi_sessioncap_ffi_fn_method_preview_close(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_FINGERPRINT
@@ -436,6 +431,11 @@ RustBuffer uniffi_sessioncap_ffi_fn_method_preview_known(uint64_t ptr, RustCallS
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_URL
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_URL
 RustBuffer uniffi_sessioncap_ffi_fn_method_preview_url(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_WIPE
+void uniffi_sessioncap_ffi_fn_method_preview_wipe(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FUNC_REOPEN
@@ -732,12 +732,6 @@ uint16_t uniffi_sessioncap_ffi_checksum_func_preview(void
 
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_CLOSE
-uint16_t uniffi_sessioncap_ffi_checksum_method_connection_close(void
-
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_CLOSED
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_CLOSED
 uint16_t uniffi_sessioncap_ffi_checksum_method_connection_closed(void
@@ -870,9 +864,9 @@ uint16_t uniffi_sessioncap_ffi_checksum_method_connection_wait_until(void
 
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PAIRINGS_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PAIRINGS_CLOSE
-uint16_t uniffi_sessioncap_ffi_checksum_method_pairings_close(void
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_WIPE
+uint16_t uniffi_sessioncap_ffi_checksum_method_connection_wipe(void
 
 );
 #endif
@@ -894,15 +888,15 @@ uint16_t uniffi_sessioncap_ffi_checksum_method_pairings_put(void
 
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_ACCEPT
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_ACCEPT
-uint16_t uniffi_sessioncap_ffi_checksum_method_preview_accept(void
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PAIRINGS_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PAIRINGS_WIPE
+uint16_t uniffi_sessioncap_ffi_checksum_method_pairings_wipe(void
 
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_CLOSE
-#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_CLOSE
-uint16_t uniffi_sessioncap_ffi_checksum_method_preview_close(void
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_ACCEPT
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_ACCEPT
+uint16_t uniffi_sessioncap_ffi_checksum_method_preview_accept(void
 
 );
 #endif
@@ -927,6 +921,12 @@ uint16_t uniffi_sessioncap_ffi_checksum_method_preview_known(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_URL
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_URL
 uint16_t uniffi_sessioncap_ffi_checksum_method_preview_url(void
+
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_PREVIEW_WIPE
+uint16_t uniffi_sessioncap_ffi_checksum_method_preview_wipe(void
 
 );
 #endif

@@ -681,8 +681,6 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_func_preview(
     ): Int
-    external fun uniffi_sessioncap_ffi_checksum_method_connection_close(
-    ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_closed(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_events(
@@ -727,7 +725,7 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_wait_until(
     ): Int
-    external fun uniffi_sessioncap_ffi_checksum_method_pairings_close(
+    external fun uniffi_sessioncap_ffi_checksum_method_connection_wipe(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_pairings_forget(
     ): Int
@@ -735,9 +733,9 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_pairings_put(
     ): Int
-    external fun uniffi_sessioncap_ffi_checksum_method_preview_accept(
+    external fun uniffi_sessioncap_ffi_checksum_method_pairings_wipe(
     ): Int
-    external fun uniffi_sessioncap_ffi_checksum_method_preview_close(
+    external fun uniffi_sessioncap_ffi_checksum_method_preview_accept(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_preview_fingerprint(
     ): Int
@@ -746,6 +744,8 @@ internal object IntegrityCheckingUniffiLib {
     external fun uniffi_sessioncap_ffi_checksum_method_preview_known(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_preview_url(
+    ): Int
+    external fun uniffi_sessioncap_ffi_checksum_method_preview_wipe(
     ): Int
     external fun ffi_sessioncap_ffi_uniffi_contract_version(
     ): Int
@@ -770,8 +770,6 @@ internal object UniffiLib {
     external fun uniffi_sessioncap_ffi_fn_clone_connection(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Long
     external fun uniffi_sessioncap_ffi_fn_free_connection(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
-    ): Unit
-    external fun uniffi_sessioncap_ffi_fn_method_connection_close(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_closed(`ptr`: Long,`attempt`: Int,`code`: RustBuffer.ByValue,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
@@ -817,11 +815,11 @@ internal object UniffiLib {
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_wait_until(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): RustBuffer.ByValue
+    external fun uniffi_sessioncap_ffi_fn_method_connection_wipe(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
+    ): Unit
     external fun uniffi_sessioncap_ffi_fn_clone_pairings(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Long
     external fun uniffi_sessioncap_ffi_fn_free_pairings(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
-    ): Unit
-    external fun uniffi_sessioncap_ffi_fn_method_pairings_close(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_pairings_forget(`ptr`: Long,`ticket`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
     ): Byte
@@ -829,14 +827,14 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_method_pairings_put(`ptr`: Long,`stored`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
+    external fun uniffi_sessioncap_ffi_fn_method_pairings_wipe(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
+    ): Unit
     external fun uniffi_sessioncap_ffi_fn_clone_preview(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Long
     external fun uniffi_sessioncap_ffi_fn_free_preview(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_preview_accept(`ptr`: Long,`label`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
     ): Long
-    external fun uniffi_sessioncap_ffi_fn_method_preview_close(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
-    ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_preview_fingerprint(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_method_preview_host(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
@@ -845,6 +843,8 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_method_preview_url(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): RustBuffer.ByValue
+    external fun uniffi_sessioncap_ffi_fn_method_preview_wipe(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
+    ): Unit
     external fun uniffi_sessioncap_ffi_fn_func_reopen(`stored`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
     ): Long
     external fun uniffi_sessioncap_ffi_fn_func_new_pairings(uniffi_out_err: UniffiRustCallStatus,
@@ -976,106 +976,106 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_sessioncap_ffi_checksum_func_new_pairings() and 0xFFFF) != 39681) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_func_preview() and 0xFFFF) != 54865) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_func_preview() and 0xFFFF) != 2075) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_close() and 0xFFFF) != 39006) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() and 0xFFFF) != 16873) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() and 0xFFFF) != 61994) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_events() and 0xFFFF) != 3805) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_events() and 0xFFFF) != 40653) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_interrupt() and 0xFFFF) != 10017) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_interrupt() and 0xFFFF) != 16899) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_leave() and 0xFFFF) != 4863) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_leave() and 0xFFFF) != 51724) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_message() and 0xFFFF) != 54454) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_message() and 0xFFFF) != 54792) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_network_changed() and 0xFFFF) != 47952) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_network_changed() and 0xFFFF) != 2352) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_not_stored() and 0xFFFF) != 22466) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_not_stored() and 0xFFFF) != 51020) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_opened() and 0xFFFF) != 55770) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_opened() and 0xFFFF) != 623) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_paste() and 0xFFFF) != 21168) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_paste() and 0xFFFF) != 37863) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() and 0xFFFF) != 13530) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_permission_denied() and 0xFFFF) != 40908) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_request() and 0xFFFF) != 57675) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_request() and 0xFFFF) != 59759) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() and 0xFFFF) != 11087) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() and 0xFFFF) != 49274) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() and 0xFFFF) != 36990) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() and 0xFFFF) != 29810) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_start() and 0xFFFF) != 36635) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_start() and 0xFFFF) != 907) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_state() and 0xFFFF) != 31865) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_state() and 0xFFFF) != 42654) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_stored() and 0xFFFF) != 4738) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_stored() and 0xFFFF) != 17168) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_suspended() and 0xFFFF) != 2234) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_suspended() and 0xFFFF) != 3640) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_ticket() and 0xFFFF) != 35963) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_ticket() and 0xFFFF) != 33576) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed() and 0xFFFF) != 25132) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed() and 0xFFFF) != 47475) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() and 0xFFFF) != 11516) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() and 0xFFFF) != 30610) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() and 0xFFFF) != 39039) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() and 0xFFFF) != 23993) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until() and 0xFFFF) != 2854) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_wait_until() and 0xFFFF) != 42998) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_wipe() and 0xFFFF) != 62238) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_close() and 0xFFFF) != 58152) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_forget() and 0xFFFF) != 46547) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_forget() and 0xFFFF) != 34011) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_list() and 0xFFFF) != 53894) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_list() and 0xFFFF) != 810) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_put() and 0xFFFF) != 9483) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_put() and 0xFFFF) != 47808) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_pairings_wipe() and 0xFFFF) != 60540) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_accept() and 0xFFFF) != 9594) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_accept() and 0xFFFF) != 12419) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_close() and 0xFFFF) != 28145) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() and 0xFFFF) != 47529) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_fingerprint() and 0xFFFF) != 1497) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_host() and 0xFFFF) != 53771) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_host() and 0xFFFF) != 193) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_known() and 0xFFFF) != 29772) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_known() and 0xFFFF) != 12357) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_url() and 0xFFFF) != 1877) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_url() and 0xFFFF) != 64127) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_wipe() and 0xFFFF) != 34123) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
 }
@@ -1533,15 +1533,10 @@ public object FfiConverterByteArray: FfiConverterRustBuffer<ByteArray> {
 public interface ConnectionInterface {
 
     /**
-     * Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-     */
-    fun `close`()
-
-    /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `closed`(`attempt`: kotlin.UInt, `code`: kotlin.UShort?, `nowMillis`: kotlin.ULong)
 
@@ -1549,7 +1544,7 @@ public interface ConnectionInterface {
      * Returns every event there is, in order.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `events`(): List<Event>
 
@@ -1557,7 +1552,7 @@ public interface ConnectionInterface {
      * Interrupts what runs.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `interrupt`(`nowMillis`: kotlin.ULong)
 
@@ -1565,7 +1560,7 @@ public interface ConnectionInterface {
      * Leaves. The session goes on.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `leave`(`nowMillis`: kotlin.ULong)
 
@@ -1573,7 +1568,7 @@ public interface ConnectionInterface {
      * A binary message came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `message`(`attempt`: kotlin.UInt, `bytes`: kotlin.ByteArray, `nowMillis`: kotlin.ULong)
 
@@ -1581,7 +1576,7 @@ public interface ConnectionInterface {
      * The phone has another network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `networkChanged`(`nowMillis`: kotlin.ULong)
 
@@ -1589,7 +1584,7 @@ public interface ConnectionInterface {
      * The bytes of this request could not be stored now.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `notStored`(`number`: kotlin.UInt, `nowMillis`: kotlin.ULong)
 
@@ -1597,7 +1592,7 @@ public interface ConnectionInterface {
      * The WebSocket of an attempt is open.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `opened`(`attempt`: kotlin.UInt, `nowMillis`: kotlin.ULong)
 
@@ -1605,7 +1600,7 @@ public interface ConnectionInterface {
      * Types a pasted text. Control characters are left out but tabs and ends of lines.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `paste`(`id`: kotlin.ULong, `text`: kotlin.String, `bracketed`: kotlin.Boolean, `nowMillis`: kotlin.ULong)
 
@@ -1613,7 +1608,7 @@ public interface ConnectionInterface {
      * The phone's system does not let the app reach the local network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `permissionDenied`(`attempt`: kotlin.UInt, `nowMillis`: kotlin.ULong)
 
@@ -1621,7 +1616,7 @@ public interface ConnectionInterface {
      * Sends a request, a JSON object.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `request`(`id`: kotlin.ULong, `json`: kotlin.String, `nowMillis`: kotlin.ULong)
 
@@ -1629,7 +1624,7 @@ public interface ConnectionInterface {
      * The size of the phone's screen, in characters.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `resize`(`columns`: kotlin.UShort, `rows`: kotlin.UShort, `nowMillis`: kotlin.ULong)
 
@@ -1637,7 +1632,7 @@ public interface ConnectionInterface {
      * The app is in the foreground again.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `resumed`(`nowMillis`: kotlin.ULong)
 
@@ -1645,7 +1640,7 @@ public interface ConnectionInterface {
      * Begins; or, where the connection waits or has stopped, tries again now.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     fun `start`(`nowMillis`: kotlin.ULong)
 
@@ -1653,7 +1648,7 @@ public interface ConnectionInterface {
      * Returns how the connection stands.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `state`(): ConnectionState
 
@@ -1661,7 +1656,7 @@ public interface ConnectionInterface {
      * The bytes of this request are in the keychain.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `stored`(`number`: kotlin.UInt, `nowMillis`: kotlin.ULong)
 
@@ -1669,7 +1664,7 @@ public interface ConnectionInterface {
      * The app goes to the background.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `suspended`(`nowMillis`: kotlin.ULong)
 
@@ -1677,7 +1672,7 @@ public interface ConnectionInterface {
      * Returns the id of the ticket, which is the name of the keychain's entry.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `ticket`(): kotlin.String
 
@@ -1685,7 +1680,7 @@ public interface ConnectionInterface {
      * Time has passed: `wait_until` is reached.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `timePassed`(`nowMillis`: kotlin.ULong)
 
@@ -1693,7 +1688,7 @@ public interface ConnectionInterface {
      * Types bytes, as a terminal encodes keys.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `typeBytes`(`id`: kotlin.ULong, `bytes`: kotlin.ByteArray, `nowMillis`: kotlin.ULong)
 
@@ -1701,7 +1696,7 @@ public interface ConnectionInterface {
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `typeLine`(`id`: kotlin.ULong, `text`: kotlin.String, `nowMillis`: kotlin.ULong)
 
@@ -1709,9 +1704,14 @@ public interface ConnectionInterface {
      * Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `waitUntil`(): kotlin.ULong?
+
+    /**
+     * Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+     */
+    fun `wipe`()
 
     companion object
 }
@@ -1823,25 +1823,10 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
 
 
     /**
-     * Wipes the connection. Every later call fails as `closed`. Closing twice is nothing.
-     */override fun `close`()
-        =
-    callWithHandle {
-    uniffiRustCall() { _status ->
-    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_close(
-        it,
-        _status)
-}
-    }
-
-
-
-
-    /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `closed`(`attempt`: kotlin.UInt, `code`: kotlin.UShort?, `nowMillis`: kotlin.ULong)
         =
@@ -1863,7 +1848,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Returns every event there is, in order.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `events`(): List<Event> {
             return FfiConverterSequenceTypeEvent.lift(
@@ -1883,7 +1868,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Interrupts what runs.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `interrupt`(`nowMillis`: kotlin.ULong)
         =
@@ -1903,7 +1888,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Leaves. The session goes on.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `leave`(`nowMillis`: kotlin.ULong)
         =
@@ -1923,7 +1908,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * A binary message came.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `message`(`attempt`: kotlin.UInt, `bytes`: kotlin.ByteArray, `nowMillis`: kotlin.ULong)
         =
@@ -1945,7 +1930,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The phone has another network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `networkChanged`(`nowMillis`: kotlin.ULong)
         =
@@ -1965,7 +1950,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The bytes of this request could not be stored now.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `notStored`(`number`: kotlin.UInt, `nowMillis`: kotlin.ULong)
         =
@@ -1986,7 +1971,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The WebSocket of an attempt is open.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `opened`(`attempt`: kotlin.UInt, `nowMillis`: kotlin.ULong)
         =
@@ -2007,7 +1992,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Types a pasted text. Control characters are left out but tabs and ends of lines.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `paste`(`id`: kotlin.ULong, `text`: kotlin.String, `bracketed`: kotlin.Boolean, `nowMillis`: kotlin.ULong)
         =
@@ -2030,7 +2015,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The phone's system does not let the app reach the local network.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `permissionDenied`(`attempt`: kotlin.UInt, `nowMillis`: kotlin.ULong)
         =
@@ -2051,7 +2036,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Sends a request, a JSON object.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `request`(`id`: kotlin.ULong, `json`: kotlin.String, `nowMillis`: kotlin.ULong)
         =
@@ -2073,7 +2058,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The size of the phone's screen, in characters.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `resize`(`columns`: kotlin.UShort, `rows`: kotlin.UShort, `nowMillis`: kotlin.ULong)
         =
@@ -2095,7 +2080,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The app is in the foreground again.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `resumed`(`nowMillis`: kotlin.ULong)
         =
@@ -2115,7 +2100,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Begins; or, where the connection waits or has stopped, tries again now.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     @Throws(Failed::class)override fun `start`(`nowMillis`: kotlin.ULong)
         =
@@ -2135,7 +2120,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Returns how the connection stands.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `state`(): ConnectionState {
             return FfiConverterTypeConnectionState.lift(
@@ -2155,7 +2140,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The bytes of this request are in the keychain.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `stored`(`number`: kotlin.UInt, `nowMillis`: kotlin.ULong)
         =
@@ -2176,7 +2161,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * The app goes to the background.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `suspended`(`nowMillis`: kotlin.ULong)
         =
@@ -2196,7 +2181,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Returns the id of the ticket, which is the name of the keychain's entry.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `ticket`(): kotlin.String {
             return FfiConverterString.lift(
@@ -2216,7 +2201,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Time has passed: `wait_until` is reached.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `timePassed`(`nowMillis`: kotlin.ULong)
         =
@@ -2236,7 +2221,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Types bytes, as a terminal encodes keys.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `typeBytes`(`id`: kotlin.ULong, `bytes`: kotlin.ByteArray, `nowMillis`: kotlin.ULong)
         =
@@ -2258,7 +2243,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `typeLine`(`id`: kotlin.ULong, `text`: kotlin.String, `nowMillis`: kotlin.ULong)
         =
@@ -2280,7 +2265,7 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
      * Returns until when nothing happens by itself, milliseconds; nothing if nothing will.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `waitUntil`(): kotlin.ULong? {
             return FfiConverterOptionalULong.lift(
@@ -2293,6 +2278,21 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
     }
     )
     }
+
+
+
+    /**
+     * Wipes the connection. Every later call fails as `wiped`. Wiping twice is nothing.
+     */override fun `wipe`()
+        =
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_wipe(
+        it,
+        _status)
+}
+    }
+
 
 
 
@@ -2435,15 +2435,10 @@ public object FfiConverterTypeConnection: FfiConverter<Connection, Long> {
 public interface PairingsInterface {
 
     /**
-     * Wipes the list. Closing twice is nothing.
-     */
-    fun `close`()
-
-    /**
      * Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
      *
      * # Errors
-     * The code of what is wrong with the ticket's id, or `closed`.
+     * The code of what is wrong with the ticket's id, or `wiped`.
      */
     fun `forget`(`ticket`: kotlin.String): kotlin.Boolean
 
@@ -2451,7 +2446,7 @@ public interface PairingsInterface {
      * Returns the pairings, the latest first.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `list`(): List<PairingInfo>
 
@@ -2459,9 +2454,14 @@ public interface PairingsInterface {
      * Adds what the keychain has returned, in place of the pairing of the same ticket.
      *
      * # Errors
-     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
      */
     fun `put`(`stored`: kotlin.ByteArray)
+
+    /**
+     * Wipes the list. Wiping twice is nothing.
+     */
+    fun `wipe`()
 
     companion object
 }
@@ -2572,25 +2572,10 @@ open class Pairings: Disposable, AutoCloseable, PairingsInterface
 
 
     /**
-     * Wipes the list. Closing twice is nothing.
-     */override fun `close`()
-        =
-    callWithHandle {
-    uniffiRustCall() { _status ->
-    UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_close(
-        it,
-        _status)
-}
-    }
-
-
-
-
-    /**
      * Forgets a pairing. The app deletes the keychain's entry. Returns whether there was one.
      *
      * # Errors
-     * The code of what is wrong with the ticket's id, or `closed`.
+     * The code of what is wrong with the ticket's id, or `wiped`.
      */
     @Throws(Failed::class)override fun `forget`(`ticket`: kotlin.String): kotlin.Boolean {
             return FfiConverterBoolean.lift(
@@ -2611,7 +2596,7 @@ open class Pairings: Disposable, AutoCloseable, PairingsInterface
      * Returns the pairings, the latest first.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `list`(): List<PairingInfo> {
             return FfiConverterSequenceTypePairingInfo.lift(
@@ -2631,7 +2616,7 @@ open class Pairings: Disposable, AutoCloseable, PairingsInterface
      * Adds what the keychain has returned, in place of the pairing of the same ticket.
      *
      * # Errors
-     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `closed`.
+     * `stored_foreign`, `stored_newer`, `stored_damaged`, `too_many_pairings`, or `wiped`.
      */
     @Throws(Failed::class)override fun `put`(`stored`: kotlin.ByteArray)
         =
@@ -2641,6 +2626,21 @@ open class Pairings: Disposable, AutoCloseable, PairingsInterface
         it,
 
         FfiConverterByteArray.lower(`stored`),_status)
+}
+    }
+
+
+
+
+    /**
+     * Wipes the list. Wiping twice is nothing.
+     */override fun `wipe`()
+        =
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_pairings_wipe(
+        it,
+        _status)
 }
     }
 
@@ -2786,24 +2786,19 @@ public object FfiConverterTypePairings: FfiConverter<Pairings, Long> {
 public interface PreviewInterface {
 
     /**
-     * Makes the connection, and closes the preview. `label` is the phone's name for itself.
+     * Makes the connection, and wipes the preview. `label` is the phone's name for itself.
      *
      * # Errors
-     * `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+     * `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
      * with another.
      */
     fun `accept`(`label`: kotlin.String): Connection
 
     /**
-     * Wipes the link. Closing twice is nothing.
-     */
-    fun `close`()
-
-    /**
      * Returns the agent's key as people compare it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `fingerprint`(): kotlin.String
 
@@ -2811,7 +2806,7 @@ public interface PreviewInterface {
      * Returns the host that will be connected to.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     fun `host`(): kotlin.String
 
@@ -2819,7 +2814,7 @@ public interface PreviewInterface {
      * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `known`(): kotlin.String
 
@@ -2827,9 +2822,14 @@ public interface PreviewInterface {
      * Returns the address that will be connected to.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     fun `url`(): kotlin.String
+
+    /**
+     * Wipes the link. Wiping twice is nothing.
+     */
+    fun `wipe`()
 
     companion object
 }
@@ -2940,10 +2940,10 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
 
 
     /**
-     * Makes the connection, and closes the preview. `label` is the phone's name for itself.
+     * Makes the connection, and wipes the preview. `label` is the phone's name for itself.
      *
      * # Errors
-     * `closed` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
+     * `wiped` if it was accepted before; the code of what is wrong with the label, after which it can be accepted
      * with another.
      */
     @Throws(Failed::class)override fun `accept`(`label`: kotlin.String): Connection {
@@ -2962,25 +2962,10 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
 
 
     /**
-     * Wipes the link. Closing twice is nothing.
-     */override fun `close`()
-        =
-    callWithHandle {
-    uniffiRustCall() { _status ->
-    UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_close(
-        it,
-        _status)
-}
-    }
-
-
-
-
-    /**
      * Returns the agent's key as people compare it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `fingerprint`(): kotlin.String {
             return FfiConverterString.lift(
@@ -3000,7 +2985,7 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
      * Returns the host that will be connected to.
      *
      * # Errors
-     * `closed`, as of every call.
+     * `wiped`, as of every call.
      */
     @Throws(Failed::class)override fun `host`(): kotlin.String {
             return FfiConverterString.lift(
@@ -3020,7 +3005,7 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
      * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `known`(): kotlin.String {
             return FfiConverterString.lift(
@@ -3040,7 +3025,7 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
      * Returns the address that will be connected to.
      *
      * # Errors
-     * `closed`.
+     * `wiped`.
      */
     @Throws(Failed::class)override fun `url`(): kotlin.String {
             return FfiConverterString.lift(
@@ -3053,6 +3038,21 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
     }
     )
     }
+
+
+
+    /**
+     * Wipes the link. Wiping twice is nothing.
+     */override fun `wipe`()
+        =
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_preview_wipe(
+        it,
+        _status)
+}
+    }
+
 
 
 
@@ -4160,7 +4160,7 @@ public object FfiConverterSequenceTypeEvent: FfiConverterRustBuffer<List<Event>>
          * Reads a link, as it was scanned, opened or pasted.
          *
          * # Errors
-         * The code of what is wrong with the link, or `closed` if the list is.
+         * The code of what is wrong with the link, or `wiped` if the list is.
          */
     @Throws(Failed::class) fun `preview`(`link`: kotlin.String, `pairings`: Pairings): Preview {
             return FfiConverterTypePreview.lift(
