@@ -8,6 +8,7 @@ mod frames;
 #[cfg(feature = "image")]
 pub mod picture;
 mod reach;
+pub mod recent;
 pub mod state;
 
 use std::collections::VecDeque;

@@ -10,10 +10,10 @@ use sessioncap::{Credential, Label, Link, Op, OpSet, Trimmed};
 use zeroize::Zeroizing;
 
 use super::state::Pairing;
-use super::{Progress, come_back, follow, join};
+use super::{Progress, come_back, follow, join, recent};
 use crate::clock::Clock;
 use crate::problem::{Outcome, Problem, While};
-use crate::terminal::{note, parse_duration, print_raw, show_duration};
+use crate::terminal::{harmless, note, parse_duration, print_raw, show_duration};
 
 /// A phone: joins one session by a link, and attaches to it again later.
 #[derive(Parser)]
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Where the pairing is kept: a key, and a credential bound to it.
     #[arg(long, global = true, value_name = "FILE", default_value = "companion.json")]
     state: PathBuf,
+    /// Keep the pairing under this name, beside others; `list` shows them.
+    #[arg(long, global = true, value_name = "NAME", value_parser = recent::parse_name, conflicts_with = "state")]
+    name: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,6 +60,14 @@ enum Command {
     #[cfg(feature = "acp")]
     #[command(subcommand)]
     Acp(super::acp::cli::AcpCommand),
+    /// List the pairings that have a name, the latest first.
+    List,
+    /// Delete a pairing that has a name. Its owner can still see and revoke it.
+    Forget {
+        /// Its name.
+        #[arg(value_parser = recent::parse_name)]
+        pairing: String,
+    },
     /// Show what the credential allows, and how long.
     Status {
         /// Without asking the agent.
@@ -79,7 +90,10 @@ enum Command {
 
 /// Runs one command.
 pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
-    let file = arguments.state;
+    let file = match &arguments.name {
+        Some(name) => recent::file(&recent::directory()?, name)?,
+        None => arguments.state,
+    };
     match arguments.command {
         Command::Join {
             link,
@@ -118,6 +132,15 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         Command::Send { text } => send(&file, &text).await?,
         #[cfg(feature = "acp")]
         Command::Acp(command) => return super::acp::cli::run(&file, command).await,
+        Command::List => {
+            for recent::Recent { name, about } in recent::list(&recent::directory()?)? {
+                print_raw(format!("{name}  {}\n", harmless(&about)).as_bytes())?;
+            }
+        }
+        Command::Forget { pairing } => {
+            recent::forget(&recent::directory()?, &pairing)?;
+            note(&format!("companion: forgot {pairing}; its owner can still revoke it"));
+        }
         Command::Status { offline } => status(&file, offline).await?,
         Command::Narrow { ops, expires, out } => {
             let pairing = Pairing::open(&file)?;

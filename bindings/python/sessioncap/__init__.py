@@ -1,0 +1,39 @@
+"""A phone's side of sessioncap.
+
+``preview`` reads a link, ``Preview.accept`` or ``reopen`` makes a ``Connection``, and ``Phone`` runs it on an asyncio
+loop over a WebSocket and a keychain of the caller's. The library starts no thread and opens no socket.
+"""
+
+from .generated import (
+    Connection,
+    ConnectionState,
+    Event,
+    Failed,
+    Failure,
+    PairingInfo,
+    Pairings,
+    Preview,
+    new_pairings,
+    preview,
+    reopen,
+)
+from .phone import Closed, Keychain, PermissionDenied, Phone, WebSocket
+
+__all__ = [
+    "Closed",
+    "Connection",
+    "ConnectionState",
+    "Event",
+    "Failed",
+    "Failure",
+    "Keychain",
+    "PairingInfo",
+    "Pairings",
+    "PermissionDenied",
+    "Phone",
+    "Preview",
+    "WebSocket",
+    "new_pairings",
+    "preview",
+    "reopen",
+]
