@@ -100,7 +100,8 @@ impl Scene {
         let pairing = world.desktop(1).share(&world, terms);
         let asking = world.ask(&pairing.link, &phone(2));
         let received = Responder::read(&world.agent, &asking.message, &mut OsRng).unwrap();
-        let Admission::Admitted { message, pending } = world.gate.admit(received, world.now, &mut OsRng) else {
+        let Admission::Admitted { message, pending } = world.gate.admit(received, world.now, &mut OsRng)
+        else {
             panic!("refused")
         };
         let Redeemed::Attached { attached, .. } = asking.next.finish(&message).unwrap() else { panic!() };
