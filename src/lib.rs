@@ -18,7 +18,7 @@
 //! |---|---|
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
-//! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
+//! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`noise::Channel::from_keys`] for an agent with a Noise of its own; [`agent::PolledGate`] for one that has to ask for its sessions |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`], [`agent::ledger::Check`], [`agent::ledger::Dump`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |

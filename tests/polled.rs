@@ -132,6 +132,18 @@ fn a_session_that_leaves_the_list_ends_and_does_not_come_back_with_its_id() {
 }
 
 #[test]
+fn a_session_that_comes_back_between_two_settlings_has_no_phone_of_the_earlier_one() {
+    let scene = Scene::new();
+    scene.settle_all();
+    let (credential, channel) = scene.join();
+    // Nothing is asked about a phone that is not connected.
+    drop(channel);
+    scene.settle(Some(vec![scene.device]), Some(vec![]));
+    scene.settle_all();
+    assert_eq!(scene.attach(&credential), Some(Denial::SessionGone));
+}
+
+#[test]
 fn a_device_that_leaves_the_list_takes_its_pairings_along_for_good() {
     let scene = Scene::new();
     scene.settle_all();

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 /// A role, and how many names its programs may need to write at most. `ledger` is whoever keeps the records in
 /// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, makes the
 /// first move of the handshake by itself, or looks at what was left out of a pasted link; `session` is what the
-/// two sides of a session write, beyond their role; `bridge` is a bridge to another protocol, and `deployed` an agent
-/// with the deployed requests.
-const ROLES: [(&str, usize); 8] = [
+/// two sides of a session write, beyond their role; `bridge` is a bridge to another protocol, `deployed` an agent
+/// with the deployed requests, and `gateway` an agent that carries bytes between a socket and another service.
+const ROLES: [(&str, usize); 9] = [
     ("phone", 30),
     ("desktop", 31),
     ("agent", 55),
@@ -34,6 +34,7 @@ const ROLES: [(&str, usize); 8] = [
     ("session", 20),
     ("bridge", 20),
     ("deployed", 7),
+    ("gateway", 7),
 ];
 
 const EXTERNAL: &str = "external_crates";
