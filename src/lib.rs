@@ -24,6 +24,7 @@
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
 //! | an agent that speaks the deployed JSON requests | `dd::Request` (feature `dd`) |
 //! | a bridge to an agent of the Agent Client Protocol | `acp::Guest` (feature `acp`) |
+//! | what the host of a link serves | [`web`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # Example
@@ -103,6 +104,7 @@
 //! | [`Error`], [`LinkError`] | values that the roles share, a pairing link | its text says what to do |
 //! | [`phone::PhoneError`] | a redemption or an attach | [`phone::PhoneError::after_redeem`], [`phone::PhoneError::after_attach`] |
 //! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what to do |
+//! | [`web::WebError`] | the names of apps in a link host's files | its text says what to give |
 //! | [`agent::Denial`] | whatever a gate refuses | [`agent::Denial::status`] is what the peer may be told |
 //! | [`agent::ledger::LedgerError`] | the agent's ledger | its source is what the operating system said |
 //! | [`agent::RuleError`] | an operator's rules | its line, column and source |
@@ -195,6 +197,7 @@ mod sync;
 #[cfg(feature = "system-clock")]
 mod system_clock;
 mod text;
+pub mod web;
 
 /// The generator traits in this crate's signatures. Generators must implement the traits of this version.
 pub use rand_core;

@@ -24,8 +24,9 @@ use std::path::{Path, PathBuf};
 /// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, makes the
 /// first move of the handshake by itself, or looks at what was left out of a pasted link; `session` is what the
 /// two sides of a session write, beyond their role; `bridge` is a bridge to another protocol, `deployed` an agent
-/// with the deployed requests, and `gateway` an agent that carries bytes between a socket and another service.
-const ROLES: [(&str, usize); 9] = [
+/// with the deployed requests, `gateway` an agent that carries bytes between a socket and another service,
+/// and `link_host` whoever serves what is behind a link.
+const ROLES: [(&str, usize); 10] = [
     ("phone", 30),
     ("desktop", 31),
     ("agent", 55),
@@ -35,6 +36,7 @@ const ROLES: [(&str, usize); 9] = [
     ("bridge", 20),
     ("deployed", 7),
     ("gateway", 7),
+    ("link_host", 7),
 ];
 
 const EXTERNAL: &str = "external_crates";
