@@ -19,8 +19,8 @@ pub use config::{AgentContext, GateConfig, Presence, Quotas};
 pub use denial::{Denial, LedgerFailure, Quota};
 pub use gate::{Admission, Gate, NotActivated, Peer, PeerAdmission, PendingChannel, PendingGuard};
 pub use guard::{
-    BridgeEnd, Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, MessageSocket, PermitError,
-    SessionInput, SessionOutput,
+    BridgeEnd, Guard, GuardedChannel, GuardedReceiver, GuardedSender, LongMessage, MessageSocket,
+    PermitError, SessionInput, SessionOutput,
 };
 pub use health::{Health, HealthProblem};
 pub use policy::{Policy, RequestFacts, RuleError, RuleProblem};

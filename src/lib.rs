@@ -19,12 +19,13 @@
 //! | the desktop | [`desktop::Issuer`], [`desktop::Issuer::pair`], [`Link`], [`QrCode`] |
 //! | the phone | [`Link::parse`], [`phone::redeem`], [`phone::attach`] |
 //! | an app on the phone | [`app::Preview`], [`app::Stored`], [`app::Connection`] |
-//! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`agent::Guard`] for an agent with a Noise of its own |
+//! | the agent | [`agent::Gate`], [`agent::Gate::admit`] and [`agent::GuardedChannel`]; [`agent::Gate::admit_peer`] and [`noise::Channel::from_keys`] for an agent with a Noise of its own; [`agent::PolledGate`] for one that has to ask for its sessions |
 //! | an operator's tool | [`agent::Gate::list`], [`agent::Gate::revoke_credential`] and the other revoking methods, [`agent::Gate::explain`], [`agent::Gate::stats`], [`agent::Gate::health`], [`agent::Policy`], [`agent::ledger::Check`], [`agent::ledger::Dump`] |
 //! | messages between desktop and agent | [`pair::Request`], [`pair::Answer`] |
 //! | messages between phone and agent about a terminal | [`session`], [`Assembler`] |
 //! | an agent that speaks the deployed JSON requests | `dd::Request` (feature `dd`) |
 //! | a bridge to an agent of the Agent Client Protocol | `acp::Guest` (feature `acp`) |
+//! | what the host of a link serves | [`web`] |
 //! | a narrower copy for a widget | [`Credential::attenuate`] |
 //!
 //! # Example
@@ -105,6 +106,7 @@
 //! | [`phone::PhoneError`] | a redemption or an attach | [`phone::PhoneError::after_redeem`], [`phone::PhoneError::after_attach`] |
 //! | [`app::AppError`] | an app's connection, a stored pairing | [`app::AppError::advice`] |
 //! | [`desktop::DesktopError`] | a pairing or a renewal | its text says what to do |
+//! | [`web::WebError`] | the names of apps in a link host's files | its text says what to give |
 //! | [`agent::Denial`] | whatever a gate refuses | [`agent::Denial::status`] is what the peer may be told |
 //! | [`agent::ledger::LedgerError`] | the agent's ledger | its source is what the operating system said |
 //! | [`agent::RuleError`] | an operator's rules | its line, column and source |
@@ -199,6 +201,7 @@ mod sync;
 #[cfg(feature = "system-clock")]
 mod system_clock;
 mod text;
+pub mod web;
 
 /// The generator traits in this crate's signatures. Generators must implement the traits of this version.
 pub use rand_core;

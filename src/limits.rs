@@ -102,6 +102,12 @@ pub const MAX_CLOCK_SKEW: u64 = 60;
 /// message 1 can never send one.
 pub const ACTIVATION_TIMEOUT: u64 = 5;
 
+/// Apps, or certificates of an app, that a link host's file may name.
+pub const MAX_APPS: usize = 32;
+
+/// Longest name of an app in such a file, bytes.
+pub const MAX_APP_NAME_LEN: usize = 255;
+
 /// Typed bytes that wait for a session, beyond which a bridged connection receives nothing more of its phone.
 pub const MAX_BRIDGED_INPUT: usize = 65_536;
 

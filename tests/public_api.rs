@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 /// A role, and how many names its programs may need to write at most. `ledger` is whoever keeps the records in
 /// another database; `tool` is whoever looks into credentials, records and listings, watches a gate, makes the
 /// first move of the handshake by itself, or looks at what was left out of a pasted link; `app` is a phone's app that
-/// leaves the connection to this crate; `session` is what the
-/// two sides of a session write, beyond their role; `bridge` is a bridge to another protocol, and `deployed` an agent
-/// with the deployed requests.
-const ROLES: [(&str, usize); 9] = [
+/// leaves the connection to this crate; `session` is what the two sides of a session write, beyond their role; `bridge`
+/// is a bridge to another protocol, `deployed` an agent with the deployed requests, `gateway` an agent that carries
+/// bytes between a socket and another service, and `link_host` whoever serves what is behind a link.
+const ROLES: [(&str, usize); 11] = [
     ("phone", 30),
     ("app", 40),
     ("desktop", 31),
@@ -36,6 +36,8 @@ const ROLES: [(&str, usize); 9] = [
     ("session", 20),
     ("bridge", 20),
     ("deployed", 7),
+    ("gateway", 7),
+    ("link_host", 7),
 ];
 
 const EXTERNAL: &str = "external_crates";

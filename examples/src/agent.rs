@@ -18,6 +18,7 @@ mod observe;
 mod pair;
 pub mod phone;
 mod places;
+mod site;
 mod upgrade;
 
 use std::io;
@@ -51,6 +52,7 @@ pub use host::{DeviceStream, Ends, Host, Serving};
 use journal::Journal;
 pub use observe::Observe;
 use places::Places;
+pub use site::SiteOptions;
 
 /// How often a phone's connection looks at the clock, unless there is a reason for another.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -101,6 +103,8 @@ pub struct Options {
     pub per_address: Option<usize>,
     /// Where metrics and health are served; by default nowhere.
     pub observe: Option<Observe>,
+    /// Which app opens links of this agent; by default none.
+    pub site: SiteOptions,
     /// How many lines the log has dropped, for the metrics.
     pub log_dropped: Arc<AtomicU64>,
     /// Makes of an accepted connection one with TLS, if its peer begins with that; by default none is.
@@ -131,6 +135,7 @@ struct Agent {
     /// For the arithmetic of a first message, for the admission of a phone, and for a farewell.
     turns: listener::Turns,
     origins: Vec<String>,
+    site: site::Site,
     tls: Option<Secure>,
     log_dropped: Arc<AtomicU64>,
     /// Whether the agent stops.
@@ -235,7 +240,8 @@ async fn start_with<L: Ledger + 'static>(
     if let Some(warning) = warning {
         (config.log)(warning);
     }
-    let Options { origins, per_address, observe, log_dropped, tls } = config.options;
+    let Options { origins, per_address, observe, site, log_dropped, tls } = config.options;
+    let site = site::Site::new(&site, &urls)?;
 
     let mut tasks = JoinSet::new();
     let (tell_end, ends) = mpsc::unbounded_channel();
@@ -277,6 +283,7 @@ async fn start_with<L: Ledger + 'static>(
         counts: Counts::default(),
         turns: listener::Turns::default(),
         origins,
+        site,
         tls,
         log_dropped,
         stopping: watch::Sender::new(false),

@@ -622,6 +622,13 @@ pub fn pair_methods(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let request = one_spelling::<pair::Request>(text);
     let answer = one_spelling::<pair::Answer>(text);
+    // What is no request does nothing. Requests would change the gate that all inputs share.
+    with_base(|base| {
+        if request.is_none() {
+            let refused = base.gate.answer_json(&device(), &[7; 32], data, base.now, &mut CounterRng::new(9));
+            assert!(refused.starts_with(r#"{"error":"method_rejected""#), "{text}: {refused}");
+        }
+    });
     // A request that names what an answer does is none: neither has the other's tag.
     assert!(request.is_none() || answer.is_none(), "{text}");
     match request {

@@ -468,7 +468,7 @@ fn after_scheme<'a>(text: &'a str, scheme: &str) -> Result<&'a str, LinkError> {
     if found.eq_ignore_ascii_case(scheme) { Ok(rest) } else { Err(LinkError::Foreign) }
 }
 
-fn check_custom_scheme(scheme: &str) -> Result<(), LinkError> {
+pub(crate) fn check_custom_scheme(scheme: &str) -> Result<(), LinkError> {
     let well_formed = scheme.len() <= MAX_HOST_LEN
         && scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme

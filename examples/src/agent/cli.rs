@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::logging::Writer;
 use super::notify::notify;
+use super::site::SiteOptions;
 use super::{Config, Observe, Options, start};
 use crate::clock::Clock;
 use crate::problem::{Outcome, Problem, While};
@@ -62,6 +63,8 @@ pub struct Arguments {
     /// A web page's origin, such as https://app.example, that may connect; may be repeated. Without it, none may.
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
+    #[command(flatten)]
+    site: SiteOptions,
     /// How many connections from one address may have proven nothing yet. Raise it behind a proxy, where all
     /// peers have the same address; at most 128.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
@@ -117,6 +120,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         log: log.log(),
         options: Options {
             origins: arguments.origins,
+            site: arguments.site,
             per_address: Some(arguments.per_address),
             observe: arguments.observe,
             log_dropped: log.dropped(),

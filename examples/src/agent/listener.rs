@@ -343,7 +343,7 @@ impl Agent {
         let paths: Vec<&str> = std::iter::once(path).chain(more.iter().copied()).collect();
         let upgrading = async {
             let stream = self.secured(stream).await?;
-            upgrade::accept(stream, &paths, &self.origins).await
+            upgrade::accept(stream, &paths, &self.origins, &self.site).await
         };
         let upgraded = tokio::select! {
             upgraded = timeout_at(deadline, upgrading) => upgraded,

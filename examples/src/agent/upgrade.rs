@@ -7,9 +7,10 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::http::header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::site::{Content, Site};
 use crate::transport::{self, Socket, Stream};
 
 /// Bytes of a request, its headers included.
@@ -36,13 +37,13 @@ pub(super) enum NoUpgrade {
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     status: &'static str,
-    headers: &'static str,
-    text: &'static str,
+    content: Content,
     why: NoUpgrade,
 }
 
-const fn answer(status: &'static str, headers: &'static str, text: &'static str) -> Answer {
-    Answer { status, headers, text, why: NoUpgrade::NotAsked }
+fn answer(status: &'static str, headers: &str, text: &str) -> Answer {
+    let content = Content { headers: format!("{PLAIN}{headers}"), text: text.to_owned() };
+    Answer { status, content, why: NoUpgrade::NotAsked }
 }
 
 /// Answers an upgrade to WebSocket on one of the paths, without an `Origin` or with a listed one.
@@ -50,6 +51,7 @@ pub(super) async fn accept(
     mut stream: Stream,
     paths: &[&str],
     origins: &[String],
+    site: &Site,
 ) -> Result<Socket, NoUpgrade> {
     // Keystrokes must not wait for each other. Failing costs only that.
     let _ = stream.tcp().set_nodelay(true);
@@ -57,7 +59,7 @@ pub(super) async fn accept(
         Ok(read) => read,
         Err(error) => return refuse(stream, malformed(&error)).await,
     };
-    match judge(&head, paths, origins) {
+    match judge(&head, paths, origins, site) {
         Ok(response) => {
             stream.write_all(&response).await.map_err(|_| NoUpgrade::Gone)?;
             Ok(WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(transport::config()))
@@ -68,7 +70,7 @@ pub(super) async fn accept(
 }
 
 async fn refuse(mut stream: Stream, answer: Answer) -> Result<Socket, NoUpgrade> {
-    let text = http(answer.status, answer.headers, answer.text);
+    let text = respond(answer.status, &answer.content.headers, &answer.content.text);
     // Whoever does not take it loses it.
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.shutdown().await;
@@ -76,13 +78,18 @@ async fn refuse(mut stream: Stream, answer: Answer) -> Result<Socket, NoUpgrade>
     Err(answer.why)
 }
 
-/// An answer after which the connection ends.
+/// The headers of a line of text.
+const PLAIN: &str = "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
+    X-Content-Type-Options: nosniff\r\n";
+
+/// An answer in plain text, after which the connection ends.
 pub(super) fn http(status: &str, headers: &str, text: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{headers}Connection: close\r\n\r\n{text}",
-        text.len()
-    )
+    respond(status, &format!("{PLAIN}{headers}"), text)
+}
+
+fn respond(status: &str, headers: &str, text: &str) -> String {
+    let length = text.len();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}Connection: close\r\n\r\n{text}")
 }
 
 /// Reads a request up to the end of its headers, and what came with it. `None` if there is none.
@@ -120,12 +127,23 @@ fn malformed(error: &Error) -> Answer {
 }
 
 /// The response to an upgrade, or the answer in its place.
-fn judge(request: &Request, paths: &[&str], origins: &[String]) -> Result<Vec<u8>, Answer> {
+fn judge(request: &Request, paths: &[&str], origins: &[String], site: &Site) -> Result<Vec<u8>, Answer> {
     let upgrades = request.headers().get("Upgrade").is_some();
     match request.uri().path() {
         asked if paths.contains(&asked) && (upgrades || asked != "/") => {}
-        // The page of a pairing link, which previews of links and browsers ask for.
-        "/" | "/P" if !upgrades => return Err(answer("200 OK", "", PAGE)),
+        "/" if !upgrades => return Err(answer("200 OK", "", PAGE)),
+        // The page of a pairing link, which previews of links and browsers ask for, and the files of an app's links.
+        asked if !upgrades && site.has(asked) => {
+            let mut hosts = request.headers().get_all(HOST).iter().filter_map(|host| host.to_str().ok());
+            let content = match (hosts.next(), hosts.next()) {
+                (Some(host), None) => site.content(asked, host),
+                _ => None,
+            };
+            return Err(match content {
+                Some(content) => Answer { status: "200 OK", content, why: NoUpgrade::NotAsked },
+                None => answer("421 Misdirected Request", "", "This agent has another name.\n"),
+            });
+        }
         _ => return Err(answer("404 Not Found", "", "There is nothing here.\n")),
     }
     let mut response = create_response(request).map_err(|_| {
@@ -154,6 +172,7 @@ fn judge(request: &Request, paths: &[&str], origins: &[String]) -> Result<Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::site::SiteOptions;
 
     const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -162,7 +181,9 @@ mod tests {
         let text = format!("GET {path} HTTP/1.1\r\nHost: agent\r\n{headers}\r\n");
         let (_, request) = Request::try_parse(text.as_bytes()).unwrap().unwrap();
         let listed = ["https://app.example".to_owned()];
-        judge(&request, &["/noise/ws"], &listed).map(|bytes| String::from_utf8(bytes).unwrap())
+        let urls = [sessioncap::AgentUrl::parse("wss://agent").unwrap()];
+        let site = Site::new(&SiteOptions::default(), &urls).unwrap();
+        judge(&request, &["/noise/ws"], &listed, &site).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     fn status(path: &str, headers: &str) -> &'static str {
@@ -179,6 +200,16 @@ mod tests {
         assert_eq!(status("/noise/ws", ""), "426");
         assert_eq!(status("/noise/ws", "Upgrade: websocket\r\n"), "426");
         assert_eq!((status("/P", ""), status("/", ""), status("/p", "")), ("200", "200", "404"));
+        assert_eq!(status("/P", "Host: agent\r\n"), "421", "two hosts");
+    }
+
+    #[test]
+    fn the_page_of_a_link_has_every_header_that_keeps_it_from_sending_anything() {
+        let page = judged("/P", "").unwrap_err();
+        for (name, value) in sessioncap::web::LandingPage::HEADERS {
+            assert_eq!(page.content.headers.matches(&format!("{name}: {value}\r\n")).count(), 1, "{name}");
+        }
+        assert_eq!(page.content.text, sessioncap::web::LandingPage::new().as_str());
     }
 
     #[test]

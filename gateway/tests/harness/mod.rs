@@ -48,9 +48,10 @@ pub struct World {
     pub device: DeviceSecretKey,
     pub agent: AgentPublicKey,
     pub issuer: Issuer,
+    pub url: AgentUrl,
     address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
-    directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Drop for World {
@@ -82,7 +83,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let url = AgentUrl::parse(&format!("ws://{address}"))?;
-        let issuer = Issuer::new(IssuerSecretKey::generate(&mut OsRng), key.public(), url);
+        let issuer = Issuer::new(IssuerSecretKey::generate(&mut OsRng), key.public(), url.clone());
         let router = start(
             *key.expose_bytes(),
             Arc::clone(&trust),
@@ -91,7 +92,18 @@ impl World {
             directory.join("ledger"),
         )?;
         let serving = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
-        Ok(Self { service, backend, trust, device, agent: key.public(), issuer, address, serving, directory })
+        Ok(Self {
+            service,
+            backend,
+            trust,
+            device,
+            agent: key.public(),
+            issuer,
+            url,
+            address,
+            serving,
+            directory,
+        })
     }
 
     pub async fn connect(&self) -> Outcome<Socket> {
