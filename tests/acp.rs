@@ -460,6 +460,20 @@ fn an_option_id_that_stands_for_two_choices_is_offered_as_neither() {
 }
 
 #[test]
+fn an_option_without_a_name_still_takes_its_id_from_another_choice() {
+    let mut twice = permission();
+    twice["options"] = json!([
+        { "optionId": "ok", "name": "Allow", "kind": "allow_once" },
+        { "optionId": "ok", "kind": "allow_always" },
+        { "optionId": "no", "name": "Reject", "kind": "reject_once" },
+    ]);
+    let mut guest = guest();
+    let (_, asked) = shown(guest.ask(7, "session/request_permission", &params(&twice)));
+    assert_eq!(asked["params"]["options"].as_array().unwrap().len(), 1);
+    assert_eq!(reason(&guest, &selected(7, "ok")), Reason::NotOffered);
+}
+
+#[test]
 fn a_change_of_mode_can_be_rejected_by_a_phone_and_not_allowed() {
     let mut mode = permission();
     mode["toolCall"]["kind"] = json!("switch_mode");

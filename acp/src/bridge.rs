@@ -34,6 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// What a plain peer is told.
 const PAIR_FIRST: &str = "this bridge talks only to phones that were paired and desktops that are enrolled: run \
     `dd_client session pair-mobile` at the desktop, and open the link or scan the code on the phone";
+/// Characters of a session's title in the list.
+const LONGEST_NAME: usize = 100;
 /// The code of that error, as the protocol has it for a missing authentication.
 const AUTHENTICATION_REQUIRED: i64 = -32000;
 
@@ -125,7 +127,7 @@ impl Drop for Joined {
             if state.generation == self.generation {
                 state.phones.remove(&self.viewer);
                 state.desktops.remove(&self.viewer);
-                state.run(|mux| mux.leave(self.viewer, now));
+                state.run(now, |mux| mux.leave(self.viewer, now));
             }
         });
     }
@@ -160,6 +162,10 @@ impl Bridge {
         let session = lock(guest).upstream().clone();
         let (outbox, inbox) = outbox(FOR_PHONE);
         let joined = self.with_state(|state, now| {
+            // It may have ended since the phone was admitted, and another have the agent's id of it.
+            if self.upstream(wire.session()).as_ref() != Some(&session) {
+                return None;
+            }
             let agent = state.agent.as_mut()?;
             let (viewer, effects) = agent.mux.join(Kind::Phone { session }, now);
             state.phones.insert(
@@ -210,7 +216,7 @@ impl Bridge {
     fn with_mux(&self, generation: u64, work: impl FnOnce(&mut Mux, Duration) -> Vec<Effect>) {
         self.with_state(|state, now| {
             if state.generation == generation {
-                state.run(|mux| work(mux, now));
+                state.run(now, |mux| work(mux, now));
             }
         });
     }
@@ -285,8 +291,8 @@ impl Bridge {
     /// The agent is gone: everybody is answered, and sent away.
     fn end(&self, why: &str) {
         (self.run.log)(format!("the agent has ended: {why}"));
-        self.with_state(|state, _| {
-            state.run(Mux::agent_gone);
+        self.with_state(|state, now| {
+            state.run(now, Mux::agent_gone);
             state.agent = None;
             // What waits for them still goes out.
             state.phones.clear();
@@ -297,10 +303,10 @@ impl Bridge {
 }
 
 impl State {
-    fn run(&mut self, work: impl FnOnce(&mut Mux) -> Vec<Effect>) {
+    fn run(&mut self, now: Duration, work: impl FnOnce(&mut Mux) -> Vec<Effect>) {
         if let Some(agent) = &mut self.agent {
             let effects = work(&mut agent.mux);
-            self.carry_out(effects, Duration::ZERO);
+            self.carry_out(effects, now);
         }
     }
 
@@ -314,7 +320,12 @@ impl State {
                         agent.process.send(&message);
                     }
                 }
-                Effect::ToDesktop(viewer, message) => self.to_desktop(viewer, &message),
+                Effect::ToDesktop(viewer, message) => {
+                    let unasked = self.to_desktop(viewer, &message);
+                    if let (Some(question), Some(agent)) = (unasked, &mut self.agent) {
+                        effects.extend(agent.mux.cannot_answer(viewer, question, now));
+                    }
+                }
                 Effect::Update(viewer, params) => self.to_phone(viewer, |guest| guest.update(&params)),
                 Effect::Replay(viewer, params) => self.to_phone(viewer, |guest| guest.replay(&params)),
                 Effect::Permit(viewer, session) => self.permit(viewer, &session, now),
@@ -377,15 +388,20 @@ impl State {
         outbox.push(Out { message, question }, bytes)
     }
 
-    fn to_desktop(&self, viewer: ViewerId, message: &Message) {
-        let Some(outbox) = self.desktops.get(&viewer) else { return };
+    /// Returns the number of a question that is longer than a message may be: nobody would ever answer it.
+    fn to_desktop(&self, viewer: ViewerId, message: &Message) -> Option<i64> {
+        let outbox = self.desktops.get(&viewer)?;
         let mut text = message.to_text();
         if text.len() > Message::MAX_LEN {
-            let Message::Response { id, .. } = message else { return };
-            text = too_long(id.clone()).to_text();
+            match message {
+                Message::Response { id, .. } => text = too_long(id.clone()).to_text(),
+                Message::Request { id: RequestId::Number(question), .. } => return Some(*question),
+                _ => return None,
+            }
         }
         let bytes = text.len();
         outbox.push(text, bytes);
+        None
     }
 }
 
@@ -438,7 +454,8 @@ impl Host for Bridge {
         let entries = sessions.into_iter().filter_map(|session| {
             Some(json!({
                 "id": names.name(&session.id)?,
-                "name": session.title,
+                // All sessions must fit one answer.
+                "name": session.title.map(|title| title.chars().take(LONGEST_NAME).collect::<String>()),
                 "command": state_of(session.turns),
                 "cwd": session.cwd,
                 "acp_session_id": session.id.as_str(),
@@ -492,3 +509,6 @@ impl Host for Bridge {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

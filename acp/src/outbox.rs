@@ -1,7 +1,7 @@
 //! What waits for one viewer, bounded in bytes: nobody who fills it waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc};
 
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 pub struct Outbox<T> {
     queue: mpsc::UnboundedSender<(T, usize)>,
     waiting: Arc<AtomicUsize>,
-    overflowed: Arc<Notify>,
+    overflow: Arc<Overflow>,
     most: usize,
 }
 
@@ -19,7 +19,7 @@ pub struct Outbox<T> {
 pub struct Inbox<T> {
     queue: mpsc::UnboundedReceiver<(T, usize)>,
     waiting: Arc<AtomicUsize>,
-    overflowed: Arc<Notify>,
+    overflow: Arc<Overflow>,
 }
 
 /// What comes out of a queue.
@@ -38,32 +38,39 @@ pub const FOR_PHONE: usize = 8 << 20;
 /// Bytes that wait for one desktop at most. It is the owner's, and a client of it that draws slowly is no fault.
 pub const FOR_DESKTOP: usize = 64 << 20;
 
-/// Marks a queue that has overflowed.
-const OVERFLOWED: usize = usize::MAX / 2;
+/// Whether a queue has overflowed. Never taken back.
+#[derive(Debug, Default)]
+struct Overflow {
+    has: AtomicBool,
+    told: Notify,
+}
 
 /// A queue in which at most so many bytes wait.
 #[must_use]
 pub fn outbox<T>(most: usize) -> (Outbox<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let overflowed = Arc::new(Notify::new());
+    let overflow = Arc::new(Overflow::default());
     let outbox =
-        Outbox { queue: sender, waiting: Arc::clone(&waiting), overflowed: Arc::clone(&overflowed), most };
-    (outbox, Inbox { queue: receiver, waiting, overflowed })
+        Outbox { queue: sender, waiting: Arc::clone(&waiting), overflow: Arc::clone(&overflow), most };
+    (outbox, Inbox { queue: receiver, waiting, overflow })
 }
 
 impl<T> Outbox<T> {
     /// Adds one of this many bytes. Returns whether there was room; if not, the viewer gets
     /// [`Next::Overflow`] after what waits already, and nothing more.
     pub fn push(&self, item: T, bytes: usize) -> bool {
+        if self.overflow.has.load(Ordering::Relaxed) {
+            return false;
+        }
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let has_room = before.saturating_add(bytes) <= self.most;
         if has_room {
             // A viewer that is gone needs nothing.
             let _ = self.queue.send((item, bytes));
         } else {
-            self.waiting.fetch_max(OVERFLOWED, Ordering::Relaxed);
-            self.overflowed.notify_one();
+            self.overflow.has.store(true, Ordering::Relaxed);
+            self.overflow.told.notify_one();
         }
         has_room
     }
@@ -72,14 +79,14 @@ impl<T> Outbox<T> {
 impl<T> Inbox<T> {
     /// Waits until more has come than the queue takes.
     pub async fn overflowed(&self) {
-        while self.waiting.load(Ordering::Relaxed) < OVERFLOWED {
-            self.overflowed.notified().await;
+        while !self.overflow.has.load(Ordering::Relaxed) {
+            self.overflow.told.notified().await;
         }
     }
 
     /// The next one. Cancel-safe.
     pub async fn next(&mut self) -> Next<T> {
-        if self.waiting.load(Ordering::Relaxed) >= OVERFLOWED {
+        if self.overflow.has.load(Ordering::Relaxed) {
             return Next::Overflow;
         }
         match self.queue.recv().await {
@@ -94,6 +101,8 @@ impl<T> Inbox<T> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[tokio::test]
@@ -104,6 +113,18 @@ mod tests {
         assert_eq!(inbox.next().await, Next::Overflow);
         assert!(!outbox.push(100, 0));
         assert_eq!(inbox.next().await, Next::Overflow);
+    }
+
+    #[tokio::test]
+    async fn an_overflow_while_something_is_taken_is_not_forgotten() {
+        let (outbox, mut inbox) = outbox(1000);
+        assert!(outbox.push(0, 900));
+        // As if the one had been taken a moment before the overflow, and its room given back after it.
+        let taken = inbox.queue.try_recv().unwrap();
+        assert!(!outbox.push(1, 900));
+        inbox.waiting.fetch_sub(taken.1, Ordering::Relaxed);
+        assert_eq!(inbox.next().await, Next::Overflow);
+        inbox.overflowed().await;
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 
-use lines::{Line, Lines};
+use lines::{Line, Lines, replace_lone_surrogates};
 
 /// Gets each line of standard error, at most [`Agent::MAX_LOG_LINE`] bytes of it, with control characters
 /// replaced. Called from the task that reads: it must not wait.
@@ -259,7 +259,7 @@ async fn read(mut stdout: ChildStdout, events: mpsc::Sender<Event>, shared: Arc<
         for line in lines.read(buffer.get(..length).unwrap_or_default()) {
             let event = match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Line::Whole(line) => match Message::from_bytes_up_to(&line, Agent::MAX_LINE) {
+                Line::Whole(mut line) => match message(&mut line) {
                     Ok(message) => Event::Message(message),
                     Err(problem) => noise(NoiseProblem::NotAMessage(problem), &line),
                 },
@@ -278,6 +278,17 @@ async fn read(mut stdout: ChildStdout, events: mpsc::Sender<Event>, shared: Arc<
             }
             return false;
         }
+    }
+}
+
+/// Reads a message. An agent that has cut a text in the middle of a character writes half of a surrogate pair, which
+/// is no text; its message counts all the same, or whoever waits for it would wait for ever.
+fn message(line: &mut [u8]) -> Result<Message, MessageError> {
+    match Message::from_bytes_up_to(line, Agent::MAX_LINE) {
+        Err(MessageError::NotJson { .. }) if replace_lone_surrogates(line) => {
+            Message::from_bytes_up_to(line, Agent::MAX_LINE)
+        }
+        read => read,
     }
 }
 

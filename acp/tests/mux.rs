@@ -836,3 +836,71 @@ fn the_past_that_a_session_keeps_is_bounded_and_the_oldest_goes_first() {
     assert!(!text(&kept[0]).contains("\"0 x"));
     let _ = desktop;
 }
+
+#[test]
+fn a_phone_of_a_session_that_was_closed_has_no_part_in_one_of_the_same_id_that_is_opened_later() {
+    let mut bench = bench();
+    let desktop = bench.desktop_in("s", NONE);
+    bench.desktop(desktop, request(1, "session/close", CANCEL));
+    let number = bench.agent_gets("session/close").0;
+    // It comes while the agent closes the session.
+    let guest = bench.phone_in("s");
+    bench.agent(result(&number, NONE));
+    assert_eq!(bench.desktop_gets(desktop), result(1, NONE));
+    bench.desktop_in("s", NONE);
+    bench.agent(notice("session/update", &update("secret")));
+    bench.agent(request("q", "session/request_permission", ASK));
+    let all = bench.all();
+    let reaches_the_phone = |effect: &Effect| match effect {
+        Effect::Update(to, _) | Effect::Replay(to, _) => *to == guest,
+        Effect::Ask { viewer, .. } => *viewer == guest,
+        _ => false,
+    };
+    assert!(!all.iter().any(reaches_the_phone), "{all:?}");
+    phone(&mut bench, guest, phone_prompt(1));
+    assert_eq!(reason(&bench.phone_gets(guest).1), "no_such_session");
+    for (id, asked) in [(2, Asked::Load), (3, Asked::Resume)] {
+        phone(&mut bench, guest, FromPhone::Request { id: RequestId::Number(id), asked });
+        assert_eq!(reason(&bench.phone_gets(guest).1), "no_such_session");
+    }
+    phone(&mut bench, guest, FromPhone::Cancel);
+    bench.nothing();
+}
+
+#[test]
+fn a_request_for_permission_says_that_its_tool_call_changes_the_mode_where_an_update_has_said_so() {
+    let mut bench = bench();
+    let desktop = bench.desktop_in("s", NONE);
+    let call = |id: &str, kind: &str| {
+        format!(
+            r#"{{"sessionId":"s","update":{{"sessionUpdate":"tool_call","toolCallId":"{id}","title":"x","kind":"{kind}"}}}}"#
+        )
+    };
+    bench.agent(notice("session/update", &call("plan", "switch_mode")));
+    bench.agent(notice("session/update", &call("t", "edit")));
+    bench.all();
+    let guest = bench.phone_in("s");
+    for (id, expected) in [("plan", Some("switch_mode")), ("t", None)] {
+        let ask = ASK.replace(r#""toolCallId":"t""#, &format!(r#""toolCallId":"{id}""#));
+        bench.agent(request(id, "session/request_permission", &ask));
+        bench.desktop_gets(desktop);
+        match bench.out.pop_front() {
+            Some(Effect::Ask { viewer, params, .. }) if viewer == guest => {
+                let kind = params.get("toolCall").and_then(|call| call.get("kind")).and_then(Json::as_text);
+                assert_eq!(kind, expected, "{id}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // At most so many are remembered, and the last ones are.
+    for number in 0..=Mux::MAX_MODE_SWITCHES {
+        bench.agent(notice("session/update", &call(&number.to_string(), "switch_mode")));
+    }
+    bench.all();
+    for (id, is_known) in [("plan", false), ("0", false), ("1", true), ("64", true)] {
+        let ask = ASK.replace(r#""toolCallId":"t""#, &format!(r#""toolCallId":"{id}""#));
+        bench.agent(request(format!("again {id}").as_str(), "session/request_permission", &ask));
+        let shown = format!("{:?}", bench.all());
+        assert_eq!(shown.contains("switch_mode"), is_known, "{id}");
+    }
+}

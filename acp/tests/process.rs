@@ -172,6 +172,14 @@ async fn a_longer_message_ends_the_agent_and_longer_noise_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_message_whose_text_was_cut_within_a_character_counts() {
+    let line = r#"{"jsonrpc":"2.0","method":"m","params":{"t":"cut \ud83d"}}"#;
+    let (_agent, mut events, _) = start(r#"printf '%s\n' "$1"; exec cat"#, &[line]);
+    let params = Some(Json::object([("t", Json::text("cut \u{fffd}"))]));
+    assert_eq!(message(&mut events).await, Message::Notification { method: "m".to_owned(), params });
+}
+
+#[tokio::test]
 async fn half_a_line_before_the_end_is_no_message() {
     let (_agent, mut events, _) = start("printf '%s\\n%s' \"$1\" \"$1\"", &[NOTE]);
     assert_eq!(message(&mut events).await, note("a"));

@@ -34,9 +34,14 @@ pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Text from elsewhere, without the characters that steer a terminal.
+/// Text from elsewhere, without the characters that steer a terminal or turn the order of the text around.
 pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || rearranges(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The marks, embeddings, overrides and isolates of two directions, and the separators of lines and paragraphs.
+fn rearranges(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `30s`, `5m`, `12h`, `3d` or plain seconds.
@@ -220,4 +225,15 @@ pub fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_neither_steers_the_terminal_nor_turns_around() {
+        assert_eq!(harmless("a\u{1b}[2Jb\u{9b}c\nd\u{202e}e\u{2066}f\u{2028}g"), "a�[2Jb�c�d�e�f�g");
+        assert_eq!(harmless("שלום, é 👨‍👩‍👧"), "שלום, é 👨‍👩‍👧");
+    }
 }

@@ -192,12 +192,18 @@ fn strict(shape: &Shape, json: &Json) -> Result<Json, Reason> {
 
 fn permission(rebuild: Rebuild<'_>, params: &Json) -> Option<(Question, Json)> {
     let Json::Object(mut entries) = rebuild.value(&PERMISSION, params).ok()? else { return None };
+    // Of those as well that have not the form of an option and are left out.
+    let all: Vec<String> = match params.get("options") {
+        Some(Json::List(options)) => {
+            options.iter().filter_map(|option| text_of(option, "optionId")).collect()
+        }
+        _ => Vec::new(),
+    };
     // Allowing a change of mode changes a setting, which no phone may.
     let changes_mode = entries.iter().any(|(key, value)| {
         key == "toolCall" && value.get("kind").and_then(Json::as_text) == Some("switch_mode")
     });
     let (_, Json::List(options)) = entries.iter_mut().find(|(key, _)| key == "options")? else { return None };
-    let all: Vec<String> = options.iter().filter_map(|option| text_of(option, "optionId")).collect();
     options.retain(|option| {
         let once = match option.get("kind").and_then(Json::as_text) {
             Some("allow_once") => !changes_mode,

@@ -26,9 +26,11 @@ impl Mux {
     /// Bytes in memory, about, of updates that came before the result that names their session. Later ones are
     /// dropped.
     pub const MAX_EARLY: usize = 1 << 20;
+    /// Tool calls of one session that are remembered as changing the mode.
+    pub const MAX_MODE_SWITCHES: usize = 64;
     /// Terminals of one session whose desktop is remembered.
     pub const MAX_TERMINALS: usize = 64;
-    /// Longest name of a terminal that is remembered, in bytes.
+    /// Longest name of a terminal or a tool call that is remembered, in bytes.
     pub const MAX_NAME: usize = 256;
     /// How long the agent may take to answer `initialize`: the first start of some downloads the agent.
     pub const START: Duration = Duration::from_secs(120);

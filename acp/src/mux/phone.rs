@@ -9,6 +9,9 @@ impl Mux {
     pub(super) fn phone_message(&mut self, viewer: ViewerId, session: AcpSessionId, message: FromPhone) {
         match message {
             FromPhone::Request { id, asked } => self.phone_request(viewer, id, &session, asked),
+            FromPhone::Prompt { id, .. } if !self.has_session(viewer, &session) => {
+                self.refuse(viewer, id, no_such_session());
+            }
             FromPhone::Prompt { id, prompt } => {
                 let params = object([("sessionId", text(session.as_str())), ("prompt", prompt)]);
                 self.prompt(viewer, id, &session, params);
@@ -22,12 +25,20 @@ impl Mux {
         }
     }
 
+    /// Whether the phone's session is still the one that it came to.
+    fn has_session(&self, viewer: ViewerId, session: &AcpSessionId) -> bool {
+        self.viewers.get(&viewer).is_some_and(|viewer| viewer.sessions.contains_key(session))
+    }
+
     /// None of these is sent to the agent.
     fn phone_request(&mut self, viewer: ViewerId, id: RequestId, session: &AcpSessionId, asked: Asked) {
         if let Some(refusal) = self.cannot_begin(viewer, &id) {
             return self.refuse(viewer, id, refusal);
         }
-        let known = self.live(session);
+        let known = match self.has_session(viewer, session) {
+            true => self.live(session),
+            false => None,
+        };
         let outcome = match asked {
             Asked::Initialize => match &self.agent {
                 Agent::Ready(result) => Ok(result.clone()),

@@ -96,9 +96,13 @@ impl Mux {
         session: AcpSessionId,
         ask: Ask,
         method: String,
-        params: Json,
+        mut params: Json,
     ) {
-        let turn = self.sessions.get(&session).and_then(|known| known.turn.as_ref());
+        let known = self.sessions.get(&session);
+        if let (Some(known), Ask::Permission(_)) = (known, &ask) {
+            known.complete_permission(&mut params);
+        }
+        let turn = known.and_then(|known| known.turn.as_ref());
         if turn.is_some_and(|turn| turn.cancelled.is_some()) {
             return self.answer_agent(id, ask.cancelled());
         }

@@ -20,6 +20,9 @@ const STATE: [&str; 6] = [
     "usage_update",
 ];
 
+/// The kind of a tool call that changes the mode.
+const MODE_SWITCH: &str = "switch_mode";
+
 /// A session that lives in the agent, or is on its way there.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -33,6 +36,8 @@ pub struct Session {
     pub asked: Option<Waiting>,
     /// The desktop that serves the agent's calls, until it leaves.
     pub helper: Option<ViewerId>,
+    /// The last tool calls of which an update said that they change the mode.
+    mode_switches: VecDeque<String>,
     /// Terminals at that desktop.
     pub terminals: BTreeMap<String, ViewerId>,
     /// Notifications' `params` by their kind, see [`STATE`].
@@ -78,6 +83,13 @@ impl Session {
         let update = params.get("update");
         let kind = text_at(update, "sessionUpdate");
         let size = weight(params);
+        if text_at(update, "kind") == Some(MODE_SWITCH)
+            && let Some(call) = text_at(update, "toolCallId").filter(|call| call.len() <= Mux::MAX_NAME)
+            && !self.mode_switches.iter().any(|known| known == call)
+        {
+            self.mode_switches.truncate(Mux::MAX_MODE_SWITCHES.saturating_sub(1));
+            self.mode_switches.push_front(call.to_owned());
+        }
         if let Some(kind) = STATE.into_iter().find(|state| Some(*state) == kind) {
             if size <= Mux::MAX_STATE {
                 self.keep_state(kind, params);
@@ -124,6 +136,17 @@ impl Session {
             }
         }
         self.state.insert(kind, kept);
+    }
+
+    /// Adds to a request for permission that its tool call changes the mode, if an update has said so: agents do not
+    /// repeat it there.
+    pub fn complete_permission(&self, params: &mut Json) {
+        let Some(mut call) = params.get("toolCall").cloned() else { return };
+        let id = text_at(Some(&call), "toolCallId");
+        if self.mode_switches.iter().any(|known| Some(known.as_str()) == id) {
+            set(&mut call, "kind", text(MODE_SWITCH));
+            set(params, "toolCall", call);
+        }
     }
 
     /// Keeps what a result says of the session.

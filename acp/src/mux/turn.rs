@@ -235,7 +235,8 @@ impl Mux {
         for one in known.take_waiting(None) {
             self.answer(one.viewer, &one.id, Err(no_such_session()));
         }
-        for viewer in self.viewers.values_mut().filter(|viewer| viewer.kind == super::Kind::Desktop) {
+        // A phone as well: what is opened later under the same id is another session.
+        for viewer in self.viewers.values_mut() {
             viewer.sessions.remove(session);
         }
     }

@@ -64,9 +64,60 @@ impl Lines {
     }
 }
 
+/// Writes U+FFFD in the place of each escape of half a surrogate pair. Returns whether there was one.
+pub fn replace_lone_surrogates(json: &mut [u8]) -> bool {
+    let mut replaced = false;
+    let mut at = 0_usize;
+    while let Some(byte) = json.get(at) {
+        let whole = match (byte, escaped_unit(json, at)) {
+            // The escape of a backslash or a quote.
+            (b'\\', None) => 2,
+            (_, None) => 1,
+            (_, Some(0xd800..=0xdbff))
+                if matches!(escaped_unit(json, at.saturating_add(6)), Some(0xdc00..=0xdfff)) =>
+            {
+                12
+            }
+            (_, Some(0xd800..=0xdfff)) => {
+                if let Some(escape) = json.get_mut(at..at.saturating_add(6)) {
+                    escape.copy_from_slice(b"\\ufffd");
+                    replaced = true;
+                }
+                6
+            }
+            (_, Some(_)) => 6,
+        };
+        at = at.saturating_add(whole);
+    }
+    replaced
+}
+
+/// The unit of UTF-16 whose escape is at this place.
+fn escaped_unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at.checked_add(6)?)?.strip_prefix(b"\\u")?;
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+    u16::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_a_replacement_character_and_nothing_else_changes() {
+        for (text, expected) in [
+            (r#""cut \ud83d""#, r#""cut \ufffd""#),
+            (r#""\ud83d\ud83d\ude00\uDE00""#, r#""\ufffd\ud83d\ude00\ufffd""#),
+            (r#""\\ud83d \\\ud83d \u00e9 \ud8""#, r#""\\ud83d \\\ufffd \u00e9 \ud8""#),
+        ] {
+            let mut json = text.as_bytes().to_vec();
+            assert!(replace_lone_surrogates(&mut json));
+            assert_eq!(core::str::from_utf8(&json).unwrap(), expected);
+            assert!(!replace_lone_surrogates(&mut json));
+        }
+    }
 
     fn whole(text: &str) -> Line {
         Line::Whole(text.as_bytes().to_vec())

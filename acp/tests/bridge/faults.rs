@@ -38,6 +38,38 @@ async fn of_two_phones_and_a_desktop_that_answer_at_once_one_answer_reaches_the_
 }
 
 #[tokio::test]
+async fn a_desktop_that_is_removed_while_the_bridge_sends_to_it_is_cut_off() {
+    let bridge = Bridge::start().await;
+    let (mut desktop, upstream, _) = bridge.with_session().await;
+    // It reads nothing of this. When the turn of another has ended, the bridge is in the middle of sending.
+    let turn = desktop.prompt(&upstream, "flood 10000").await;
+    let mut other = bridge.desktop().await;
+    let id = other.prompt(&upstream, "echo next").await;
+    other.answer(id).await.unwrap();
+    other.messages.leave().await;
+    bridge.world.agent.stderr.until("is off: it has left").await;
+    std::fs::write(bridge.world.file("agent/devices.json"), "{\"devices\":[]}").unwrap();
+    bridge.world.agent.signal(Signal::HUP);
+    world::eventually("the device is removed", || async {
+        Desktop::connect(&bridge.identity).await.is_err()
+    })
+    .await;
+    let answered = loop {
+        match within("the end", desktop.messages.next()).await {
+            Ok(Some(text)) => {
+                let message: Value = serde_json::from_str(&text).unwrap();
+                if message["id"] == turn && message.get("method").is_none() {
+                    break true;
+                }
+            }
+            Ok(None) | Err(_) => break false,
+        }
+    };
+    assert!(!answered, "it has heard all of it");
+    bridge.world.agent.stderr.until("is off: the device was removed").await;
+}
+
+#[tokio::test]
 async fn an_agent_that_crashes_ends_its_sessions_and_the_next_desktop_gets_a_new_one() {
     let bridge = Bridge::start().await;
     let (mut desktop, upstream, session) = bridge.with_session().await;

@@ -49,12 +49,9 @@ impl Bridge {
     }
 }
 
-#[tokio::test]
-async fn whoever_ends_tls_on_the_way_is_noticed_on_the_first_connection_and_on_a_later_one() {
-    let bridge = start().await;
+/// A man in the middle at 127.0.0.2, with a certificate of his own, who passes the bytes on.
+async fn end_tls_before(bridge: &Bridge) {
     let port = bridge.world.url.port();
-    let (_desktop, _, session) = bridge.with_session().await;
-    // A man in the middle at 127.0.0.2, with a certificate of his own, who passes the bytes on.
     let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let clock = sessioncap_programs::clock::Clock::system().unwrap();
     let file = bridge.world.file("his-certificate.json");
@@ -72,6 +69,31 @@ async fn whoever_ends_tls_on_the_way_is_noticed_on_the_first_connection_and_on_a
             });
         }
     });
+}
+
+#[tokio::test]
+async fn the_program_that_joins_compares_the_certificate_before_it_leaves() {
+    let bridge = start().await;
+    let (_desktop, _, session) = bridge.with_session().await;
+    end_tls_before(&bridge).await;
+    let his = format!("wss://127.0.0.2:{}", bridge.world.url.port());
+    for (url, said) in [(bridge.wss(), "joined session"), (his, "not the agent's")] {
+        let link = link_at(&bridge, &session, &url).await.to_https(&sessioncap::LinkHost::Agent).unwrap();
+        let mut command = tokio::process::Command::new(program("companion"));
+        command.arg("--state").arg(bridge.world.file(&format!("{}.json", said.len())));
+        let joining = within("joining", command.args(["acp", "join", &link]).output()).await.unwrap();
+        let heard = String::from_utf8_lossy(&joining.stderr);
+        assert!(heard.contains(said), "{url}: {heard}");
+        assert_eq!(joining.status.success(), said == "joined session", "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_ends_tls_on_the_way_is_noticed_on_the_first_connection_and_on_a_later_one() {
+    let bridge = start().await;
+    let port = bridge.world.url.port();
+    let (_desktop, _, session) = bridge.with_session().await;
+    end_tls_before(&bridge).await;
     let link = link_at(&bridge, &session, &format!("wss://127.0.0.2:{port}")).await;
     let file = bridge.world.file("phone.json");
     // He can carry Noise, and that is all that he can do.

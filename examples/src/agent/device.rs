@@ -248,6 +248,10 @@ impl Connection<'_> {
         let mut output = if look.clipboard { output.with_clipboard() } else { output };
         let agent = Arc::clone(self.agent);
         let mut changes = agent.devices.changes();
+        // It may have been removed since its request came.
+        if !agent.devices.contains(&self.device) {
+            return Err(Problem::said("the device was removed"));
+        }
         // Input for which there is no room yet. Nothing more is read from the device until then.
         let mut waiting: Option<Vec<u8>> = None;
         loop {

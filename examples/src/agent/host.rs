@@ -109,20 +109,28 @@ impl DeviceStream {
     pub async fn receive(&mut self) -> Outcome<Option<Vec<u8>>> {
         let mut changes = self.agent.devices.changes();
         loop {
+            // Looked at each time: it may have been removed while this side sent.
+            self.check_enrolled()?;
             tokio::select! {
                 frame = self.agent.receive(&mut self.socket) => {
                     let bytes = self.channel.open(&frame?)?;
                     return Ok((!bytes.is_empty()).then_some(bytes));
                 }
-                _ = changes.changed() => if !self.agent.devices.contains(&self.device) {
-                    return Err(Problem::said("the device was removed"));
-                },
+                _ = changes.changed() => {}
             }
         }
     }
 
-    /// Sends one frame, or gives up on a device that does not take it.
+    fn check_enrolled(&self) -> Outcome<()> {
+        match self.agent.devices.contains(&self.device) {
+            true => Ok(()),
+            false => Err(Problem::said("the device was removed")),
+        }
+    }
+
+    /// Sends one frame, or gives up on a device that does not take it, or was removed.
     pub async fn send(&mut self, plaintext: &[u8]) -> Outcome<()> {
+        self.check_enrolled()?;
         let frame = self.channel.seal(plaintext)?;
         transport::send(&mut self.socket, frame).await
     }

@@ -45,12 +45,14 @@ pub(in crate::companion) async fn run(file: &Path, command: AcpCommand) -> Outco
     match command {
         AcpCommand::Join { link, label } => {
             let link = crate::companion::cli::read_link(&link)?;
-            let Joined { live, .. } = join(&link, &label.parse()?, file, |progress| match progress {
+            let Joined { mut live, .. } = join(&link, &label.parse()?, file, |progress| match progress {
                 Progress::Connecting => note(&format!("companion: asking {}", link.url())),
                 Progress::Waiting(code) => note(&format!("companion: both screens must show {code}")),
                 Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
             })
             .await?;
+            // Somebody who ends TLS on the way is noticed now, not when the session is used.
+            live.initialize(|_| {}).await?;
             let left = show_duration(live.seconds_left);
             note(&format!("companion: joined session {} for {left}; may {}", live.session, live.ops));
             live.leave().await;
@@ -71,6 +73,7 @@ async fn discover(file: &Path) -> Outcome<()> {
     let mut found = BTreeMap::new();
     while let Ok(event) = timeout_at(until, browse.next()).await {
         match event? {
+            Event::Found(record) if found.len() >= Browse::MOST_RECORDS => drop(record),
             Event::Found(record) => {
                 found.insert(record.name.to_string(), record);
             }
