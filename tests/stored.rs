@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sessioncap::app::*;
-use sessioncap::session::*;
 use sessioncap::*;
 
 fn url(text: &str) -> AgentUrl {
