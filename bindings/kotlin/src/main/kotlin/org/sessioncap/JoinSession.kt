@@ -41,8 +41,11 @@ class JoinSession(private val keychain: Keychain, private val system: PhoneSyste
     /** A link from the camera or an intent. An intent that comes again after a rotation is the same link: the pairing goes on. */
     fun opened(link: String) = catching {
         val known = pairingsIn(keychain)
-        if (known == null) news = "The pairings cannot be read now. Unlock the phone and open the link again."
-        else preview = preview(link, known)
+        if (known == null) {
+            news = "The pairings cannot be read now. Unlock the phone and open the link again."
+        } else {
+            preview = org.sessioncap.preview(link, known)
+        }
     }
 
     /** The person has looked at host and fingerprint. */
@@ -53,7 +56,7 @@ class JoinSession(private val keychain: Keychain, private val system: PhoneSyste
 
     /** A pairing of the list. */
     fun reopen(ticket: String) = catching {
-        (keychain.get(ticket) as? KeychainAnswer.Stored)?.let { run(reopen(it.bytes)) }
+        (keychain.get(ticket) as? KeychainAnswer.Stored)?.let { run(org.sessioncap.reopen(it.bytes)) }
     }
 
     fun typeLine(line: String) = catching { phone?.typeLine(line) }

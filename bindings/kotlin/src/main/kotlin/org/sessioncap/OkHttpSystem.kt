@@ -21,6 +21,7 @@ import okio.ByteString.Companion.toByteString
 /** WebSockets of OkHttp, and a clock that counts sleep. Everything happens on the main thread. */
 class OkHttpSystem : PhoneSystem {
     private val main = Handler(Looper.getMainLooper())
+    private var due: Runnable? = null
     private val client = OkHttpClient.Builder()
         .followRedirects(false)
         .followSslRedirects(false)
@@ -30,9 +31,12 @@ class OkHttpSystem : PhoneSystem {
     override fun nowMillis(): ULong = SystemClock.elapsedRealtime().toULong()
 
     override fun wake(at: ULong?, phone: Phone) {
-        main.removeCallbacksAndMessages(phone)
+        due?.let(main::removeCallbacks)
+        due = null
         val pause = (at ?: return).toLong() - SystemClock.elapsedRealtime()
-        main.postDelayed({ phone.timePassed() }, phone, pause.coerceAtLeast(0))
+        val call = Runnable { phone.timePassed() }
+        due = call
+        main.postDelayed(call, pause.coerceAtLeast(0))
     }
 
     override fun open(attempt: UInt, url: String, tlsPins: List<String>, phone: Phone): PhoneSocket {
