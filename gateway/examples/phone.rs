@@ -173,7 +173,10 @@ async fn main() -> Outcome<()> {
             news = live.next() => match news? {
                 News::Output(output) => print!("{}", String::from_utf8_lossy(&output)),
                 News::Notice(notice) => println!("(refused: code {})", notice.code),
-                News::Ended(code) => return Ok(println!("(ended: {:?})", code.status())),
+                News::Ended(code) => {
+                    println!("(ended: {:?})", code.status());
+                    return Ok(());
+                }
             },
         }
     }
