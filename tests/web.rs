@@ -72,6 +72,26 @@ fn the_page_loads_nothing_and_names_no_other_place() {
 }
 
 #[test]
+fn the_script_takes_the_fragment_away_and_goes_nowhere_by_itself() {
+    let page = LandingPage::new();
+    let script = inline(page.as_str(), "script");
+    // At once after it was read, and before anything is shown.
+    let read = "link = location.href;\n    history.replaceState(null, '', location.pathname);\n";
+    assert_eq!(script.matches(read).count(), 1);
+    assert_eq!(script.matches("location.href").count(), 1);
+    // The tap on a link is the only way out.
+    for word in
+        ["location =", "location.assign", "location.replace", ".click()", "open(", "submit", "setTimeout"]
+    {
+        assert!(!script.contains(word), "{word}");
+    }
+    // What is in a link is shown as text.
+    for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function("] {
+        assert!(!script.contains(word), "{word}");
+    }
+}
+
+#[test]
 fn the_published_hash_is_that_of_the_page() {
     let page = LandingPage::new();
     let hash: String = page.sha256().iter().map(|byte| format!("{byte:02x}")).collect();

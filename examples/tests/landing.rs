@@ -273,6 +273,7 @@ async fn the_page_of_a_link_shows_it_and_sends_nothing_of_it_anywhere() {
     page.value(&format!("location.href = '{address}0'")).await;
     page.until("document.getElementById('link').value.endsWith('0')").await;
     assert_eq!(page.value("location.href").await, json!(format!("{origin}/P")));
+    page.value("document.activeElement.blur()").await;
     page.picture("landing-light.png", 720, 900, "light").await;
     page.picture("landing-dark.png", 720, 900, "dark").await;
     page.picture("landing-narrow.png", 320, 900, "light").await;
