@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::mux::{Effect, Kind, Mux, Settings, Turns, ViewerId};
-use crate::names::Names;
+use crate::names::{Changes, Names};
 use crate::outbox::{FOR_DESKTOP, FOR_PHONE, Inbox, Outbox, outbox};
 use crate::process::{self, Agent, Event, Start};
 use crate::{desk, phone};
@@ -55,7 +55,6 @@ pub struct Run {
 
 /// One agent, its sessions and its viewers.
 pub struct Bridge {
-    this: Weak<Self>,
     run: Run,
     ends: Ends,
     started: Instant,
@@ -127,8 +126,8 @@ impl Drop for Joined {
             if state.generation == self.generation {
                 state.phones.remove(&self.viewer);
                 state.desktops.remove(&self.viewer);
-                state.run(now, |mux| mux.leave(self.viewer, now));
             }
+            state.run_of(self.generation, now, |mux| mux.leave(self.viewer, now));
         });
     }
 }
@@ -136,8 +135,7 @@ impl Drop for Joined {
 impl Bridge {
     /// A bridge whose agent starts with the first desktop.
     pub fn new(run: Run, ends: Ends) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
+        Arc::new(Self {
             run,
             ends,
             started: Instant::now(),
@@ -158,7 +156,11 @@ impl Bridge {
     }
 
     /// Adds a phone. `None` if its session is gone.
-    pub(crate) fn join_phone(&self, guest: &Arc<Mutex<Guest>>, wire: &Wire) -> Option<(Joined, Inbox<Out>)> {
+    pub(crate) fn join_phone(
+        self: &Arc<Self>,
+        guest: &Arc<Mutex<Guest>>,
+        wire: &Wire,
+    ) -> Option<(Joined, Inbox<Out>)> {
         let session = lock(guest).upstream().clone();
         let (outbox, inbox) = outbox(FOR_PHONE);
         let joined = self.with_state(|state, now| {
@@ -175,11 +177,11 @@ impl Bridge {
             state.carry_out(effects, now);
             Some((viewer, state.generation))
         });
-        self.place(joined).map(|place| (place, inbox))
+        joined.map(|(viewer, generation)| (self.place(viewer, generation), inbox))
     }
 
     /// Adds a desktop, and starts the agent if it does not run. `None` if it cannot be started now.
-    pub(crate) fn join_desktop(&self) -> Option<(Joined, Inbox<String>)> {
+    pub(crate) fn join_desktop(self: &Arc<Self>) -> Option<(Joined, Inbox<String>)> {
         let (outbox, inbox) = outbox(FOR_DESKTOP);
         let joined = self.with_state(|state, now| {
             self.start(state, now);
@@ -189,12 +191,11 @@ impl Bridge {
             state.carry_out(effects, now);
             Some((viewer, state.generation))
         });
-        self.place(joined).map(|place| (place, inbox))
+        joined.map(|(viewer, generation)| (self.place(viewer, generation), inbox))
     }
 
-    fn place(&self, joined: Option<(ViewerId, u64)>) -> Option<Joined> {
-        let (viewer, generation) = joined?;
-        Some(Joined { bridge: self.this.upgrade()?, viewer, generation })
+    fn place(self: &Arc<Self>, viewer: ViewerId, generation: u64) -> Joined {
+        Joined { bridge: Arc::clone(self), viewer, generation }
     }
 
     fn now(&self) -> Duration {
@@ -203,42 +204,34 @@ impl Bridge {
 
     /// Does something to the state, and what follows from it outside.
     fn with_state<T>(&self, work: impl FnOnce(&mut State, Duration) -> T) -> T {
-        let mut state = lock(&self.state);
-        let done = work(&mut state, self.now());
-        let gone = self.note_sessions(&state);
-        drop(state);
-        // Only without the lock: the gate asks about sessions under locks of its own.
-        gone.iter().for_each(|session| self.ends.tell(session));
+        let done = self.change(work);
         self.sooner.notify_one();
         done
     }
 
-    fn with_mux(&self, generation: u64, work: impl FnOnce(&mut Mux, Duration) -> Vec<Effect>) {
-        self.with_state(|state, now| {
-            if state.generation == generation {
-                state.run(now, |mux| work(mux, now));
-            }
-        });
+    /// As [`Bridge::with_state`], for the one that looks at what is due anyway.
+    fn change<T>(&self, work: impl FnOnce(&mut State, Duration) -> T) -> T {
+        let mut state = lock(&self.state);
+        let done = work(&mut state, self.now());
+        let Changes { began, ended } = {
+            let ids = state.agent.iter().flat_map(|agent| agent.mux.session_ids());
+            lock(&self.names).update(ids)
+        };
+        drop(state);
+        for session in began {
+            (self.run.log)(format!("session {session} began"));
+        }
+        // Only without the lock: the gate asks about sessions under locks of its own.
+        ended.iter().for_each(|session| self.ends.tell(session));
+        done
     }
 
-    /// Gives new sessions their ids, and returns those that have ended.
-    fn note_sessions(&self, state: &State) -> Vec<SessionId> {
-        let mut names = lock(&self.names);
-        let present: Vec<_> = match &state.agent {
-            Some(agent) => agent.mux.sessions().map(|session| session.id).collect(),
-            None => Vec::new(),
-        };
-        for session in &present {
-            if names.upstream_is_new(session) {
-                let id = names.name(session);
-                (self.run.log)(format!("session {} began", id.map_or_else(String::new, |id| id.to_string())));
-            }
-        }
-        names.retain(&present)
+    fn with_mux(&self, generation: u64, work: impl FnOnce(&mut Mux, Duration) -> Vec<Effect>) {
+        self.with_state(|state, now| state.run_of(generation, now, |mux| work(mux, now)));
     }
 
     /// Starts the agent if it does not run.
-    fn start(&self, state: &mut State, now: Duration) {
+    fn start(self: &Arc<Self>, state: &mut State, now: Duration) {
         let too_soon = state.last_start.is_some_and(|last| last.elapsed() < RESTART);
         if state.agent.is_some() || state.stopping || too_soon {
             return;
@@ -258,9 +251,7 @@ impl Bridge {
                 state.generation = state.generation.saturating_add(1);
                 state.agent = Some(Running { mux, process });
                 state.carry_out(effects, now);
-                if let Some(bridge) = self.this.upgrade() {
-                    tokio::spawn(bridge.hear(events, state.generation));
-                }
+                tokio::spawn(Arc::clone(self).hear(events, state.generation));
             }
             Err(problem) => (self.run.log)(format!("the agent cannot be started: {problem}")),
         }
@@ -274,7 +265,7 @@ impl Bridge {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Message(message)) => {
-                        self.with_mux(generation, |mux, now| mux.from_agent(message, now));
+                        self.change(|state, now| state.run_of(generation, now, |mux| mux.from_agent(message, now)));
                     }
                     Some(Event::Noise(process::Noise { problem, start })) => {
                         (self.run.log)(format!("the agent wrote what is no message ({problem:?}): {start}"));
@@ -283,7 +274,7 @@ impl Bridge {
                     None => return self.end("it is gone"),
                 },
                 () = self.sooner.notified() => {}
-                () = sleep(until) => self.with_mux(generation, Mux::look),
+                () = sleep(until) => self.change(|state, now| state.run_of(generation, now, |mux| mux.look(now))),
             }
         }
     }
@@ -303,6 +294,13 @@ impl Bridge {
 }
 
 impl State {
+    /// Does something to the agent's multiplexer, if it is the agent of this number.
+    fn run_of(&mut self, generation: u64, now: Duration, work: impl FnOnce(&mut Mux) -> Vec<Effect>) {
+        if self.generation == generation {
+            self.run(now, work);
+        }
+    }
+
     fn run(&mut self, now: Duration, work: impl FnOnce(&mut Mux) -> Vec<Effect>) {
         if let Some(agent) = &mut self.agent {
             let effects = work(&mut agent.mux);
@@ -434,11 +432,8 @@ impl Host for Bridge {
         lock(&self.names).count()
     }
 
-    fn serve_phone(&self, wire: Wire) -> Serving {
-        match self.this.upgrade() {
-            Some(bridge) => Box::pin(phone::serve(bridge, wire)),
-            None => Box::pin(std::future::ready(())),
-        }
+    fn serve_phone(self: Arc<Self>, wire: Wire) -> Serving {
+        Box::pin(phone::serve(self, wire))
     }
 
     fn answer(&self, request: &Request) -> Option<Result<Value, Value>> {
@@ -446,14 +441,14 @@ impl Host for Bridge {
             return None;
         }
         let state = lock(&self.state);
-        let mut names = lock(&self.names);
+        let names = lock(&self.names);
         let sessions: Vec<_> = match &state.agent {
             Some(agent) => agent.mux.sessions().collect(),
             None => Vec::new(),
         };
         let entries = sessions.into_iter().filter_map(|session| {
             Some(json!({
-                "id": names.name(&session.id)?,
+                "id": names.session(&session.id)?,
                 // All sessions must fit one answer.
                 "name": session.title.map(|title| title.chars().take(LONGEST_NAME).collect::<String>()),
                 "command": state_of(session.turns),
@@ -465,11 +460,8 @@ impl Host for Bridge {
         Some(Ok(json!({ "ok": true, "sessions": entries.collect::<Vec<_>>() })))
     }
 
-    fn serve_device(&self, stream: DeviceStream) -> Serving {
-        match self.this.upgrade() {
-            Some(bridge) => Box::pin(desk::serve(bridge, stream)),
-            None => Box::pin(std::future::ready(())),
-        }
+    fn serve_device(self: Arc<Self>, stream: DeviceStream) -> Serving {
+        Box::pin(desk::serve(self, stream))
     }
 
     fn turn_away(&self, mut socket: Socket, message: String) -> Serving {
@@ -491,14 +483,13 @@ impl Host for Bridge {
         })
     }
 
-    fn stop(&self) -> Serving {
-        let Some(bridge) = self.this.upgrade() else { return Box::pin(std::future::ready(())) };
+    fn stop(self: Arc<Self>) -> Serving {
         Box::pin(async move {
-            let ended = bridge.ended.notified();
+            let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
             {
-                let mut state = lock(&bridge.state);
+                let mut state = lock(&self.state);
                 state.stopping = true;
                 match &state.agent {
                     Some(agent) => agent.process.end(),

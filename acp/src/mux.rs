@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use json::{error, integer, object, text};
+use json::error;
 use question::Question;
 use session::Session;
 
@@ -423,8 +423,7 @@ impl Mux {
 
     /// The sessions that live in the agent, by id.
     pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> {
-        let live = self.sessions.iter().filter(|(_, session)| session.opening.is_none());
-        live.map(|(id, session)| SessionInfo {
+        self.live_sessions().map(|(id, session)| SessionInfo {
             id: id.clone(),
             title: session.title().map(str::to_owned),
             cwd: session.cwd.clone(),
@@ -432,6 +431,15 @@ impl Mux {
             waiting: session.waiting.len(),
             questions: self.questions.values().filter(|question| question.session == *id).count(),
         })
+    }
+
+    /// The ids of the sessions that live in the agent. Copies nothing.
+    pub fn session_ids(&self) -> impl Iterator<Item = &AcpSessionId> + Clone {
+        self.live_sessions().map(|(id, _)| id)
+    }
+
+    fn live_sessions(&self) -> impl Iterator<Item = (&AcpSessionId, &Session)> + Clone {
+        self.sessions.iter().filter(|(_, session)| session.opening.is_none())
     }
 
     /// The agent's answer to `initialize`; none before it.
@@ -532,7 +540,8 @@ impl Mux {
 
     /// Makes an update, keeps it, and gives it to everybody in the session but `but`.
     fn make_update(&mut self, session: &AcpSessionId, but: ViewerId, update: Json) {
-        let params = Arc::new(object([("sessionId", text(session.as_str())), ("update", update)]));
+        let params =
+            Arc::new(Json::object([("sessionId", Json::text(session.as_str())), ("update", update)]));
         if let Some(known) = self.sessions.get_mut(session) {
             known.keep(&params);
         }
@@ -586,16 +595,20 @@ impl Mux {
 
     fn initialize(&mut self) {
         let Settings { read_files, write_files, terminals, elicitation, .. } = self.settings;
-        let files =
-            object([("readTextFile", Json::Bool(read_files)), ("writeTextFile", Json::Bool(write_files))]);
-        let mut capabilities = object([("fs", files), ("terminal", Json::Bool(terminals))]);
+        let files = Json::object([
+            ("readTextFile", Json::Bool(read_files)),
+            ("writeTextFile", Json::Bool(write_files)),
+        ]);
+        let mut capabilities = Json::object([("fs", files), ("terminal", Json::Bool(terminals))]);
         if elicitation {
-            json::set(&mut capabilities, "elicitation", object([("form", object([]))]));
+            json::set(&mut capabilities, "elicitation", Json::object([("form", Json::object([]))]));
         }
-        let client =
-            object([("name", text(env!("CARGO_PKG_NAME"))), ("version", text(env!("CARGO_PKG_VERSION")))]);
-        let params = object([
-            ("protocolVersion", integer(1)),
+        let client = Json::object([
+            ("name", Json::text(env!("CARGO_PKG_NAME"))),
+            ("version", Json::text(env!("CARGO_PKG_VERSION"))),
+        ]);
+        let params = Json::object([
+            ("protocolVersion", Json::integer(1)),
             ("clientCapabilities", capabilities),
             ("clientInfo", client),
         ]);

@@ -1,6 +1,6 @@
 //! The ids of sessions: a credential names one of ours, the agent names them as it likes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand::RngCore;
 use rand::rngs::OsRng;
@@ -14,25 +14,52 @@ pub struct Names {
     theirs: HashMap<SessionId, AcpSessionId>,
 }
 
+/// The difference that an update makes.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The sessions that have an id since.
+    pub began: Vec<SessionId>,
+    /// The sessions that have ended.
+    pub ended: Vec<SessionId>,
+}
+
 impl Names {
-    /// Our id of a session, a new one if it has none.
-    pub fn name(&mut self, upstream: &AcpSessionId) -> Option<SessionId> {
-        if let Some(known) = self.ours.get(upstream) {
-            return Some(known.clone());
+    /// Our id of a session.
+    #[must_use]
+    pub fn session(&self, upstream: &AcpSessionId) -> Option<&SessionId> {
+        self.ours.get(upstream)
+    }
+
+    /// Gives each of these sessions an id, if it has none, and forgets the others.
+    pub fn update<'a>(&mut self, present: impl Iterator<Item = &'a AcpSessionId> + Clone) -> Changes {
+        let mut changes = Changes::default();
+        let mut count = 0;
+        for upstream in present.clone() {
+            count += 1_usize;
+            if !self.ours.contains_key(upstream) {
+                changes.began.extend(self.add(upstream));
+            }
         }
-        let mut random = [0; 8];
-        OsRng.fill_bytes(&mut random);
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = SessionId::new(format!("acp-{id}")).ok()?;
+        // All that are present have an id now, so there are others only if there are more ids.
+        if self.ours.len() > count {
+            let present: HashSet<&AcpSessionId> = present.collect();
+            self.theirs.retain(|ours, upstream| {
+                let stays = present.contains(upstream);
+                if !stays {
+                    changes.ended.push(ours.clone());
+                }
+                stays
+            });
+            self.ours.retain(|upstream, _| present.contains(upstream));
+        }
+        changes
+    }
+
+    fn add(&mut self, upstream: &AcpSessionId) -> Option<SessionId> {
+        let id = SessionId::new(format!("acp-{:016x}", OsRng.next_u64())).ok()?;
         self.ours.insert(upstream.clone(), id.clone());
         self.theirs.insert(id.clone(), upstream.clone());
         Some(id)
-    }
-
-    /// Whether a session has no id of ours yet.
-    #[must_use]
-    pub fn upstream_is_new(&self, upstream: &AcpSessionId) -> bool {
-        !self.ours.contains_key(upstream)
     }
 
     /// The agent's id of a session of ours.
@@ -45,15 +72,5 @@ impl Names {
     #[must_use]
     pub fn count(&self) -> usize {
         self.theirs.len()
-    }
-
-    /// Keeps only these, and returns the others.
-    pub fn retain(&mut self, present: &[AcpSessionId]) -> Vec<SessionId> {
-        let gone: Vec<_> = self.ours.keys().filter(|id| !present.contains(id)).cloned().collect();
-        let ours: Vec<_> = gone.iter().filter_map(|id| self.ours.remove(id)).collect();
-        for id in &ours {
-            self.theirs.remove(id);
-        }
-        ours
     }
 }

@@ -183,19 +183,24 @@ impl Running {
 
 /// Starts an agent on the current runtime.
 pub async fn start(config: Config) -> Outcome<Running> {
-    match config.in_memory {
-        true => start_over(config, |_| Ok(MemoryLedger::new())).await,
-        false => start_over(config, open_ledger).await,
-    }
+    start_kept(config, terminals).await
 }
 
 /// As [`start`], with the sessions of a host, which is told how to say that one has ended.
 pub async fn start_hosting(config: Config, host: impl FnOnce(Ends) -> Arc<dyn Host>) -> Outcome<Running> {
-    let host = |ends| Sessions::Hosted(host(Ends(ends)));
+    start_kept(config, |ends| Sessions::Hosted(host(ends))).await
+}
+
+/// Over the ledger that the configuration names.
+async fn start_kept(config: Config, sessions: impl FnOnce(Ends) -> Sessions) -> Outcome<Running> {
     match config.in_memory {
-        true => start_with(config, |_| Ok(MemoryLedger::new()), host).await,
-        false => start_with(config, open_ledger, host).await,
+        true => start_with(config, |_| Ok(MemoryLedger::new()), sessions).await,
+        false => start_with(config, open_ledger, sessions).await,
     }
+}
+
+fn terminals(Ends(ends): Ends) -> Sessions {
+    Sessions::Terminals(Hub::new(move |id: &str| drop(ends.send(id.to_owned()))))
 }
 
 /// The one place that opens the ledger's file.
@@ -210,16 +215,13 @@ pub async fn start_over<L: Ledger + 'static>(
     config: Config,
     open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
 ) -> Outcome<Running> {
-    let terminals = |ends: mpsc::UnboundedSender<String>| {
-        Sessions::Terminals(Hub::new(move |id: &str| drop(ends.send(id.to_owned()))))
-    };
     start_with(config, open, terminals).await
 }
 
 async fn start_with<L: Ledger + 'static>(
     config: Config,
     open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
-    sessions: impl FnOnce(mpsc::UnboundedSender<String>) -> Sessions,
+    sessions: impl FnOnce(Ends) -> Sessions,
 ) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
     let place = config.state.join("ledger.redb");
@@ -245,7 +247,7 @@ async fn start_with<L: Ledger + 'static>(
 
     let mut tasks = JoinSet::new();
     let (tell_end, ends) = mpsc::unbounded_channel();
-    let sessions = sessions(tell_end);
+    let sessions = sessions(Ends(tell_end));
     let mut gate = GateConfig::new(key.public(), urls.clone())?.with_policy(policy);
     let started = Instant::now();
     let observing = match observe {

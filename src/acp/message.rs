@@ -48,7 +48,9 @@ impl RequestId {
     /// Longest id that is a text, bytes.
     pub const MAX_LEN: usize = MAX_ACP_REQUEST_ID_LEN;
 
-    pub(crate) fn from_json(json: &Json) -> Option<Self> {
+    /// Reads an id from a JSON value. Returns `None` if the value is none: a fraction, a list, a text that is too long.
+    #[must_use]
+    pub fn from_json(json: &Json) -> Option<Self> {
         match json {
             Json::Null => Some(Self::Null),
             Json::Text(text) if text.len() <= Self::MAX_LEN => Some(Self::Text(text.clone())),

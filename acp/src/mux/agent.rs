@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use super::json::{object, request_id, text, text_at, weight};
+use super::json::{text_at, weight};
 use super::session::{Opening, Session};
 use super::{Agent, Effect, Mux, Open, Pending, Unusable, ViewerId, What};
 
@@ -21,7 +21,10 @@ impl Mux {
                     }
                 }
                 "$/cancel_request" => {
-                    let id = params.as_ref().and_then(|params| params.get("requestId")).and_then(request_id);
+                    let id = params
+                        .as_ref()
+                        .and_then(|params| params.get("requestId"))
+                        .and_then(RequestId::from_json);
                     if let Some(id) = id {
                         self.agent_cancels(&id);
                     }
@@ -94,16 +97,16 @@ impl Mux {
                 let done = outcome.is_ok();
                 let by = self.answer_owner(owner, outcome);
                 if done {
-                    let kind = ("sessionUpdate", text("current_mode_update"));
-                    self.make_update(&session, by, object([kind, ("currentModeId", text(mode))]));
+                    let kind = ("sessionUpdate", Json::text("current_mode_update"));
+                    self.make_update(&session, by, Json::object([kind, ("currentModeId", Json::text(mode))]));
                 }
             }
             What::SetConfig(session) => {
                 let options = outcome.as_ref().ok().and_then(|result| result.get("configOptions")).cloned();
                 let by = self.answer_owner(owner, outcome);
                 if let Some(options) = options {
-                    let kind = ("sessionUpdate", text("config_option_update"));
-                    self.make_update(&session, by, object([kind, ("configOptions", options)]));
+                    let kind = ("sessionUpdate", Json::text("config_option_update"));
+                    self.make_update(&session, by, Json::object([kind, ("configOptions", options)]));
                 }
             }
             What::Remove(session) => {

@@ -2,7 +2,7 @@
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use super::json::{error, object, request_id, text_at};
+use super::json::{error, text_at};
 use super::session::{Opening, Session};
 use super::{Agent, Mux, Open, ViewerId, What, no_such_session, too_many};
 
@@ -22,7 +22,10 @@ impl Mux {
                     }
                 }
                 "$/cancel_request" => {
-                    let id = params.as_ref().and_then(|params| params.get("requestId")).and_then(request_id);
+                    let id = params
+                        .as_ref()
+                        .and_then(|params| params.get("requestId"))
+                        .and_then(RequestId::from_json);
                     if let Some(id) = id {
                         self.cancel_request(viewer, &id);
                     }
@@ -46,7 +49,7 @@ impl Mux {
             return self.refuse(viewer, id, error(RpcError::INVALID_REQUEST, "not_initialized", message));
         }
         let session = text_at(params.as_ref(), "sessionId").and_then(AcpSessionId::new);
-        let params = params.unwrap_or_else(|| object([]));
+        let params = params.unwrap_or_else(|| Json::object([]));
         match (method, session) {
             ("session/prompt", Some(session)) => {
                 let has =
@@ -177,7 +180,7 @@ impl Mux {
         }
         if method == "session/close" && !opening {
             self.exit(viewer, &session);
-            self.respond(viewer, id, Ok(object([])));
+            self.respond(viewer, id, Ok(Json::object([])));
         } else {
             let message = "other viewers have this session; end their pairings first";
             self.refuse(viewer, id, error(Self::SESSION_BUSY, "in_use", message));

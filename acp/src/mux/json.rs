@@ -1,18 +1,6 @@
 //! Small pieces of JSON.
 
-use sessioncap::acp::{Json, Number, RequestId, RpcError};
-
-pub fn text(value: impl Into<String>) -> Json {
-    Json::Text(value.into())
-}
-
-pub fn integer(value: i64) -> Json {
-    Json::Number(Number::Integer(value))
-}
-
-pub fn object<const N: usize>(entries: [(&str, Json); N]) -> Json {
-    Json::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
+use sessioncap::acp::{Json, RpcError};
 
 /// The object with `key` set, in its old place if it has one.
 pub fn set(json: &mut Json, key: &str, value: Json) {
@@ -42,16 +30,7 @@ pub fn weight(json: &Json) -> usize {
     }
 }
 
-/// The id of a JSON-RPC request, from `$/cancel_request`.
-pub fn request_id(json: &Json) -> Option<RequestId> {
-    match json {
-        Json::Null => Some(RequestId::Null),
-        Json::Text(text) => Some(RequestId::Text(text.clone())),
-        json => json.as_integer().map(RequestId::Number),
-    }
-}
-
 /// An error of the multiplexer. `reason` stays the same from version to version.
 pub fn error(code: i64, reason: &str, message: &str) -> RpcError {
-    RpcError { code, message: message.to_owned(), data: Some(object([("reason", text(reason))])) }
+    RpcError { code, message: message.to_owned(), data: Some(Json::object([("reason", Json::text(reason))])) }
 }

@@ -2,7 +2,7 @@
 
 use sessioncap::acp::{AcpSessionId, Asked, FromPhone, Json, RequestId, RpcError};
 
-use super::json::{error, object, text};
+use super::json::error;
 use super::{Agent, Effect, Mux, Open, ViewerId, no_such_session};
 
 impl Mux {
@@ -13,7 +13,7 @@ impl Mux {
                 self.refuse(viewer, id, no_such_session());
             }
             FromPhone::Prompt { id, prompt } => {
-                let params = object([("sessionId", text(session.as_str())), ("prompt", prompt)]);
+                let params = Json::object([("sessionId", Json::text(session.as_str())), ("prompt", prompt)]);
                 self.prompt(viewer, id, &session, params);
             }
             FromPhone::Cancel => self.cancel(viewer, &session),
@@ -50,22 +50,22 @@ impl Mux {
                 }
             },
             // The guest has all of the answer.
-            Asked::Authenticate | Asked::Logout | Asked::AuthStatus => Ok(object([])),
+            Asked::Authenticate | Asked::Logout | Asked::AuthStatus => Ok(Json::object([])),
             Asked::ListSessions => {
                 let listed = known.map(|known| {
-                    let mut one = object([("sessionId", text(session.as_str()))]);
+                    let mut one = Json::object([("sessionId", Json::text(session.as_str()))]);
                     for (key, value) in [("cwd", known.cwd.as_deref()), ("title", known.title())] {
                         if let Some(value) = value {
-                            super::json::set(&mut one, key, text(value));
+                            super::json::set(&mut one, key, Json::text(value));
                         }
                     }
                     one
                 });
-                Ok(object([("sessions", Json::List(listed.into_iter().collect()))]))
+                Ok(Json::object([("sessions", Json::List(listed.into_iter().collect()))]))
             }
             Asked::Status => {
                 let status = if known.is_some() { "open" } else { "saved" };
-                Ok(object([("status", text(status))]))
+                Ok(Json::object([("status", Json::text(status))]))
             }
             Asked::Resume => known.map(|known| known.result()).ok_or_else(no_such_session),
             Asked::Load => known

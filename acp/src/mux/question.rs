@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use super::json::{error, object, text, text_at};
+use super::json::{error, text_at};
 use super::{Effect, Kind, Mux, Viewer, ViewerId, too_many};
 
 /// A request of the agent that is not answered yet.
@@ -46,8 +46,10 @@ impl Ask {
     /// What the agent is told when nobody answers.
     fn cancelled(&self) -> Result<Json, RpcError> {
         match self {
-            Self::Permission(_) => Ok(object([("outcome", object([("outcome", text("cancelled"))]))])),
-            Self::Form => Ok(object([("action", text("cancel"))])),
+            Self::Permission(_) => {
+                Ok(Json::object([("outcome", Json::object([("outcome", Json::text("cancelled"))]))]))
+            }
+            Self::Form => Ok(Json::object([("action", Json::text("cancel"))])),
             Self::File | Self::NewTerminal | Self::Terminal { .. } => Err(nobody_there()),
         }
     }
@@ -62,7 +64,7 @@ impl Mux {
             return;
         }
         let session = text_at(params.as_ref(), "sessionId").and_then(AcpSessionId::new);
-        let params = params.unwrap_or_else(|| object([]));
+        let params = params.unwrap_or_else(|| Json::object([]));
         let Some(ask) = read(&method, &params) else {
             let refusal = match method.as_str() {
                 "session/request_permission" => error(
@@ -263,7 +265,7 @@ impl Mux {
             let effect = match self.is_phone(viewer) {
                 true => Effect::Retire(viewer, number),
                 false => {
-                    let params = Some(object([("requestId", RequestId::Number(number).to_json())]));
+                    let params = Some(Json::object([("requestId", RequestId::Number(number).to_json())]));
                     let method = "$/cancel_request".to_owned();
                     Effect::ToDesktop(viewer, Message::Notification { method, params })
                 }
@@ -330,15 +332,15 @@ fn read(method: &str, params: &Json) -> Option<Ask> {
 fn permission(offered: &[String], outcome: &Json) -> Option<Json> {
     let outcome = outcome.get("outcome");
     let chosen = match text_at(outcome, "outcome")? {
-        "cancelled" => object([("outcome", text("cancelled"))]),
+        "cancelled" => Json::object([("outcome", Json::text("cancelled"))]),
         "selected" => {
             let id = text_at(outcome, "optionId")?;
             let id = offered.iter().find(|offered| *offered == id)?;
-            object([("outcome", text("selected")), ("optionId", text(id))])
+            Json::object([("outcome", Json::text("selected")), ("optionId", Json::text(id))])
         }
         _ => return None,
     };
-    Some(object([("outcome", chosen)]))
+    Some(Json::object([("outcome", chosen)]))
 }
 
 /// The result for the agent, made anew; none if it is no answer to a form.
@@ -346,10 +348,10 @@ fn form(outcome: &Json) -> Option<Json> {
     match text_at(Some(outcome), "action")? {
         "accept" => {
             let content = outcome.get("content").filter(|content| matches!(content, Json::Object(_)));
-            let content = content.cloned().unwrap_or_else(|| object([]));
-            Some(object([("action", text("accept")), ("content", content)]))
+            let content = content.cloned().unwrap_or_else(|| Json::object([]));
+            Some(Json::object([("action", Json::text("accept")), ("content", content)]))
         }
-        action @ ("decline" | "cancel") => Some(object([("action", text(action))])),
+        action @ ("decline" | "cancel") => Some(Json::object([("action", Json::text(action))])),
         _ => None,
     }
 }

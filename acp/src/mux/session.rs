@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sessioncap::acp::{Json, RequestId};
 
-use super::json::{set, text, text_at, weight};
+use super::json::{set, text_at, weight};
 use super::{Mux, Turns, ViewerId};
 
 /// Kinds of update of which the last one says all. They are kept beside the transcript.
@@ -110,7 +110,7 @@ impl Session {
         match kind {
             "current_mode_update" => {
                 if let (Some(modes), Some(mode)) = (&mut self.modes, text_at(update, "currentModeId")) {
-                    set(modes, "currentModeId", text(mode));
+                    set(modes, "currentModeId", Json::text(mode));
                 }
             }
             "config_option_update" => {
@@ -144,7 +144,7 @@ impl Session {
         let Some(mut call) = params.get("toolCall").cloned() else { return };
         let id = text_at(Some(&call), "toolCallId");
         if self.mode_switches.iter().any(|known| Some(known.as_str()) == id) {
-            set(&mut call, "kind", text(MODE_SWITCH));
+            set(&mut call, "kind", Json::text(MODE_SWITCH));
             set(params, "toolCall", call);
         }
     }

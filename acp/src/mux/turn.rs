@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sessioncap::acp::{AcpSessionId, Json, RequestId, RpcError};
 
-use super::json::{error, object, set, text};
+use super::json::{error, set};
 use super::session::{Turn, Waiting};
 use super::{Agent, Effect, Kind, Mux, Open, ViewerId, What, agent_gone, no_such_session, too_many};
 
@@ -67,7 +67,8 @@ impl Mux {
             known.turn = Some(Turn { upstream, began: now, cancelled: None, given_up: false });
         }
         for block in blocks {
-            let update = object([("sessionUpdate", text("user_message_chunk")), ("content", block)]);
+            let update =
+                Json::object([("sessionUpdate", Json::text("user_message_chunk")), ("content", block)]);
             self.make_update(session, viewer, update);
         }
     }
@@ -104,7 +105,7 @@ impl Mux {
         let turn = self.sessions.get_mut(session).and_then(|session| session.turn.as_mut());
         let Some(turn) = turn.filter(|turn| turn.cancelled.is_none()) else { return };
         turn.cancelled = Some(now);
-        self.tell_agent("session/cancel", Some(object([("sessionId", text(session.as_str()))])));
+        self.tell_agent("session/cancel", Some(Json::object([("sessionId", Json::text(session.as_str()))])));
         self.end_questions(session);
     }
 
@@ -128,7 +129,7 @@ impl Mux {
                     self.cancel_turn(&session);
                 }
                 _ => {
-                    let params = object([("requestId", RequestId::Number(number).to_json())]);
+                    let params = Json::object([("requestId", RequestId::Number(number).to_json())]);
                     self.tell_agent("$/cancel_request", Some(params));
                 }
             },
@@ -249,8 +250,9 @@ impl Mux {
 
 /// The result of a prompt that was cancelled.
 fn cancelled(result: Option<Json>) -> Json {
-    let mut result = result.filter(|result| matches!(result, Json::Object(_))).unwrap_or_else(|| object([]));
-    set(&mut result, "stopReason", text("cancelled"));
+    let mut result =
+        result.filter(|result| matches!(result, Json::Object(_))).unwrap_or_else(|| Json::object([]));
+    set(&mut result, "stopReason", Json::text("cancelled"));
     result
 }
 

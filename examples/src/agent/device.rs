@@ -87,7 +87,8 @@ pub(super) async fn serve(
     let ended = connection.run().await;
     let Connection { socket, mut channel, place: _place, .. } = connection;
     if let (Ok(Next::HandedOver), Sessions::Hosted(host)) = (&ended, &agent.sessions) {
-        return host.serve_device(DeviceStream { agent: Arc::clone(agent), socket, channel, device }).await;
+        let stream = DeviceStream { agent: Arc::clone(agent), socket, channel, device };
+        return Arc::clone(host).serve_device(stream).await;
     }
     // Only a complete stream gets the end mark; without it the device knows that there was more.
     let end = ended.is_ok().then(|| channel.seal(b"").ok()).flatten();

@@ -28,19 +28,19 @@ pub trait Host: Send + Sync + 'static {
     fn count(&self) -> usize;
 
     /// Serves a phone from its activation to its end.
-    fn serve_phone(&self, wire: Wire) -> Serving;
+    fn serve_phone(self: Arc<Self>, wire: Wire) -> Serving;
 
     /// Answers a device's request; `None` for a method that there is not.
     fn answer(&self, request: &Request) -> Option<Result<Value, Value>>;
 
     /// Serves a device that has asked for `acp.connect`, to its end.
-    fn serve_device(&self, stream: DeviceStream) -> Serving;
+    fn serve_device(self: Arc<Self>, stream: DeviceStream) -> Serving;
 
     /// Serves a WebSocket over which a text message came first, which no phone and no device sends.
     fn turn_away(&self, socket: Socket, message: String) -> Serving;
 
     /// Ends all sessions.
-    fn stop(&self) -> Serving;
+    fn stop(self: Arc<Self>) -> Serving;
 }
 
 /// Tells the agent that a session has ended.
@@ -80,7 +80,7 @@ impl Sessions {
     pub(super) async fn stop(&self) {
         match self {
             Self::Terminals(hub) => hub.shutdown().await,
-            Self::Hosted(host) => host.stop().await,
+            Self::Hosted(host) => Arc::clone(host).stop().await,
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket, pending: Pendi
                     Ok(viewer) => Connection::new(wire, viewer).run().await,
                     Err(_) => wire.say_goodbye(&End::SessionEnded).await,
                 },
-                Sessions::Hosted(host) => host.serve_phone(wire).await,
+                Sessions::Hosted(host) => Arc::clone(host).serve_phone(wire).await,
             }
         }
         Ok(Err(NotActivated { end: Some(end), .. })) => {
