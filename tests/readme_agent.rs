@@ -215,7 +215,7 @@ fn shortened(text: &str) -> String {
 #[test]
 fn no_part_left_out_of_the_readmes_agent_lets_anybody_in_or_keeps_anybody_there() {
     let sample = sample();
-    let compiler = Compiler::new("readme_agent");
+    let compiler = Compiler::of_the_library("readme_agent");
     let deletions = deletions(&sample);
     assert!(deletions.len() >= 25, "{}", deletions.len());
     let versions: Vec<(String, String)> = std::iter::once(("whole".to_owned(), sample.clone()))

@@ -1,53 +1,21 @@
 //! The files and tests that `docs/THREAT_MODEL.md` and `tests/weakened/` name exist.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+#[path = "common/documents.rs"]
+mod documents;
+
+use std::path::Path;
+
+use documents::{quoted, tests};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The names of all functions that are tests, those of property tests and of models too.
-fn tests() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    ["src", "tests"].iter().for_each(|directory| sources(&root().join(directory), &mut files));
-    let mut names = BTreeSet::new();
-    for file in files {
-        let text = std::fs::read_to_string(file).unwrap();
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        for (at, line) in lines.iter().enumerate() {
-            let Some(rest) = line.trim_start_matches("async ").strip_prefix("fn ") else { continue };
-            // The attribute is above, with others or a comment between.
-            let above = lines.get(at.saturating_sub(4)..at).unwrap();
-            if above.iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test")) {
-                names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
-            }
-        }
-    }
-    names
-}
-
-/// The texts between backticks.
-fn quoted(cell: &str) -> Vec<&str> {
-    cell.split('`').skip(1).step_by(2).collect()
-}
-
 #[test]
 fn every_row_names_a_mechanism_a_file_and_tests_that_exist() {
     let text = std::fs::read_to_string(root().join("docs/THREAT_MODEL.md")).unwrap();
-    let tests = tests();
+    let tests = tests(root(), &["src", "tests"]);
     let mut rows = 0;
     let mut wrong = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Attack")) {
@@ -78,7 +46,7 @@ fn every_row_names_a_mechanism_a_file_and_tests_that_exist() {
 
 #[test]
 fn every_weakened_check_names_its_test_and_applies_to_files_that_exist() {
-    let tests = tests();
+    let tests = tests(root(), &["src", "tests"]);
     let mut patches = 0;
     for entry in std::fs::read_dir(root().join("tests/weakened")).unwrap() {
         let path = entry.unwrap().path();

@@ -105,7 +105,7 @@ fn program(parameters: &str, body: &str) -> String {
 
 #[test]
 fn wrong_integrations_do_not_compile_and_for_the_reason_that_they_are_wrong() {
-    let compiler = Compiler::new("wrong_integrations");
+    let compiler = Compiler::of_the_library("wrong_integrations");
     let options = ["--emit=metadata", "--crate-type=lib"];
     for (index, (what, parameters, body, code)) in WRONG.into_iter().enumerate() {
         let name = format!("wrong_{index}");

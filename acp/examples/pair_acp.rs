@@ -323,9 +323,6 @@ async fn call(editor: &mut Messages, id: u64, method: &str, params: Value) -> Ou
 }
 
 fn to_json(params: &Value) -> Outcome<Json> {
-    let text = json!({ "jsonrpc": "2.0", "method": "-", "params": params }).to_string();
-    match Message::from_bytes(text.as_bytes()) {
-        Ok(Message::Notification { params: Some(params), .. }) => Ok(params),
-        _ => Err(Problem::said("these are no parameters")),
-    }
+    let read = Json::from_bytes(params.to_string().as_bytes(), Message::MAX_LEN, Message::MAX_DEPTH);
+    read.during("these are no parameters")
 }

@@ -7,19 +7,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use serde_json::json;
 use sessioncap::{AgentUrl, DevicePublicKey, Label};
-use sessioncap_programs::agent::cli::read_keys;
+use sessioncap_programs::agent::cli::{Signals, read_keys};
 use sessioncap_programs::agent::logging::Writer;
 use sessioncap_programs::agent::{self, Config, Options};
 use sessioncap_programs::clock::Clock;
 use sessioncap_programs::discovery::{Advert, Advertisement, Interfaces, KeyHash};
 use sessioncap_programs::files::make_private_directory;
-use sessioncap_programs::problem::{Outcome, Problem, While};
-use sessioncap_programs::terminal::print_raw;
+use sessioncap_programs::problem::{Outcome, Problem};
 use sessioncap_programs::transport;
 use time::UtcOffset;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bridge::{Bridge, Run};
 use crate::mux::Settings;
@@ -123,8 +120,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
 async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
     let keys: Outcome<Vec<Vec<DevicePublicKey>>> =
         arguments.enroll.iter().map(|enroll| read_keys(enroll)).collect();
-    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
-    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
+    let signals = Signals::watch()?;
     let settings = Settings {
         read_files: arguments.client_files,
         write_files: arguments.client_files,
@@ -186,21 +182,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         }
         None => None,
     };
-    let line = json!({
-        "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
-    });
-    print_raw(format!("{line}\n").as_bytes())?;
-    loop {
-        tokio::select! {
-            _ = hang_up.recv() => {
-                running.reload_devices();
-                running.reopen_files();
-                log.reopen();
-            }
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
-        }
-    }
+    signals.serve(&running, log).await?;
     if let Some(advertised) = advertised {
         advertised.stop().await;
     }

@@ -203,11 +203,7 @@ pub fn value(json: &Json) -> Value {
 }
 
 pub fn params(params: Value) -> Json {
-    let text = json!({ "jsonrpc": "2.0", "method": "x", "params": params }).to_string();
-    match Message::from_bytes(text.as_bytes()).unwrap() {
-        Message::Notification { params, .. } => params.unwrap(),
-        _ => unreachable!(),
-    }
+    Json::from_bytes(params.to_string().as_bytes(), Message::MAX_LEN, Message::MAX_DEPTH).unwrap()
 }
 
 /// The next message of the bridge that is as it should be.

@@ -1,9 +1,13 @@
 //! The tests that `docs/ACP_BRIDGE.md` names exist, its numbers are those of the code, and no file is too long.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::path::{Path, PathBuf};
+#[path = "../../tests/common/documents.rs"]
+mod documents;
+
+use std::path::Path;
 use std::time::Duration;
 
+use documents::{quoted, sources, tests};
 use sessioncap_acp::mux::{Mux, Settings};
 use sessioncap_acp::process::Agent;
 
@@ -13,36 +17,23 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 fn document() -> String {
     std::fs::read_to_string(root().join("../docs/ACP_BRIDGE.md")).unwrap()
 }
 
 #[test]
 fn every_row_of_the_document_names_tests_that_exist() {
-    let mut files = Vec::new();
-    ["src", "tests"].iter().for_each(|directory| sources(&root().join(directory), &mut files));
-    let all: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let tests = tests(root(), &["src", "tests"]);
     let document = document();
     let table = document.split("| what goes wrong |").nth(1).unwrap();
     let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 15);
     for row in rows {
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
-        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        let names = quoted(last);
         assert!(!names.is_empty(), "{row}");
         for name in names {
-            assert!(all.contains(&format!("fn {name}(")), "no such test: {name}");
+            assert!(tests.contains(name), "no such test: {name}");
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use sessioncap_programs::pty::{Scanned, Scanner};
 
-/// Reads output in pieces of this length.
-fn scan(output: &[u8], piece: usize) -> Scanned {
+/// Shown bytes, clipboard writes and what was told, with positions, of output that comes in pieces of this length.
+pub fn scan(output: &[u8], piece: usize) -> Scanned {
     let mut scanner = Scanner::default();
     let mut whole = Scanned::default();
     let mut add = |scanned: Scanned| {

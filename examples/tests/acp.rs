@@ -5,6 +5,8 @@
 mod discovery;
 #[path = "acp/document.rs"]
 mod document;
+#[path = "../../tests/common/documents.rs"]
+mod documents;
 #[cfg(feature = "keyring")]
 #[path = "acp/keyring.rs"]
 mod keyring;

@@ -8,12 +8,12 @@ use clap::Parser;
 use serde_json::json;
 use sessioncap::{AgentUrl, DevicePublicKey};
 use time::UtcOffset;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::Writer;
 use super::notify::notify;
 use super::site::SiteOptions;
-use super::{Config, Observe, Options, start};
+use super::{Config, Observe, Options, Running, start};
 use crate::clock::Clock;
 use crate::problem::{Outcome, Problem, While};
 use crate::terminal::print_raw;
@@ -102,9 +102,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         None => Some(arguments.state.join("audit.jsonl")),
     };
     // Before anything can be renamed under the agent, or it can be told to end.
-    let mut hang_up = signal(SignalKind::hangup()).during("signals cannot be watched")?;
-    let mut reopen = signal(SignalKind::user_defined1()).during("signals cannot be watched")?;
-    let mut terminate = signal(SignalKind::terminate()).during("signals cannot be watched")?;
+    let signals = Signals::watch()?;
     let running = start(Config {
         listen: arguments.listen,
         state: arguments.state,
@@ -128,29 +126,54 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         },
     })
     .await?;
-    let line = json!({
-        "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
-    });
-    print_raw(format!("{line}\n").as_bytes())?;
-    notify("READY=1");
-    loop {
-        tokio::select! {
-            _ = hang_up.recv() => {
-                running.reload_devices();
-                running.reopen_files();
-                log.reopen();
-            }
-            _ = reopen.recv() => {
-                running.reopen_files();
-                log.reopen();
-            }
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
-        }
-    }
-    notify("STOPPING=1");
+    signals.serve(&running, log).await?;
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The signals of an agent.
+pub struct Signals {
+    hang_up: Signal,
+    reopen: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    pub fn watch() -> Outcome<Self> {
+        let watch = |kind| signal(kind).during("signals cannot be watched");
+        Ok(Self {
+            hang_up: watch(SignalKind::hangup())?,
+            reopen: watch(SignalKind::user_defined1())?,
+            terminate: watch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Says that the agent listens, and does as the signals say until one of them ends it.
+    pub async fn serve(mut self, running: &Running, log: &Writer) -> Outcome<()> {
+        let line = json!({
+            "event": "listening", "url": running.url, "urls": running.urls, "agent_key": running.key,
+        });
+        print_raw(format!("{line}\n").as_bytes())?;
+        notify("READY=1");
+        loop {
+            tokio::select! {
+                _ = self.hang_up.recv() => {
+                    running.reload_devices();
+                    running.reopen_files();
+                    log.reopen();
+                }
+                _ = self.reopen.recv() => {
+                    running.reopen_files();
+                    log.reopen();
+                }
+                _ = self.terminate.recv() => break,
+                _ = tokio::signal::ctrl_c() => break,
+            }
+        }
+        notify("STOPPING=1");
+        Ok(())
+    }
 }
 
 /// A device's public key, or those in a file.

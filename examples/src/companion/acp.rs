@@ -154,41 +154,32 @@ impl Acp {
 
     /// Sends the first request, after which updates and questions come.
     pub async fn initialize(&mut self, meanwhile: impl FnMut(Message)) -> Outcome<Json> {
-        let params = Json::Object(vec![
-            ("protocolVersion".to_owned(), Json::integer(1)),
-            ("clientCapabilities".to_owned(), Json::Object(Vec::new())),
-        ]);
+        let params =
+            Json::object([("protocolVersion", Json::integer(1)), ("clientCapabilities", Json::object([]))]);
         self.call("initialize", params, meanwhile).await
     }
 
     /// The parameters of a prompt.
     pub fn prompt(&self, text: &str) -> Json {
-        let block = Json::Object(vec![
-            ("type".to_owned(), Json::text("text")),
-            ("text".to_owned(), Json::text(text)),
-        ]);
-        Json::Object(vec![
-            ("sessionId".to_owned(), Json::text(self.session.as_str())),
-            ("prompt".to_owned(), Json::List(vec![block])),
-        ])
+        let block = Json::object([("type", Json::text("text")), ("text", Json::text(text))]);
+        Json::object([("sessionId", Json::text(self.session.as_str())), ("prompt", Json::List(vec![block]))])
     }
 
     /// Asks the agent to stop what it does.
     pub async fn cancel(&mut self) -> Outcome<()> {
-        let params = Json::Object(vec![("sessionId".to_owned(), Json::text(self.session.as_str()))]);
+        let params = Json::object([("sessionId", Json::text(self.session.as_str()))]);
         self.send(&Message::Notification { method: "session/cancel".to_owned(), params: Some(params) }).await
     }
 
     /// Answers a question with one of its options, or with none.
     pub async fn answer(&mut self, question: RequestId, option: Option<&str>) -> Outcome<()> {
         let outcome = match option {
-            Some(option) => vec![
-                ("outcome".to_owned(), Json::text("selected")),
-                ("optionId".to_owned(), Json::text(option)),
-            ],
-            None => vec![("outcome".to_owned(), Json::text("cancelled"))],
+            Some(option) => {
+                Json::object([("outcome", Json::text("selected")), ("optionId", Json::text(option))])
+            }
+            None => Json::object([("outcome", Json::text("cancelled"))]),
         };
-        let outcome = Json::Object(vec![("outcome".to_owned(), Json::Object(outcome))]);
+        let outcome = Json::object([("outcome", outcome)]);
         self.send(&Message::Response { id: question, outcome: Ok(outcome) }).await
     }
 

@@ -6,6 +6,7 @@ use sessioncap_programs::pty::{Emulator, Picture, Scanned, Scanner, Told};
 
 #[path = "../../fuzz/output.rs"]
 mod target;
+use target::scan;
 
 #[test]
 fn every_corpus_file_of_output_passes_its_target() {
@@ -57,23 +58,6 @@ fn output_of_random_pieces_of_sequences_passes_the_target() {
         }
         target::output(&data);
     }
-}
-
-/// Shown bytes, clipboard writes and what was told, with positions, of output that comes in pieces of this length.
-fn scan(output: &[u8], piece: usize) -> Scanned {
-    let mut scanner = Scanner::default();
-    let mut whole = Scanned::default();
-    let mut add = |scanned: Scanned| {
-        let before = whole.shown.len();
-        whole.shown.extend(scanned.shown);
-        whole.clipboard.extend(scanned.clipboard.into_iter().map(|(at, write)| (before + at, write)));
-        whole.told.extend(scanned.told.into_iter().map(|(at, told)| (before + at, told)));
-    };
-    for piece in output.chunks(piece) {
-        add(scanner.read(piece));
-    }
-    add(scanner.finish());
-    whole
 }
 
 fn shown(output: &[u8]) -> Vec<u8> {
