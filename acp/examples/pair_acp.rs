@@ -29,7 +29,7 @@ use time::UtcOffset;
 #[path = "agent/mod.rs"]
 mod sample;
 
-/// What this program is told when it is to be the agent.
+/// The argument that makes this program the agent.
 const AGENT: &str = "--be-the-agent";
 
 fn main() -> ExitCode {

@@ -31,7 +31,7 @@ use crate::{desk, phone};
 const RESTART: Duration = Duration::from_secs(1);
 /// How long a plain peer may take to take its answer.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What a plain peer is told.
+/// The answer to a plain peer.
 const PAIR_FIRST: &str = "this bridge talks only to phones that were paired and desktops that are enrolled: run \
     `dd_client session pair-mobile` at the desktop, and open the link or scan the code on the phone";
 /// Characters of a session's title in the list.
@@ -39,13 +39,13 @@ const LONGEST_NAME: usize = 100;
 /// The code of that error, as the protocol has it for a missing authentication.
 const AUTHENTICATION_REQUIRED: i64 = -32000;
 
-/// What to run, and how.
+/// The agent's program and its settings.
 pub struct Run {
     /// The agent's command line.
     pub words: Vec<OsString>,
     /// Where it starts.
     pub directory: Option<PathBuf>,
-    /// What it may ask of a desktop.
+    /// The calls that it may make to a desktop.
     pub settings: Settings,
     /// The hashes of the keys of the bridge's certificates, the present one and the next; none without TLS.
     pub certificates: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -90,7 +90,7 @@ struct PhoneSide {
     clock: Clock,
 }
 
-/// What goes to a phone, and the question that it is, if it is one.
+/// A message to a phone, with the number of the question if it is one.
 pub(crate) struct Out {
     pub(crate) message: ToPhone,
     pub(crate) question: Option<i64>,
@@ -285,7 +285,7 @@ impl Bridge {
         self.with_state(|state, now| {
             state.run(now, Mux::agent_gone);
             state.agent = None;
-            // What waits for them still goes out.
+            // Their connections send the rest of their queues before they end.
             state.phones.clear();
             state.desktops.clear();
         });
@@ -477,7 +477,7 @@ impl Host for Bridge {
             };
             let text = Message::Response { id, outcome: Err(error) }.to_text();
             let told = socket.send(tungstenite::Message::text(text));
-            // Who does not take it is not waited for.
+            // A peer that does not read is not waited for.
             let _ = timeout(FAREWELL, told).await;
             transport::close(&mut socket, STRANGER).await;
         })

@@ -38,7 +38,7 @@ impl fmt::Display for ViewerId {
     }
 }
 
-/// What a viewer is.
+/// The kind of a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// An ACP client of the agent's owner. It has the sessions that it makes, loads, resumes or prompts.
@@ -50,7 +50,7 @@ pub enum Kind {
     },
 }
 
-/// What the agent may ask of a desktop, and how long the multiplexer waits.
+/// The calls that the agent may make to desktops, and how long the multiplexer waits.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The desktops serve `fs/read_text_file`.
@@ -67,7 +67,7 @@ pub struct Settings {
     pub unattended: Duration,
 }
 
-/// What the caller does next.
+/// One step for the caller to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Send a message to the agent.
@@ -202,7 +202,7 @@ enum Agent {
 struct Viewer {
     kind: Kind,
     initialized: bool,
-    /// What the desktop declared that it serves.
+    /// The services that the desktop declared.
     reads: bool,
     writes: bool,
     terminals: bool,
@@ -451,7 +451,7 @@ impl Mux {
         }
     }
 
-    /// What was dropped so far.
+    /// The counts of everything that was dropped so far.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         self.dropped

@@ -1,4 +1,4 @@
-//! What waits for one viewer, bounded in bytes: nobody who fills it waits.
+//! A viewer's queue, bounded in bytes: nobody who fills it waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -93,7 +93,7 @@ pub enum NoiseProblem {
 /// How the agent ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// What began the end.
+    /// The cause of the end.
     pub cause: Cause,
     /// What the process returned; none if the system does not say.
     pub status: Option<ExitStatus>,

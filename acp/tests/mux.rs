@@ -425,7 +425,7 @@ fn only_an_option_that_was_offered_reaches_the_agent() {
     bench.desktop_gets(other);
     bench.desktop(desktop, result(&id, &selected("always")));
     assert!(matches!(bench.all()[..], [Effect::NotOffered(viewer, _)] if viewer == desktop));
-    // That desktop has had its say; the other still has the question.
+    // That desktop has answered; the other still has the question.
     bench.desktop(desktop, result(&id, &selected("yes")));
     assert!(matches!(bench.all()[..], [Effect::AlreadyResolved(viewer, _)] if viewer == desktop));
     let extra = r#"{"outcome":{"outcome":"selected","optionId":"no","more":1},"_meta":{}}"#;
@@ -456,7 +456,7 @@ fn open_questions_are_cancelled_with_the_turn_and_at_its_end() {
         assert!(matches!(bench.out.pop_front(), Some(Effect::Retire(viewer, _)) if viewer == guest));
         assert_eq!(bench.answer_to_agent(), (RequestId::Text("q".to_owned()), cancelled.clone()));
         if by_cancel {
-            // What it asks before it has heard of the cancel is not shown to anybody.
+            // A question that it asks before it has heard of the cancel is shown to nobody.
             bench.agent(request("q", "session/request_permission", ASK));
             assert_eq!(bench.answer_to_agent().1, cancelled.clone());
             bench.agent(result(&number, r#"{"stopReason":"cancelled"}"#));

@@ -1,4 +1,4 @@
-//! What an app has to do or to show, in plain types.
+//! Events for an app to carry out or show, in plain types.
 
 use sessioncap::OpSet;
 use sessioncap::app::{Output, State};

@@ -1,4 +1,4 @@
-//! What a JSON value must look like, and how it is made anew.
+//! The shapes of JSON values, by which they are checked and made anew.
 //!
 //! Reading what a phone sent, a key that the shape does not have is refused. Writing what an agent sent, it is left
 //! out. `_meta` is left out both times: nobody promises what is in it.
@@ -64,9 +64,9 @@ pub(super) enum Misfit {
 #[derive(Clone, Copy)]
 pub(super) struct Rebuild<'a> {
     from_phone: bool,
-    /// What the session is called where the value comes from.
+    /// The session's name where the value comes from.
     here: &'a str,
-    /// What it is called where the value goes.
+    /// Its name where the value goes.
     there: &'a str,
 }
 

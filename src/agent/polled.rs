@@ -43,7 +43,7 @@ type MayShare = dyn Fn(&DevicePublicKey, &SessionId) -> bool + Send + Sync;
 struct List<T> {
     entries: BTreeSet<T>,
     is_known: bool,
-    /// What has left the list, until the gate has recorded that.
+    /// Entries that have left the list, until the gate has recorded that.
     left: BTreeSet<T>,
     /// Whether the gate has to be told all of them.
     is_news: bool,

@@ -469,7 +469,7 @@ impl Connection {
         }
     }
 
-    /// What a closed socket means.
+    /// The meaning of a closed socket.
     fn closed(&mut self, code: Option<u16>) -> AppError {
         if matches!(code, Some(CLOSE_RESTART | CLOSE_TRY_LATER)) {
             self.pauses.slow_down();
@@ -525,7 +525,7 @@ impl Connection {
             }
             _ => false,
         };
-        // What has proven nothing may be another host that has the address now.
+        // A peer that has proven nothing may be another host that has the address now.
         if is_unproven || error == AppError::Unreachable {
             self.address = self.address.wrapping_add(1);
             if self.address < self.stored.addresses().len() && !self.suspended {

@@ -1,4 +1,4 @@
-//! What an app tells its connection.
+//! The inputs of a connection, from its app.
 
 /// What has happened, or what the person wants. Attempts are numbered, so that a late report about a socket that was
 /// given up changes nothing.

@@ -1,4 +1,4 @@
-//! What a connection tells its app to do or show.
+//! The outputs of a connection, for its app to carry out or show.
 
 use core::time::Duration;
 

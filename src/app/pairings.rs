@@ -35,7 +35,7 @@ impl Pairings {
             None if is_full => return Err(AppError::TooManyPairings { max: MAX_PAIRINGS }),
             None => self.0.push(stored),
         }
-        // What is not redeemed yet is what the person is doing.
+        // A pairing that is not redeemed yet is the one that the person is making.
         self.0.sort_by_key(|stored| {
             core::cmp::Reverse(stored.access().map_or(Timestamp::MAX, |access| access.seen))
         });

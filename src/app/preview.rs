@@ -1,4 +1,4 @@
-//! What a person sees of a link before anything is sent.
+//! The view of a link for a person, before anything is sent.
 
 use rand_core::{CryptoRng, RngCore};
 

@@ -33,7 +33,7 @@ use agent_client_protocol::{
 };
 use tokio::sync::watch;
 
-/// What the agent remembers. A session is not kept beyond the process.
+/// The agent's memory. It ends with the process.
 #[derive(Default)]
 struct Memory {
     sessions: BTreeMap<String, Session>,
@@ -278,7 +278,7 @@ async fn serve(memory: Shared) -> Result<()> {
                 };
                 let memory = Arc::clone(&prompting);
                 let turn = Turn { memory, client: client.clone(), session, cancels };
-                // Whoever waits here for an answer would keep it from being read.
+                // The connection reads nothing while a handler waits, not even the answer that it waits for.
                 client.spawn(async move {
                     match turn.run(prompt).await {
                         Ok(reason) => responder.respond(PromptResponse::new(reason)),

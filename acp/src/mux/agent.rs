@@ -1,4 +1,4 @@
-//! What comes from the agent.
+//! Messages of the agent.
 
 use std::mem;
 use std::sync::Arc;

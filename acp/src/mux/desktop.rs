@@ -1,4 +1,4 @@
-//! What comes from a desktop.
+//! Messages of desktops.
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 

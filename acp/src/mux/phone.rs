@@ -1,4 +1,4 @@
-//! What comes from a phone, through its `Guest`.
+//! Messages of phones, which their `Guest` has read.
 
 use sessioncap::acp::{AcpSessionId, Asked, FromPhone, Json, RequestId, RpcError};
 

@@ -1,4 +1,4 @@
-//! What the agent asks: a permission or a form, of everybody in the session; a file or a terminal, of one desktop.
+//! Questions of the agent: a permission or a form, to everybody in the session; a file or a terminal, to one desktop.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Ask {
         matches!(self, Self::Permission(_) | Self::Form)
     }
 
-    /// What the agent is told when nobody answers.
+    /// The answer to the agent when nobody else answers.
     fn cancelled(&self) -> Result<Json, RpcError> {
         match self {
             Self::Permission(_) => {

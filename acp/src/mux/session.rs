@@ -1,4 +1,4 @@
-//! What is known of one session.
+//! The state of one session.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -49,9 +49,9 @@ pub struct Session {
 /// A session whose `session/load` or `session/resume` is not answered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
-    /// What is replayed goes to this desktop.
+    /// A replay goes to this desktop.
     Load(ViewerId),
-    /// What is replayed, against the protocol, goes to nobody.
+    /// A replay, which the protocol forbids here, goes to nobody.
     Resume,
 }
 

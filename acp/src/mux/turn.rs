@@ -151,7 +151,7 @@ impl Mux {
         self.end_questions(session);
         if let Some((viewer, id)) = owner {
             let outcome = match outcome {
-                // What was cancelled here is reported so, whatever the agent calls it.
+                // A turn that was cancelled here is reported as cancelled, however the agent calls its end.
                 Ok(result) if turn.cancelled.is_some() => Ok(cancelled(Some(result))),
                 Err(error) if turn.cancelled.is_some() && error.code == Self::CANCELLED => {
                     Ok(cancelled(None))

@@ -32,7 +32,7 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // That the group is gone is no failure.
+        // A group that is gone is no failure.
         kill_process_group(self.id, signal).ok();
     }
 

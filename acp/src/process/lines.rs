@@ -2,7 +2,7 @@
 
 use std::mem;
 
-/// What a line turned out to be.
+/// A line, sorted by its content.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// Without its 0x0A and without one 0x0D before that.

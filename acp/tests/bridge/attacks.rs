@@ -1,4 +1,4 @@
-//! What a phone tries beyond its credential, and who else knocks.
+//! Attempts of a phone to go beyond its credential, and peers without one.
 
 use futures_util::{SinkExt, StreamExt};
 use sessioncap::acp::Message;

@@ -69,7 +69,7 @@ enum Answer {
     HandOver,
 }
 
-/// What a connection comes to.
+/// The end of a device's connection.
 enum Next {
     Ended,
     HandedOver,

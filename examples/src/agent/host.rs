@@ -1,4 +1,4 @@
-//! What an agent's sessions are: terminals of its own, or the sessions of a host with the same gate, devices and places.
+//! The two kinds of an agent's sessions: terminals of its own, or those of a host with the same gate, devices and places.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use super::{Admitted, Joined, Progress, come_back_with, ended, join_with, refuse
 use crate::problem::{Outcome, Problem};
 use crate::tls::SpkiHash;
 
-/// What a bridge sends.
+/// A message of a bridge.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     /// A JSON-RPC message.

@@ -37,7 +37,7 @@ async fn nearby<T>(
     let found = browse(KeyHash::of(key)).await;
     let proven = try_each(&found, async |_, address| {
         match attempt(transport::connect_at(url, address).await?).await {
-            // Whoever is not the agent decides nothing.
+            // A peer that is not the agent decides nothing.
             Err(problem) if problem.is_passing() => Err(problem),
             decided => Ok(decided),
         }

@@ -40,7 +40,7 @@ pub struct State {
     pub name: Label,
     /// Whether it has been announced.
     pub announced: bool,
-    /// What went wrong last.
+    /// The last failure.
     pub trouble: Option<String>,
 }
 

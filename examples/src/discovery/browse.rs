@@ -67,7 +67,7 @@ impl Browse {
             match self.daemon.browse(SERVICE_TYPE) {
                 Ok(receiver) => {
                     self.receiver = receiver;
-                    // Whoever went meanwhile is not told; whoever is still there is told anew.
+                    // Nothing is told of agents that went meanwhile; those that are still there are told anew.
                     self.known = Known::default();
                 }
                 Err(mdns_sd::Error::Again) => tokio::time::sleep(AGAIN).await,

@@ -35,7 +35,7 @@ enum Command {
     },
     /// Advertise an agent until it is interrupted, and then say goodbye.
     Advertise {
-        /// What people call it.
+        /// The name for people.
         #[arg(long)]
         name: Label,
         /// The agent's public key.

@@ -1,4 +1,4 @@
-//! What a WebSocket runs over: TCP, or TLS over TCP.
+//! The connection below a WebSocket: TCP, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;

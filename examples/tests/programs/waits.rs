@@ -1,4 +1,4 @@
-//! What the processes of the tests are waiting for, for the message of a test that has waited for too long.
+//! Where the processes of the tests wait, for the message of a test that has waited for too long.
 
 use std::fs;
 use std::path::Path;

@@ -204,7 +204,7 @@ fn poll_writing(
                     return None;
                 }
             }
-            // What waits must not be written when typing is allowed again: it goes with the connection.
+            // Waiting input must not be written when typing is allowed again: it goes with the connection.
             Err(PermitError::Refused(denial)) => return Some(Why::Closed(Some(denial))),
             Err(over @ PermitError::Over(_)) => return Some(over.into()),
         }

@@ -33,7 +33,7 @@ pub struct Wire {
     slow: bool,
 }
 
-/// What a connection waits for.
+/// An event of a connection.
 pub enum Incoming {
     /// The connection is over.
     Cut(Denial),
@@ -82,7 +82,7 @@ impl Wire {
         self.guard.fork()
     }
 
-    /// What reads the agent's clock.
+    /// A reader of the agent's clock.
     pub fn clock(&self) -> Clock {
         self.agent.clock.clone()
     }
@@ -185,7 +185,7 @@ impl Wire {
             match sent.outcome {
                 Ok(()) => return Ok(Ok(())),
                 Err(PermitError::Refused(denial)) => return Ok(Err(denial)),
-                // What was begun is discarded, and goes again as a whole.
+                // The parts that were sent are discarded, and the message goes again as a whole.
                 Err(PermitError::Stale) => {}
                 Err(over) => return Err(over.into()),
             }

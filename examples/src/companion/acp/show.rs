@@ -6,9 +6,9 @@ use crate::terminal::harmless;
 
 /// A choice of a question.
 pub struct Choice {
-    /// What is sent back.
+    /// The id that the answer names.
     pub id: String,
-    /// What a person reads.
+    /// The name for a person.
     pub name: String,
 }
 
@@ -16,7 +16,7 @@ pub struct Choice {
 pub struct Question {
     /// Its id.
     pub id: RequestId,
-    /// What is asked.
+    /// The question, for a person.
     pub title: String,
     /// The choices.
     pub choices: Vec<Choice>,
