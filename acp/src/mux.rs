@@ -325,10 +325,7 @@ impl Mux {
             session.take_waiting(Some(viewer));
             session.terminals.retain(|_, owner| *owner != viewer);
         }
-        let open: Vec<i64> = self.questions.keys().copied().collect();
-        for question in open {
-            self.unasked(viewer, question);
-        }
+        self.has_left(viewer);
         self.effects()
     }
 

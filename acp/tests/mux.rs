@@ -754,6 +754,39 @@ fn closing_a_session_that_others_have_takes_it_from_nobody_else() {
 }
 
 #[test]
+fn a_question_is_taken_back_from_a_desktop_that_leaves_its_session_and_comes_again_under_a_new_number() {
+    let mut bench = bench();
+    let desktop = bench.desktop_in("s", NONE);
+    let guest = bench.phone_in("s");
+    bench.agent(request("q", "session/request_permission", ASK));
+    let first = match bench.desktop_gets(desktop) {
+        Message::Request { id: RequestId::Number(number), .. } => number,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(bench.out.pop_front(), Some(Effect::Ask { viewer, .. }) if viewer == guest));
+    bench.desktop(desktop, request(1, "session/close", CANCEL));
+    assert_eq!(
+        bench.desktop_gets(desktop),
+        notice("$/cancel_request", &format!(r#"{{"requestId":{first}}}"#))
+    );
+    assert_eq!(bench.desktop_gets(desktop), result(1, NONE));
+    bench.desktop(desktop, request(2, "session/resume", CANCEL));
+    assert_eq!(bench.desktop_gets(desktop), result(2, NONE));
+    let second = match bench.desktop_gets(desktop) {
+        Message::Request { id: RequestId::Number(number), .. } => number,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(first, second);
+    // The answer to what was taken back arrives now, and does not count for the second.
+    bench.desktop(desktop, refusal(first, -32800));
+    bench.nothing();
+    bench.desktop(desktop, result(second, &selected("no")));
+    assert!(matches!(bench.out.pop_front(), Some(Effect::Retire(viewer, _)) if viewer == guest));
+    assert_eq!(bench.answer_to_agent(), (RequestId::Text("q".to_owned()), Ok(json(&selected("no")))));
+    bench.nothing();
+}
+
+#[test]
 fn an_agent_that_ends_in_mid_turn_answers_everybody() {
     let mut bench = bench();
     let desktop = bench.desktop_in("s", NONE);

@@ -200,10 +200,6 @@ impl Mux {
         for one in waiting {
             self.answer(one.viewer, &one.id, Err(no_such_session()));
         }
-        let open = self.questions.iter().filter(|(_, question)| question.session == *session);
-        let open: Vec<i64> = open.map(|(number, _)| *number).collect();
-        for question in open {
-            self.unasked(viewer, question);
-        }
+        self.take_back(viewer, session);
     }
 }

@@ -1,6 +1,6 @@
 //! Questions of the agent: a permission or a form, to everybody in the session; a file or a terminal, to one desktop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,11 @@ pub struct Question {
     pub ask: Ask,
     pub method: String,
     pub params: Arc<Json>,
-    /// Who has it and may answer.
-    pub asked: BTreeSet<ViewerId>,
+    /// Who has it and may answer, and the number under which each has it.
+    pub asked: BTreeMap<ViewerId, i64>,
+    /// Who has had it. A viewer that gets it again gets it under a new number: the answer to the old one may be
+    /// under way.
+    had: BTreeSet<ViewerId>,
     /// Since when nobody has it.
     pub alone: Option<Duration>,
 }
@@ -156,24 +159,26 @@ impl Mux {
     ) -> i64 {
         let number = self.number();
         self.asked.insert(agent_id.clone(), number);
-        let asked = BTreeSet::new();
-        let params = Arc::new(params);
+        let (asked, had, params) = (BTreeMap::new(), BTreeSet::new(), Arc::new(params));
         self.questions
-            .insert(number, Question { agent_id, session, ask, method, params, asked, alone: None });
+            .insert(number, Question { agent_id, session, ask, method, params, asked, had, alone: None });
         number
     }
 
     fn ask_viewer(&mut self, viewer: ViewerId, number: i64) {
         let phone = self.is_phone(viewer);
+        let again = self.questions.get(&number).is_some_and(|question| question.had.contains(&viewer));
+        let shown = if again { self.number() } else { number };
         let Some(question) = self.questions.get_mut(&number) else { return };
-        question.asked.insert(viewer);
+        question.asked.insert(viewer, shown);
+        question.had.insert(viewer);
         question.alone = None;
         let (method, params) = (question.method.clone(), &question.params);
         self.out.push(match phone {
-            true => Effect::Ask { viewer, question: number, method, params: Arc::clone(params) },
+            true => Effect::Ask { viewer, question: shown, method, params: Arc::clone(params) },
             false => {
                 let params = Some(Json::clone(params));
-                Effect::ToDesktop(viewer, Message::Request { id: RequestId::Number(number), method, params })
+                Effect::ToDesktop(viewer, Message::Request { id: RequestId::Number(shown), method, params })
             }
         });
     }
@@ -186,7 +191,7 @@ impl Mux {
         let open = self.questions.iter().filter(|(_, question)| {
             question.session == *session
                 && question.ask.is_for_everybody()
-                && !question.asked.contains(&viewer)
+                && !question.asked.contains_key(&viewer)
         });
         let open: Vec<i64> = open.map(|(number, _)| *number).collect();
         for number in open {
@@ -194,25 +199,33 @@ impl Mux {
         }
     }
 
+    /// The question that a viewer has under this number.
+    fn shown(&self, viewer: ViewerId, shown: i64) -> Option<(i64, &Question)> {
+        let has = |question: &Question| question.asked.get(&viewer) == Some(&shown);
+        let first = self.questions.get_key_value(&shown).filter(|(_, question)| has(question));
+        let found = first.or_else(|| self.questions.iter().find(|(_, question)| has(question)));
+        found.map(|(number, question)| (*number, question))
+    }
+
     /// A viewer has answered a question.
-    pub(super) fn answer_question(&mut self, viewer: ViewerId, number: i64, outcome: Result<Json, RpcError>) {
-        let Some(question) = self.questions.get(&number).filter(|question| question.asked.contains(&viewer))
-        else {
-            if outcome.is_ok() && (1..=self.last_number).contains(&number) {
-                self.late(viewer, number);
+    pub(super) fn answer_question(&mut self, viewer: ViewerId, shown: i64, outcome: Result<Json, RpcError>) {
+        let Some((number, question)) = self.shown(viewer, shown) else {
+            if outcome.is_ok() && (1..=self.last_number).contains(&shown) {
+                self.late(viewer, shown);
             }
             return;
         };
         let answer = match (&question.ask, outcome) {
-            (Ask::Permission(_) | Ask::Form, Err(_)) => return self.unasked(viewer, number),
+            (Ask::Permission(_) | Ask::Form, Err(_)) => return self.has_no_more(viewer, number),
             (Ask::Permission(offered), Ok(outcome)) => permission(offered, &outcome).map(Ok),
             (Ask::Form, Ok(outcome)) => form(&outcome).map(Ok),
             (Ask::File | Ask::NewTerminal | Ask::Terminal { .. }, outcome) => Some(outcome),
         };
         let Some(answer) = answer else {
-            self.out.push(Effect::NotOffered(viewer, number));
-            return self.unasked(viewer, number);
+            self.out.push(Effect::NotOffered(viewer, shown));
+            return self.has_no_more(viewer, number);
         };
+        let Some(question) = self.questions.get(&number) else { return };
         if let Some(known) = self.sessions.get_mut(&question.session) {
             match (&question.ask, &answer) {
                 (Ask::NewTerminal, Ok(result)) => {
@@ -234,12 +247,50 @@ impl Mux {
         self.retire(number, Some(answer));
     }
 
-    /// A viewer does not have a question any more.
-    pub(super) fn unasked(&mut self, viewer: ViewerId, number: i64) {
+    /// A viewer cannot answer what it has under this number.
+    pub(super) fn unasked(&mut self, viewer: ViewerId, shown: i64) {
+        if let Some((number, _)) = self.shown(viewer, shown) {
+            self.has_no_more(viewer, number);
+        }
+    }
+
+    /// A viewer does not have a question any more, and knows it.
+    fn has_no_more(&mut self, viewer: ViewerId, number: i64) {
         let Some(question) = self.questions.get_mut(&number) else { return };
-        if question.asked.remove(&viewer) {
+        if question.asked.remove(&viewer).is_some() {
             self.left_alone(number);
         }
+    }
+
+    /// A viewer has left, with all of its questions.
+    pub(super) fn has_left(&mut self, viewer: ViewerId) {
+        let all: Vec<i64> = self.questions.keys().copied().collect();
+        for number in all {
+            self.has_no_more(viewer, number);
+        }
+    }
+
+    /// Takes the questions of a session back from a viewer that leaves the session and stays connected.
+    pub(super) fn take_back(&mut self, viewer: ViewerId, session: &AcpSessionId) {
+        let open = self.questions.iter().filter(|(_, question)| question.session == *session);
+        let open = open.filter_map(|(number, question)| Some((*number, *question.asked.get(&viewer)?)));
+        let open: Vec<(i64, i64)> = open.collect();
+        for (number, shown) in open {
+            self.tell_retired(viewer, shown);
+            self.has_no_more(viewer, number);
+        }
+    }
+
+    fn tell_retired(&mut self, viewer: ViewerId, shown: i64) {
+        let effect = match self.is_phone(viewer) {
+            true => Effect::Retire(viewer, shown),
+            false => {
+                let params = Some(Json::object([("requestId", RequestId::Number(shown).to_json())]));
+                let method = "$/cancel_request".to_owned();
+                Effect::ToDesktop(viewer, Message::Notification { method, params })
+            }
+        };
+        self.out.push(effect);
     }
 
     fn left_alone(&mut self, number: i64) {
@@ -261,16 +312,8 @@ impl Mux {
     pub(super) fn retire(&mut self, number: i64, outcome: Option<Result<Json, RpcError>>) {
         let Some(question) = self.questions.remove(&number) else { return };
         self.asked.remove(&question.agent_id);
-        for viewer in question.asked {
-            let effect = match self.is_phone(viewer) {
-                true => Effect::Retire(viewer, number),
-                false => {
-                    let params = Some(Json::object([("requestId", RequestId::Number(number).to_json())]));
-                    let method = "$/cancel_request".to_owned();
-                    Effect::ToDesktop(viewer, Message::Notification { method, params })
-                }
-            };
-            self.out.push(effect);
+        for (viewer, shown) in question.asked {
+            self.tell_retired(viewer, shown);
         }
         if let Some(outcome) = outcome {
             self.answer_agent(question.agent_id, outcome);
