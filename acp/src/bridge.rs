@@ -270,6 +270,9 @@ impl Bridge {
                     Some(Event::Noise(process::Noise { problem, start })) => {
                         (self.run.log)(format!("the agent wrote what is no message ({problem:?}): {start}"));
                     }
+                    Some(Event::Unreadable(which)) => {
+                        self.change(|state, now| state.run_of(generation, now, |mux| mux.unreadable(which, now)));
+                    }
                     Some(Event::Ended(ended)) => return self.end(&ended.cause.to_string()),
                     None => return self.end("it is gone"),
                 },

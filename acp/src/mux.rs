@@ -28,6 +28,8 @@ use json::error;
 use question::Question;
 use session::Session;
 
+use crate::process::Unreadable;
+
 /// A viewer. Never used twice by one [`Mux`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewerId(u64);
@@ -361,6 +363,16 @@ impl Mux {
         self.now = now;
         if !matches!(self.agent, Agent::Gone) {
             self.agent_message(message);
+        }
+        self.effects()
+    }
+
+    /// Takes a message of the agent that could not be read: whoever waits for it gets an error.
+    #[must_use]
+    pub fn unreadable(&mut self, message: Unreadable, now: Duration) -> Vec<Effect> {
+        self.now = now;
+        if !matches!(self.agent, Agent::Gone) {
+            self.agent_unreadable(message);
         }
         self.effects()
     }

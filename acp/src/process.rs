@@ -13,9 +13,11 @@
 //!
 //! # Noise
 //! A line that is no JSON-RPC message is counted, reported as [`Event::Noise`] and never answered. So is the
-//! unfinished line before the end of the output. Empty lines are skipped.
+//! unfinished line before the end of the output. Empty lines are skipped. If such a line is JSON and has the id of an
+//! answer or a request, [`Event::Unreadable`] follows, so that nobody waits for it for ever.
 
 mod end;
+mod head;
 mod lines;
 
 use std::ffi::OsString;
@@ -33,6 +35,8 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 
 use lines::{Line, Lines, replace_lone_surrogates};
+
+pub use head::Unreadable;
 
 /// Gets each line of standard error, at most [`Agent::MAX_LOG_LINE`] bytes of it, with control characters
 /// replaced. Called from the task that reads: it must not wait.
@@ -65,6 +69,8 @@ pub enum Event {
     Message(Message),
     /// It wrote a line that is no message.
     Noise(Noise),
+    /// The noise before this was an answer or a request.
+    Unreadable(Unreadable),
     /// It is gone and reaped, and so is its group. The last event.
     Ended(Ended),
 }
@@ -257,16 +263,24 @@ async fn read(mut stdout: ChildStdout, events: mpsc::Sender<Event>, shared: Arc<
     loop {
         let length = stdout.read(&mut buffer).await.unwrap_or(0);
         for line in lines.read(buffer.get(..length).unwrap_or_default()) {
+            let mut unreadable = None;
             let event = match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => continue,
                 Line::Whole(mut line) => match message(&mut line) {
                     Ok(message) => Event::Message(message),
-                    Err(problem) => noise(NoiseProblem::NotAMessage(problem), &line),
+                    Err(problem) => {
+                        unreadable = Unreadable::find(&line);
+                        noise(NoiseProblem::NotAMessage(problem), &line)
+                    }
                 },
                 Line::TooLong(start) if start.trim_ascii_start().first() == Some(&b'{') => return true,
                 Line::TooLong(start) => noise(NoiseProblem::TooLong, &start),
             };
-            if events.send(event).await.is_err() {
+            let mut sent = events.send(event).await;
+            if let (Ok(()), Some(unreadable)) = (&sent, unreadable) {
+                sent = events.send(Event::Unreadable(unreadable)).await;
+            }
+            if sent.is_err() {
                 // Nobody listens; the pipe is still read, so that the agent can end in order.
                 drain(stdout, Arc::new(|_: &str| {})).await;
                 return false;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bench::{Bench, INITIALIZED, json, notice, refusal, request, result};
 use sessioncap::acp::{Asked, FromPhone, Json, Message, RequestId, RpcError};
 use sessioncap_acp::mux::{Effect, Kind, Mux, Settings, Turns, Unusable, ViewerId};
+use sessioncap_acp::process::Unreadable;
 
 const NONE: &str = "{}";
 const PROMPT: &str = r#"{"sessionId":"s","prompt":[{"type":"text","text":"hello"}]}"#;
@@ -784,6 +785,60 @@ fn a_question_is_taken_back_from_a_desktop_that_leaves_its_session_and_comes_aga
     assert!(matches!(bench.out.pop_front(), Some(Effect::Retire(viewer, _)) if viewer == guest));
     assert_eq!(bench.answer_to_agent(), (RequestId::Text("q".to_owned()), Ok(json(&selected("no")))));
     bench.nothing();
+}
+
+#[test]
+fn a_message_of_the_agent_that_cannot_be_read_leaves_nobody_waiting() {
+    let mut bench = bench();
+    let desktop = bench.desktop_in("s", NONE);
+    begin(&mut bench, desktop, 1);
+    let begun = bench.mux.sessions().next().unwrap().turns;
+    assert_eq!(begun, Turns::Running);
+    bench.desktop(desktop, request(2, "session/list", NONE));
+    let RequestId::Number(number) = bench.agent_gets("session/list").0 else { panic!() };
+    for upstream in [number, number - 1] {
+        let effects = bench.mux.unreadable(Unreadable::Answer(RequestId::Number(upstream)), bench.now);
+        bench.add(effects);
+        assert_eq!(reason(&outcome(bench.desktop_gets(desktop))), "unreadable");
+    }
+    assert_eq!(bench.mux.sessions().next().unwrap().turns, Turns::Idle);
+    let id = RequestId::Text("q".to_owned());
+    let effects = bench.mux.unreadable(Unreadable::Request(id.clone()), bench.now);
+    bench.add(effects);
+    let (answered, outcome) = bench.answer_to_agent();
+    assert_eq!((answered, reason(&outcome)), (id.clone(), "unreadable"));
+    // A request under an id that is in use: its answer would be taken for that of the other.
+    bench.agent(request("q", "session/request_permission", ASK));
+    bench.desktop_gets(desktop);
+    let effects = bench.mux.unreadable(Unreadable::Request(id), bench.now);
+    bench.add(effects);
+    bench.nothing();
+}
+
+#[test]
+fn requests_of_the_agent_are_bounded_together_in_bytes() {
+    let mut bench = bench();
+    bench.desktop_in("s", NONE);
+    let long = "x".repeat(7 << 20);
+    for number in 0..4 {
+        bench.agent(large(request(number, "session/request_permission", ASK), &long));
+    }
+    assert_eq!(bench.all().len(), 4);
+    bench.agent(large(request(4, "session/request_permission", ASK), &long));
+    assert_eq!(reason(&bench.answer_to_agent().1), "too_many");
+    bench.agent(request(5, "session/request_permission", ASK));
+    assert_eq!(bench.all().len(), 1);
+}
+
+/// A request with a title of this length.
+fn large(message: Message, title: &str) -> Message {
+    match message {
+        Message::Request { id, method, params: Some(Json::Object(mut entries)) } => {
+            entries.push(("title".to_owned(), Json::text(title)));
+            Message::Request { id, method, params: Some(Json::Object(entries)) }
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessioncap::acp::{Json, Message, RequestId};
-use sessioncap_acp::process::{Agent, Cause, Ended, Event, NoiseProblem, Start};
+use sessioncap_acp::process::{Agent, Cause, Ended, Event, NoiseProblem, Start, Unreadable};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -177,6 +177,24 @@ async fn a_message_whose_text_was_cut_within_a_character_counts() {
     let (_agent, mut events, _) = start(r#"printf '%s\n' "$1"; exec cat"#, &[line]);
     let params = Some(Json::object([("t", Json::text("cut \u{fffd}"))]));
     assert_eq!(message(&mut events).await, Message::Notification { method: "m".to_owned(), params });
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_much_is_reported_with_its_id() {
+    let many = format!("[{}0]", "0,".repeat(Json::MAX_VALUES));
+    let line = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{many}}}"#);
+    let path = std::env::temp_dir().join(format!("sessioncap-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&path, line + "\n").unwrap();
+    let (agent, mut events, _) =
+        start(r#"cat "$1"; printf '%s\n' "$2"; exec cat"#, &[path.to_str().unwrap(), NOTE]);
+    assert!(matches!(next(&mut events).await, Event::Noise(_)));
+    match next(&mut events).await {
+        Event::Unreadable(which) => assert_eq!(which, Unreadable::Answer(RequestId::Number(7))),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(message(&mut events).await, note("a"));
+    assert_eq!(agent.noise(), 1);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[tokio::test]

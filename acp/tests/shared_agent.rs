@@ -88,6 +88,7 @@ impl Bridge {
                     self.noise += 1;
                     Vec::new()
                 }
+                Event::Unreadable(which) => self.mux.unreadable(which, Duration::ZERO),
                 Event::Ended(ended) => {
                     self.ended = Some(ended);
                     self.mux.agent_gone()

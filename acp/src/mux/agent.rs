@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use super::json::{text_at, weight};
+use super::json::{error, text_at, weight};
 use super::session::{Opening, Session};
 use super::{Agent, Effect, Mux, Open, Pending, Unusable, ViewerId, What};
+use crate::process::Unreadable;
 
 impl Mux {
     pub(super) fn agent_message(&mut self, message: Message) {
@@ -31,6 +32,25 @@ impl Mux {
                 }
                 _ => self.tell_desktops(&method, params.as_ref()),
             },
+        }
+    }
+
+    /// Whoever waits for the message gets an error.
+    pub(super) fn agent_unreadable(&mut self, message: Unreadable) {
+        let text =
+            "the agent's message is beyond what the bridge reads: repeated keys, too deep or too many values";
+        match message {
+            Unreadable::Answer(id) => {
+                self.agent_response(&id, Err(error(RpcError::INTERNAL, "unreadable", text)));
+            }
+            // An answer to the one would be taken for the answer to the other.
+            Unreadable::Request(id) if self.asked.contains_key(&id) => {
+                self.dropped.strange_messages = self.dropped.strange_messages.saturating_add(1);
+            }
+            Unreadable::Request(id) => {
+                let outcome = Err(error(RpcError::INVALID_REQUEST, "unreadable", text));
+                self.out.push(Effect::ToAgent(Message::Response { id, outcome }));
+            }
         }
     }
 

@@ -18,6 +18,8 @@ impl Mux {
     pub const MAX_WAITING: usize = 16;
     /// Requests of the agent in one session that are not answered yet.
     pub const MAX_QUESTIONS: usize = 32;
+    /// Bytes in memory, about, of all requests of the agent that are not answered yet.
+    pub const MAX_QUESTION_BYTES: usize = 32 << 20;
     /// Bytes in memory, about, of the updates that a session keeps for whoever comes later. The oldest go first.
     pub const MAX_TRANSCRIPT: usize = 4 << 20;
     /// Bytes in memory, about, of one piece of a session's state (its modes, its plan). A larger one is passed on

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessioncap::acp::{AcpSessionId, Json, Message, RequestId, RpcError};
 
-use super::json::{error, text_at};
+use super::json::{error, text_at, weight};
 use super::{Effect, Kind, Mux, Viewer, ViewerId, too_many};
 
 /// A request of the agent that is not answered yet.
@@ -17,6 +17,8 @@ pub struct Question {
     pub ask: Ask,
     pub method: String,
     pub params: Arc<Json>,
+    /// Bytes in memory of its parameters, about.
+    size: usize,
     /// Who has it and may answer, and the number under which each has it.
     pub asked: BTreeMap<ViewerId, i64>,
     /// Who has had it. A viewer that gets it again gets it under a new number: the answer to the old one may be
@@ -85,7 +87,9 @@ impl Mux {
             return self.answer_agent(id, ask.cancelled());
         };
         let open = self.questions.values().filter(|question| question.session == session).count();
-        if open >= Self::MAX_QUESTIONS {
+        let size = weight(&params);
+        let held = self.questions.values().fold(size, |sum, question| sum.saturating_add(question.size));
+        if open >= Self::MAX_QUESTIONS || held > Self::MAX_QUESTION_BYTES {
             return self.answer_agent(id, Err(too_many("requests of the agent")));
         }
         if ask.is_for_everybody() {
@@ -158,10 +162,13 @@ impl Mux {
         params: Json,
     ) -> i64 {
         let number = self.number();
+        let size = weight(&params);
         self.asked.insert(agent_id.clone(), number);
         let (asked, had, params) = (BTreeMap::new(), BTreeSet::new(), Arc::new(params));
-        self.questions
-            .insert(number, Question { agent_id, session, ask, method, params, asked, had, alone: None });
+        self.questions.insert(
+            number,
+            Question { agent_id, session, ask, method, params, size, asked, had, alone: None },
+        );
         number
     }
 
