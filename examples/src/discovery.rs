@@ -26,7 +26,7 @@ pub use record::{Found, Record};
 /// The service, as a whole name.
 pub const SERVICE_TYPE: &str = "_openagents._tcp.local.";
 
-/// How long one record is tried, all its addresses together.
+/// How long one record is tried at first, all its addresses together.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a record says of its agent's key: the first 8 bytes of SHA-256 over `sessioncap.mdns.key.v1` and the 32 bytes of
@@ -123,27 +123,28 @@ const UNABLE: &str = "multicast dns does not work";
 const LOOK_AT_INTERFACES: u32 = 2;
 
 /// Tries each record in turn, at most [`Browse::MOST_CANDIDATES`], and each address of it, until one is the agent.
-/// `attempt` connects and has Noise prove the agent's key. A record gets [`PATIENCE`], of which the addresses not
+/// `attempt` connects and has Noise prove the agent's key. A record gets `patience`, of which the addresses not
 /// yet tried have equal shares.
 ///
 /// # Errors
 /// None is the agent; the last failure, or that there is no record.
 pub async fn try_each<T>(
     candidates: &[Found],
+    patience: Duration,
     mut attempt: impl AsyncFnMut(&Found, SocketAddr) -> Outcome<T>,
 ) -> Outcome<T> {
     let mut last = Problem::said(
         "no agent with this key is advertised on the network; name its address, or bring the phone to the same network",
     );
     for found in candidates.iter().take(Browse::MOST_CANDIDATES) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         for (at, address) in found.addresses.iter().enumerate() {
             let untried = u32::try_from(found.addresses.len() - at).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / untried;
             match timeout(share, attempt(found, *address)).await {
                 Ok(Ok(made)) => return Ok(made),
                 Ok(Err(problem)) => last = problem,
-                Err(_) => last = Problem::TooSlow { seconds: PATIENCE.as_secs() },
+                Err(_) => last = Problem::TooSlow { seconds: patience.as_secs() },
             }
         }
     }

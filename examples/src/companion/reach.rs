@@ -1,9 +1,14 @@
 //! Where the agent is: at its address, or wherever the local network says that the agent with its key is.
 
+#[cfg(feature = "acp")]
+use std::time::Duration;
+
 use sessioncap::{AgentPublicKey, AgentUrl};
+#[cfg(feature = "acp")]
+use tokio::time::{Instant, timeout_at};
 
 #[cfg(feature = "acp")]
-use crate::discovery::{Browse, Found, Interfaces, KeyHash, PATIENCE, try_each};
+use crate::discovery::{Browse, Interfaces, KeyHash, PATIENCE, try_each};
 use crate::problem::Outcome;
 use crate::transport::{self, Unproven};
 
@@ -27,37 +32,55 @@ pub(super) async fn agent<T>(
     }
 }
 
-/// `None` if no agent with this key is found.
+/// How long the local network is searched. On a busy machine or network a record comes late, and the first to come may
+/// be somebody else's.
+#[cfg(feature = "acp")]
+const SEARCH: Duration = Duration::from_secs(15);
+
+/// `None` if no agent with this key is found. Those that are there are tried again, each time for longer, until the
+/// search is over: the agent may be slow, and others with its hash may be heard first.
 #[cfg(feature = "acp")]
 async fn nearby<T>(
     url: &AgentUrl,
     key: &AgentPublicKey,
     mut attempt: impl AsyncFnMut(Unproven) -> Outcome<T>,
 ) -> Option<Outcome<T>> {
-    let found = browse(KeyHash::of(key)).await;
-    let proven = try_each(&found, async |_, address| {
-        match attempt(transport::connect_at(url, address).await?).await {
-            // A peer that is not the agent decides nothing.
-            Err(problem) if problem.is_passing() => Err(problem),
-            decided => Ok(decided),
-        }
-    });
-    proven.await.ok()
-}
-
-/// The records with this hash that are there within a moment.
-#[cfg(feature = "acp")]
-async fn browse(key: KeyHash) -> Vec<Found> {
     // Without multicast there is nobody to find.
-    let Ok(mut browse) = Browse::start(None, Interfaces::default()) else { return Vec::new() };
-    let mut until = tokio::time::Instant::now() + PATIENCE;
-    while let Ok(Ok(_)) = tokio::time::timeout_at(until, browse.next()).await {
-        if !browse.candidates(key).is_empty() {
-            // Others with the same hash may follow, and only one of them is the agent.
-            until = until.min(tokio::time::Instant::now() + PATIENCE / 6);
+    let mut browse = Browse::start(None, Interfaces::default()).ok()?;
+    let key = KeyHash::of(key);
+    let end = Instant::now() + SEARCH;
+    let mut patience = PATIENCE;
+    loop {
+        hear(&mut browse, key, end).await;
+        let found = browse.candidates(key);
+        let proven = try_each(&found, patience, async |_, address| {
+            match attempt(transport::connect_at(url, address).await?).await {
+                // A peer that is not the agent decides nothing.
+                Err(problem) if problem.is_passing() => Err(problem),
+                decided => Ok(decided),
+            }
+        });
+        match proven.await {
+            Ok(decided) => return Some(decided),
+            Err(_) if Instant::now() >= end => return None,
+            Err(_) => patience *= 2,
         }
     }
-    browse.candidates(key)
+}
+
+/// Listens until there is a record with this hash, and a moment longer: others may follow, and only one is the agent.
+#[cfg(feature = "acp")]
+async fn hear(browse: &mut Browse, key: KeyHash, end: Instant) {
+    let mut until = end;
+    loop {
+        if !browse.candidates(key).is_empty() {
+            until = until.min(Instant::now() + PATIENCE / 6);
+        }
+        match timeout_at(until, browse.next()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
 }
 
 #[cfg(not(feature = "acp"))]

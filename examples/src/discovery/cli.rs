@@ -8,7 +8,7 @@ use sessioncap::{AgentPublicKey, Label};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Advert, Advertisement, Browse, Event, Found, Interfaces, KeyHash, try_each};
+use super::{Advert, Advertisement, Browse, Event, Found, Interfaces, KeyHash, PATIENCE, try_each};
 use crate::problem::{Outcome, Problem, While};
 use crate::terminal::{read_stdin, tell};
 
@@ -187,16 +187,17 @@ async fn browse(key: Option<KeyHash>, connecting: bool, interfaces: Interfaces) 
 
 /// Prints which of the records leads somewhere.
 async fn connect(candidates: &[Found]) {
-    let connected = try_each(candidates, async |found, address| match TcpStream::connect(address).await {
-        Ok(_) => {
-            tell(&format!("connected to {:?} at {address}", found.name.as_str()));
-            Ok(())
-        }
-        Err(cause) => {
-            tell(&format!("no answer from {:?} at {address}", found.name.as_str()));
-            Err(Problem::Unreachable { url: address.to_string(), cause: cause.to_string() })
-        }
-    });
+    let connected =
+        try_each(candidates, PATIENCE, async |found, address| match TcpStream::connect(address).await {
+            Ok(_) => {
+                tell(&format!("connected to {:?} at {address}", found.name.as_str()));
+                Ok(())
+            }
+            Err(cause) => {
+                tell(&format!("no answer from {:?} at {address}", found.name.as_str()));
+                Err(Problem::Unreachable { url: address.to_string(), cause: cause.to_string() })
+            }
+        });
     if connected.await.is_err() {
         tell("no record leads to an agent");
     }

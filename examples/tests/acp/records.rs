@@ -61,7 +61,7 @@ async fn each_record_has_three_seconds_and_eight_are_tried() {
         (0..12).map(|at| found(&format!("a {at}"), HASH, &format!("10.0.0.{at}:1"))).collect();
     let start = tokio::time::Instant::now();
     let tried = Mutex::new(0);
-    let outcome = try_each::<()>(&many, async |_, _| {
+    let outcome = try_each::<()>(&many, PATIENCE, async |_, _| {
         *tried.lock().unwrap() += 1;
         std::future::pending().await
     });
@@ -71,11 +71,11 @@ async fn each_record_has_three_seconds_and_eight_are_tried() {
     let mut two = found("b", HASH, "10.0.0.1:1");
     two.addresses.push("10.0.0.2:1".parse().unwrap());
     let two = [two];
-    let outcome = try_each(&two, async |found, address| match address == found.addresses[0] {
+    let outcome = try_each(&two, PATIENCE, async |found, address| match address == found.addresses[0] {
         true => std::future::pending().await,
         false => Ok(address),
     });
     assert_eq!(outcome.await.unwrap().to_string(), "10.0.0.2:1");
-    let none = try_each::<()>(&[], async |_, _| Ok(())).await.unwrap_err();
+    let none = try_each::<()>(&[], PATIENCE, async |_, _| Ok(())).await.unwrap_err();
     assert!(none.to_string().contains("no agent with this key"));
 }

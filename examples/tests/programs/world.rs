@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -66,6 +66,8 @@ pub struct Text {
     bytes: Mutex<Vec<u8>>,
     complete: AtomicBool,
     grown: Notify,
+    /// What the program writes elsewhere, for a test that fails.
+    beside: OnceLock<Arc<Self>>,
 }
 
 impl Text {
@@ -86,16 +88,22 @@ impl Text {
         let seen = async {
             loop {
                 let grown = self.grown.notified();
+                let complete = self.complete.load(Ordering::Acquire);
                 let text = self.get();
                 if holds(&text) {
-                    return text;
+                    return Some(text);
+                }
+                if complete {
+                    return None;
                 }
                 grown.await;
             }
         };
+        let beside = || self.beside.get().map(|text| text.get()).unwrap_or_default();
         match timeout(DEADLINE, seen).await {
-            Ok(text) => text,
-            Err(_) => panic!("no `{what}` in: {}", self.get()),
+            Ok(Some(text)) => text,
+            Ok(None) => panic!("the program has ended without `{what}` in: {}\n{}", self.get(), beside()),
+            Err(_) => panic!("no `{what}` in: {}\n{}", self.get(), beside()),
         }
     }
 
@@ -135,6 +143,7 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let stdout = Text::follow(child.stdout.take().unwrap());
         let stderr = Text::follow(child.stderr.take().unwrap());
+        let _ = stdout.beside.set(Arc::clone(&stderr));
         Self { stdin: child.stdin.take(), child, stdout, stderr }
     }
 
