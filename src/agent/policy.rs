@@ -18,9 +18,11 @@ use biscuit_auth::error::{FailedCheck, Logic, MatchedPolicy, Token as Failure};
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
 use time::UtcOffset;
 
+use crate::agent::decision;
 use crate::agent::denial::Denial;
+use crate::agent::stats::Counter;
 use crate::credential::caveat::{Circumstances, LiveRecord};
-use crate::credential::verify::VerifiedCredential;
+use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::limits::{MAX_OPERATOR_RULES_LEN, POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
 pub use error::{RuleError, RuleProblem};
@@ -43,6 +45,8 @@ pub struct Policy {
     checks: Vec<usize>,
     denials: Vec<usize>,
     offset: UtcOffset,
+    /// A hash of the text, the rules, the offset and this crate's version.
+    fingerprint: [u8; 32],
 }
 
 /// Makes an empty authorizer. Only the limits of the builder apply to the whole run.
@@ -69,7 +73,7 @@ impl Policy {
     /// Makes the policy without operator rules.
     #[must_use]
     pub fn new() -> Self {
-        Self::build(OperatorRules::default(), UtcOffset::UTC)
+        Self::build("", OperatorRules::default(), UtcOffset::UTC)
     }
 
     /// Makes the policy with an operator's own `check` and `deny` lines, which can only narrow.
@@ -92,16 +96,19 @@ impl Policy {
     /// [`RuleError`], with the rule's number and line, if a rule would silently never fire, would widen,
     /// cannot be evaluated, or could take too long.
     pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, RuleError> {
-        Ok(Self::build(OperatorRules::parse(rules)?, offset))
+        Ok(Self::build(rules, OperatorRules::parse(rules)?, offset))
     }
 
     /// Builds the policy. If the engine rejects something that it parsed, the policy allows nothing.
-    fn build(rules: OperatorRules, offset: UtcOffset) -> Self {
+    fn build(text: &str, rules: OperatorRules, offset: UtcOffset) -> Self {
+        let version = env!("CARGO_PKG_VERSION").as_bytes();
+        let seconds = offset.whole_seconds().to_be_bytes();
+        let fingerprint = decision::digest([version, POLICY.as_bytes(), text.as_bytes(), &seconds]);
         let empty = bounded();
         let checks = rules.checks.iter().map(|(number, _)| *number).collect();
         let denials = rules.denials.iter().map(|(number, _)| *number).collect();
         let authorizer = Self::assemble(empty.clone(), rules).unwrap_or(empty);
-        Self { authorizer, checks, denials, offset }
+        Self { authorizer, checks, denials, offset, fingerprint }
     }
 
     fn assemble(
@@ -126,6 +133,12 @@ impl Policy {
         !self.checks.is_empty() || !self.denials.is_empty()
     }
 
+    /// Returns a hash of everything that the policy knows beforehand: of two policies that could decide
+    /// differently, it differs.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
     /// Decides one action.
     pub(crate) fn decide(
         &self,
@@ -148,11 +161,7 @@ impl Policy {
         ops: OpSet,
     ) -> Result<(), Denial> {
         let datalog = self.run(credential, circumstances, ops.iter().map(Op::name));
-        let holder = credential.credential();
-        let recorded =
-            LiveRecord { credential: holder.id(), ticket: holder.ticket(), holder: *circumstances.peer };
-        let native = holder.scope().contains(circumstances, ops) && circumstances.live == Some(recorded);
-        match (datalog, native) {
+        match (datalog, Self::scope_contains(credential.credential(), circumstances, ops)) {
             (Ok(()), true) => Ok(()),
             (Ok(()), false)
             | (Err(Denial::CaveatFailed { .. } | Denial::OutsideVocabulary | Denial::NoLiveRecord), true) => {
@@ -160,6 +169,21 @@ impl Policy {
             }
             (Err(denial), _) => Err(denial),
         }
+    }
+
+    /// The native check beside the engine's: whether the credential's scope contains these operations, and the
+    /// record is its own.
+    pub(crate) fn scope_contains(
+        credential: &Credential,
+        circumstances: &Circumstances<'_>,
+        ops: OpSet,
+    ) -> bool {
+        let recorded = LiveRecord {
+            credential: credential.id(),
+            ticket: credential.ticket(),
+            holder: *circumstances.peer,
+        };
+        credential.scope().contains(circumstances, ops) && circumstances.live == Some(recorded)
     }
 
     /// Returns which of `ops` are allowed: all, or, if an operator's rule forbids some, those that it does
@@ -172,13 +196,16 @@ impl Policy {
         credential: &VerifiedCredential,
         circumstances: &Circumstances<'_>,
         ops: OpSet,
+        runs: &Counter,
     ) -> Result<OpSet, Denial> {
         if !self.has_operator_rules() {
+            runs.add_one();
             return self.decide_in_one_run(credential, circumstances, ops).map(|()| ops);
         }
         let mut granted = OpSet::EMPTY;
         let mut forbidden = Denial::NoLiveRecord;
         for op in ops.iter() {
+            runs.add_one();
             match self.decide_in_one_run(credential, circumstances, OpSet::only(op)) {
                 Ok(()) => granted = granted.with(op),
                 Err(denial @ Denial::OperatorRule { .. }) => forbidden = denial,

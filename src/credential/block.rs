@@ -188,6 +188,12 @@ impl Block {
     }
 }
 
+/// Returns the id that an authority block states. Nothing else of the block is looked at.
+#[cfg(feature = "agent")]
+pub(crate) fn stated_id(block: &schema::Block) -> Option<CredentialId> {
+    Some(CredentialId::from_bytes(bytes_of(fact_term(block, 1)?)?))
+}
+
 fn caveat_datalog(caveat: &Caveat) -> &'static str {
     match caveat {
         Caveat::Agent { .. } => "check if agent({agent}, {url});\n",

@@ -8,10 +8,14 @@ use rand_core::{CryptoRng, RngCore};
 #[cfg(feature = "agent")]
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "agent")]
+use crate::credential::block::stated_id;
 use crate::credential::block::{Authority, Binding, Block, Symbols};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::Scope;
 use crate::error::{CredentialProblem, Error};
+#[cfg(feature = "agent")]
+use crate::id::CredentialId;
 use crate::key::IssuerPublicKey;
 use crate::limits::MAX_BLOCKS;
 
@@ -89,6 +93,14 @@ impl Shape {
     pub(super) fn scope(&self) -> Scope {
         self.blocks.iter().flat_map(Block::caveats).collect::<Vec<_>>().iter().collect()
     }
+}
+
+/// Returns the id in a token whose shape was not checked. It can name any credential: it is good for looking up
+/// a record to compare the bytes with, and for nothing else.
+#[cfg(feature = "agent")]
+pub(super) fn unchecked_id(bytes: &[u8]) -> Option<CredentialId> {
+    let token = schema::Biscuit::decode(bytes).ok()?;
+    stated_id(&schema::Block::decode(token.authority.block.as_slice()).ok()?)
 }
 
 /// Requires Ed25519 throughout, signatures of the original kind, and no third-party signature.

@@ -17,7 +17,7 @@ use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
 use crate::credential::shape::Shape;
 #[cfg(feature = "agent")]
-use crate::credential::shape::{problem, public_key};
+use crate::credential::shape::{problem, public_key, unchecked_id};
 #[cfg(feature = "agent")]
 use crate::error::CredentialProblem;
 use crate::error::Error;
@@ -148,8 +148,20 @@ impl Credential {
     /// Returns the hashes that identify it where its bytes are not kept. Costs two hashes.
     #[cfg(feature = "agent")]
     pub(crate) fn hashes(&self) -> EditionHashes {
-        EditionHashes { stem: self.shape.stem, whole: Sha256::digest(self.bytes.as_bytes()).into() }
+        EditionHashes { stem: self.shape.stem, whole: whole_hash(&self.bytes) }
     }
+
+    /// Returns the id in bytes that were not checked, for looking up a record to compare them with.
+    #[cfg(feature = "agent")]
+    pub(crate) fn unchecked_id(bytes: &CredentialBytes) -> Option<CredentialId> {
+        unchecked_id(bytes.as_bytes())
+    }
+}
+
+/// Returns the SHA-256 of all bytes.
+#[cfg(feature = "agent")]
+pub(crate) fn whole_hash(bytes: &CredentialBytes) -> [u8; 32] {
+    Sha256::digest(bytes.as_bytes()).into()
 }
 
 /// The SHA-256 hashes that identify an edition.

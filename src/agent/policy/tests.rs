@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use rand::rngs::OsRng;
 
 use super::*;
+use crate::agent::decision::{Decision, Decisions, Question};
 use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
 use crate::credential::block::{Authority, Binding};
@@ -227,7 +228,9 @@ fn operator_rules_narrow_by_local_time_and_are_granted_one_by_one() {
     // Monday 2026-06-01, 20:00 UTC is 22:00 at +02:00
     let at = |seconds: u64| Place { time: seconds, ..Place::right() };
     let monday_evening = 1_780_344_000;
-    let grant = |place: &Place| policy.grant(&credential, &place.circumstances(), OpSet::COMPANION);
+    let grant = |place: &Place| {
+        policy.grant(&credential, &place.circumstances(), OpSet::COMPANION, &Counter::default())
+    };
     assert_eq!(grant(&at(monday_evening - 1)), Ok(OpSet::COMPANION));
     assert_eq!(grant(&at(monday_evening)), Ok(OpSet::COMPANION.without(Op::SendInput)));
     let saturday_noon = monday_evening + 4 * 86_400 + 14 * 3_600;
@@ -236,7 +239,8 @@ fn operator_rules_narrow_by_local_time_and_are_granted_one_by_one() {
         policy.decide(&credential, &at(monday_evening).circumstances(), Action::Session(Op::SendInput));
     assert_eq!(input, Err(Denial::OperatorRule { rule: 1 }));
     let metadata = OpSet::only(Op::StreamOutput);
-    let saturday = policy.grant(&credential, &at(saturday_noon).circumstances(), metadata);
+    let saturday =
+        policy.grant(&credential, &at(saturday_noon).circumstances(), metadata, &Counter::default());
     assert_eq!(saturday, Err(Denial::OperatorRule { rule: 2 }));
 }
 
@@ -321,7 +325,12 @@ fn ten_thousand_decisions_on_a_busy_machine_are_all_the_same() {
             scope.spawn(|| {
                 for _ in 0..2_500 {
                     assert_eq!(
-                        policy.grant(&credential, &Place::right().circumstances(), OpSet::COMPANION),
+                        policy.grant(
+                            &credential,
+                            &Place::right().circumstances(),
+                            OpSet::COMPANION,
+                            &Counter::default()
+                        ),
                         Ok(OpSet::COMPANION)
                     );
                 }
@@ -350,12 +359,89 @@ proptest! {
         let credential = credential(set(ops), &attenuated);
         let place = Place::at(dimensions, time, live);
         let policy = Policy::new();
-        let verdict = policy.grant(&credential, &place.circumstances(), set(asked));
+        let verdict = policy.grant(&credential, &place.circumstances(), set(asked), &Counter::default());
         let recorded = place.live.is_some_and(|live| live.credential == credential.credential().id() && live.ticket == credential.credential().ticket() && live.holder == place.peer);
         let inside = credential.credential().scope().contains(&place.circumstances(), set(asked)) && recorded;
         prop_assert_eq!(verdict.is_ok(), inside, "{:?}", verdict);
         prop_assert_ne!(verdict, Err(Denial::PolicyDisagreement));
         let datalog = policy.run(&credential, &place.circumstances(), set(asked).iter().map(Op::name));
         prop_assert_eq!(datalog.is_ok(), inside, "{:?}", datalog);
+    }
+}
+
+/// The question about a credential at a place, as a gate asks it, with the hash of its configuration.
+fn asked<'a>(
+    place: &'a Place,
+    credential: &'a VerifiedCredential,
+    record: &'a LiveRecord,
+    issuer: &'a crate::key::IssuerPublicKey,
+    hashes: &'a ([u8; 32], [u8; 32]),
+) -> Question<'a> {
+    assert_eq!(hashes.1, credential.credential().hashes().whole);
+    Question {
+        configuration: &hashes.0,
+        credential: &record.credential,
+        ticket: &record.ticket,
+        holder: &place.peer,
+        session: &place.session,
+        epoch: place.epoch,
+        issuer,
+        bytes: &hashes.1,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// A decision made at one place and time, asked for at another, over random credentials, records, clocks
+    /// and agents: it answers only what the engine and the native scope allow there, and the same place is
+    /// answered from the record.
+    #[test]
+    fn a_recorded_decision_allows_exactly_what_the_policy_would(
+        ops in 1..=0xff_u64,
+        attenuated in proptest::collection::vec((proptest::option::of(1..=0xff_u64), proptest::option::of(END - 120..END + 20)), 0..3),
+        asked_ops in 1..=0xff_u64, first in [one_or_two(), one_or_two(), one_or_two(), one_or_two(), one_or_two(), one_or_two()],
+        then in [one_or_two(), one_or_two(), one_or_two(), one_or_two(), one_or_two(), one_or_two()], same in any::<bool>(),
+        times in (END - 130..END + 10, END - 130..END + 10), records in ([one_or_two(), one_or_two()], [one_or_two(), one_or_two()])
+    ) {
+        let set = |bits| OpSet::from_bits(bits).unwrap();
+        let attenuated: Vec<_> = attenuated.into_iter().filter(|(ops, end)| ops.is_some() || end.is_some()).map(|(ops, end)| (ops.map(set), end)).collect();
+        let credential = credential(set(ops), &attenuated);
+        let issuer = IssuerSecretKey::from_bytes([5; 32]).public();
+        let policy = Policy::new();
+        let whole = credential.credential().hashes().whole;
+        let (then, second_record) = if same { (first, records.0) } else { (then, records.1) };
+        let at = |dimensions: [u8; 6], time, record: [u8; 2]| {
+            let place = Place::at(dimensions, time, Some([record[0], record[1], dimensions[4]]));
+            let urls: Vec<_> = place.urls.iter().map(ToString::to_string).collect();
+            let parts = [policy.fingerprint().as_slice(), place.agent.as_bytes()];
+            let configuration = decision::digest(parts.into_iter().chain(urls.iter().map(String::as_bytes)));
+            (place, configuration)
+        };
+        let (place, configuration) = at(first, times.0, records.0);
+        let scope = credential.credential().scope();
+        let granted = policy.grant(&credential, &place.circumstances(), scope.ops(), &Counter::default());
+        let hashes = (configuration, whole);
+        let record = place.live.unwrap();
+        let decisions = match granted {
+            Ok(granted) => {
+                let question = asked(&place, &credential, &record, &issuer, &hashes);
+                Decisions::default().with(Decision::new(&question, granted, scope.expires_at().unwrap()), false)
+            }
+            Err(_) => Decisions::default(),
+        };
+        let (place, configuration) = at(then, times.1, second_record);
+        let hashes = (configuration, whole);
+        let record = place.live.unwrap();
+        let question = asked(&place, &credential, &record, &issuer, &hashes);
+        let time = Timestamp::from_seconds(place.time).unwrap();
+        let found = decisions.on(&question, time).filter(|decision| set(asked_ops).is_subset_of(decision.ops));
+        let engine = policy.run(&credential, &place.circumstances(), set(asked_ops).iter().map(Op::name)).is_ok();
+        let native = Policy::scope_contains(credential.credential(), &place.circumstances(), set(asked_ops));
+        prop_assert_eq!(engine, native);
+        prop_assert!(found.is_none() || engine);
+        if same && decisions != Decisions::default() {
+            prop_assert_eq!(found.is_some(), engine);
+        }
     }
 }
