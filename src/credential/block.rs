@@ -286,6 +286,17 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
+    /// Continues after these strings, with the indices that the engine gives them.
+    #[cfg(feature = "agent")]
+    pub(crate) fn from_strings(own: Vec<String>) -> Self {
+        Self { own, block_start: 0 }
+    }
+
+    #[cfg(feature = "agent")]
+    pub(crate) fn into_strings(self) -> Vec<String> {
+        self.own
+    }
+
     fn begin_block(&mut self) {
         self.block_start = self.own.len();
     }
@@ -298,7 +309,7 @@ impl Symbols {
         self.own.extend_from_slice(strings);
     }
 
-    fn intern(&mut self, text: &str) -> u64 {
+    pub(crate) fn intern(&mut self, text: &str) -> u64 {
         if let Some(index) = DEFAULT_SYMBOLS.iter().position(|symbol| *symbol == text) {
             return index_of(index);
         }

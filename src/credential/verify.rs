@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::agent_url::AgentUrl;
 #[cfg(feature = "agent")]
 use crate::codec::to_hex;
+#[cfg(feature = "agent")]
+use crate::credential::block::Block;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
@@ -129,9 +131,22 @@ impl Credential {
     /// seal.
     #[cfg(feature = "agent")]
     pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
-        let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
+        Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
             .map_err(|_| problem(CredentialProblem::Signature))?;
-        Ok(VerifiedCredential { credential: self, token })
+        Ok(VerifiedCredential { credential: self })
+    }
+
+    /// Takes a credential for verified because the caller has found its bytes on record: this agent has made them
+    /// from a verified one.
+    #[cfg(feature = "agent")]
+    pub(crate) fn on_record(self) -> VerifiedCredential {
+        VerifiedCredential { credential: self }
+    }
+
+    /// Returns its blocks, which with the signatures are its bytes.
+    #[cfg(feature = "agent")]
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.shape.blocks
     }
 
     /// Returns the agent that it is for, and its address.
@@ -205,21 +220,17 @@ impl fmt::Display for Credential {
     }
 }
 
-/// A credential whose signatures were all verified. Only [`Credential::verify`] makes one.
+/// A credential whose signatures were all verified, or whose bytes are on record. [`Credential::verify`] and
+/// [`Credential::on_record`] make one.
 #[cfg(feature = "agent")]
 pub(crate) struct VerifiedCredential {
     credential: Credential,
-    token: Biscuit,
 }
 
 #[cfg(feature = "agent")]
 impl VerifiedCredential {
     pub(crate) fn credential(&self) -> &Credential {
         &self.credential
-    }
-
-    pub(crate) fn token(&self) -> &Biscuit {
-        &self.token
     }
 }
 

@@ -155,7 +155,7 @@ impl Inner {
         {
             return Ok((asked, Judged::AtActivation(evidence)));
         }
-        let verified = evidence.verified(&record.issuer)?;
+        let verified = evidence.verified()?;
         let ops = self.grant(&verified, record, asked, time)?;
         Ok((ops, Judged::Decided(Some(Arc::new(verified)))))
     }

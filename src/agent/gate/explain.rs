@@ -31,7 +31,7 @@ impl Inner {
         let basis = ChosenEdition::of(proven.shown, &proven.bytes, &record, time)?;
         let ops = basis.ops;
         // Whatever is on record, so that the reason is the policy's own.
-        let verified = basis.evidence.verified(&record.issuer)?;
+        let verified = basis.evidence.verified()?;
         self.policy.decide(&verified, &self.circumstances(&id, &record, time), action)?;
         match action {
             Action::Session(op) if !ops.contains(op) => Err(Denial::OperationNotGranted { op }),

@@ -13,7 +13,7 @@ use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Circumstances, LiveRecord};
 use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::id::CredentialId;
-use crate::key::{AgentPublicKey, IssuerPublicKey};
+use crate::key::AgentPublicKey;
 use crate::op::OpSet;
 
 /// Returns the hash of what the policy is told about the agent, and of the policy itself.
@@ -40,12 +40,10 @@ impl Evidence {
         }
     }
 
-    /// Verifies the signatures, unless that was done.
-    pub(super) fn verified(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Denial> {
+    /// Returns the credential for the policy.
+    pub(super) fn verified(self) -> Result<VerifiedCredential, Denial> {
         match self {
-            Self::OnRecord(bytes) => {
-                read(&bytes)?.verify(issuer).map_err(|_| Denial::CredentialSignatureInvalid)
-            }
+            Self::OnRecord(bytes) => Ok(read(&bytes)?.on_record()),
             Self::Verified(verified) => Ok(*verified),
         }
     }
@@ -78,7 +76,7 @@ impl Inner {
         ops: OpSet,
         time: Timestamp,
     ) -> Result<Option<Decision>, Denial> {
-        let verified = evidence.verified(&record.issuer)?;
+        let verified = evidence.verified()?;
         let scope = verified.credential().scope();
         // More than the credential has is asked so that the policy gives the reason.
         let asked = if ops.is_subset_of(scope.ops()) { scope.ops() } else { ops };

@@ -67,7 +67,7 @@ impl Inner {
         let decision = self.decision_on_record(&id, &record, &edition.hashes.whole, agent_time);
         // With operator rules, the answer must name what is allowed at this hour.
         let (ops, judged) = if self.policy.has_operator_rules() {
-            let verified = evidence.verified(&record.issuer)?;
+            let verified = evidence.verified()?;
             let ops = self.grant(&verified, &record, edition.ops, agent_time)?;
             (ops, Judged::Decided(Some(Arc::new(verified))))
         } else if decision.is_some_and(|decision| edition.ops.is_subset_of(decision.ops)) {

@@ -174,7 +174,11 @@ fn layer_two_refuses_privileges_in_datalog_alone() {
         .unwrap();
     let policy = Policy::new();
     let place = Place::right();
-    let run = |names: &[&str]| policy.run_names(&token, &place.circumstances(), names);
+    let run = |names: &[&str]| {
+        policy
+            .run_token(&token, &place.circumstances(), names)
+            .map_err(|failure| policy.explain(failure, None))
+    };
     for &op in Op::ALL {
         assert_eq!(run(&[op.name()]), Ok(()), "{op}");
     }
@@ -198,7 +202,8 @@ fn layer_three_refuses_without_a_record_alone() {
     let policy = Policy::new();
     for live in [None, Some([2, 1, 1]), Some([1, 2, 1]), Some([1, 1, 2])] {
         let place = Place::at([1; 6], END - 100, live);
-        let outcome = policy.run_names(&token, &place.circumstances(), &["read_metadata"]);
+        let outcome = policy.run_token(&token, &place.circumstances(), &["read_metadata"]);
+        let outcome = outcome.map_err(|failure| policy.explain(failure, None));
         assert_eq!(outcome, Err(Denial::NoLiveRecord), "{live:?}");
     }
 }
@@ -339,6 +344,36 @@ fn ten_thousand_decisions_on_a_busy_machine_are_all_the_same() {
     });
 }
 
+/// Rules with every kind of expression that is allowed, some of which fire.
+static WITH_RULES: std::sync::LazyLock<Policy> = std::sync::LazyLock::new(|| {
+    with_rules(
+        "deny if operation(\"send_input\"), hour($h), $h >= 4;\n\
+         check if weekday($d), {1, 2, 3}.contains($d) or operation($o), $o.starts_with(\"re\");\n\
+         check all operation($o), $o.matches(\"^[a-z_]+$\") && $o.length() < 14;\n\
+         deny if session(\"session-2\"), epoch(2);",
+    )
+    .unwrap()
+});
+
+fn root() -> biscuit_auth::PublicKey {
+    let issuer = IssuerSecretKey::from_bytes([5; 32]).public();
+    biscuit_auth::PublicKey::from_bytes(issuer.as_bytes(), biscuit_auth::builder::Algorithm::Ed25519).unwrap()
+}
+
+/// What failed, without the text of checks: the order inside a set depends on the indices of strings.
+fn outline(outcome: Result<(), Failure>) -> Result<(), String> {
+    let check = |check: &FailedCheck| match check {
+        FailedCheck::Block(check) => (Some(check.block_id), check.check_id),
+        FailedCheck::Authorizer(check) => (None, check.check_id),
+    };
+    outcome.map_err(|failure| match failure {
+        Failure::FailedLogic(Logic::Unauthorized { policy, checks }) => {
+            format!("{policy:?} {:?}", checks.iter().map(check).collect::<Vec<_>>())
+        }
+        failure => format!("{failure:?}"),
+    })
+}
+
 fn one_or_two() -> impl Strategy<Value = u8> {
     prop_oneof![4 => Just(1_u8), 1 => Just(2_u8)]
 }
@@ -366,6 +401,13 @@ proptest! {
         prop_assert_ne!(verdict, Err(Denial::PolicyDisagreement));
         let datalog = policy.run(&credential, &place.circumstances(), set(asked).iter().map(Op::name));
         prop_assert_eq!(datalog.is_ok(), inside, "{:?}", datalog);
+        let token = Biscuit::from(credential.credential().bytes().as_bytes(), root()).unwrap();
+        let names: Vec<_> = set(asked).iter().map(Op::name).collect();
+        for policy in [&policy, &*WITH_RULES] {
+            let of_token = policy.run_token(&token, &place.circumstances(), &names);
+            let of_blocks = policy.evaluate(&credential, &place.circumstances(), names.iter().copied());
+            prop_assert_eq!(outline(of_blocks), outline(of_token));
+        }
     }
 }
 
