@@ -8,7 +8,7 @@ use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::caveat::Caveat;
-use crate::credential::mint::UnboundCredential;
+use crate::credential::mint::{Signer, UnboundCredential};
 use crate::credential::verify::Credential;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey, IssuerSecretKey};
@@ -45,7 +45,7 @@ fn credential(ops: OpSet, attenuated: &[(Option<OpSet>, Option<u64>)]) -> Verifi
     };
     let binding =
         Binding { holder: holder(1), epoch: 1, expires_at: Timestamp::from_seconds(END - 50).unwrap() };
-    let unbound = UnboundCredential::mint(authority, &issuer, &mut OsRng).unwrap();
+    let unbound = UnboundCredential::mint(authority, &Signer::new(&issuer).unwrap(), &mut OsRng).unwrap();
     let verified = unbound.verify(&issuer.public()).unwrap();
     let mut credential = Credential::parse(&verified.bind(binding, &mut OsRng).unwrap()).unwrap();
     for (ops, end) in attenuated {
