@@ -250,8 +250,16 @@ fn a_privilege_is_refused_in_a_stream_whose_decision_was_on_record() {
 
 #[test]
 fn a_changed_credential_is_no_edition_on_record() {
-    let paired = Paired::new();
-    let credential = paired.credential.as_bytes();
+    let mut paired = Paired::new();
+    let narrowed = paired.narrowed(Op::Detach);
+    paired.world.pass(61);
+    assert_eq!([paired.runs_to_attach(&narrowed), paired.runs_to_attach(&narrowed)], [1, 0]);
+    for credential in [&paired.credential, &narrowed] {
+        no_changed_bit_is_admitted(&paired, credential.as_bytes());
+    }
+}
+
+fn no_changed_bit_is_admitted(paired: &Paired, credential: &[u8]) {
     for bit in 0..8 * credential.len() {
         let mut changed = credential.to_vec();
         changed[bit / 8] ^= 1 << (bit % 8);

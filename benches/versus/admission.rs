@@ -12,7 +12,7 @@ use crate::handshake::{self, ladder};
 use crate::plain::Presented;
 use crate::report::{Budget, Report};
 use crate::sample::{compare, consume, repeat};
-use crate::world::{Phone, URL, World};
+use crate::world::{self, Phone, URL, World};
 
 /// Admission of a narrowed copy that the agent has not seen: from the payload of message 1 to a pending guard
 /// and the payload of message 2. The shape check, the ledger and the native check of the scope are ours alone.
@@ -23,8 +23,8 @@ pub fn first_sight(report: &mut Report, rounds: usize) {
     let phone = world.phone();
     let narrowed = || {
         let credential = Credential::parse(&phone.credential).unwrap();
-        let ops = OpSet::COMPANION.without(sessioncap::Op::Detach);
-        let bytes = credential.attenuate(Some(ops), None, &mut OsRng).unwrap().bytes().clone();
+        let end = world::now().timestamp().plus(3_600);
+        let bytes = credential.attenuate(None, Some(end), &mut OsRng).unwrap().bytes().clone();
         Phone { key: phone.key.clone(), session: phone.session.clone(), credential: bytes }
     };
     let first = narrowed();

@@ -44,7 +44,10 @@ impl ChosenEdition {
         time: Timestamp,
     ) -> Result<Self, Denial> {
         let found = match &shown {
-            Evidence::OnRecord(_) => record.find(bytes),
+            Evidence::OnRecord(_) => match record.find(bytes) {
+                Some(found) => Some(found),
+                None => record.origin_of(&shown.credential()?.hashes()),
+            },
             Evidence::Verified(verified) => record.origin_of(&verified.credential().hashes()),
         };
         let (place, edition) = found.ok_or(Denial::CredentialRetired)?;

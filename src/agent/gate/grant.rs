@@ -25,7 +25,8 @@ pub(super) fn configuration(policy: &Policy, agent: &AgentPublicKey, urls: &[Age
 
 /// A credential, and why the policy may be asked about it.
 pub(super) enum Evidence {
-    /// Its bytes are those of an edition on record, which this agent has bound itself.
+    /// Its bytes are those of an edition on record, which this agent has bound itself, or of a narrowed copy whose
+    /// decision is on record.
     OnRecord(CredentialBytes),
     /// Its signatures were verified.
     Verified(Box<VerifiedCredential>),

@@ -139,8 +139,9 @@ impl Inner {
         }
     }
 
-    /// Returns the record of which these bytes are an edition. This agent has bound that edition to the phone
-    /// itself, so neither its shape nor its signatures are looked at again.
+    /// Returns the record of which these bytes are an edition, or a narrowed copy whose decision is on record.
+    /// This agent has bound the edition to the phone itself, and has verified the copy with the issuer that the
+    /// decision names, so the signatures are not looked at again.
     fn find_edition(
         &self,
         peer: &HolderPublicKey,
@@ -151,7 +152,11 @@ impl Inner {
         let Some(id) = Credential::unchecked_id(bytes) else { return Ok(None) };
         let begun = self.core.begin(now);
         let record = self.core.read(now, |step| step.credential(&id))?;
-        match record.filter(|record| record.find(hash).is_some()) {
+        let is_known = |record: &CredentialRecord| {
+            record.find(hash).is_some()
+                || self.decision_on_record(&id, record, hash, begun.agent_time).is_some()
+        };
+        match record.filter(is_known) {
             Some(record) if record.holder != *peer => Err(Denial::HolderMismatch),
             found => Ok(found.map(|record| (id, record, begun))),
         }
