@@ -66,19 +66,20 @@ fn main() {
         frame::permit(&mut report, rounds, &mut guard, world.now);
     }
     if runs("admit") {
-        admission::cold(&mut report, rounds);
+        admission::attach(&mut report, rounds);
+        admission::first_sight(&mut report, rounds);
     }
     if runs("redeem") {
         handshake::redemption(&mut report, rounds);
+    }
+    if runs("offer") {
+        handshake::offer(&mut report, rounds);
     }
     if runs("transport") {
         frame::transport(&mut report, rounds, &mut guard, &world);
     }
     if runs("mint") {
         handshake::mint(&mut report, rounds);
-    }
-    if runs("warm") {
-        admission::warm(&mut report, rounds);
     }
     if runs("revoke") {
         revocation::of_many(&mut report);

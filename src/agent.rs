@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 mod config;
 mod core;
+pub(crate) mod decision;
 pub(crate) mod denial;
 pub(crate) mod gate;
 pub(crate) mod guard;

@@ -2,12 +2,15 @@
 //!
 //! Minting needs no connection. The registration, then the offer, must reach the agent before the phone does.
 
+use core::fmt;
+use std::sync::Arc;
+
 use rand_core::{CryptoRng, RngCore};
 
 use crate::agent_url::AgentUrl;
 use crate::clock::Timestamp;
 use crate::credential::block::Authority;
-use crate::credential::mint::UnboundCredential;
+use crate::credential::mint::{Signer, UnboundCredential};
 use crate::error::Error as Malformed;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, IssuerPublicKey, IssuerSecretKey};
@@ -22,11 +25,23 @@ use crate::protocol::message::{Offer, Registration, RenewalOffer};
 use crate::protocol::ticket::TicketSecret;
 
 /// A desktop that can share sessions of one agent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Issuer {
     key: IssuerSecretKey,
+    public: IssuerPublicKey,
+    signer: Arc<Result<Signer, Malformed>>,
     agent: AgentPublicKey,
     url: AgentUrl,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("public", &self.public)
+            .field("agent", &self.agent)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Issuer {
@@ -34,13 +49,23 @@ impl Issuer {
     /// exactly this address, so it must be one that the agent is configured with.
     #[must_use]
     pub fn new(key: IssuerSecretKey, agent: AgentPublicKey, url: AgentUrl) -> Self {
-        Self { key, agent, url }
+        let signer = Arc::new(Signer::new(&key));
+        Self { public: key.public(), key, signer, agent, url }
+    }
+
+    fn mint<R: RngCore + CryptoRng>(
+        &self,
+        authority: Authority,
+        rng: &mut R,
+    ) -> Result<UnboundCredential, DesktopError> {
+        let signer = self.signer.as_ref().as_ref().map_err(|error| DesktopError::Internal(error.clone()))?;
+        UnboundCredential::mint(authority, signer, rng).map_err(DesktopError::Internal)
     }
 
     /// Returns the key to register.
     #[must_use]
     pub fn public(&self) -> IssuerPublicKey {
-        self.key.public()
+        self.public
     }
 
     /// Signs the registration for the channel with this handshake hash; it is valid on no other channel.
@@ -53,8 +78,8 @@ impl Issuer {
     }
 
     /// Mints a ticket and an unbound credential for one session. `now` is the desktop's clock, or the
-    /// agent's time from a [`Denial::ClockSkew`](crate::agent::Denial::ClockSkew). Costs about two Ed25519
-    /// signatures and two scalar multiplications.
+    /// agent's time from a [`Denial::ClockSkew`](crate::agent::Denial::ClockSkew). Costs one Ed25519 signature and
+    /// two scalar multiplications.
     ///
     /// # Errors
     /// [`DesktopError::Internal`], which is a defect of this crate.
@@ -78,8 +103,7 @@ impl Issuer {
             ops: terms.ops,
             expires_at: now.plus(terms.valid_for),
         };
-        let credential =
-            UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
+        let credential = self.mint(authority, rng)?;
         let offer = Offer {
             issuer: self.public(),
             ticket: ticket_key,
@@ -124,8 +148,7 @@ impl Issuer {
             ops,
             expires_at: now.plus(valid_for),
         };
-        let credential =
-            UnboundCredential::mint(authority, &self.key, rng).map_err(DesktopError::Internal)?;
+        let credential = self.mint(authority, rng)?;
         let credential = credential.bytes().clone();
         Ok(RenewalOffer { issuer: self.public(), valid_for, credential })
     }

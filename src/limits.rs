@@ -269,7 +269,7 @@ pub const CLOCK_MARK_RESOLUTION: u64 = 60;
 /// until it attaches with one of them, because it may hold only one of them. Each takes about 80 bytes.
 pub const MAX_EDITIONS: usize = 64;
 
-/// Longest stored end reason, bytes, in the ledger's format.
+/// Longest encoding of a record's decisions of the policy, bytes.
 #[cfg(feature = "agent")]
 pub(crate) const MAX_VERDICT_LEN: usize = 128;
 

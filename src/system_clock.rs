@@ -2,16 +2,17 @@
 //! clock, and nothing else in the crate uses it.
 
 use core::fmt;
-use std::time::SystemTime;
 
 use thiserror::Error;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::clock::Now;
 
 /// Reads the operating system's clocks.
 ///
-/// The wall clock is [`SystemTime`]. The monotonic clock is one that continues while the machine sleeps, so
+/// The wall clock is the one of [`SystemTime`](std::time::SystemTime); on Linux and Android it is read as of the
+/// kernel's last timer tick if these are less than 10 milliseconds apart, which is several times cheaper, and a
+/// clock that is set shows at once. The monotonic clock is one that continues while the machine sleeps, so
 /// that a night in a closed laptop counts:
 ///
 /// | operating system | clock | its manual |
@@ -32,7 +33,7 @@ use crate::clock::Now;
 /// ```
 #[derive(Clone, Copy)]
 pub struct SystemClock {
-    monotonic: counts_sleep::Clock,
+    clocks: counts_sleep::Clocks,
 }
 
 impl SystemClock {
@@ -41,13 +42,16 @@ impl SystemClock {
     /// # Errors
     /// [`ClockUnsupported`] if no monotonic clock of this system is known to count sleep.
     pub fn new() -> Result<Self, ClockUnsupported> {
-        counts_sleep::clock().map(|monotonic| Self { monotonic }).ok_or(ClockUnsupported { _private: () })
+        counts_sleep::clocks().map(|clocks| Self { clocks }).ok_or(ClockUnsupported { _private: () })
     }
 
-    /// Reads both clocks, one right after the other.
+    /// Reads both clocks, one right after the other. Cheap enough for every frame: no lock, no allocation, and
+    /// usually no system call.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> Now {
-        Now::new(wall(), counts_sleep::read(self.monotonic))
+        let (seconds, nanoseconds) = counts_sleep::wall(self.clocks);
+        Now::new(date(seconds, nanoseconds), counts_sleep::monotonic(self.clocks))
     }
 }
 
@@ -72,39 +76,75 @@ impl ClockUnsupported {
     }
 }
 
-/// Reads the wall clock. A time beyond the range of a date reads as the nearest date.
-fn wall() -> OffsetDateTime {
-    let length = |length| Duration::try_from(length).unwrap_or(Duration::MAX);
-    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => OffsetDateTime::UNIX_EPOCH.saturating_add(length(since)),
-        Err(before) => OffsetDateTime::UNIX_EPOCH.saturating_sub(length(before.duration())),
+/// Returns the date of a reading. A time beyond the range of a date reads as the nearest date.
+#[inline]
+fn date(seconds: i64, nanoseconds: u32) -> OffsetDateTime {
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        // The nanoseconds are below one second.
+        Ok(date) => date.replace_nanosecond(nanoseconds).unwrap_or(date),
+        Err(_) if seconds < 0 => LIMITS.0,
+        Err(_) => LIMITS.1,
     }
 }
+
+/// The earliest and the latest date.
+const LIMITS: (OffsetDateTime, OffsetDateTime) =
+    (time::PrimitiveDateTime::MIN.assume_utc(), time::PrimitiveDateTime::MAX.assume_utc());
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 mod counts_sleep {
     use rustix::time::{ClockId, clock_gettime};
     use time::Duration;
 
-    pub(super) type Clock = ClockId;
+    /// The wall clock's id and the monotonic clock's.
+    pub(super) type Clocks = (ClockId, ClockId);
 
     /// man7.org, clock_gettime(2): `CLOCK_BOOTTIME` is "a nonsettable system-wide clock that is identical to
     /// CLOCK_MONOTONIC, except that it also includes any time that the system is suspended".
     #[cfg(not(target_vendor = "apple"))]
-    const CLOCK: Clock = ClockId::Boottime;
+    const MONOTONIC: ClockId = ClockId::Boottime;
 
     /// macOS, clock_gettime(3): `CLOCK_MONOTONIC` is a "clock that increments monotonically, tracking the
     /// time since an arbitrary point, and will continue to increment while the system is asleep", and
     /// `CLOCK_UPTIME_RAW` one that "does not increment while the system is asleep".
     #[cfg(target_vendor = "apple")]
-    const CLOCK: Clock = ClockId::Monotonic;
+    const MONOTONIC: ClockId = ClockId::Monotonic;
 
-    pub(super) fn clock() -> Option<Clock> {
-        Some(CLOCK)
+    pub(super) fn clocks() -> Option<Clocks> {
+        Some((wall_clock(), MONOTONIC))
     }
 
-    pub(super) fn read(clock: Clock) -> Duration {
-        let reading = clock_gettime(clock);
+    /// man7.org, clock_gettime(2): `CLOCK_REALTIME_COARSE` is a "faster but less precise version of
+    /// CLOCK_REALTIME"; `clock_getres` says how precise. The monotonic clock has no such version that counts
+    /// sleep.
+    #[cfg(not(target_vendor = "apple"))]
+    fn wall_clock() -> ClockId {
+        use rustix::time::clock_getres;
+        let coarse = clock_getres(ClockId::RealtimeCoarse);
+        let often = coarse.tv_sec == 0
+            && u32::try_from(coarse.tv_nsec).is_ok_and(|between| (1..COARSEST).contains(&between));
+        if often { ClockId::RealtimeCoarse } else { ClockId::Realtime }
+    }
+
+    #[cfg(target_vendor = "apple")]
+    fn wall_clock() -> ClockId {
+        ClockId::Realtime
+    }
+
+    /// A reading must not be older than this, nanoseconds.
+    #[cfg(not(target_vendor = "apple"))]
+    const COARSEST: u32 = 10_000_000;
+
+    /// Returns the seconds since 1970 and the nanoseconds of the wall clock.
+    #[inline]
+    pub(super) fn wall((wall, _): Clocks) -> (i64, u32) {
+        let reading = clock_gettime(wall);
+        (reading.tv_sec, u32::try_from(reading.tv_nsec).unwrap_or(0))
+    }
+
+    #[inline]
+    pub(super) fn monotonic((_, monotonic): Clocks) -> Duration {
+        let reading = clock_gettime(monotonic);
         // The nanoseconds are below one second.
         Duration::new(reading.tv_sec, i32::try_from(reading.tv_nsec).unwrap_or(0))
     }
@@ -114,29 +154,36 @@ mod counts_sleep {
 mod counts_sleep {
     use time::Duration;
 
-    pub(super) type Clock = core::convert::Infallible;
+    pub(super) type Clocks = core::convert::Infallible;
 
-    pub(super) fn clock() -> Option<Clock> {
+    pub(super) fn clocks() -> Option<Clocks> {
         None
     }
 
-    pub(super) fn read(clock: Clock) -> Duration {
-        match clock {}
+    pub(super) fn wall(clocks: Clocks) -> (i64, u32) {
+        match clocks {}
+    }
+
+    pub(super) fn monotonic(clocks: Clocks) -> Duration {
+        match clocks {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use time::Duration;
+
     use super::*;
 
     #[test]
     fn both_clocks_are_read_anew_each_time() {
         let clock = SystemClock::new().unwrap();
         let earlier = clock.now();
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        let later = clock.now();
-        assert!(later.monotonic - earlier.monotonic >= Duration::milliseconds(2));
-        assert!(later.wall != earlier.wall);
+        // The wall clock may be read as of the last tick.
+        let later = core::iter::repeat_with(|| clock.now()).find(|later| later.wall != earlier.wall);
+        assert!(later.is_some_and(|later| later.monotonic > earlier.monotonic));
     }
 
     #[test]
@@ -154,6 +201,28 @@ mod tests {
         let seconds: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
         let read = SystemClock::new().unwrap().now().monotonic.as_seconds_f64();
         assert!((read - seconds).abs() < 60.0, "{read} {seconds}");
-        assert_eq!(counts_sleep::clock(), Some(rustix::time::ClockId::Boottime));
+        assert_eq!(
+            counts_sleep::clocks().map(|(_, monotonic)| monotonic),
+            Some(rustix::time::ClockId::Boottime)
+        );
+    }
+
+    /// The wall clock that a program sets is read, and by its resolution no reading is 10 ms old.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_wall_clock_can_be_set_and_ticks_every_few_milliseconds() {
+        use rustix::time::{ClockId, clock_getres};
+        let (wall, _) = counts_sleep::clocks().unwrap();
+        assert!(matches!(wall, ClockId::Realtime | ClockId::RealtimeCoarse));
+        let resolution = clock_getres(wall);
+        assert!(resolution.tv_sec == 0 && resolution.tv_nsec < 10_000_000);
+    }
+
+    #[test]
+    fn a_time_beyond_the_range_of_a_date_reads_as_the_nearest_date() {
+        assert_eq!(date(0, 0), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(date(-1, 999_999_999), OffsetDateTime::UNIX_EPOCH - Duration::nanoseconds(1));
+        assert_eq!(date(i64::MAX, 0), time::PrimitiveDateTime::MAX.assume_utc());
+        assert_eq!(date(i64::MIN, 0), time::PrimitiveDateTime::MIN.assume_utc());
     }
 }

@@ -69,7 +69,7 @@ fn every_outcome_of_a_call_is_counted_once_under_its_name() {
     assert_eq!(counted(gate, || desktop.lodge(&world, &pairing).unwrap_err()).1, "offers_refused 1");
 
     let (mut joined, counts) = counted(gate, || world.join(&pairing.link, &phone(2)).unwrap());
-    assert_eq!(counts, "activated 1, connections 1, redeemed 1");
+    assert_eq!(counts, "activated 1, connections 1, policy_runs 1, redeemed 1");
     let attach = || world.attach(&phone(2), &joined.credential, OpSet::EMPTY);
     let (second, counts) = counted(gate, attach);
     assert_eq!(counts, "activated 1, attached 1, connections 1");
@@ -86,7 +86,7 @@ fn every_outcome_of_a_call_is_counted_once_under_its_name() {
     assert_eq!(counted(gate, stolen).1, "refused_silently 1");
     let history = [Op::ReadHistory].into_iter().collect();
     let too_much = || world.attach(&phone(2), &joined.credential, history).unwrap_err();
-    assert_eq!(counted(gate, too_much).1, "refused_with_answer 1");
+    assert_eq!(counted(gate, too_much).1, "policy_runs 1, refused_with_answer 1");
     let payload = attach_payload(OpSet::EMPTY, joined.credential.as_bytes());
     let late = || {
         let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };

@@ -1,5 +1,9 @@
 //! The bare Noise handshake of snow, as an agent runs it today, and ours beside it.
 
+use std::hint::black_box;
+
+use curve25519_dalek::MontgomeryPoint;
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use rand::RngCore;
 use rand::rngs::OsRng;
 use sessioncap::desktop::Pairing;
@@ -11,7 +15,7 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState, TransportState};
 
 use crate::report::{Budget, Report};
-use crate::sample::{compare, consume, repeat};
+use crate::sample::{Side, compare, consume, repeat};
 use crate::world::World;
 
 const MAX_MESSAGE: usize = 65_535;
@@ -24,18 +28,13 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     report.section("redemption at the agent, memory ledger");
     let world = World::new();
     let payload = vec![0; reply_size(&world)];
-    let handshake = || {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        let payload = &payload;
-        let agent = &world.agent;
-        consume(
-            || world.fresh_redemption(),
-            move |message| raw_respond(agent, &message, payload, &mut buffer),
-        )
-    };
+    let handshake = || bare(&world, || world.fresh_redemption(), &payload);
+    let live = consume(|| world.fresh_redemption(), |message| world.respond_and_activate(&message));
+    let compared = compare(rounds, live, handshake());
+    report.compared("read, admit, reply, activate / snow IK responder", compared, Budget::AtMost(1.7));
     let whole = consume(|| world.fresh_redemption(), |message| world.respond(&message));
     let compared = compare(rounds, whole, handshake());
-    report.compared("read, admit, reply / snow IK responder", compared, Budget::AtMost(1.4));
+    report.compared("read, admit, reply / the same", compared, Budget::Information);
     let read = |message: Vec<u8>| Responder::read(&world.agent, &message, &mut OsRng).unwrap();
     let noise = consume(|| world.fresh_redemption(), |message| read(message).reply(&payload).unwrap());
     let compared = compare(rounds, noise, handshake());
@@ -49,6 +48,39 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     report.compared("activation, at the first frame / the same", compared, Budget::Information);
 }
 
+/// snow's responder: built, message 1 read, message 2 with this payload written, split.
+pub fn bare<'a>(world: &'a World, prepare: impl FnMut() -> Vec<u8> + 'a, payload: &'a [u8]) -> Side<'a> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    consume(prepare, move |message| raw_respond(&world.agent, &message, payload, &mut buffer))
+}
+
+/// An offer at the agent beside the one signature check that it cannot do without.
+pub fn offer(report: &mut Report, rounds: usize) {
+    report.section("an offer at the agent, memory ledger");
+    let world = World::new();
+    let signer = SigningKey::generate(&mut OsRng);
+    let (message, key) = ([7; 200], signer.verifying_key().to_bytes());
+    let signature = signer.sign(&message);
+    let verify = || {
+        let key = VerifyingKey::from_bytes(black_box(&key)).unwrap();
+        key.verify_strict(black_box(&message), &signature).unwrap();
+    };
+    let offers = consume(|| world.pair(world.next_session()), |pairing| world.offer(&pairing));
+    let compared = compare(rounds, offers, repeat(verify));
+    report.compared("offer / one strict Ed25519 verification", compared, Budget::AtMost(3.0));
+    let compared = compare(rounds, repeat(verify), repeat(ladder()));
+    report.compared("(floors) that verification / one X25519 ladder", compared, Budget::Information);
+    let responder = bare(&world, || world.fresh_redemption(), &[]);
+    let compared = compare(rounds, responder, repeat(ladder()));
+    report.compared("(floors) snow IK responder / one X25519 ladder", compared, Budget::Information);
+}
+
+/// One multiplication on the curve of X25519, the unit in which the floors are given.
+pub fn ladder() -> impl FnMut() -> MontgomeryPoint {
+    let point = MontgomeryPoint::mul_base_clamped([9; 32]);
+    move || black_box(point).mul_clamped(black_box([7; 32]))
+}
+
 /// What a desktop does beside one plain mint of the same authority block.
 pub fn mint(report: &mut Report, rounds: usize) {
     report.section("mint, ticket and link at the desktop");
@@ -60,7 +92,7 @@ pub fn mint(report: &mut Report, rounds: usize) {
     };
     let plain = crate::plain::Mint::new(&world, &session);
     let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_macro()));
-    report.compared("pair + link / biscuit! macro, built and serialized", compared, Budget::AtMost(2.0));
+    report.compared("pair + link / biscuit! macro, built and serialized", compared, Budget::AtMost(1.5));
     let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_text()));
     report.compared("pair + link / the same from text with parameters", compared, Budget::Information);
 }

@@ -7,7 +7,7 @@ use biscuit_auth::builder::{Algorithm, Term, fact};
 use biscuit_auth::format::schema;
 use biscuit_auth::macros::biscuit;
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey};
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, VerifyingKey};
 use prost::Message;
 use sessioncap::agent::Policy;
 use sessioncap::{Caveat, Credential, OpSet, SessionId};
@@ -104,7 +104,6 @@ pub struct Presented {
     token: Biscuit,
     root_key: VerifyingKey,
     signed: Vec<Signed>,
-    next_secret: [u8; 32],
 }
 
 /// One block's signature: what was signed, and the key that the next one needs.
@@ -124,7 +123,6 @@ impl Presented {
             policy: AuthorizerBuilder::new().set_limits(limits()).code(Policy::TEXT).unwrap(),
             root_key: VerifyingKey::from_bytes(world.issuer.public().as_bytes()).unwrap(),
             signed: signed(&bytes),
-            next_secret: next_secret(&bytes),
             bytes,
             root,
         }
@@ -138,27 +136,12 @@ impl Presented {
         authorizer.build(&token).unwrap().authorize().unwrap()
     }
 
-    /// The least that any Biscuit verifier does: the signatures with their messages at hand, and one
-    /// run of a policy that was parsed before, over a token that was parsed before.
-    pub fn signatures_and_one_run(&self) -> usize {
-        self.signatures();
-        self.one_run()
-    }
-
     pub fn signatures(&self) {
         let mut key = self.root_key;
         for signed in &self.signed {
             key.verify_strict(&signed.message, &signed.signature).unwrap();
             key = VerifyingKey::from_bytes(&signed.next_key).unwrap();
         }
-    }
-
-    /// The same, with the last thing that the specification has a verifier check: that the next secret
-    /// belongs to the last next key. One scalar multiplication.
-    pub fn signatures_next_secret_and_one_run(&self) -> usize {
-        let next = SigningKey::from_bytes(&self.next_secret).verifying_key();
-        assert_eq!(Some(next.as_bytes()), self.signed.last().map(|signed| &signed.next_key));
-        self.signatures_and_one_run()
     }
 
     pub fn one_run(&self) -> usize {
@@ -237,11 +220,4 @@ fn signed(bytes: &[u8]) -> Vec<Signed> {
             }
         })
         .collect()
-}
-
-fn next_secret(bytes: &[u8]) -> [u8; 32] {
-    match schema::Biscuit::decode(bytes).unwrap().proof.content {
-        Some(schema::proof::Content::NextSecret(secret)) => secret.try_into().unwrap(),
-        other => panic!("{other:?}"),
-    }
 }

@@ -13,7 +13,7 @@ use sessioncap::noise::{Received, Replied, Responder};
 use sessioncap::phone::Redeemed;
 use sessioncap::{
     AgentSecretKey, AgentUrl, CredentialBytes, DevicePublicKey, DeviceSecretKey, HolderSecretKey,
-    IssuerSecretKey, Label, Now, OpSet, SessionId,
+    IssuerSecretKey, Label, Now, OfferReceipt, OpSet, SessionId,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -111,6 +111,16 @@ impl World {
         let received = Responder::read(&self.agent, message, &mut OsRng).unwrap();
         let (reply, guard) = self.admit(&received);
         (received.reply(&reply).unwrap(), guard)
+    }
+
+    /// The same, and the first frame.
+    pub fn respond_and_activate(&self, message: &[u8]) -> (Replied, Guard) {
+        let (replied, guard) = self.respond(message);
+        (replied, guard.activate_after_first_frame(self.now).unwrap())
+    }
+
+    pub fn offer(&self, pairing: &Pairing) -> OfferReceipt {
+        self.gate.offer(&self.device, &pairing.offer, self.now).unwrap()
     }
 
     pub fn admit(&self, received: &Received) -> (Vec<u8>, PendingGuard) {

@@ -123,6 +123,8 @@ struct Inner {
     agent: AgentPublicKey,
     urls: Vec<AgentUrl>,
     policy: Policy,
+    /// What decides beside a credential and its record: see [`Question`](crate::agent::decision::Question).
+    configuration: [u8; 32],
     quotas: Quotas,
     context: Box<dyn AgentContext>,
     message_room: Arc<MessageRoom>,
@@ -169,7 +171,9 @@ impl Gate {
     ) -> Result<Self, LedgerError> {
         let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer } = config;
         let core = Core::open(agent, node, Arc::new(ledger), audit, timer, now)?;
+        let configuration = grant::configuration(&policy, &agent, &urls);
         let inner = Arc::new(Inner {
+            configuration,
             agent,
             urls,
             policy,

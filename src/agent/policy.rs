@@ -6,6 +6,7 @@
 //! allowed. If the Datalog decision and the native scope disagree, the request is denied as
 //! [`Denial::PolicyDisagreement`].
 
+mod engine;
 mod error;
 mod facts;
 mod operator;
@@ -13,16 +14,19 @@ mod operator;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use biscuit_auth::builder::{Fact, Policy as DatalogPolicy, Term, fact};
+use biscuit_auth::builder::Policy as DatalogPolicy;
 use biscuit_auth::error::{FailedCheck, Logic, MatchedPolicy, Token as Failure};
 use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits};
 use time::UtcOffset;
 
+use crate::agent::decision;
 use crate::agent::denial::Denial;
+use crate::agent::stats::Counter;
 use crate::credential::caveat::{Circumstances, LiveRecord};
-use crate::credential::verify::VerifiedCredential;
+use crate::credential::verify::{Credential, VerifiedCredential};
 use crate::limits::{MAX_OPERATOR_RULES_LEN, POLICY_MAX_FACTS, POLICY_MAX_ITERATIONS, POLICY_MAX_MILLIS};
 use crate::op::{Action, Op, OpSet};
+use engine::{Engine, Stated, Value};
 pub use error::{RuleError, RuleProblem};
 pub use facts::RequestFacts;
 use operator::OperatorRules;
@@ -38,11 +42,15 @@ const LEADING_DENIALS: usize = 2;
 /// with them, also on the time of day.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    engine: Engine,
+    #[cfg(test)]
     authorizer: AuthorizerBuilder,
     /// The numbers of the operator's checks, in the engine's order.
     checks: Vec<usize>,
     denials: Vec<usize>,
     offset: UtcOffset,
+    /// A hash of the text, the rules, the offset and this crate's version.
+    fingerprint: [u8; 32],
 }
 
 /// Makes an empty authorizer. Only the limits of the builder apply to the whole run.
@@ -69,7 +77,7 @@ impl Policy {
     /// Makes the policy without operator rules.
     #[must_use]
     pub fn new() -> Self {
-        Self::build(OperatorRules::default(), UtcOffset::UTC)
+        Self::build("", OperatorRules::default(), UtcOffset::UTC)
     }
 
     /// Makes the policy with an operator's own `check` and `deny` lines, which can only narrow.
@@ -92,16 +100,27 @@ impl Policy {
     /// [`RuleError`], with the rule's number and line, if a rule would silently never fire, would widen,
     /// cannot be evaluated, or could take too long.
     pub fn with_operator_rules(rules: &str, offset: UtcOffset) -> Result<Self, RuleError> {
-        Ok(Self::build(OperatorRules::parse(rules)?, offset))
+        Ok(Self::build(rules, OperatorRules::parse(rules)?, offset))
     }
 
     /// Builds the policy. If the engine rejects something that it parsed, the policy allows nothing.
-    fn build(rules: OperatorRules, offset: UtcOffset) -> Self {
+    fn build(text: &str, rules: OperatorRules, offset: UtcOffset) -> Self {
+        let version = env!("CARGO_PKG_VERSION").as_bytes();
+        let seconds = offset.whole_seconds().to_be_bytes();
+        let fingerprint = decision::digest([version, POLICY.as_bytes(), text.as_bytes(), &seconds]);
         let empty = bounded();
         let checks = rules.checks.iter().map(|(number, _)| *number).collect();
         let denials = rules.denials.iter().map(|(number, _)| *number).collect();
         let authorizer = Self::assemble(empty.clone(), rules).unwrap_or(empty);
-        Self { authorizer, checks, denials, offset }
+        Self {
+            engine: Engine::new(&authorizer),
+            #[cfg(test)]
+            authorizer,
+            checks,
+            denials,
+            offset,
+            fingerprint,
+        }
     }
 
     fn assemble(
@@ -126,6 +145,12 @@ impl Policy {
         !self.checks.is_empty() || !self.denials.is_empty()
     }
 
+    /// Returns a hash of everything that the policy knows beforehand: of two policies that could decide
+    /// differently, it differs.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
     /// Decides one action.
     pub(crate) fn decide(
         &self,
@@ -148,11 +173,7 @@ impl Policy {
         ops: OpSet,
     ) -> Result<(), Denial> {
         let datalog = self.run(credential, circumstances, ops.iter().map(Op::name));
-        let holder = credential.credential();
-        let recorded =
-            LiveRecord { credential: holder.id(), ticket: holder.ticket(), holder: *circumstances.peer };
-        let native = holder.scope().contains(circumstances, ops) && circumstances.live == Some(recorded);
-        match (datalog, native) {
+        match (datalog, Self::scope_contains(credential.credential(), circumstances, ops)) {
             (Ok(()), true) => Ok(()),
             (Ok(()), false)
             | (Err(Denial::CaveatFailed { .. } | Denial::OutsideVocabulary | Denial::NoLiveRecord), true) => {
@@ -160,6 +181,21 @@ impl Policy {
             }
             (Err(denial), _) => Err(denial),
         }
+    }
+
+    /// The native check beside the engine's: whether the credential's scope contains these operations, and the
+    /// record is its own.
+    pub(crate) fn scope_contains(
+        credential: &Credential,
+        circumstances: &Circumstances<'_>,
+        ops: OpSet,
+    ) -> bool {
+        let recorded = LiveRecord {
+            credential: credential.id(),
+            ticket: credential.ticket(),
+            holder: *circumstances.peer,
+        };
+        credential.scope().contains(circumstances, ops) && circumstances.live == Some(recorded)
     }
 
     /// Returns which of `ops` are allowed: all, or, if an operator's rule forbids some, those that it does
@@ -172,13 +208,16 @@ impl Policy {
         credential: &VerifiedCredential,
         circumstances: &Circumstances<'_>,
         ops: OpSet,
+        runs: &Counter,
     ) -> Result<OpSet, Denial> {
         if !self.has_operator_rules() {
+            runs.add_one();
             return self.decide_in_one_run(credential, circumstances, ops).map(|()| ops);
         }
         let mut granted = OpSet::EMPTY;
         let mut forbidden = Denial::NoLiveRecord;
         for op in ops.iter() {
+            runs.add_one();
             match self.decide_in_one_run(credential, circumstances, OpSet::only(op)) {
                 Ok(()) => granted = granted.with(op),
                 Err(denial @ Denial::OperatorRule { .. }) => forbidden = denial,
@@ -188,8 +227,7 @@ impl Policy {
         if granted.is_empty() { Err(forbidden) } else { Ok(granted) }
     }
 
-    /// Runs only the Datalog layer. An authorizer is built for one run and not reused: after reaching a
-    /// limit, the engine would resume where it stopped.
+    /// Runs only the Datalog layer.
     fn run<'a>(
         &self,
         credential: &VerifiedCredential,
@@ -206,43 +244,43 @@ impl Policy {
         circumstances: &Circumstances<'_>,
         operations: impl Iterator<Item = &'a str>,
     ) -> Result<(), Failure> {
-        self.state(circumstances, operations)
-            .and_then(|authorizer| authorizer.build(credential.token()))
-            .and_then(|mut authorizer| authorizer.authorize())
-            .map(|_| ())
+        let urls: Vec<String> = circumstances.urls.iter().map(ToString::to_string).collect();
+        let facts = self.state(circumstances, &urls, operations)?;
+        self.engine.run(&facts, credential.credential().blocks())
     }
 
-    fn state<'a>(
+    /// Returns the facts that the agent states. `urls` are its addresses as text.
+    fn state<'a, 'names: 'a>(
         &self,
-        circumstances: &Circumstances<'_>,
-        operations: impl Iterator<Item = &'a str>,
-    ) -> Result<AuthorizerBuilder, Failure> {
-        let bytes = |bytes: &[u8]| Term::Bytes(bytes.to_vec());
-        let integer = |value: u64| Term::Integer(i64::try_from(value).unwrap_or(i64::MAX));
-        let string = |text: &str| Term::Str(text.to_owned());
-        let mut facts: Vec<Fact> = Vec::with_capacity(16);
-        for url in circumstances.urls {
-            facts.push(fact("agent", &[bytes(circumstances.agent.as_bytes()), string(&url.to_string())]));
+        circumstances: &'a Circumstances<'_>,
+        urls: &'a [String],
+        operations: impl Iterator<Item = &'names str>,
+    ) -> Result<Vec<Stated<'a>>, Failure> {
+        let mut facts = Vec::with_capacity(24);
+        let mut state = |name, values| facts.push(Stated { name, values });
+        for url in urls {
+            state("agent", vec![Value::Bytes(circumstances.agent.as_bytes()), Value::Text(url)]);
         }
-        facts.push(fact("session", &[string(circumstances.session.as_str())]));
-        facts.extend(operations.map(|name| fact("operation", &[string(name)])));
-        facts.push(fact("peer", &[bytes(circumstances.peer.as_bytes())]));
-        facts.push(fact("epoch", &[integer(circumstances.epoch)]));
-        facts.push(fact("time", &[Term::Date(circumstances.time.seconds())]));
-        if let Some(live) = circumstances.live {
-            let (id, holder) = (live.credential.as_bytes(), live.holder.as_bytes());
-            facts.push(fact("live", &[bytes(id), bytes(live.ticket.as_bytes()), bytes(holder)]));
-            facts.push(fact("redeemed", &[bytes(live.ticket.as_bytes()), bytes(holder)]));
+        state("session", vec![Value::Text(circumstances.session.as_str())]);
+        operations.for_each(|name| state("operation", vec![Value::Text(name)]));
+        state("peer", vec![Value::Bytes(circumstances.peer.as_bytes())]);
+        state("epoch", vec![Value::Integer(circumstances.epoch)]);
+        state("time", vec![Value::Date(circumstances.time.seconds())]);
+        if let Some(live) = &circumstances.live {
+            let [id, ticket] = [live.credential.as_bytes(), live.ticket.as_bytes()].map(|id| id.as_slice());
+            let holder = live.holder.as_bytes();
+            state("live", vec![Value::Bytes(id), Value::Bytes(ticket), Value::Bytes(holder)]);
+            state("redeemed", vec![Value::Bytes(ticket), Value::Bytes(holder)]);
         }
         if self.has_operator_rules() {
             // `None` only in the last hours of the year 9999.
             let local = circumstances.time.to_date().checked_to_offset(self.offset);
             let local = local.ok_or(Failure::InternalError)?;
-            facts.push(fact("hour", &[Term::Integer(local.hour().into())]));
-            facts.push(fact("minute", &[Term::Integer(local.minute().into())]));
-            facts.push(fact("weekday", &[Term::Integer(local.weekday().number_from_monday().into())]));
+            state("hour", vec![Value::Integer(local.hour().into())]);
+            state("minute", vec![Value::Integer(local.minute().into())]);
+            state("weekday", vec![Value::Integer(local.weekday().number_from_monday().into())]);
         }
-        facts.into_iter().try_fold(self.authorizer.clone(), AuthorizerBuilder::fact)
+        Ok(facts)
     }
 
     /// Returns the most useful reason of an engine failure. A failed caveat is preferred to a denial before
@@ -296,19 +334,24 @@ impl Policy {
         numbered
     }
 
-    /// Runs only the Datalog layer with any operation names, to show that it suffices.
+    /// Runs only the Datalog layer over a token, as the engine itself takes one, with any operation names: to
+    /// show that this layer suffices, and that the engine decides the same from the blocks alone.
     #[cfg(test)]
-    fn run_names(
+    fn run_token(
         &self,
         token: &biscuit_auth::Biscuit,
         circumstances: &Circumstances<'_>,
         names: &[&str],
-    ) -> Result<(), Denial> {
-        self.state(circumstances, names.iter().copied())
+    ) -> Result<(), Failure> {
+        let urls: Vec<String> = circumstances.urls.iter().map(ToString::to_string).collect();
+        let facts = self.state(circumstances, &urls, names.iter().copied())?;
+        let built = facts.iter().map(Stated::built);
+        built
+            .into_iter()
+            .try_fold(self.authorizer.clone(), AuthorizerBuilder::fact)
             .and_then(|authorizer| authorizer.build(token))
             .and_then(|mut authorizer| authorizer.authorize())
             .map(|_| ())
-            .map_err(|failure| self.explain(failure, None))
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Stats {
     pub activated: u64,
     /// Admissions whose first frame did not make them live.
     pub activations_failed: u64,
+    /// Runs of the policy's engine, by admissions, first frames and reviews. A phone whose credential and the
+    /// policy's decision on it are on record needs none.
+    pub policy_runs: u64,
     /// Frames that got a permit. [`Guard::drive`](crate::agent::Guard::drive) gets one for each poll.
     pub frames_permitted: u64,
     /// Frames that were refused, also because their connection was over.
@@ -312,7 +315,7 @@ macro_rules! counters {
 
 counters! {
     passed_through, redeemed, attached, pending, refused_with_answer, refused_silently, activated,
-    activations_failed, registrations, registrations_refused, offers, offers_refused, confirmations,
+    activations_failed, policy_runs, registrations, registrations_refused, offers, offers_refused, confirmations,
     confirmations_refused, renewals, renewals_refused, revocations_ended, revocations_already,
     revocations_unknown, revocations_failed, transactions_done, transactions_not_done, transactions_unknown,
     settlings, settlings_failed, reopenings, reopenings_failed, contests, audit_dropped;

@@ -4,8 +4,11 @@
 //! writes the same block's protobuf directly. To check a received block, its caveats are read and rendered,
 //! and the bytes must be equal.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+#[cfg(test)]
+use std::collections::HashMap;
 
+#[cfg(test)]
 use biscuit_auth::builder::Term as Value;
 use biscuit_auth::format::schema::{
     self, Check, Expression, Fact, Op as Operator, OpBinary, Predicate, Rule, Term, TermSet, check, op,
@@ -20,7 +23,7 @@ use crate::key::{AgentPublicKey, HolderPublicKey};
 use crate::op::{Op, OpSet};
 
 /// The version of the vocabulary, a fact in every authority block.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 1;
 
 /// Biscuit's number for Datalog 3.1, the first version with `check all`.
 const SCHEMA_VERSION: u32 = 4;
@@ -117,8 +120,8 @@ impl Block {
         }
     }
 
-    /// Returns the block as Datalog text with named values in braces. Values are never formatted into the
-    /// text.
+    /// Returns the block as Datalog text with named values in braces.
+    #[cfg(test)]
     pub(crate) fn datalog(&self) -> (String, HashMap<String, Value>) {
         let mut text = String::new();
         let mut values = HashMap::new();
@@ -188,6 +191,13 @@ impl Block {
     }
 }
 
+/// Returns the id that an authority block states. Nothing else of the block is looked at.
+#[cfg(feature = "agent")]
+pub(crate) fn stated_id(block: &schema::Block) -> Option<CredentialId> {
+    Some(CredentialId::from_bytes(bytes_of(fact_term(block, 1)?)?))
+}
+
+#[cfg(test)]
 fn caveat_datalog(caveat: &Caveat) -> &'static str {
     match caveat {
         Caveat::Agent { .. } => "check if agent({agent}, {url});\n",
@@ -200,6 +210,7 @@ fn caveat_datalog(caveat: &Caveat) -> &'static str {
     }
 }
 
+#[cfg(test)]
 fn caveat_values(caveat: &Caveat, values: &mut HashMap<String, Value>) {
     let mut set = |name: &str, value| values.insert(String::from(name), value);
     match caveat {
@@ -280,6 +291,17 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
+    /// Continues after these strings, with the indices that the engine gives them.
+    #[cfg(feature = "agent")]
+    pub(crate) fn from_strings(own: Vec<String>) -> Self {
+        Self { own, block_start: 0 }
+    }
+
+    #[cfg(feature = "agent")]
+    pub(crate) fn into_strings(self) -> Vec<String> {
+        self.own
+    }
+
     fn begin_block(&mut self) {
         self.block_start = self.own.len();
     }
@@ -292,7 +314,7 @@ impl Symbols {
         self.own.extend_from_slice(strings);
     }
 
-    fn intern(&mut self, text: &str) -> u64 {
+    pub(crate) fn intern(&mut self, text: &str) -> u64 {
         if let Some(index) = DEFAULT_SYMBOLS.iter().position(|symbol| *symbol == text) {
             return index_of(index);
         }
@@ -334,7 +356,7 @@ fn index_of(index: usize) -> u64 {
 }
 
 /// Converts to Datalog's signed integers; an epoch does not reach the limit.
-fn saturate(value: u64) -> i64 {
+pub(super) fn saturate(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -25,14 +25,12 @@ impl UnboundCredential {
     /// Mints and signs a credential. Costs about two Ed25519 signatures.
     pub(crate) fn mint<R: RngCore + CryptoRng>(
         authority: Authority,
-        issuer: &IssuerSecretKey,
+        signer: &Signer,
         rng: &mut R,
     ) -> Result<Self, Error> {
-        let root = PrivateKey::from_bytes(issuer.expose_bytes(), Algorithm::Ed25519)
-            .map_err(|_| problem(CredentialProblem::Encoding))?;
         let bytes = Biscuit::builder()
             .merge(block_builder(&Block::Authority(authority))?)
-            .build_with_rng(&KeyPair::from(&root), biscuit_auth::datalog::SymbolTable::default(), rng)
+            .build_with_rng(&signer.0, biscuit_auth::datalog::SymbolTable::default(), rng)
             .and_then(|token| token.to_vec())
             .map_err(|_| problem(CredentialProblem::Encoding))?;
         // A minted credential must pass the same check as any other.
@@ -79,6 +77,16 @@ impl UnboundCredential {
             Ok(_) => Ok(VerifiedUnbound { bytes: self.bytes.clone() }),
             Err(_) => Err(problem(CredentialProblem::Signature)),
         }
+    }
+}
+
+/// An issuer's key, ready to sign. Keep it: making one costs a scalar multiplication.
+pub(crate) struct Signer(KeyPair);
+
+impl Signer {
+    pub(crate) fn new(key: &IssuerSecretKey) -> Result<Self, Error> {
+        let root = PrivateKey::from_bytes(key.expose_bytes(), Algorithm::Ed25519);
+        root.map(|root| Self(KeyPair::from(&root))).map_err(|_| problem(CredentialProblem::Encoding))
     }
 }
 

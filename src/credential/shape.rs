@@ -1,6 +1,9 @@
 //! The acceptance rule of a token: parse, rebuild, compare (`docs/PROTOCOL.md` section 5.4).
 
-use biscuit_auth::builder::{Algorithm, BlockBuilder};
+use biscuit_auth::builder::{
+    Algorithm, Binary, BlockBuilder, Check, CheckKind, Expression, Op, Predicate, Rule, Term as Value, fact,
+    pred, var,
+};
 use biscuit_auth::format::schema;
 use biscuit_auth::{KeyPair, PublicKey, UnverifiedBiscuit};
 use prost::Message;
@@ -8,10 +11,14 @@ use rand_core::{CryptoRng, RngCore};
 #[cfg(feature = "agent")]
 use sha2::{Digest, Sha256};
 
-use crate::credential::block::{Authority, Binding, Block, Symbols};
+#[cfg(feature = "agent")]
+use crate::credential::block::stated_id;
+use crate::credential::block::{Authority, Binding, Block, Symbols, VERSION, saturate};
 use crate::credential::bytes::CredentialBytes;
-use crate::credential::caveat::Scope;
+use crate::credential::caveat::{Caveat, Scope};
 use crate::error::{CredentialProblem, Error};
+#[cfg(feature = "agent")]
+use crate::id::CredentialId;
 use crate::key::IssuerPublicKey;
 use crate::limits::MAX_BLOCKS;
 
@@ -91,6 +98,14 @@ impl Shape {
     }
 }
 
+/// Returns the id in a token whose shape was not checked. It can name any credential: it is good for looking up
+/// a record to compare the bytes with, and for nothing else.
+#[cfg(feature = "agent")]
+pub(super) fn unchecked_id(bytes: &[u8]) -> Option<CredentialId> {
+    let token = schema::Biscuit::decode(bytes).ok()?;
+    stated_id(&schema::Block::decode(token.authority.block.as_slice()).ok()?)
+}
+
 /// Requires Ed25519 throughout, signatures of the original kind, and no third-party signature.
 fn check_cryptography(index: usize, signed: &schema::SignedBlock) -> Result<(), Error> {
     let ed25519: i32 = schema::public_key::Algorithm::Ed25519.into();
@@ -106,11 +121,60 @@ fn next_key_pair<R: RngCore + CryptoRng>(rng: &mut R) -> KeyPair {
     KeyPair::new_with_rng(Algorithm::Ed25519, rng)
 }
 
+/// Returns the block for minting. The tests compare it with the block's text, as the engine parses it.
 pub(super) fn block_builder(block: &Block) -> Result<BlockBuilder, Error> {
-    let (text, values) = block.datalog();
-    BlockBuilder::new()
-        .code_with_params(text, values, Default::default())
-        .map_err(|_| problem(CredentialProblem::Encoding))
+    let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
+    let mut facts = Vec::new();
+    if let Block::Authority(block) = block {
+        facts.push(fact("version", &[Value::Integer(VERSION)]));
+        facts.push(fact("credential", &[bytes(block.credential.as_bytes())]));
+        facts.push(fact("ticket", &[bytes(block.ticket.as_bytes())]));
+    }
+    let builder = facts.into_iter().try_fold(BlockBuilder::new(), BlockBuilder::fact);
+    let checks = block.caveats();
+    let built = builder.and_then(|builder| checks.iter().map(check).try_fold(builder, BlockBuilder::check));
+    built.map_err(|_| problem(CredentialProblem::Encoding))
+}
+
+fn check(caveat: &Caveat) -> Check {
+    let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
+    let text = |text: &str| Value::Str(text.to_owned());
+    match caveat {
+        Caveat::Agent { key, url } => {
+            check_if(vec![pred("agent", &[bytes(key.as_bytes()), text(&url.to_string())])])
+        }
+        Caveat::Session(id) => check_if(vec![pred("session", &[text(id.as_str())])]),
+        Caveat::Ops(ops) => {
+            let names = Value::Set(ops.iter().map(|op| text(op.name())).collect());
+            check_all("operation", "o", [names, var("o")], Binary::Contains)
+        }
+        Caveat::ExpiresAt(time) => {
+            check_all("time", "t", [var("t"), Value::Date(time.seconds())], Binary::LessThan)
+        }
+        Caveat::Ticket(id) => {
+            check_if(vec![pred("redeemed", &[bytes(id.as_bytes()), var("k")]), pred("peer", &[var("k")])])
+        }
+        Caveat::Holder(key) => check_all("peer", "k", [var("k"), bytes(key.as_bytes())], Binary::Equal),
+        Caveat::Epoch(epoch) => check_if(vec![pred("epoch", &[Value::Integer(saturate(*epoch))])]),
+    }
+}
+
+fn check_if(body: Vec<Predicate>) -> Check {
+    Check { queries: vec![Rule::new(query(), body, Vec::new(), Vec::new())], kind: CheckKind::One }
+}
+
+fn check_all(name: &str, variable: &str, [left, right]: [Value; 2], operator: Binary) -> Check {
+    let ops = vec![Op::Value(left), Op::Value(right), Op::Binary(operator)];
+    let body = vec![pred(name, &[var(variable)])];
+    Check {
+        queries: vec![Rule::new(query(), body, vec![Expression { ops }], Vec::new())],
+        kind: CheckKind::All,
+    }
+}
+
+/// The head that the engine gives to a check's rule.
+fn query() -> Predicate {
+    pred::<Value>("query", &[])
 }
 
 pub(super) fn append<R: RngCore + CryptoRng>(

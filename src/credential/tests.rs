@@ -9,6 +9,7 @@ use prost::Message;
 use super::block::*;
 use super::bytes::CredentialBytes;
 use super::caveat::Caveat;
+use super::mint::Signer;
 use super::shape::{block_builder, problem};
 use super::*;
 use crate::agent_url::AgentUrl;
@@ -45,8 +46,12 @@ fn binding() -> Binding {
     }
 }
 
+fn signer() -> Signer {
+    Signer::new(&issuer()).unwrap()
+}
+
 fn unbound() -> UnboundCredential {
-    UnboundCredential::mint(authority(), &issuer(), &mut OsRng).unwrap()
+    UnboundCredential::mint(authority(), &signer(), &mut OsRng).unwrap()
 }
 
 fn bound() -> Credential {
@@ -321,7 +326,7 @@ proptest! {
     ) {
         let binding = Binding { holder: HolderSecretKey::from_bytes(holder).public(), epoch, expires_at: Timestamp::from_seconds(end).unwrap() };
         // mint, bind and attenuate parse what biscuit-auth wrote, which renders it again and compares
-        let unbound = UnboundCredential::mint(authority.clone(), &issuer(), &mut OsRng).unwrap();
+        let unbound = UnboundCredential::mint(authority.clone(), &signer(), &mut OsRng).unwrap();
         prop_assert_eq!(unbound.authority(), &authority);
         let verified = unbound.verify(&issuer().public()).unwrap();
         let mut credential = Credential::parse(&verified.bind(binding, &mut OsRng).unwrap()).unwrap();
@@ -348,5 +353,22 @@ proptest! {
     #[test]
     fn random_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 1..600)) {
         prop_assert!(Credential::parse(&CredentialBytes::new(bytes).unwrap()).is_err());
+    }
+}
+
+/// The blocks that are minted are those of the document's text.
+#[test]
+fn a_minted_block_is_what_the_engine_parses_from_its_text() {
+    let attenuations = [
+        (Some(OpSet::ALL), None),
+        (None, Some(Timestamp::MAX)),
+        (Some(OpSet::COMPANION), Some(Timestamp::EPOCH)),
+    ];
+    let attenuations =
+        attenuations.map(|(ops, expires_at)| Block::Attenuation(Attenuation { ops, expires_at }));
+    for block in [Block::Authority(authority()), Block::Binding(binding())].into_iter().chain(attenuations) {
+        let (text, values) = block.datalog();
+        let parsed = BlockBuilder::new().code_with_params(text, values, Default::default()).unwrap();
+        assert_eq!(block_builder(&block).unwrap().to_string(), parsed.to_string());
     }
 }

@@ -12,12 +12,14 @@ use sha2::{Digest, Sha256};
 use crate::agent_url::AgentUrl;
 #[cfg(feature = "agent")]
 use crate::codec::to_hex;
+#[cfg(feature = "agent")]
+use crate::credential::block::Block;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
 use crate::credential::shape::Shape;
 #[cfg(feature = "agent")]
-use crate::credential::shape::{problem, public_key};
+use crate::credential::shape::{problem, public_key, unchecked_id};
 #[cfg(feature = "agent")]
 use crate::error::CredentialProblem;
 use crate::error::Error;
@@ -129,9 +131,22 @@ impl Credential {
     /// seal.
     #[cfg(feature = "agent")]
     pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
-        let token = Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
+        Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
             .map_err(|_| problem(CredentialProblem::Signature))?;
-        Ok(VerifiedCredential { credential: self, token })
+        Ok(VerifiedCredential { credential: self })
+    }
+
+    /// Takes a credential for verified because the caller has found its bytes on record: this agent has made them
+    /// from a verified one.
+    #[cfg(feature = "agent")]
+    pub(crate) fn on_record(self) -> VerifiedCredential {
+        VerifiedCredential { credential: self }
+    }
+
+    /// Returns its blocks, which with the signatures are its bytes.
+    #[cfg(feature = "agent")]
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.shape.blocks
     }
 
     /// Returns the agent that it is for, and its address.
@@ -148,8 +163,20 @@ impl Credential {
     /// Returns the hashes that identify it where its bytes are not kept. Costs two hashes.
     #[cfg(feature = "agent")]
     pub(crate) fn hashes(&self) -> EditionHashes {
-        EditionHashes { stem: self.shape.stem, whole: Sha256::digest(self.bytes.as_bytes()).into() }
+        EditionHashes { stem: self.shape.stem, whole: whole_hash(&self.bytes) }
     }
+
+    /// Returns the id in bytes that were not checked, for looking up a record to compare them with.
+    #[cfg(feature = "agent")]
+    pub(crate) fn unchecked_id(bytes: &CredentialBytes) -> Option<CredentialId> {
+        unchecked_id(bytes.as_bytes())
+    }
+}
+
+/// Returns the SHA-256 of all bytes.
+#[cfg(feature = "agent")]
+pub(crate) fn whole_hash(bytes: &CredentialBytes) -> [u8; 32] {
+    Sha256::digest(bytes.as_bytes()).into()
 }
 
 /// The SHA-256 hashes that identify an edition.
@@ -193,21 +220,17 @@ impl fmt::Display for Credential {
     }
 }
 
-/// A credential whose signatures were all verified. Only [`Credential::verify`] makes one.
+/// A credential whose signatures were all verified, or whose bytes are on record. [`Credential::verify`] and
+/// [`Credential::on_record`] make one.
 #[cfg(feature = "agent")]
 pub(crate) struct VerifiedCredential {
     credential: Credential,
-    token: Biscuit,
 }
 
 #[cfg(feature = "agent")]
 impl VerifiedCredential {
     pub(crate) fn credential(&self) -> &Credential {
         &self.credential
-    }
-
-    pub(crate) fn token(&self) -> &Biscuit {
-        &self.token
     }
 }
 

@@ -7,7 +7,9 @@ use time::Duration;
 
 use super::Inner;
 use super::context::Shared;
+use super::grant::Evidence;
 use crate::agent::core::PendingMark;
+use crate::agent::decision::Decision;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{FirstFrame, Grant, Guard, GuardedChannel, Live, Review, Terms};
 use crate::agent::ledger::record::CredentialRecord;
@@ -15,7 +17,7 @@ use crate::agent::ledger::transition::Visit;
 use crate::agent::trace::{Call, Ids, Trace};
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
-use crate::credential::verify::{Credential, VerifiedCredential};
+use crate::credential::verify::VerifiedCredential;
 use crate::id::CredentialId;
 use crate::limits::ACTIVATION_TIMEOUT;
 use crate::op::OpSet;
@@ -48,7 +50,7 @@ pub struct PendingGuard {
     live: Arc<Live>,
     id: CredentialId,
     record: Box<CredentialRecord>,
-    basis: AdmittedEditions,
+    basis: Box<AdmittedEditions>,
     ops: OpSet,
     expires_at: Timestamp,
     mark: Arc<PendingMark>,
@@ -64,15 +66,17 @@ pub(super) struct AdmittedEditions {
     pub(super) edition: [u8; 32],
     /// The edition that the peer has presented, if it was not narrowed.
     pub(super) shown: Option<[u8; 32]>,
+    /// The hash of the bytes on which the policy decides: the admitted edition's, or a narrowed copy's.
+    pub(super) bytes: [u8; 32],
     pub(super) judged: Judged,
 }
 
-/// Whether the policy has run for the credential.
+/// Whether the policy has decided on the credential.
 pub(super) enum Judged {
-    Verified(Arc<VerifiedCredential>),
-    /// This agent just bound the credential. The policy runs at activation, so that a replayed message 1 does
-    /// not cause a run.
-    AtActivation(Box<Credential>),
+    /// It has run, and can again for its operator rules; or its decision is on record.
+    Decided(Option<Arc<VerifiedCredential>>),
+    /// It runs at activation, so that a replayed message 1 does not cause a run.
+    AtActivation(Evidence),
 }
 
 impl PendingGuard {
@@ -140,14 +144,17 @@ impl PendingGuard {
         let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
         let begun = inner.core.begin(now);
         let said = inner.ask(&begun, &Shared::from(record.as_ref()), now)?;
-        let verified = match basis.judged.verified(&inner, &record, ops, begun.agent_time) {
-            Ok(verified) => verified,
-            // The ledger's reason takes precedence.
-            Err(denial) => {
-                let standing = inner.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said));
-                return Err(standing.err().unwrap_or(denial));
-            }
-        };
+        let narrowed = basis.bytes != basis.edition;
+        let (verified, decision) =
+            match basis.judged.decided(&inner, (&record, &basis.bytes), ops, begun.agent_time) {
+                Ok(decided) => decided,
+                // The ledger's reason takes precedence.
+                Err(denial) => {
+                    let standing =
+                        inner.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said));
+                    return Err(standing.err().unwrap_or(denial));
+                }
+            };
         let mut locked = inner.core.lock_ledger();
         let room = inner.check_room(&live, now);
         let visited = locked.judge(now, |step| {
@@ -159,16 +166,19 @@ impl PendingGuard {
                 expires_at,
                 said: &said,
                 room: room.clone(),
+                decision: decision.map(|decision| (decision, narrowed)),
             })
         })?;
         // A revocation in progress has cut the admission's live state, or closes the name.
         locked.check_open(&id, &record)?;
-        let review: Option<Arc<dyn Review>> = inner.policy.has_operator_rules().then(|| {
-            let record = record.as_ref().clone();
-            let reviewer: Arc<dyn Review> =
-                Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record });
-            reviewer
-        });
+        let review: Option<Arc<dyn Review>> = match (inner.policy.has_operator_rules(), verified) {
+            (false, _) => None,
+            (true, None) => return Err(Denial::Internal),
+            (true, Some(verified)) => {
+                let record = record.as_ref().clone();
+                Some(Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record }))
+            }
+        };
         // Still under the lock: no revocation or narrowing can happen between reading the record and making
         // the guard.
         let grant = Grant {
@@ -298,23 +308,18 @@ impl NotActivated {
 }
 
 impl Judged {
-    /// Runs the policy if it has not run yet.
-    fn verified(
+    /// Runs the policy if it has not decided yet, and returns the decision to be put on record.
+    fn decided(
         self,
         inner: &Inner,
-        record: &CredentialRecord,
+        subject: (&CredentialRecord, &[u8; 32]),
         ops: OpSet,
         time: Timestamp,
-    ) -> Result<Arc<VerifiedCredential>, Denial> {
+    ) -> Result<(Option<Arc<VerifiedCredential>>, Option<Decision>), Denial> {
         match self {
-            Self::Verified(verified) => Ok(verified),
-            Self::AtActivation(credential) => {
-                let verified = credential.verify(&record.issuer);
-                let verified = verified.map_err(|_| Denial::CredentialSignatureInvalid)?;
-                match inner.grant(&verified, record, ops, time)? == ops {
-                    true => Ok(Arc::new(verified)),
-                    false => Err(Denial::PolicyDisagreement),
-                }
+            Self::Decided(verified) => Ok((verified, None)),
+            Self::AtActivation(evidence) => {
+                Ok((None, inner.decide_for_the_record(evidence, subject, ops, time)?))
             }
         }
     }
@@ -376,7 +381,7 @@ impl Inner {
             live: pending.live,
             id: pending.id,
             record: Box::new(pending.record),
-            basis: pending.basis,
+            basis: Box::new(pending.basis),
             ops: pending.ops,
             expires_at: pending.expires_at,
             activate_before,

@@ -214,8 +214,7 @@ impl Inner {
             }
             Ok((_, Proven::Credential(credential))) => {
                 *proof = Proof::Credential;
-                let id = credential.shown.credential().id();
-                let trace = Trace::begin(Call::Attach, &credential.ids(&id));
+                let trace = Trace::begin(Call::Attach, &credential.ids());
                 let outcome = trace.run(|| self.attach(*credential, message, now));
                 outcome.inspect(|_| trace.end("done", None)).inspect_err(|refusal| refusal.end(&trace))
             }

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use super::Inner;
 use super::activate::{AdmittedEditions, Judged, Pending, PendingGuard};
 use super::context::Shared;
+use super::grant::Evidence;
 use super::prove::{ProvenCredential, Refusal};
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::CredentialRecord;
+use crate::agent::policy::Policy;
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
-use crate::credential::verify::{Credential, VerifiedCredential};
+use crate::credential::verify::whole_hash;
+use crate::id::CredentialId;
 use crate::op::OpSet;
 use crate::protocol::handshake::Answer;
 
 /// The edition on which an attach is decided: the presented credential, or the renewed one that its holder
 /// receives for it. It has not expired.
 pub(super) struct ChosenEdition {
-    pub(super) verified: VerifiedCredential,
+    pub(super) evidence: Evidence,
+    /// The hash of its bytes.
+    bytes: [u8; 32],
     /// Its terms after the latest renewal.
     pub(super) ops: OpSet,
     expires_at: Timestamp,
@@ -33,19 +38,27 @@ impl ChosenEdition {
     /// Selects the edition. Only a holder that presents one of the record's editions unnarrowed receives a
     /// later one.
     pub(super) fn of(
-        shown: VerifiedCredential,
+        shown: Evidence,
+        bytes: &[u8; 32],
         record: &CredentialRecord,
         time: Timestamp,
     ) -> Result<Self, Denial> {
-        let hashes = shown.credential().hashes();
-        let (place, edition) = record.origin_of(&hashes).ok_or(Denial::CredentialRetired)?;
-        let whole = (hashes.whole == edition.hashes.whole).then_some(hashes.whole);
+        let found = match &shown {
+            Evidence::OnRecord(_) => match record.find(bytes) {
+                Some(found) => Some(found),
+                None => record.origin_of(&shown.credential()?.hashes()),
+            },
+            Evidence::Verified(verified) => record.origin_of(&verified.credential().hashes()),
+        };
+        let (place, edition) = found.ok_or(Denial::CredentialRetired)?;
+        let whole = (*bytes == edition.hashes.whole).then_some(*bytes);
         if whole.is_none() || place == record.renewals.len() {
             let basis = Self {
                 ops: edition.ops,
                 expires_at: edition.expires_at,
                 edition: edition.hashes.whole,
-                verified: shown,
+                evidence: shown,
+                bytes: *bytes,
                 shown: whole,
                 given: None,
             };
@@ -53,9 +66,12 @@ impl ChosenEdition {
         }
         let latest = record.latest();
         let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
-        let verified = Credential::parse(&bytes).and_then(|credential| credential.verify(&record.issuer));
+        if whole_hash(&bytes) != latest.hashes.whole {
+            return Err(Denial::Internal);
+        }
         let basis = Self {
-            verified: verified.map_err(|_| Denial::Internal)?,
+            evidence: Evidence::OnRecord(bytes.clone()),
+            bytes: latest.hashes.whole,
             ops: latest.ops,
             expires_at: latest.expires_at,
             edition: latest.hashes.whole,
@@ -77,26 +93,38 @@ impl Inner {
         message: [u8; 32],
         now: Now,
     ) -> Result<(Answer, PendingGuard), Refusal> {
-        let ProvenCredential { shown, record, ops, begun } = proven;
-        let id = shown.credential().id();
+        let ProvenCredential { id, shown, bytes, record, ops, begun } = proven;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
         let record = self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?;
         let agent_time = self.core.time(now);
-        let basis = ChosenEdition::of(shown, &record, agent_time)?;
-        let scope = basis.verified.credential().scope();
-        let held = scope.ops().intersection(basis.ops);
+        let basis = ChosenEdition::of(shown, &bytes, &record, agent_time)?;
+        let decision = self.decision_on_record(&id, &record, &basis.bytes, agent_time);
+        let (all, end) = match decision {
+            Some(decision) => (decision.ops, Some(decision.until)),
+            None => {
+                let scope = basis.evidence.credential()?.scope();
+                (scope.ops(), scope.expires_at())
+            }
+        };
+        let held = all.intersection(basis.ops);
         // An empty request means all operations. If none is left, the policy gives the reason.
         let wanted = match ops.is_empty() {
             false => [ops.intersection(held), ops],
-            true if basis.ops.is_empty() => [held, scope.ops()],
+            true if basis.ops.is_empty() => [held, all],
             true => [held, basis.ops],
         };
         let asked = wanted.into_iter().find(|ops| !ops.is_empty()).unwrap_or_default();
-        let ops = self.grant(&basis.verified, &record, asked, agent_time)?.intersection(basis.ops);
+        let (ops, judged) = match decision {
+            Some(decision) if !asked.is_empty() && asked.is_subset_of(decision.ops) => {
+                (asked, Judged::Decided(None))
+            }
+            _ => self.judge_anew(basis.evidence, &id, &record, asked, agent_time)?,
+        };
+        let ops = ops.intersection(basis.ops);
         if let Some(op) = asked.iter().next().filter(|_| ops.is_empty()) {
             return Err(Denial::OperationNotGranted { op }.into());
         }
-        let expires_at = scope.expires_at().map_or(basis.expires_at, |end| end.min(basis.expires_at));
+        let expires_at = end.map_or(basis.expires_at, |end| end.min(basis.expires_at));
         let (live, record) = {
             let mut locked = self.core.lock_ledger();
             // The policy ran without the lock, so the record is read again before anything is published.
@@ -107,13 +135,31 @@ impl Inner {
             (locked.join(&id, &record)?, record)
         };
         self.check_room(&live, now)?;
-        let given = basis.given.clone();
-        let basis = AdmittedEditions {
-            edition: basis.edition,
-            shown: basis.shown,
-            judged: Judged::Verified(Arc::new(basis.verified)),
-        };
+        let given = basis.given;
+        let basis =
+            AdmittedEditions { edition: basis.edition, shown: basis.shown, bytes: basis.bytes, judged };
         let pending = Pending { live, id, record, basis, ops, expires_at, message };
         Ok(self.admitted(pending, given, now, agent_time)?)
+    }
+
+    /// Decides without a decision on record. Without operator rules, what the credential's own scope contains
+    /// is left to the policy at activation, so that a replayed message 1 costs no run; the reason of a refusal
+    /// is the policy's.
+    fn judge_anew(
+        &self,
+        evidence: Evidence,
+        id: &CredentialId,
+        record: &CredentialRecord,
+        asked: OpSet,
+        time: Timestamp,
+    ) -> Result<(OpSet, Judged), Denial> {
+        if !self.policy.has_operator_rules()
+            && Policy::scope_contains(&*evidence.credential()?, &self.circumstances(id, record, time), asked)
+        {
+            return Ok((asked, Judged::AtActivation(evidence)));
+        }
+        let verified = evidence.verified()?;
+        let ops = self.grant(&verified, record, asked, time)?;
+        Ok((ops, Judged::Decided(Some(Arc::new(verified)))))
     }
 }

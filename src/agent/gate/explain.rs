@@ -18,7 +18,7 @@ impl Inner {
         now: Now,
     ) -> Result<(), Denial> {
         let proven = self.prove_credential(peer, credential, OpSet::EMPTY, now)?;
-        let id = proven.shown.credential().id();
+        let id = proven.id;
         // Explaining revokes nothing, even if the session is gone.
         let session = self.check_session(&proven.record.session);
         let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
@@ -28,10 +28,13 @@ impl Inner {
         let said = ContextAnswer::from(session.and(device));
         let record = self.core.read(now, |step| step.standing_record(&id, &said))?;
         let time = self.core.time(now);
-        let basis = ChosenEdition::of(proven.shown, &record, time)?;
-        self.policy.decide(&basis.verified, &self.circumstances(&basis.verified, &record, time), action)?;
+        let basis = ChosenEdition::of(proven.shown, &proven.bytes, &record, time)?;
+        let ops = basis.ops;
+        // Whatever is on record, so that the reason is the policy's own.
+        let verified = basis.evidence.verified()?;
+        self.policy.decide(&verified, &self.circumstances(&id, &record, time), action)?;
         match action {
-            Action::Session(op) if !basis.ops.contains(op) => Err(Denial::OperationNotGranted { op }),
+            Action::Session(op) if !ops.contains(op) => Err(Denial::OperationNotGranted { op }),
             _ => Ok(()),
         }
     }

@@ -1,13 +1,14 @@
 //! Checks the proof in a peer's message 1: possession of a ticket, or a credential that verifies.
 
 use super::Inner;
+use super::grant::Evidence;
 use crate::agent::core::CallStart;
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
 use crate::agent::trace::{Ids, Trace};
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
-use crate::credential::verify::{Credential, VerifiedCredential};
+use crate::credential::verify::{Credential, whole_hash};
 use crate::error::Error;
 use crate::id::{CredentialId, TicketId};
 use crate::key::HolderPublicKey;
@@ -24,9 +25,13 @@ pub(super) struct ProvenTicket {
     pub(super) begun: CallStart,
 }
 
-/// A credential that was verified with the issuer on record, presented by the phone on record.
+/// A credential that is an edition on record, or was verified with the issuer on record, presented by the phone
+/// on record.
 pub(super) struct ProvenCredential {
-    pub(super) shown: VerifiedCredential,
+    pub(super) id: CredentialId,
+    pub(super) shown: Evidence,
+    /// The hash of its bytes.
+    pub(super) bytes: [u8; 32],
     pub(super) record: CredentialRecord,
     pub(super) ops: OpSet,
     pub(super) begun: CallStart,
@@ -44,10 +49,10 @@ impl ProvenTicket {
 }
 
 impl ProvenCredential {
-    pub(super) fn ids<'a>(&'a self, id: &'a CredentialId) -> Ids<'a> {
+    pub(super) fn ids(&self) -> Ids<'_> {
         Ids {
             ticket: Some(&self.record.ticket),
-            credential: Some(id),
+            credential: Some(&self.id),
             session: Some(&self.record.session),
             device: Some(&self.record.device),
         }
@@ -124,6 +129,46 @@ impl Inner {
         ops: OpSet,
         now: Now,
     ) -> Result<ProvenCredential, Denial> {
+        let hash = whole_hash(bytes);
+        match self.find_edition(peer, bytes, &hash, now)? {
+            Some((id, record, begun)) => {
+                let shown = Evidence::OnRecord(bytes.clone());
+                Ok(ProvenCredential { id, shown, bytes: hash, record, ops, begun })
+            }
+            None => self.verify_credential(peer, (bytes, hash), ops, now),
+        }
+    }
+
+    /// Returns the record of which these bytes are an edition, or a narrowed copy whose decision is on record.
+    /// This agent has bound the edition to the phone itself, and has verified the copy with the issuer that the
+    /// decision names, so the signatures are not looked at again.
+    fn find_edition(
+        &self,
+        peer: &HolderPublicKey,
+        bytes: &CredentialBytes,
+        hash: &[u8; 32],
+        now: Now,
+    ) -> Result<Option<(CredentialId, CredentialRecord, CallStart)>, Denial> {
+        let Some(id) = Credential::unchecked_id(bytes) else { return Ok(None) };
+        let begun = self.core.begin(now);
+        let record = self.core.read(now, |step| step.credential(&id))?;
+        let is_known = |record: &CredentialRecord| {
+            record.find(hash).is_some()
+                || self.decision_on_record(&id, record, hash, begun.agent_time).is_some()
+        };
+        match record.filter(is_known) {
+            Some(record) if record.holder != *peer => Err(Denial::HolderMismatch),
+            found => Ok(found.map(|record| (id, record, begun))),
+        }
+    }
+
+    fn verify_credential(
+        &self,
+        peer: &HolderPublicKey,
+        (bytes, hash): (&CredentialBytes, [u8; 32]),
+        ops: OpSet,
+        now: Now,
+    ) -> Result<ProvenCredential, Denial> {
         let credential = Credential::parse(bytes).map_err(|error| match error {
             Error::Credential(problem) => Denial::CredentialMalformed(problem),
             _ => Denial::PayloadMalformed,
@@ -141,6 +186,13 @@ impl Inner {
             return Err(Denial::CredentialSignatureInvalid);
         }
         let shown = credential.verify(&record.issuer).map_err(|_| Denial::CredentialSignatureInvalid)?;
-        Ok(ProvenCredential { shown, record, ops, begun })
+        Ok(ProvenCredential {
+            id,
+            shown: Evidence::Verified(Box::new(shown)),
+            bytes: hash,
+            record,
+            ops,
+            begun,
+        })
     }
 }

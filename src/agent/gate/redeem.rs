@@ -7,6 +7,7 @@ use rand_core::{CryptoRng, RngCore};
 use super::Inner;
 use super::activate::{AdmittedEditions, Judged, Pending, PendingGuard};
 use super::context::Shared;
+use super::grant::Evidence;
 use super::prove::{ProvenTicket, Refusal};
 use super::unbound::bind;
 use crate::agent::denial::Denial;
@@ -16,7 +17,7 @@ use crate::clock::Now;
 use crate::credential::block::Binding;
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Circumstances, LiveRecord};
-use crate::credential::verify::Credential;
+use crate::credential::verify::{Credential, whole_hash};
 use crate::key::HolderPublicKey;
 use crate::protocol::handshake::Answer;
 
@@ -59,16 +60,24 @@ impl Inner {
         self.check_room(&live, now)?;
         let edition = record.latest().clone();
         let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
-        let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;
+        if whole_hash(&bytes) != edition.hashes.whole {
+            return Err(Denial::Internal.into());
+        }
+        let evidence = Evidence::OnRecord(bytes.clone());
+        let decision = self.decision_on_record(&id, &record, &edition.hashes.whole, agent_time);
         // With operator rules, the answer must name what is allowed at this hour.
         let (ops, judged) = if self.policy.has_operator_rules() {
-            let verified = credential.verify(&record.issuer).map_err(|_| Denial::Internal)?;
-            (self.grant(&verified, &record, edition.ops, agent_time)?, Judged::Verified(Arc::new(verified)))
+            let verified = evidence.verified()?;
+            let ops = self.grant(&verified, &record, edition.ops, agent_time)?;
+            (ops, Judged::Decided(Some(Arc::new(verified))))
+        } else if decision.is_some_and(|decision| edition.ops.is_subset_of(decision.ops)) {
+            (edition.ops, Judged::Decided(None))
         } else {
-            (edition.ops, Judged::AtActivation(Box::new(credential)))
+            (edition.ops, Judged::AtActivation(evidence))
         };
         let expires_at = edition.expires_at;
-        let basis = AdmittedEditions { edition: edition.hashes.whole, shown: None, judged };
+        let whole = edition.hashes.whole;
+        let basis = AdmittedEditions { edition: whole, shown: None, bytes: whole, judged };
         let pending = Pending { live, id, record, basis, ops, expires_at, message };
         Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
     }
@@ -96,7 +105,7 @@ impl Inner {
                 holder: binding.holder,
             }),
         };
-        match self.policy.grant(&verified, &circumstances, ticket.ops) {
+        match self.policy.grant(&verified, &circumstances, ticket.ops, &self.core.counters().policy_runs) {
             Err(denial @ Denial::OperatorRule { .. }) => Err(denial),
             // The ledger reports other reasons, in its own order.
             _ => Ok(()),

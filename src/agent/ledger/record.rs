@@ -109,7 +109,8 @@ pub(crate) struct CredentialRecord {
     pub(crate) renewals: Vec<Edition>,
     /// The node where it was redeemed.
     pub(crate) node: NodeId,
-    /// Reserved for a policy's decision. Empty in this version.
+    /// The policy's decisions: [`Decisions`](crate::agent::decision::Decisions). Empty before the first and after
+    /// the end.
     pub(crate) verdict: Vec<u8>,
 }
 

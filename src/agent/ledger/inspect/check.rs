@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::contents::Contents;
 use super::finding::{Damage, Finding};
+use crate::agent::decision::Decisions;
 use crate::agent::ledger::record::{
     Counters, Counts, CredentialRecord, CredentialState, SessionRecord, TicketRecord, TicketState,
 };
@@ -182,7 +183,7 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        if !record.verdict.is_empty() {
+        if !Decisions::is_readable(&record.verdict) || (!live && !record.verdict.is_empty()) {
             self.report(table, key, Damage::Unreadable);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
+use crate::agent::decision::{Decision, Decisions};
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
 use crate::clock::Timestamp;
@@ -24,6 +25,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) said: &'a ContextAnswer,
     /// Whether one more connection is allowed.
     pub(crate) room: Result<(), Denial>,
+    /// The policy's decision if it was not on record, and whether it is about a narrowed copy.
+    pub(crate) decision: Option<(Decision, bool)>,
 }
 
 /// The terms of the attach after all checks.
@@ -164,15 +167,27 @@ impl Step<'_> {
         let renewed = used > 0;
         let now = self.now;
         let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);
-        if seen && !renewed {
+        // The policy decides each edition once. Narrowed copies are without number, so the decision on one is
+        // recorded with the visit, not by a write of its own.
+        let decides = visit.decision.is_some_and(|(_, narrowed)| !narrowed);
+        if seen && !renewed && !decides {
             return Ok(visited);
         }
         let record = self.change_credential(visit.credential, record, |record| {
+            if let Some((decision, narrowed)) = visit.decision {
+                record.verdict = Decisions::read(&record.verdict).with(decision, narrowed).to_bytes();
+            }
+            if seen && !renewed {
+                return;
+            }
             record.last_seen = Some(now);
             if renewed {
                 record.retire_before(used);
             }
         })?;
+        if seen && !renewed {
+            return Ok(visited);
+        }
         if renewed {
             self.events.push(AuditEvent::RenewalUsed {
                 credential: *visit.credential,
