@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 11] = [
     &["documents", "error", "limits", "secret", "status", "sync", "text"],
     &["agent/health", "agent_url", "clock", "codec", "json", "label", "op"],
-    &["credential/bytes", "id", "key", "protocol/frame", "system_clock"],
-    &["acp", "agent/trace", "credential/caveat", "dd", "protocol/noise", "protocol/ticket", "session"],
+    &["agent/nodes", "credential/bytes", "id", "key", "protocol/frame", "system_clock"],
     &[
+        "acp",
         "agent/decision",
-        "agent/denial",
-        "credential/block",
-        "protocol/handshake",
-        "protocol/link",
-        "protocol/message",
+        "agent/trace",
+        "credential/caveat",
+        "dd",
+        "protocol/noise",
+        "protocol/ticket",
+        "session",
     ],
+    &["agent/denial", "credential/block", "protocol/handshake", "protocol/link", "protocol/message"],
     &["agent/stats", "credential/shape", "pair", "phone", "qr", "web"],
     &["agent/audit", "agent/guard", "app", "credential/mint", "credential/verify"],
     &["agent/ledger", "agent/policy", "credential/attenuate", "desktop"],
@@ -111,7 +113,10 @@ const OWNERS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("tracing", &["agent/trace"]),
-    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "system_clock"]),
+    (
+        "time",
+        &["agent/core", "agent/gate", "agent/guard", "agent/nodes", "agent/policy", "clock", "system_clock"],
+    ),
 ];
 
 /// The one file that opens files.
