@@ -9,6 +9,7 @@ pub(crate) mod gate;
 pub(crate) mod guard;
 mod health;
 pub mod ledger;
+pub(crate) mod nodes;
 pub(crate) mod policy;
 mod polled;
 mod stats;
@@ -24,6 +25,7 @@ pub use guard::{
     PermitError, SessionInput, SessionOutput,
 };
 pub use health::{Health, HealthProblem};
+pub use nodes::{LogRead, OtherNodes};
 pub use policy::{Policy, RequestFacts, RuleError, RuleProblem};
 pub use polled::PolledGate;
 pub use stats::{Histogram, Stats};

@@ -224,6 +224,10 @@ pub const MAX_PENDING: usize = 16;
 /// How long permits are granted after the gate was settled, seconds. An agent settles about once a second.
 pub const LEASE: u64 = 5;
 
+/// How far a node's wall clock may be ahead of the clock of the store that it shares with others, seconds. Beyond
+/// this it does not count: one node in the future would otherwise end the credentials of all.
+pub const MAX_NODE_LEAD: u64 = 30;
+
 /// How long streams wait for a failed ledger to be reopened before they are cut, seconds.
 pub const STALE_TIMEOUT: u64 = 60;
 

@@ -113,7 +113,10 @@ const OWNERS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("tracing", &["agent/trace"]),
-    ("time", &["agent/core", "agent/gate", "agent/guard", "agent/policy", "clock", "system_clock"]),
+    (
+        "time",
+        &["agent/core", "agent/gate", "agent/guard", "agent/nodes", "agent/policy", "clock", "system_clock"],
+    ),
 ];
 
 /// The one file that opens files.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::audit::{AuditRecord, AuditSink, KeepWith};
 use crate::agent::ledger::transition::QuotaLimits;
+use crate::agent::nodes::{Following, LogRead, OtherNodes};
 use crate::agent::policy::Policy;
 use crate::agent::stats::Timer;
 use crate::agent_url::AgentUrl;
@@ -182,6 +183,7 @@ pub struct GateConfig {
     pub(super) audit: Box<dyn AuditSink>,
     pub(super) message_room: u32,
     pub(super) timer: Option<Timer>,
+    pub(super) following: Option<Following>,
 }
 
 impl GateConfig {
@@ -208,6 +210,7 @@ impl GateConfig {
             audit: Box::new(KeepWith(|_| {})),
             message_room: Self::DEFAULT_MESSAGE_ROOM,
             timer: None,
+            following: None,
         })
     }
 
@@ -229,6 +232,25 @@ impl GateConfig {
     #[must_use]
     pub fn with_node(mut self, node: NodeId) -> Self {
         self.node = node;
+        self
+    }
+
+    /// Makes the gate follow the log of a ledger that other nodes write (`docs/FLEET.md`). Permits are then
+    /// granted only within `limit` of a read of the log up to its end, which [`Gate::caught_up`] reports; `read` is
+    /// the first. `nodes` waits, at the end of each revoking call, until the other nodes have stopped as well.
+    /// Without this, the gate takes itself for the only writer.
+    ///
+    /// A node's wall clock counts up to 30 seconds ahead of the store's clock.
+    ///
+    /// [`Gate::caught_up`]: crate::agent::Gate::caught_up
+    #[must_use]
+    pub fn with_other_nodes(
+        mut self,
+        limit: core::time::Duration,
+        read: LogRead,
+        nodes: impl OtherNodes + 'static,
+    ) -> Self {
+        self.following = Some(Following::new(limit, read, Box::new(nodes)));
         self
     }
 

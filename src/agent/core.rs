@@ -1,7 +1,9 @@
 //! The shared state of a gate: ledger, clock, registry of connections, and audit outbox.
 
 mod clock;
+mod devices;
 mod locked_ledger;
+mod nodes;
 mod outbox;
 mod pending;
 mod recent;

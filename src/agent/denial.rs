@@ -126,8 +126,9 @@ pub enum Denial {
     /// The agent cannot tell whether the session, or the device that shared it, still exists.
     #[error("the agent cannot tell whether session and device still exist; try again")]
     ContextUnknown,
-    /// The gate was not settled for some seconds, or its ledger has failed. Not final: try the frame again
-    /// after the next settling.
+    /// The gate was not settled for some seconds, its ledger has failed, it has not read the log that it shares
+    /// with other nodes, or its set of enrolled devices has ended. Not final: try the frame again after the next
+    /// settling.
     #[error("the gate was not settled in time; keep the frame and ask again after the next settling")]
     Stale,
 

@@ -47,11 +47,12 @@ use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::MessageRoom;
 use crate::agent::health::Health;
 use crate::agent::ledger::transition::Revocation;
-use crate::agent::ledger::{Ledger, LedgerError};
+use crate::agent::ledger::{Changes, Ledger, LedgerError};
+use crate::agent::nodes::LogRead;
 use crate::agent::policy::Policy;
 use crate::agent::stats::Stats;
 use crate::agent_url::AgentUrl;
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{AgentPublicKey, DevicePublicKey, HolderPublicKey, IssuerPublicKey};
@@ -169,8 +170,8 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerError> {
-        let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer } = config;
-        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, now)?;
+        let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer, following } = config;
+        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, following, now)?;
         let configuration = grant::configuration(&policy, &agent, &urls);
         let inner = Arc::new(Inner {
             configuration,
@@ -458,12 +459,29 @@ impl Gate {
     }
 
     /// Revokes every device that is not in `enrolled`. Call it when the list of enrolled devices has changed,
-    /// and at start.
+    /// and at start. The set has no end; see [`Gate::sync_devices_until`].
     ///
     /// # Errors
     /// As [`Gate::revoke_ticket`].
     pub fn sync_devices(&self, enrolled: &[DevicePublicKey], now: Now) -> Result<Revoked, Denial> {
-        self.inner.core.revoke(&Revocation::DevicesOutside(enrolled.into()), now)
+        self.inner.core.sync_devices(enrolled, None, now)
+    }
+
+    /// Does the same for a set of devices that is valid until this time, by the agent's clock. From then on, until
+    /// the next set, the gate refuses every permit, admission, offer, renewal and confirmation as
+    /// [`Denial::Stale`], which is not final: streams wait, and go on with the next set. For an agent that gets
+    /// its set of devices from elsewhere, so that one that is cut off from there does not trust an old set for
+    /// ever. Revoking and listing stay open. [`Gate::sync_devices`] sets a set without an end.
+    ///
+    /// # Errors
+    /// As [`Gate::revoke_ticket`]; the earlier set's end then stays as it was.
+    pub fn sync_devices_until(
+        &self,
+        enrolled: &[DevicePublicKey],
+        valid_until: Timestamp,
+        now: Now,
+    ) -> Result<Revoked, Denial> {
+        self.inner.core.sync_devices(enrolled, Some(valid_until), now)
     }
 
     /// Sets the agent's time to the wall clock's time, which may be earlier. For an operator whose clock was
@@ -511,6 +529,30 @@ impl Gate {
     /// something was revoked while the context reported something as gone; call it again.
     pub fn settle(&self, now: Now) -> Result<(), Denial> {
         self.inner.settle(now)
+    }
+}
+
+/// # A ledger that several nodes share
+///
+/// Of a gate that was configured with [`GateConfig::with_other_nodes`] (`docs/FLEET.md`). The author of the
+/// backend calls both, for every transaction of another node in the order of the log, and then once for the read.
+impl Gate {
+    /// Observes a transaction that another node has committed: cuts and narrows the streams that it ends or
+    /// narrows, and waits for their permits, which takes microseconds. Runs no transaction and waits for no
+    /// disk. `changes` are all rows of that transaction; rows that this gate has written itself must be left
+    /// out.
+    ///
+    /// # Errors
+    /// [`Denial::Ledger`] if a row cannot be read: the gate is then shut. [`Denial::ApiMisuse`] if called from
+    /// inside a permit; nothing has happened then.
+    pub fn observe(&self, changes: &Changes, now: Now) -> Result<(), Denial> {
+        self.inner.core.observe(changes, now)
+    }
+
+    /// Lets permits be granted for the limit of [`GateConfig::with_other_nodes`] from when this read of the log
+    /// began. Call it once all that was read is observed. Takes no lock that is held during disk access.
+    pub fn caught_up(&self, read: LogRead) {
+        self.inner.core.caught_up(read);
     }
 }
 

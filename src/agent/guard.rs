@@ -102,6 +102,8 @@ pub(crate) struct Live {
     cut: AtomicU8,
     lease: Arc<Lease>,
     watch: Watch,
+    /// Counts the narrowings, under the lock of `slots`.
+    narrowings: AtomicU32,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// One entry for each connection; the guards of a connection share it.
     connections: Mutex<Vec<Weak<Connection>>>,
@@ -150,6 +152,7 @@ impl Live {
             cut: AtomicU8::new(0),
             lease,
             watch,
+            narrowings: AtomicU32::new(0),
             slots: Mutex::new(Vec::new()),
             connections: Mutex::new(Vec::new()),
         })
@@ -197,6 +200,7 @@ impl Live {
     pub(crate) fn narrow(&self, to: Terms) {
         // Holding the list's lock prevents a fork from copying the old terms and joining afterwards.
         let slots = lock(&self.slots);
+        self.narrowings.fetch_add(1, Ordering::Release);
         for slot in slots.iter() {
             let mut terms = lock(&slot.terms);
             *terms = terms.meet(to);

@@ -70,7 +70,8 @@ pub enum HealthProblem {
     LedgerFailed,
     /// Revocations could not be written. They hold meanwhile, but not after this process ends.
     RevocationsUnwritten,
-    /// The streams of all connections wait for a settling.
+    /// The streams of all connections wait: for a settling, for a read of the log that several nodes share, or for
+    /// the next set of enrolled devices.
     StreamsPaused,
     /// Nobody has settled the gate for [`Gate::LEASE`](crate::agent::Gate::LEASE) seconds.
     NotSettled,
@@ -104,7 +105,9 @@ impl fmt::Display for HealthProblem {
             Self::RevocationsUnwritten => {
                 "revocations could not be written; keep the process running until they are"
             }
-            Self::StreamsPaused => "all streams wait for a settling",
+            Self::StreamsPaused => {
+                "all streams wait for a settling, for a read of the shared log or for a valid set of devices"
+            }
             Self::NotSettled => "the gate was not settled in time; settle it about once a second",
             Self::ContextUnknown => {
                 "streams wait because the agent cannot tell whether their sessions or devices exist"

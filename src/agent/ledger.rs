@@ -14,6 +14,7 @@ mod event;
 pub(crate) mod faulty;
 mod inspect;
 mod memory;
+pub(crate) mod observed;
 mod overlay;
 pub(crate) mod record;
 pub(crate) mod rows;

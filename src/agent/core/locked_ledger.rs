@@ -22,6 +22,7 @@ impl Core {
     /// Settles what has expired, and lets streams continue from `now`, except those whose session or device
     /// has been unknown to the context for too long.
     pub(crate) fn settle(&self, unknown: &HashSet<Subject>, now: Now) -> Result<(), Denial> {
+        self.end_devices(now);
         {
             let mut locked = self.lock_ledger();
             locked.judge(now, |_| Ok(()))?;
@@ -86,6 +87,9 @@ impl Core {
         let outcome = outcome.map(|_| found);
         drop(locked);
         cut.iter().for_each(|live| live.wait_for_permits());
+        if outcome.is_ok() {
+            self.wait_for_other_nodes();
+        }
         outcome
     }
 
@@ -143,6 +147,8 @@ impl Drop for After<'_> {
 /// The outcome of a durable transition.
 struct Written<T> {
     result: T,
+    /// The node's time on record.
+    mark: Timestamp,
     /// The revocations, written late, that ended something.
     late: Vec<Revocation>,
     records: Vec<AuditRecord>,
@@ -235,7 +241,9 @@ impl LockedLedger<'_> {
         let first_to_end = expired.get(..SETTLE_FIRST).unwrap_or(&expired);
         let to_write: Vec<_> = closed.to_write().collect();
         let reset_late = to_write.iter().any(|(_, revocation)| **revocation == Revocation::Everything);
-        let at = if reset || reset_late { now.timestamp() } else { time };
+        let wall = lock(&core.clock).wall(now);
+        let at = if reset || reset_late { wall } else { time };
+        let (known, mut set_back) = (self.ledger_state.mark, None);
         let moment = Moment { agent: &core.agent, node: core.node, now: at, closed: &closed };
         let (first, taken) = (self.ledger_state.next, core.outbox.taken());
         // Revocations that the transition itself decides, and that cut before it is written.
@@ -243,18 +251,21 @@ impl LockedLedger<'_> {
 
         let outcome = core.transact(&*ledger, |snapshot| {
             let mut member = |below: &dyn Snapshot, first: AuditPosition| {
-                let mut step = Step::new(below, moment);
-                let progress = step.check_owner(opening)?;
+                let progress = Step::new(below, moment).check_owner(opening)?;
+                // Another node has reset the clock, and removed every record, after this node's time.
+                set_back = (progress.mark < known && !reset).then(|| progress.mark.max(wall));
+                let at = set_back.unwrap_or(at);
+                let mut step = Step::new(below, Moment { now: at, ..moment });
                 step.settle_first(first_to_end)?;
                 let result = transition(&mut step)?;
                 self.after.cut_by(step.events(), &mut contests);
-                match reset {
-                    true => drop(step.reset_time(progress, time, at)?),
-                    false => drop(step.keep_time(progress)),
-                }
-                Ok((step.finish(first, &taken)?, result))
+                let progress = match reset {
+                    true => step.reset_time(progress, time, at)?,
+                    false => step.keep_time(progress),
+                };
+                Ok((step.finish(first, &taken)?, (result, progress.mark)))
             };
-            let (records, changes, result, forgot, late) = match to_write.is_empty() {
+            let (records, changes, (result, mark), forgot, late) = match to_write.is_empty() {
                 true => {
                     let (done, result) = member(snapshot, first)?;
                     (done.records, done.changes, result, done.forgot, Vec::new())
@@ -273,7 +284,7 @@ impl LockedLedger<'_> {
                     (records, batch.into_changes()?, result, done.forgot, ended)
                 }
             };
-            Ok((changes, Written { result, late, records, forgot }))
+            Ok((changes, Written { result, mark, late, records, forgot }))
         });
 
         let written = match outcome {
@@ -284,7 +295,8 @@ impl LockedLedger<'_> {
                 return Err(Denial::Ledger(failure));
             }
         };
-        if reset || reset_late {
+        self.ledger_state.mark = written.mark;
+        if let Some(at) = set_back.or((reset || reset_late).then_some(at)) {
             lock(&core.clock).set(at, now.monotonic);
         }
         if !to_write.is_empty() {

@@ -90,6 +90,9 @@ impl Registry {
             return Err(denial);
         }
         if let Some(live) = self.find(id) {
+            // Another node may have extended it. The guards have ends of their own.
+            let ends_at = self.end_of(id).max(Some(record.ends_at()));
+            ends_at.into_iter().for_each(|ends_at| self.ends_at(id, ends_at));
             return Ok(live);
         }
         if self.entries.len() >= self.prune_at {
@@ -170,7 +173,39 @@ impl Registry {
         }
     }
 
+    /// Returns the end of a connected credential's record.
+    pub(crate) fn end_of(&self, id: &CredentialId) -> Option<Timestamp> {
+        self.entries.get(id).map(|entry| entry.ends_at)
+    }
+
     // --- cuts ---
+
+    /// Cuts what was joined in other epochs of a session than this one; without one, in any.
+    pub(super) fn cut_other_epochs(&mut self, session: &SessionId, epoch: Option<u64>) -> Vec<Arc<Live>> {
+        let ids = self.by_session.get(session);
+        let ids = self.only(ids, |entry| Some(entry.epoch) != epoch);
+        self.cut_each(ids, Cut::SessionGone)
+    }
+
+    /// Cuts what was joined under other generations of an issuer than this one; without one, under any.
+    pub(super) fn cut_other_generations(
+        &mut self,
+        issuer: &IssuerPublicKey,
+        generation: Option<u64>,
+    ) -> Vec<Arc<Live>> {
+        let ids = self.by_issuer.get(issuer);
+        let ids = self.only(ids, |entry| Some(entry.generation) != generation);
+        self.cut_each(ids, Cut::Revoked)
+    }
+
+    fn only(
+        &self,
+        ids: Option<&HashSet<CredentialId>>,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<CredentialId> {
+        let ids = ids.into_iter().flatten().copied();
+        ids.filter(|id| self.entries.get(id).is_some_and(&wanted)).collect()
+    }
 
     /// Cuts what a revocation names and returns it, so that the caller can wait for its permits after
     /// releasing the lock. The cost grows with what it names.
@@ -290,6 +325,11 @@ impl Registry {
     }
 
     // --- answers of the context ---
+
+    /// Notes that earlier answers of the context may be outdated.
+    pub(super) fn outdate_context(&mut self) {
+        self.revocation_epoch = self.revocation_epoch.saturating_add(1);
+    }
 
     /// Returns the subjects to ask the context about: each session and device of a connection, once.
     pub(crate) fn subjects(&self) -> Vec<Subject> {

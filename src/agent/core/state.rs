@@ -20,6 +20,7 @@ use crate::agent::health::LedgerCondition;
 use crate::agent::ledger::record::Progress;
 use crate::agent::ledger::transition::{Closed, Done, Exit, Moment, Revocation, Step};
 use crate::agent::ledger::{Ledger, LedgerError, Outcome, store};
+use crate::agent::nodes::Following;
 use crate::agent::stats::{Counters, Timer};
 use crate::clock::{Now, Timestamp};
 use crate::id::{CredentialId, NodeId};
@@ -40,6 +41,11 @@ pub(crate) struct Core {
     pub(super) registry: Mutex<Registry>,
     pub(super) outbox: Outbox,
     pub(super) counters: Arc<Counters>,
+    /// How it follows a ledger that other nodes share.
+    pub(super) following: Option<Following>,
+    /// Until when the set of enrolled devices is valid. Its lock may be taken before the clock's and inside no
+    /// other.
+    pub(super) devices_until: Mutex<Option<Timestamp>>,
 }
 
 /// The state under the ledger's lock.
@@ -47,6 +53,9 @@ pub(super) struct LedgerState {
     /// The position of the next audit record.
     pub(super) next: AuditPosition,
     pub(super) recent: Recent,
+    /// The node's time on record, as this gate has last written or read it. A smaller one on record is another
+    /// node's reset of the clock.
+    pub(super) mark: Timestamp,
 }
 
 /// Whether the ledger can be used.
@@ -90,26 +99,36 @@ impl Core {
         ledger: Arc<dyn Ledger>,
         sink: Box<dyn AuditSink>,
         timer: Option<Timer>,
+        following: Option<Following>,
         now: Now,
     ) -> Result<Self, LedgerError> {
         let counters = Arc::new(Counters::new(timer));
         let lease = Arc::new(Lease::at(now.monotonic));
+        let mut clock = Clock::at(Timestamp::EPOCH, now.monotonic);
+        if let Some(Following { limit, read, .. }) = &following {
+            lease.follow(read.began.saturating_add(*limit));
+            clock.bound(read.store_time, read.began);
+        }
+        let at = clock.wall(now);
+        clock.raise(at, now.monotonic);
         let core = Self {
             agent,
             node,
             ledger_state: Mutex::new(LedgerState {
                 next: AuditPosition { opening: 0, sequence: 0 },
                 recent: Recent::default(),
+                mark: Timestamp::EPOCH,
             }),
             condition: Mutex::new(Condition::Broken),
             last_error: Mutex::new(None),
-            clock: Mutex::new(Clock::at(now.timestamp(), now.monotonic)),
+            clock: Mutex::new(clock),
             registry: Mutex::new(Registry::new(Arc::clone(&lease), Arc::clone(&counters))),
             outbox: Outbox::new(sink, Arc::clone(&counters)),
             lease,
             counters,
+            following,
+            devices_until: Mutex::new(None),
         };
-        let at = now.timestamp();
         // Records that the sink has are removed with the opening, so that an agent that is killed at every
         // start does not fill the ledger. An unreadable ledger is reported below.
         let moment = Moment { agent: &core.agent, node, now: at, closed: Closed::NONE };
@@ -180,6 +199,7 @@ impl Core {
     fn take_up_in(&self, ledger_state: &mut LedgerState, ledger: Arc<dyn Ledger>, found: Found, now: Now) {
         let Found { progress, records, .. } = found;
         ledger_state.next = AuditPosition { opening: progress.openings, sequence: 0 };
+        ledger_state.mark = progress.mark;
         self.set(&mut lock(&self.condition), Condition::Usable { ledger, opening: progress.openings });
         lock(&self.clock).raise(progress.mark, now.monotonic);
         self.told(ledger_state, records);

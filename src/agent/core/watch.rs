@@ -173,7 +173,7 @@ mod tests {
     fn core() -> Core {
         let agent = AgentSecretKey::from_bytes([1; 32]).public();
         let ledger = Arc::new(MemoryLedger::new());
-        Core::open(agent, NodeId::default(), ledger, Box::new(Sink), None, now()).unwrap()
+        Core::open(agent, NodeId::default(), ledger, Box::new(Sink), None, None, now()).unwrap()
     }
 
     #[test]

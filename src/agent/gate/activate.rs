@@ -156,6 +156,8 @@ impl PendingGuard {
                 }
             };
         let mut locked = inner.core.lock_ledger();
+        // Those of this gate need the same lock; another node's do not.
+        let narrowings = live.narrowings();
         let room = inner.check_room(&live, now);
         let visited = locked.judge(now, |step| {
             step.attached(&Visit {
@@ -198,6 +200,9 @@ impl PendingGuard {
             live.replace_silent(now);
         }
         let guard = Guard::new(grant, Arc::clone(&live));
+        if live.narrowings() != narrowings {
+            return Err(Denial::Interrupted);
+        }
         drop(locked);
         // Without the lock, because a waker may run foreign code.
         if full {

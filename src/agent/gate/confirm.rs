@@ -31,7 +31,7 @@ impl Inner {
         holder: &HolderPublicKey,
         now: Now,
     ) -> Result<(), Denial> {
-        self.check_device(device)?;
+        self.check_device_at(device, now)?;
         let begun = self.core.begin(now);
         let record = self.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
         let said = self.ask(&begun, &Shared::from(&record), now)?;

@@ -42,6 +42,9 @@ impl Inner {
         shared: &Shared<'_>,
         now: Now,
     ) -> Result<ContextAnswer, Denial> {
+        if let Err(denial) = self.core.check_devices(now) {
+            return Ok(ContextAnswer::Denied(denial));
+        }
         let session = self.context.session(shared.session);
         let device = self.context.device(shared.device);
         let mut gone = Vec::new();
@@ -78,9 +81,20 @@ impl Inner {
         }
     }
 
+    /// Checks that the device is enrolled now, by a set of devices that is still valid.
+    pub(super) fn check_device_at(&self, device: &DevicePublicKey, now: Now) -> Result<(), Denial> {
+        self.core.check_devices(now)?;
+        self.check_device(device)
+    }
+
     /// Checks that the device may share the session now.
-    pub(super) fn check_sharing(&self, device: &DevicePublicKey, session: &SessionId) -> Result<(), Denial> {
-        self.check_device(device)?;
+    pub(super) fn check_sharing(
+        &self,
+        device: &DevicePublicKey,
+        session: &SessionId,
+        now: Now,
+    ) -> Result<(), Denial> {
+        self.check_device_at(device, now)?;
         match self.context.session(session) {
             Presence::Gone => Err(Denial::SessionNotLive),
             Presence::Unknown => Err(Denial::ContextUnknown),

@@ -21,7 +21,7 @@ impl Inner {
         let id = proven.id;
         // Explaining revokes nothing, even if the session is gone.
         let session = self.check_session(&proven.record.session);
-        let device = self.check_device(&proven.record.device).map_err(|denial| match denial {
+        let device = self.check_device_at(&proven.record.device, now).map_err(|denial| match denial {
             Denial::DeviceNotEnrolled => Denial::IssuerRevoked,
             denial => denial,
         });

@@ -32,7 +32,7 @@ impl Inner {
         offer: &Offer,
         now: Now,
     ) -> Result<OfferReceipt, Denial> {
-        self.check_device(device)?;
+        self.check_device_at(device, now)?;
         let ticket_lifetime = Lifetime::of_ticket(offer.ticket_lifetime)?;
         let valid_for = Lifetime::of_credential(offer.valid_for)?;
         let credential = self.read_unbound(&offer.credential, Denial::OfferMismatch)?;
@@ -70,7 +70,7 @@ impl Inner {
             unbound,
         };
         let quotas = self.quotas.limits();
-        self.check_sharing(device, &new.session)?;
+        self.check_sharing(device, &new.session, now)?;
         self.core.lock_ledger_since(&begun)?.judge(now, |step| step.offer(&ticket, &new, &quotas))?;
         Ok(OfferReceipt { ticket, agent_time, expires_at: new.expires_at })
     }

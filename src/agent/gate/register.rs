@@ -32,7 +32,7 @@ impl Inner {
         let verified = registration.verify(handshake_hash, &self.agent, device);
         let registration = verified.ok_or(Denial::RegistrationInvalid)?;
         let begun = self.core.begin(now);
-        self.check_device(device)?;
+        self.check_device_at(device, now)?;
         self.core.lock_ledger_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
     }
 }

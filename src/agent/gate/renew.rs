@@ -40,7 +40,7 @@ impl Inner {
         rng: &mut R,
     ) -> Result<RenewalReceipt, Denial> {
         check_outside_permit()?;
-        self.check_device(device)?;
+        self.check_device_at(device, now)?;
         let valid_for = Lifetime::of_credential(renewal.valid_for)?;
         let credential = self.read_unbound(&renewal.credential, Denial::RenewalMismatch)?;
         let authority = credential.authority();
@@ -72,7 +72,7 @@ impl Inner {
         let binding = Binding { holder: record.holder, epoch: record.epoch, expires_at: terms.expires_at };
         let extension = bind(&unbound, binding, rng)?;
 
-        self.check_sharing(device, &terms.session)?;
+        self.check_sharing(device, &terms.session, now)?;
         let mut locked = self.core.lock_ledger_since(&begun)?;
         // Checked before anything is narrowed, and narrowed before anything is written.
         locked.judge(now, |step| step.check_renewal(&terms, &extension))?;
@@ -94,6 +94,9 @@ impl Inner {
         // Without the lock, because a permit in use may need it.
         if let Some(live) = live {
             live.wait_for_permits();
+        }
+        if outcome.is_ok() {
+            self.core.wait_for_other_nodes();
         }
         outcome.map(|renewed| RenewalReceipt {
             credential: terms.credential,

@@ -1,4 +1,5 @@
-//! The lease: how long permits are granted without another settling.
+//! The lease: how long permits are granted without another settling, without another read of the log that
+//! several nodes share, and without another list of the enrolled devices.
 
 use core::task::Waker;
 use std::sync::Weak;
@@ -11,10 +12,13 @@ use crate::sync::{AtomicI64, AtomicU32, Mutex, Ordering};
 
 /// The lease that a gate and all its guards share. Moments are nanoseconds of the monotonic clock.
 ///
-/// A settling renews it; a ledger failure suspends it until the ledger is opened again.
+/// A settling renews it; a ledger failure suspends it until the ledger is opened again. It ends with the
+/// earliest of its [`Parts`], so that a guard compares one number however many there are.
 pub(crate) struct Lease {
-    /// Permits are granted before this moment.
+    /// Permits are granted before this moment: the earliest of `parts`.
     until: AtomicI64,
+    /// Held only to change a part.
+    parts: Mutex<Parts>,
     /// Streams are over from this moment on.
     over_at: AtomicI64,
     /// When a settling last succeeded, or the gate was opened or reopened. For [`Health`](crate::agent::Health)
@@ -26,11 +30,29 @@ pub(crate) struct Lease {
     waiting: Mutex<Vec<Weak<Mutex<Option<Waker>>>>>,
 }
 
+/// When each condition for permits ends.
+struct Parts {
+    /// Without another settling.
+    settled: i64,
+    /// Without another read of the shared log; never, for a ledger that is not shared.
+    log: i64,
+    /// Without another list of the enrolled devices; never, if the list has no end.
+    devices: i64,
+}
+
+impl Parts {
+    fn earliest(&self) -> i64 {
+        self.settled.min(self.log).min(self.devices)
+    }
+}
+
 impl Lease {
     /// Makes a lease renewed at this moment.
     pub(crate) fn at(now: Duration) -> Self {
+        let settled = nanoseconds(now.saturating_add(seconds(LEASE)));
         Self {
-            until: AtomicI64::new(nanoseconds(now.saturating_add(seconds(LEASE)))),
+            until: AtomicI64::new(settled),
+            parts: Mutex::new(Parts { settled, log: i64::MAX, devices: i64::MAX }),
             over_at: AtomicI64::new(i64::MAX),
             settled_at: core::sync::atomic::AtomicI64::new(nanoseconds(now)),
             settlings: AtomicU32::new(0),
@@ -42,9 +64,33 @@ impl Lease {
         self.settlings.load(Ordering::Acquire)
     }
 
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = lock(&self.parts);
+        change(&mut parts);
+        // Still under the lock, so that a later change is not overwritten by an earlier one.
+        self.until.store(parts.earliest(), Ordering::Release);
+    }
+
+    /// Makes permits depend on reads of the log that several nodes share, until this moment at first.
+    pub(crate) fn follow(&self, until: Duration) {
+        self.change(|parts| parts.log = nanoseconds(until));
+    }
+
+    /// Renews it for a read of the log until this moment, after what was read was observed. Keeps a later
+    /// renewal.
+    pub(crate) fn caught_up(&self, until: Duration) {
+        self.change(|parts| parts.log = parts.log.max(nanoseconds(until)));
+    }
+
+    /// Sets when the list of enrolled devices ends, or that it has no end.
+    pub(crate) fn set_devices(&self, until: Option<Duration>) {
+        self.change(|parts| parts.devices = until.map_or(i64::MAX, nanoseconds));
+    }
+
     /// Renews the lease for a settling that began at `now`. Keeps a later renewal.
     pub(crate) fn renew(&self, now: Duration) {
-        self.until.fetch_max(nanoseconds(now.saturating_add(seconds(LEASE))), Ordering::AcqRel);
+        let until = nanoseconds(now.saturating_add(seconds(LEASE)));
+        self.change(|parts| parts.settled = parts.settled.max(until));
         self.settled_at.fetch_max(nanoseconds(now), core::sync::atomic::Ordering::Relaxed);
     }
 
@@ -66,7 +112,7 @@ impl Lease {
     pub(crate) fn suspend(&self, now: Duration) {
         let over_at = nanoseconds(now.saturating_add(seconds(STALE_TIMEOUT)));
         let _ = self.over_at.compare_exchange(i64::MAX, over_at, Ordering::AcqRel, Ordering::Acquire);
-        self.until.store(i64::MIN, Ordering::Release);
+        self.change(|parts| parts.settled = i64::MIN);
     }
 
     /// Whether no permit may be granted at this moment.
@@ -129,6 +175,31 @@ mod tests {
         assert!(lease.is_stale(at(1_000)) && !lease.is_over(at(60_999)) && lease.is_over(at(61_000)));
         lease.resume(at(61_000));
         assert!(!lease.is_stale(at(65_999)) && !lease.is_over(at(1_000_000)));
+    }
+
+    #[test]
+    fn it_ends_with_the_earliest_of_settling_log_and_devices() {
+        let lease = Lease::at(at(0));
+        lease.caught_up(at(1));
+        assert!(!lease.is_stale(at(4_999)), "a ledger that is not shared has no log");
+        lease.follow(at(2_000));
+        assert!(!lease.is_stale(at(1_999)) && lease.is_stale(at(2_000)));
+        lease.renew(at(1_000));
+        assert!(lease.is_stale(at(2_000)), "a settling does not stand for a read of the log");
+        lease.caught_up(at(9_000));
+        lease.caught_up(at(3_000));
+        assert!(!lease.is_stale(at(5_999)) && lease.is_stale(at(6_000)), "nor a read for a settling");
+        lease.renew(at(6_000));
+        assert!(lease.is_stale(at(9_000)), "the later read stands");
+        lease.set_devices(Some(at(7_000)));
+        assert!(!lease.is_stale(at(6_999)) && lease.is_stale(at(7_000)));
+        lease.set_devices(None);
+        assert!(!lease.is_stale(at(8_999)));
+        lease.suspend(at(6_500));
+        lease.caught_up(at(20_000));
+        assert!(lease.is_stale(at(6_500)), "a read does not stand for the ledger opened again");
+        lease.resume(at(8_000));
+        assert!(!lease.is_stale(at(12_999)));
     }
 
     #[test]

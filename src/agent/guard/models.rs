@@ -37,6 +37,10 @@ fn live() -> Arc<Live> {
 
 /// The key and names, made once because they cost more than a model's steps.
 fn guard(live: &Arc<Live>) -> Guard {
+    guard_with(live, both())
+}
+
+fn guard_with(live: &Arc<Live>, ops: OpSet) -> Guard {
     use std::sync::OnceLock;
     static HOLDER: OnceLock<HolderPublicKey> = OnceLock::new();
     let holder = *HOLDER.get_or_init(|| crate::key::HolderSecretKey::from_bytes([2; 32]).public());
@@ -44,7 +48,7 @@ fn guard(live: &Arc<Live>) -> Guard {
         credential: CredentialId::from_bytes([1; 16]),
         session: SessionId::new("s").unwrap(),
         holder,
-        terms: terms(both()),
+        terms: terms(ops),
         judged_at: Duration::ZERO,
         review: None,
     };
@@ -304,5 +308,53 @@ fn the_halves_of_a_guarded_channel_and_a_revocation() {
             Err(error) => assert_eq!(error, PermitError::Over(Denial::CredentialRevoked)),
         }
         assert_eq!(phone.open(&end).unwrap(), Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes());
+    });
+}
+
+/// The lease of a log that several nodes share is renewed after what was read was observed, so a permit that only
+/// the renewed lease allows finds the cut.
+#[test]
+fn a_permit_that_only_a_later_read_of_the_log_allows_finds_what_was_observed_before() {
+    loom::model(|| {
+        let live = live();
+        let lease = Arc::clone(&live.lease);
+        lease.follow(now().monotonic);
+        let mut guard = guard(&live);
+        let streaming = thread::spawn(move || {
+            for _ in 0..2 {
+                assert!(guard.permit(Op::SendInput, now(), || ()).is_err(), "a permit of before the read");
+            }
+        });
+        live.cut(Cut::Revoked);
+        live.wake();
+        live.wait_for_permits();
+        lease.caught_up(now().monotonic + Duration::SECOND);
+        streaming.join().unwrap();
+    });
+}
+
+/// An observed narrowing needs no lock of the ledger, and comes after its commit. A guard that joins meanwhile with
+/// the terms that it has read is narrow, or finds the narrowing counted.
+#[test]
+fn a_guard_that_joins_during_an_observed_narrowing_is_narrow_or_finds_it_counted() {
+    loom::model(|| {
+        let (live, record) = (live(), Arc::new(Watched::new(false)));
+        let fewer = OpSet::only(Op::StreamOutput);
+        let joining = {
+            let (live, record) = (Arc::clone(&live), Arc::clone(&record));
+            thread::spawn(move || {
+                let before = live.narrowings();
+                let ops = if record.load(Ordering::Acquire) { fewer } else { both() };
+                let guard = guard_with(&live, ops);
+                (live.narrowings() == before).then_some(guard)
+            })
+        };
+        record.store(true, Ordering::Release);
+        live.narrow(terms(fewer));
+        live.wait_for_permits();
+        if let Some(mut guard) = joining.join().unwrap() {
+            let gone = Err(PermitError::Refused(Denial::OperationNotGranted { op: Op::SendInput }));
+            assert_eq!(guard.permit(Op::SendInput, now(), || ()), gone);
+        }
     });
 }

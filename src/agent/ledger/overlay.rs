@@ -65,6 +65,17 @@ impl Changes {
     }
 }
 
+/// The changes of a transaction that was read from a log. Of two changes of one row, the later counts.
+impl FromIterator<(Table, Vec<u8>, Option<Vec<u8>>)> for Changes {
+    fn from_iter<I: IntoIterator<Item = (Table, Vec<u8>, Option<Vec<u8>>)>>(rows: I) -> Self {
+        let mut changes = Self::default();
+        for (table, key, value) in rows {
+            changes.set(table, &key, value.as_deref());
+        }
+        changes
+    }
+}
+
 /// A snapshot with changes over it. Reads see the changes. Overlays can be stacked: each member of a commit
 /// has its own over that of the commit, so that dropping it leaves nothing behind.
 pub struct Overlay<'a> {

@@ -475,11 +475,11 @@ impl<'a> Records<'a> {
     }
 }
 
-fn decoded<T: Wire>(bytes: &[u8]) -> Result<T, LedgerFailure> {
+pub(super) fn decoded<T: Wire>(bytes: &[u8]) -> Result<T, LedgerFailure> {
     codec::decode(bytes).map_err(|_| LedgerFailure::Corrupt)
 }
 
-fn id_of(key: &[u8]) -> Result<[u8; 16], LedgerFailure> {
+pub(super) fn id_of(key: &[u8]) -> Result<[u8; 16], LedgerFailure> {
     key.try_into().map_err(|_| LedgerFailure::Corrupt)
 }
 

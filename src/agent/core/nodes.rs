@@ -1,0 +1,140 @@
+//! Follows a ledger that other nodes write: observes their changes, and keeps the lease and the clock within
+//! what the store says.
+
+use std::sync::Arc;
+
+use super::lock;
+use super::state::{Condition, Core};
+use crate::agent::audit::AuditEvent;
+use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::guard::{Cut, Live, Terms, check_outside_permit, report_cuts};
+use crate::agent::ledger::Changes;
+use crate::agent::ledger::observed::{Observed, observed};
+use crate::agent::ledger::record::{CredentialRecord, CredentialState, Progress};
+use crate::agent::nodes::LogRead;
+use crate::clock::{Now, Timestamp};
+use crate::id::CredentialId;
+use crate::pair::RevocationReason;
+
+impl Core {
+    /// Observes what another node has committed: cuts and narrows, and notes what outdates answers of the
+    /// context. Runs no transaction, and does not wait for the ledger's lock.
+    pub(crate) fn observe(&self, changes: &Changes, now: Now) -> Result<(), Denial> {
+        check_outside_permit()?;
+        let seen = match observed(changes, self.node) {
+            Ok(seen) => seen,
+            Err(failure) => {
+                // An unreadable record may be a revocation.
+                let mut ended = Vec::new();
+                self.shut(failure, Cut::LedgerFailed, &mut ended);
+                end(&ended);
+                return Err(Denial::Ledger(failure));
+            }
+        };
+        let time = self.time(now);
+        let mut ended: Vec<Arc<Live>> = Vec::new();
+        let mut narrowed: Vec<Arc<Live>> = Vec::new();
+        for one in seen {
+            match one {
+                Observed::Credential(id, record) => {
+                    self.observe_credential(id, record.as_deref(), time, now, &mut ended, &mut narrowed);
+                }
+                Observed::Session(id, epoch) => {
+                    ended.extend(lock(&self.registry).cut_other_epochs(&id, epoch));
+                }
+                Observed::Issuer(issuer, generation) => {
+                    ended.extend(lock(&self.registry).cut_other_generations(&issuer, generation));
+                }
+                Observed::Event(
+                    AuditEvent::SessionClosed { .. }
+                    | AuditEvent::IssuerRevoked { .. }
+                    | AuditEvent::ClockReset { .. },
+                ) => lock(&self.registry).outdate_context(),
+                Observed::Event(_) => {}
+                Observed::Progress(progress) => self.observe_progress(progress, now, &mut ended),
+            }
+        }
+        end(&ended);
+        narrowed.iter().for_each(|live| live.wait_for_permits());
+        Ok(())
+    }
+
+    fn observe_credential(
+        &self,
+        id: CredentialId,
+        record: Option<&CredentialRecord>,
+        time: Timestamp,
+        now: Now,
+        ended: &mut Vec<Arc<Live>>,
+        narrowed: &mut Vec<Arc<Live>>,
+    ) {
+        let why = match record.map(|record| record.state) {
+            Some(CredentialState::Active | CredentialState::Pending { .. }) => None,
+            Some(CredentialState::Expired) => Some(Cut::Expired),
+            Some(CredentialState::Revoked(RevocationReason::SessionEnd)) => Some(Cut::SessionGone),
+            Some(CredentialState::Revoked(RevocationReason::Contest)) => Some(Cut::Contested),
+            // Removed, too many having ended, or at the end of its time on record.
+            Some(CredentialState::Revoked(_)) | None => Some(Cut::Revoked),
+        };
+        if let (None, Some(record)) = (why, record) {
+            let latest = record.latest();
+            let to = Terms {
+                ops: latest.ops,
+                expires_at: latest.expires_at,
+                ends_at: self.reaches(latest.expires_at, now),
+            };
+            let mut registry = lock(&self.registry);
+            registry.ends_at(&id, record.ends_at());
+            if let Some(live) = registry.find(&id) {
+                live.narrow(to);
+                narrowed.push(live);
+            }
+            return;
+        }
+        let mut registry = lock(&self.registry);
+        // Its end may have passed before the row was removed.
+        let why = match registry.end_of(&id) {
+            Some(ends_at) if record.is_none() && ends_at <= time => Cut::Expired,
+            _ => why.unwrap_or(Cut::Revoked),
+        };
+        ended.extend(registry.cut_one(id, why));
+    }
+
+    /// Observes that another writer has changed this node's own progress: another opening of the node, or a
+    /// reset of the clock.
+    fn observe_progress(&self, progress: Progress, now: Now, ended: &mut Vec<Arc<Live>>) {
+        let opening = match &*lock(&self.condition) {
+            Condition::Usable { opening, .. } => *opening,
+            Condition::Broken | Condition::Shut(_) => return,
+        };
+        if progress.openings > opening {
+            self.shut(LedgerFailure::Fenced, Cut::Fenced, ended);
+        } else if progress.openings == opening {
+            lock(&self.clock).set(progress.mark, now.monotonic);
+        }
+    }
+
+    /// Continues the lease for a read of the log, all of which was observed, and takes the store's time from
+    /// it. Without [`Following`], it changes nothing that a permit depends on.
+    pub(crate) fn caught_up(&self, read: LogRead) {
+        let Some(following) = &self.following else { return };
+        lock(&self.clock).bound(read.store_time, read.began);
+        self.lease.caught_up(read.began.saturating_add(following.limit));
+        self.lease.wake();
+    }
+
+    /// Waits until no other node grants a permit under what this node's transactions have ended. Call it
+    /// without holding a lock.
+    pub(crate) fn wait_for_other_nodes(&self) {
+        if let Some(following) = &self.following {
+            following.nodes.wait();
+        }
+    }
+}
+
+/// Wakes what was cut, reports it, and waits for its permits.
+fn end(ended: &[Arc<Live>]) {
+    ended.iter().for_each(|live| live.wake());
+    report_cuts(ended);
+    ended.iter().for_each(|live| live.wait_for_permits());
+}
