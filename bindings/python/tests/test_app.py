@@ -200,6 +200,25 @@ class Story(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(app.kept, kept)
         await app.phone.leave()
 
+    async def test_a_paste_runs_nothing_in_a_shell(self) -> None:
+        app = await self.join(script="PS1='ready$ ' INPUTRC=/dev/null exec bash --norc --noprofile -i")
+        await app.until_text("\x1b[?2004h")
+        run = self.world.directory / "run"
+        # It ends the brackets, and presses Enter.
+        hostile = f"echo pa\x9b201~sted\x1b[201~\ntouch {run}\n"
+        self.assertEqual(await app.fate_of(app.phone.paste(hostile, True)), "taken")
+        await app.until_text("touch")
+        self.assertEqual(await app.fate_of(app.phone.type_key("ctrl+u")), "taken")
+        self.assertEqual(await app.fate_of(app.phone.type_line("echo 'the ''end'")), "taken")
+        await app.until_text("the end")
+        self.assertFalse(run.exists())
+        # The same as keys does it.
+        app.phone.type_bytes(f"\x1b[200~{hostile}".replace("\n", "\r").encode())
+        app.phone.type_line("echo 'the ''last'")
+        await app.until_text("the last")
+        self.assertTrue(run.exists())
+        await app.phone.leave()
+
     async def test_five_megabytes_come_whole(self) -> None:
         size = 5_000_000
         app = await self.join(script=f"stty -echo -onlcr; echo ready; read -r line; head -c {size} /dev/zero | tr '\\0' x; echo; echo end; read -r line")
@@ -285,6 +304,30 @@ class Links(unittest.TestCase):
             with self.assertRaises(sessioncap.Failed) as failed:
                 sessioncap.reopen(stored)
             self.assertEqual(failed.exception.failure.code, code)
+
+    def test_a_library_of_another_signature_is_not_loaded(self) -> None:
+        import re
+        import shutil
+        import subprocess
+        import sys
+        import tempfile
+        from pathlib import Path
+
+        package = Path(sessioncap.__file__).parent
+        with tempfile.TemporaryDirectory() as directory:
+            copy = Path(directory) / "sessioncap"
+            shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            generated = copy / "generated.py"
+            text = generated.read_text()
+            (number,) = re.findall(r"_checksum_method_connection_type_key\(\) != (\d+):", text)
+            load = [sys.executable, "-B", "-c", "import sessioncap"]
+            self.assertEqual(subprocess.run(load, cwd=directory, capture_output=True).returncode, 0)
+            changed = text.replace(f"_type_key() != {number}:", f"_type_key() != {(int(number) + 1) % 65536}:")
+            self.assertNotEqual(changed, text)
+            generated.write_text(changed)
+            loaded = subprocess.run(load, cwd=directory, capture_output=True, text=True)
+            self.assertNotEqual(loaded.returncode, 0)
+            self.assertIn("checksum mismatch", loaded.stderr)
 
     def test_short_processes_end_without_an_error(self) -> None:
         import subprocess
