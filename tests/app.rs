@@ -233,6 +233,29 @@ fn an_app_that_kept_its_resume_point_goes_on_after_it() {
 }
 
 #[test]
+fn of_a_thousand_sizes_the_last_one_wins_and_a_new_connection_is_told_it_once() {
+    let mut scene = Scene::live_with(&terms().with_ops(OpSet::COMPANION.with(Op::Resize)).unwrap());
+    for side in (1..=1_000).chain([999, 999, 999]) {
+        scene.tell(Input::Resize { columns: side, rows: side });
+    }
+    let sizes = |received: &[Vec<u8>]| {
+        let sides = received.iter().filter_map(|message| match FromPhone::from_bytes(message) {
+            Ok(FromPhone::Resize { columns, .. }) => Some(columns),
+            _ => None,
+        });
+        sides.collect::<Vec<_>>()
+    };
+    let told = sizes(&scene.received);
+    assert_eq!((told.len(), told.last()), (1_001, Some(&999)));
+    let before = scene.received.len();
+    scene.break_off(None);
+    scene.tell(Input::Resize { columns: 80, rows: 80 });
+    scene.tell(Input::Resize { columns: 81, rows: 81 });
+    scene.wait();
+    assert_eq!(sizes(&scene.received[before..]), [81]);
+}
+
+#[test]
 fn a_phone_that_may_only_watch_is_told_that_its_input_is_refused() {
     let mut scene = Scene::live_with(&terms().with_ops(OpSet::only(Op::StreamOutput)).unwrap());
     scene.tell(Input::Line { id: 1, text: "ls" });

@@ -32,7 +32,7 @@ pub fn reopen(stored: Vec<u8>) -> Result<Arc<Connection>, Failed> {
 #[cfg_attr(feature = "uniffi", uniffi::export)]
 #[must_use]
 pub fn key_names() -> Vec<String> {
-    KeyPress::NAMES.map(str::to_owned).into()
+    KeyPress::names().map(str::to_owned).collect()
 }
 
 impl Connection {

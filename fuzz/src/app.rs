@@ -207,7 +207,8 @@ pub fn connection(data: &[u8]) {
                 app.tell(Input::Message { attempt, bytes: &replied.message });
             }
             17 => {
-                let name = KeyPress::NAMES[usize::from(byte(&mut rest)) % KeyPress::NAMES.len()];
+                let names: Vec<_> = KeyPress::names().collect();
+                let name = names[usize::from(byte(&mut rest)) % names.len()];
                 let key: KeyPress = format!("ctrl+alt+{name}").parse().unwrap();
                 let id = app.given;
                 app.given += 1;

@@ -10,7 +10,7 @@ use super::error::AppError;
 ///
 /// The text is modifiers and a key, joined by `+`: `ctrl+c`, `alt+ctrl+left`, `shift+tab`, `f5`, `ctrl++`. The modifiers
 /// are `ctrl`, `alt` and `shift`, each at most once. The key is one character, or one of
-/// [`KeyPress::NAMES`]. `Display` writes the modifiers in the order above. `docs/PROTOCOL.md` section 16.4 has the
+/// [`KeyPress::names`]. `Display` writes the modifiers in the order above. `docs/PROTOCOL.md` section 16.4 has the
 /// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyPress {
@@ -73,16 +73,10 @@ const TABLE: [(&str, Sends); 26] = [
 const SPACE: &str = "space";
 
 impl KeyPress {
-    /// The keys that have a name. Each other one is a character. Names are in lower case.
-    pub const NAMES: [&'static str; 27] = {
-        let mut names = [SPACE; 27];
-        let mut at = 0;
-        while at < TABLE.len() {
-            names[at] = TABLE[at].0;
-            at += 1;
-        }
-        names
-    };
+    /// Returns the names of the keys that have one, in lower case. Each other key is a character.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TABLE.iter().map(|(name, _)| *name).chain([SPACE])
+    }
 
     /// Returns the bytes that a terminal sends. `application` says that the session's program has asked for application
     /// cursor keys (`ESC[?1h`).
@@ -230,7 +224,7 @@ mod tests {
     #[test]
     fn every_name_with_every_modifier_reads_as_itself_and_no_two_cursor_or_function_keys_are_one() {
         let mut seen = std::collections::BTreeMap::new();
-        for name in KeyPress::NAMES {
+        for name in KeyPress::names() {
             for modifiers in
                 ["", "ctrl+", "alt+", "shift+", "ctrl+alt+", "ctrl+shift+", "alt+shift+", "ctrl+alt+shift+"]
             {
