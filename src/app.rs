@@ -1,4 +1,4 @@
-//! What a phone app keeps and does around [`phone`](crate::phone): the stored pairing, the preview of a link, the
+//! The part of a phone app around [`phone`](crate::phone): the stored pairing, the preview of a link, the
 //! list of pairings, and a connection that joins, attaches, follows and comes back by itself (`docs/PROTOCOL.md`
 //! sections 6.4 and 16).
 //!
@@ -21,6 +21,7 @@ mod clean;
 mod connection;
 mod error;
 mod input;
+mod key_press;
 mod output;
 mod pairings;
 mod preview;
@@ -29,6 +30,7 @@ mod stored;
 pub use connection::Connection;
 pub use error::{Advice, AppError};
 pub use input::Input;
+pub use key_press::KeyPress;
 pub use output::{Fate, Output, State};
 pub use pairings::Pairings;
 pub use preview::{Accepted, Known, Preview};

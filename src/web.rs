@@ -1,4 +1,4 @@
-//! What the host of a link serves over HTTPS: the page behind the link, and the files by which a phone's system
+//! Files that the host of a link serves over HTTPS: the page behind the link, and the files by which a phone's system
 //! gives links to an app (`docs/PROTOCOL.md` section 7.1). Text only: nothing here opens a connection.
 //!
 //! The page is for browsers: those of people without the app, of apps that show links in a browser of their own,
@@ -13,9 +13,23 @@ use crate::limits::{MAX_APP_NAME_LEN, MAX_APPS};
 use crate::protocol::link::check_custom_scheme;
 
 const PAGE: &str = include_str!("web/landing.html");
+/// Schemes that browsers open themselves: a link with one would run or show what its writer wants.
+const OF_BROWSERS: [&str; 11] = [
+    "about",
+    "blob",
+    "data",
+    "file",
+    "filesystem",
+    "ftp",
+    "javascript",
+    "vbscript",
+    "view-source",
+    "ws",
+    "wss",
+];
 const NO_SCHEME: &str = "<meta name=\"app-scheme\" content=\"\">";
 
-/// Why an app's name cannot be written into a file.
+/// The reason why an app's name cannot be written into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WebError {
@@ -88,9 +102,12 @@ impl LandingPage {
     /// ([`Link::to_custom_scheme`](crate::Link::to_custom_scheme)), when the user taps.
     ///
     /// # Errors
-    /// [`WebError::Scheme`] for a scheme that is none of an app's own.
+    /// [`WebError::Scheme`] for a scheme that is none of an app's own, such as `https` or `javascript`.
     pub fn with_scheme(scheme: &str) -> Result<Self, WebError> {
         check_custom_scheme(scheme).map_err(|_| WebError::Scheme)?;
+        if OF_BROWSERS.contains(&scheme) {
+            return Err(WebError::Scheme);
+        }
         let named = format!("<meta name=\"app-scheme\" content=\"{scheme}\">");
         Ok(Self(PAGE.replacen(NO_SCHEME, &named, 1)))
     }

@@ -196,6 +196,66 @@ fn what_was_typed_is_taken_refused_or_unknown_and_each_is_told_once() {
 }
 
 #[test]
+fn a_key_with_its_modifiers_is_one_message_of_one_frame() {
+    let mut scene = Scene::live();
+    let (sent, received) = (scene.sent, scene.received.len());
+    let keys =
+        ["ctrl+c", "alt+x", "ctrl+alt+shift+left", "f12", "é"].map(|key| key.parse::<KeyPress>().unwrap());
+    for (id, key) in (1..).zip(keys) {
+        scene.tell(Input::Key { id, key, application: false });
+    }
+    scene.tell(Input::Key { id: 6, key: "up".parse().unwrap(), application: true });
+    assert_eq!(scene.sent - sent, 6);
+    let typed: Vec<_> =
+        scene.received[received..].iter().map(|m| FromPhone::from_bytes(m).unwrap()).collect();
+    let expected = [&b"\x03"[..], b"\x1bx", b"\x1b[1;8D", b"\x1b[24~", "é".as_bytes(), b"\x1bOA"];
+    assert_eq!(typed, expected.map(FromPhone::Input));
+    assert_eq!(scene.fates(), [1, 2, 3, 4, 5, 6].map(|id| (id, Fate::Taken)));
+}
+
+#[test]
+fn an_app_that_kept_its_resume_point_goes_on_after_it() {
+    let mut scene = Scene::live();
+    scene.output(b"before");
+    let point = scene.phone.shown().unwrap().to_bytes();
+    scene.tell(Input::Leave);
+    let stored = Stored::from_bytes(scene.kept.as_ref().unwrap()).unwrap();
+    scene.phone = Connection::reopen(stored).resume_after(Some(ResumePoint::from_bytes(&point).unwrap()));
+    let screens =
+        |scene: &Scene| scene.log.iter().filter(|output| matches!(output, Output::Screen { .. })).count();
+    let before = screens(&scene);
+    scene.tell(Input::Start);
+    scene.output(b" after");
+    assert_eq!((scene.shown().as_str(), screens(&scene)), ("before after", before));
+    for wrong in [&point[..23], &[point.as_slice(), &[0]].concat(), &[0; 24]] {
+        assert_eq!(ResumePoint::from_bytes(wrong), Err(Error::MessageMalformed));
+    }
+}
+
+#[test]
+fn of_a_thousand_sizes_the_last_one_wins_and_a_new_connection_is_told_it_once() {
+    let mut scene = Scene::live_with(&terms().with_ops(OpSet::COMPANION.with(Op::Resize)).unwrap());
+    for side in (1..=1_000).chain([999, 999, 999]) {
+        scene.tell(Input::Resize { columns: side, rows: side });
+    }
+    let sizes = |received: &[Vec<u8>]| {
+        let sides = received.iter().filter_map(|message| match FromPhone::from_bytes(message) {
+            Ok(FromPhone::Resize { columns, .. }) => Some(columns),
+            _ => None,
+        });
+        sides.collect::<Vec<_>>()
+    };
+    let told = sizes(&scene.received);
+    assert_eq!((told.len(), told.last()), (1_001, Some(&999)));
+    let before = scene.received.len();
+    scene.break_off(None);
+    scene.tell(Input::Resize { columns: 80, rows: 80 });
+    scene.tell(Input::Resize { columns: 81, rows: 81 });
+    scene.wait();
+    assert_eq!(sizes(&scene.received[before..]), [81]);
+}
+
+#[test]
 fn a_phone_that_may_only_watch_is_told_that_its_input_is_refused() {
     let mut scene = Scene::live_with(&terms().with_ops(OpSet::only(Op::StreamOutput)).unwrap());
     scene.tell(Input::Line { id: 1, text: "ls" });
@@ -319,6 +379,95 @@ fn five_hundred_phones_that_are_cut_off_together_do_not_come_back_together() {
     assert!(buckets.len() >= 28 && buckets.values().all(|phones| *phones <= 40), "{buckets:?}");
 }
 
+/// The agent is away, from the first second on, for five minutes. The clock is the test's.
+#[test]
+fn five_hundred_phones_whose_agent_is_away_never_try_together() {
+    const AWAY: u64 = 300;
+    let stored = Scene::live().phone.stored().clone();
+    let (mut tries, mut back) = (vec![0_usize; 400], Vec::new());
+    let mut first = std::collections::BTreeMap::<u128, usize>::new();
+    for seed in 0..500 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut phone = Connection::reopen(stored.clone());
+        let mut now = Duration::ZERO;
+        phone.handle(Input::Start, now, &mut rng);
+        let mut attempts = 0;
+        while now.as_secs() < AWAY {
+            let outputs: Vec<Output> = core::iter::from_fn(|| phone.next_output()).collect();
+            let opens = outputs.iter().find_map(|output| match output {
+                Output::Open { attempt, .. } => Some(*attempt),
+                _ => None,
+            });
+            let attempt = opens.expect("it tries");
+            attempts += 1;
+            phone.handle(Input::Closed { attempt, code: None }, now, &mut rng);
+            now = phone.wait_until().expect("it tries again");
+            if attempts == 1 {
+                *first.entry(now.as_millis() / 25).or_default() += 1;
+            }
+            tries[usize::try_from(now.as_secs()).unwrap()] += 1;
+            phone.handle(Input::Time, now, &mut rng);
+        }
+        back.push(now);
+        assert!((20..=45).contains(&attempts), "{attempts}");
+    }
+    // 250 ms, more or less by half: ten parts of 25 ms, with 50 phones each.
+    assert!(first.len() >= 10 && first.values().all(|phones| *phones <= 80), "{first:?}");
+    // From the first minute on a try each 15 seconds, more or less by half: 33 phones in a second.
+    let steady = &tries[60..300];
+    assert!(steady.iter().all(|phones| (12..=60).contains(phones)), "{steady:?}");
+    // All are back within the longest pause, and no second gets a crowd.
+    assert!(back.iter().all(|back| back.as_secs_f64() < 300.0 + 22.5));
+    assert!(tries[300..].iter().all(|phones| *phones <= 60), "{:?}", &tries[300..]);
+}
+
+#[test]
+fn what_answers_in_the_agents_place_proves_nothing() {
+    // A redirect, a page and a TLS alert open no WebSocket. What opens one may say anything on it.
+    type Portal = (&'static str, bool, Option<&'static [u8]>, Option<u16>);
+    let page = b"<html><form action=/login>".as_slice();
+    let portals: [Portal; 7] = [
+        ("no WebSocket", false, None, None),
+        ("a close for a broken protocol", false, None, Some(1002)),
+        ("a page", true, Some(page), None),
+        ("nothing", true, Some(b""), None),
+        ("as much as an answer", true, Some(&[0; 208]), None),
+        ("a close in the agent's manner", true, None, Some(1008)),
+        ("a close in an end's manner", true, None, Some(1000)),
+    ];
+    for is_joining in [true, false] {
+        for (name, opens, message, code) in portals {
+            let mut scene = Scene::new();
+            if !is_joining {
+                scene.tell(Input::Start);
+                scene.tell(Input::Leave);
+            }
+            scene.frozen = true;
+            scene.tell(Input::Start);
+            let before = scene.phone.stored().clone();
+            let attempt = u32::try_from(scene.opened.len()).unwrap();
+            if opens {
+                scene.tell(Input::Opened { attempt });
+            }
+            if let Some(bytes) = message {
+                scene.tell(Input::Message { attempt, bytes });
+            }
+            scene.tell(Input::Closed { attempt, code });
+            let error = scene.error().unwrap();
+            assert_eq!(
+                (scene.phone.state().code(), error.advice()),
+                ("retrying", Advice::AskAgain),
+                "{name}"
+            );
+            assert_eq!(scene.phone.stored(), &before, "{name}");
+            scene.break_off(None);
+            scene.frozen = false;
+            scene.tell(Input::NetworkChanged);
+            assert_eq!(scene.phone.state().code(), "live", "{name}");
+        }
+    }
+}
+
 #[test]
 fn other_addresses_are_tried_at_once_and_the_one_that_worked_comes_first() {
     let mut scene = Scene::live();
@@ -339,6 +488,59 @@ fn other_addresses_are_tried_at_once_and_the_one_that_worked_comes_first() {
     assert_eq!(scene.phone.state().code(), "live");
     let kept = Stored::from_bytes(scene.kept.as_ref().unwrap()).unwrap();
     assert_eq!(kept.addresses(), [url("wss://second.example"), url("wss://agent.example")]);
+}
+
+#[test]
+fn an_address_that_is_added_is_stored_while_the_connection_goes_on() {
+    let mut scene = Scene::live();
+    let second = url("wss://second.example");
+    assert!(scene.phone.add_address(second.clone()) && scene.phone.add_address(second.clone()));
+    scene.work();
+    scene.output(b"text");
+    assert_eq!((scene.phone.state().code(), scene.shown().as_str()), ("live", "text"));
+    let kept = |scene: &Scene| Stored::from_bytes(scene.kept.as_ref().unwrap()).unwrap().addresses().to_vec();
+    assert_eq!(kept(&scene), [url("wss://agent.example"), second.clone()]);
+    // One that could not be stored is stored before the next attempt.
+    scene.keychain = Keychain::Refuses;
+    let third = url("wss://third.example");
+    assert!(scene.phone.add_address(third.clone()));
+    scene.work();
+    assert_eq!((scene.phone.state().code(), kept(&scene).len()), ("live", 2));
+    scene.keychain = Keychain::Stores;
+    scene.break_off(None);
+    scene.wait();
+    assert_eq!((scene.phone.state().code(), kept(&scene).len()), ("live", 3));
+    for number in 0..20 {
+        scene.phone.add_address(url(&format!("wss://host{number}.example")));
+        scene.work();
+    }
+    assert_eq!(kept(&scene).len(), Stored::MAX_ADDRESSES);
+}
+
+#[test]
+fn what_was_changed_while_the_keychain_was_asked_is_stored_before_anything_goes_on() {
+    let mut scene = Scene::new();
+    scene.keychain = Keychain::Waits;
+    scene.tell(Input::Start);
+    assert!(scene.phone.add_address(url("wss://second.example")));
+    scene.work();
+    scene.answer_store(Keychain::Stores);
+    scene.work();
+    assert_eq!((scene.phone.state(), scene.opened.len()), (&State::Storing, 0));
+    scene.answer_store(Keychain::Stores);
+    scene.work();
+    assert_eq!(scene.opened.len(), 1);
+    let kept = Stored::from_bytes(scene.kept.as_ref().unwrap()).unwrap();
+    assert_eq!(kept.addresses().len(), 2);
+    // A credential too: the first frame waits for it, whatever was stored meanwhile.
+    assert_eq!((scene.phone.state(), scene.activations), (&State::Storing, 0));
+    assert!(scene.phone.add_address(url("wss://third.example")));
+    scene.answer_store(Keychain::Stores);
+    scene.work();
+    assert_eq!((scene.phone.state(), scene.activations), (&State::Storing, 0));
+    scene.answer_store(Keychain::Stores);
+    scene.work();
+    assert_eq!((scene.phone.state().code(), scene.activations), ("live", 1));
 }
 
 #[test]
@@ -397,6 +599,57 @@ fn a_return_to_the_foreground_asks_at_once_whether_the_connection_lives() {
     assert_eq!(scene.error(), Some(AppError::Lost));
     scene.wait();
     assert_eq!(scene.phone.state().code(), "live");
+}
+
+#[test]
+fn a_frozen_connection_is_given_up_and_leaves_nothing_behind() {
+    // What tells the app, and how long it then takes.
+    for (hint, patience) in [(None, 25), (Some(Input::Resumed), 10), (Some(Input::NetworkChanged), 10)] {
+        let mut scene = Scene::live();
+        scene.frozen = true;
+        scene.output(b"kept back by the network");
+        scene.tell(Input::Type { id: 1, bytes: b"x" });
+        if let Some(hint) = hint {
+            let sent = scene.sent;
+            scene.tell(hint);
+            assert_eq!(scene.sent, sent + 1, "asked at once: {hint:?}");
+        }
+        scene.pass(patience - 1);
+        assert_eq!(scene.phone.state().code(), "live", "{hint:?}");
+        scene.pass(1);
+        assert_eq!((scene.error(), scene.fates()), (Some(AppError::Lost), vec![(1, Fate::Unknown)]));
+        // The scene itself checks that no attempt begins before the socket of the one before is closed.
+        let opened = scene.opened.len();
+        scene.pass(90);
+        assert!(scene.opened.len() >= opened + 2, "it tries on");
+        assert_ne!(scene.phone.state().code(), "live");
+        scene.thaw();
+        assert_ne!(scene.phone.state().code(), "live", "what comes late is of a socket that was given up");
+        while scene.phone.state().code() != "live" {
+            scene.wait();
+        }
+        assert_eq!(scene.shown(), "", "what was kept back is on the new screen, once");
+        let screens = |output: &Output| match output {
+            Output::Screen { missing, .. } => Some(*missing),
+            _ => None,
+        };
+        assert_eq!(scene.log.iter().filter_map(screens).collect::<Vec<_>>(), [None, Some(24)]);
+        let closed = scene.log.iter().filter(|output| matches!(output, Output::Close { .. })).count();
+        assert_eq!(closed, scene.opened.len() - 1, "each socket but the last was closed");
+    }
+}
+
+#[test]
+fn a_hint_that_comes_twice_asks_and_opens_once_more_at_most() {
+    let mut scene = Scene::live();
+    scene.break_off(None);
+    scene.reachable = false;
+    let opened = scene.opened.len();
+    scene.frozen = true;
+    scene.tell(Input::NetworkChanged);
+    scene.tell(Input::NetworkChanged);
+    scene.tell(Input::Resumed);
+    assert_eq!(scene.opened.len(), opened + 1, "one attempt at a time");
 }
 
 #[test]
@@ -466,6 +719,8 @@ enum Happens {
     Restarts,
     Resizes(u16),
     Refuses,
+    Address(u8),
+    Key,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -492,6 +747,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Restarts),
         1 => (0..1_200_u16).prop_map(Resizes),
         1 => Just(Refuses),
+        2 => (0..10_u8).prop_map(Address),
+        1 => Just(Key),
     ]
 }
 
@@ -544,6 +801,13 @@ fn happen(scene: &mut Scene, happens: &Happens, ids: &mut u64) {
             }
         }
         Happens::Resizes(side) => scene.tell(Input::Resize { columns: *side, rows: *side }),
+        Happens::Key => {
+            scene.tell(Input::Key { id: next(), key: "ctrl+left".parse().unwrap(), application: false });
+        }
+        Happens::Address(number) => {
+            scene.phone.add_address(url(&format!("wss://host{number}.example")));
+            scene.work();
+        }
         Happens::Refuses => {
             for attempt in 1..40 {
                 scene.tell(Input::PermissionDenied { attempt });

@@ -22,7 +22,9 @@ use sessioncap::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 13] = [
+const TARGETS: [(&str, Target); 15] = [
+    ("bridge", targets::bridge),
+    ("web", targets::web),
     ("connection", targets::connection),
     ("stored", targets::stored),
     ("link", targets::link),
@@ -72,6 +74,24 @@ fn random_sequences_of_calls_pass() {
         calls[..6].copy_from_slice(&[0, 0, rng.gen_range(1..200), 1, 0, 0]);
         println!("{calls:?}");
         targets::operations(&calls);
+    }
+}
+
+/// Of a bridge and of a phone app. Most begin where something can happen.
+#[test]
+fn random_stories_of_a_bridge_and_of_an_app_pass() {
+    use rand::{Rng, SeedableRng};
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let mut rng = rand::rngs::StdRng::seed_from_u64(number("SESSIONCAP_SEED", 1));
+    for case in 0..150 * number("SESSIONCAP_CASES", 1) {
+        let mut story: Vec<u8> = (0..120).map(|_| rng.r#gen()).collect();
+        println!("bridge {story:?}");
+        targets::bridge(&story);
+        if case % 4 != 0 {
+            story.splice(..0, [0, 5, 1, 16, 0, 5]);
+        }
+        println!("connection {story:?}");
+        targets::connection(&story);
     }
 }
 
@@ -177,7 +197,7 @@ fn write_the_seeds() {
 
 type Seeds = BTreeMap<String, Vec<u8>>;
 
-fn seeds() -> [(&'static str, Seeds); 12] {
+fn seeds() -> [(&'static str, Seeds); 14] {
     let vector = |name: &str, member: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -326,6 +346,8 @@ fn seeds() -> [(&'static str, Seeds); 12] {
         ("session", session_messages()),
         ("acp", acp()),
         ("dd", dd()),
+        ("bridge", bridges()),
+        ("web", web()),
         ("connection", connections()),
         ("stored", stored()),
     ]
@@ -349,6 +371,9 @@ fn connections() -> Seeds {
     const DENIED: u8 = 14;
     const RESIZE: u8 = 15;
     const ANSWER: [u8; 2] = [16, 0];
+    const KEY: u8 = 17;
+    const ADDRESS: u8 = 18;
+    const KEY_NAME: u8 = 19;
     let joined = [&[START, STORED, OPENED][..], &ANSWER, &[STORED]].concat();
     let frame = |plaintext: &[u8]| [&[FRAME, u8::try_from(plaintext.len()).unwrap()], plaintext].concat();
     let taken = |number: u8| frame(&[1, 0, 65, 0, 0, 0, 0, 0, 0, 0, 0, 0, number]);
@@ -380,10 +405,86 @@ fn connections() -> Seeds {
         ("breaks-the-protocol", live(&[frame(&[9]), vec![START]])),
         ("away-and-back", live(&[vec![AWAY, PASS, 255, BACK, NETWORK, PASS, 8, PASS, 8, PASS, 8]])),
         ("turned", live(&[vec![RESIZE, 20, RESIZE, 20, RESIZE, 255]])),
+        ("keys", live(&[vec![KEY, 0, KEY, 9, KEY, 26], taken(1), taken(2)])),
+        (
+            "key-names",
+            [&[KEY_NAME, 10][..], b"shift+tab!", &[KEY_NAME, 7], b"ctrl+c+", &[KEY_NAME, 6], b"ctrl+c"]
+                .concat(),
+        ),
+        (
+            "addresses",
+            live(&[vec![ADDRESS, 1, STORED, ADDRESS, 2, ADDRESS, 3, NOT_STORED, CLOSED, 0, PASS, 9, STORED]]),
+        ),
+        (
+            "address-while-storing",
+            vec![START, ADDRESS, 1, STORED, STORED, OPENED, 16, 0, ADDRESS, 2, STORED, STORED],
+        ),
         ("busy", live(&[vec![CLOSED, 13, PASS, 100, OPENED, CLOSED, 12]])),
     ]
     .map(|(name, story)| (name.to_owned(), story))
     .into()
+}
+
+/// What happens at a bridge; see the target for the numbers.
+fn bridges() -> Seeds {
+    const TYPE: u8 = 0;
+    const FRAME: u8 = 1;
+    const GARBAGE: u8 = 2;
+    const PRINT: u8 = 3;
+    const ROOM: u8 = 4;
+    const PASS: u8 = 5;
+    const SETTLE: u8 = 6;
+    const REVOKE: u8 = 7;
+    const NARROW: u8 = 8;
+    const STOP: u8 = 9;
+    const PING: u8 = 10;
+    const AND: u8 = 0x80;
+    let frame = |plaintext: &[u8]| [&[FRAME, u8::try_from(plaintext.len()).unwrap()], plaintext].concat();
+    let part = frame(&Frame::Part("pa").to_bytes());
+    let data = frame(&Frame::Data("rt").to_bytes());
+    let discard = frame(&Frame::<Vec<u8>>::Discard.to_bytes());
+    let end = frame(&Frame::<Vec<u8>>::End(EndCode::LEFT).to_bytes());
+    [
+        ("types-and-prints", vec![TYPE, 9, PRINT, 1, PING, TYPE, 200, ROOM, 255, PRINT, 255]),
+        ("revoked-with-input-waiting", vec![TYPE, 90, ROOM, 3, REVOKE, ROOM, 255]),
+        ("revoked-before-its-turn", vec![TYPE | AND, 9, PRINT | AND, 1, REVOKE]),
+        ("narrowed-to-watch", vec![ROOM, 90, NARROW, 1, TYPE, 9, PRINT, 1, PING, TYPE, 3]),
+        ("narrowed-to-type", vec![ROOM, 90, PRINT | AND, 9, NARROW, 2, TYPE, 9, PRINT, 1]),
+        ("narrowed-with-input-waiting", vec![TYPE, 90, NARROW, 1, ROOM, 255, PING]),
+        ("narrowed-to-nothing-and-back", vec![ROOM, 9, NARROW, 1, NARROW, 2, NARROW, 0, TYPE, 9, PRINT, 9]),
+        ("stale", vec![TYPE, 40, PASS, PASS, ROOM, 99, PRINT, 1, PING, SETTLE, TYPE, 3]),
+        ("revoked-while-stale", vec![TYPE, 40, PASS, PASS, PASS, PRINT, 1, ROOM | AND, 99, REVOKE]),
+        ("parts", [&[ROOM, 99][..], &part, &data, &part, &discard, &data, &part, &[PING], &end].concat()),
+        ("broken-frame", [&[TYPE, 3][..], &frame(&[9, 9])].concat()),
+        ("part-in-a-part", [&part[..], &discard, &discard].concat()),
+        ("garbage", vec![TYPE, 3, GARBAGE, 40]),
+        ("lost", vec![TYPE | AND, 3, STOP, 0]),
+        ("session-ended", vec![PRINT | AND, 3, STOP, 1]),
+    ]
+    .map(|(name, story)| (name.to_owned(), story))
+    .into()
+}
+
+/// The vectors of what a link host serves.
+fn web() -> Seeds {
+    let mut seeds = Seeds::new();
+    for (name, valid, value) in vectors().filter(|(name, ..)| name.starts_with("web-")) {
+        let number = || vec![1, u8::try_from(value["fingerprints"].as_u64().unwrap()).unwrap()];
+        let text = |member: &str| value[member].as_str().unwrap_or_default().as_bytes().to_vec();
+        let (head, rest) = match value["kind"].as_str().unwrap() {
+            "apple_file" => {
+                let ids = value[if valid { "apps" } else { "input" }].as_array().unwrap();
+                (
+                    vec![0],
+                    ids.iter().map(|id| id.as_str().unwrap()).collect::<Vec<_>>().join("\n").into_bytes(),
+                )
+            }
+            "android_file" => (number(), text(if valid { "package" } else { "input" })),
+            _ => (vec![2], text(if valid { "scheme" } else { "input" })),
+        };
+        seeds.insert(name, [head, rest].concat());
+    }
+    seeds
 }
 
 /// The vectors of stored pairings.

@@ -193,6 +193,10 @@ fn check_file(name: &str, value: &Value) {
         ("valid", "from_phone") => check_session(&mut fields, true),
         ("valid", "from_agent") => check_session(&mut fields, false),
         ("valid", "stored") => vectors_made::stored::check_stored(&mut fields),
+        ("valid", "key") => vectors_made::keys::check_key(&mut fields),
+        ("valid", "apple_file") => vectors_made::web::check_apple(&mut fields),
+        ("valid", "android_file") => vectors_made::web::check_android(&mut fields),
+        ("valid", "landing_page") => vectors_made::web::check_page(&mut fields),
         ("valid", "renewal_receipt") => check_renewal_receipt(&mut fields),
         ("valid", "pair_request") => check_json::<sessioncap::pair::Request>(&mut fields),
         ("valid", "pair_answer") => check_json::<sessioncap::pair::Answer>(&mut fields),
@@ -645,6 +649,11 @@ fn check_invalid(fields: &mut Fields, kind: &str) {
         "frames" => show(vectors_made::session::assembled(&fields.take("input"))),
         "from_phone" => show(FromPhone::from_bytes(&fields.bytes("input"))),
         "from_agent" => show(FromAgent::from_bytes(&fields.bytes("input"))),
+        "key" => {
+            let error = fields.text("input").parse::<sessioncap::app::KeyPress>().unwrap_err();
+            error.code().to_owned()
+        }
+        "apple_file" | "android_file" | "landing_page" => vectors_made::web::refusal(kind, fields),
         "stored" => vectors_made::stored::refusal(&fields.bytes("input")),
         "acp_from_phone" => vectors_made::adapters::acp_refusal(&fields.text("input")),
         "acp_to_phone" => {

@@ -106,7 +106,9 @@ fn a_page_with_a_scheme_differs_in_that_alone() {
     assert_eq!(page.as_str().matches(named).count(), 1);
     let without = page.as_str().replace(named, "<meta name=\"app-scheme\" content=\"\">");
     assert_eq!(without, LandingPage::new().as_str());
-    for scheme in ["", "https", "javascript:", "\"><script>", "Example", "1app", "a b"] {
+    for scheme in
+        ["", "https", "javascript", "javascript:", "view-source", "\"><script>", "Example", "1app", "a b"]
+    {
         assert_eq!(LandingPage::with_scheme(scheme), Err(WebError::Scheme), "{scheme}");
     }
 }

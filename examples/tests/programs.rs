@@ -25,6 +25,8 @@ mod output;
 mod pairing_code;
 #[path = "programs/proxy.rs"]
 mod proxy;
+#[path = "programs/recent.rs"]
+mod recent;
 #[path = "programs/renewal.rs"]
 mod renewal;
 #[path = "programs/revocation.rs"]

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// What kind of event it is.
+// The kind of an event.
 typedef enum {
   // There is none.
   SessioncapKind_None = 0,
@@ -20,14 +20,14 @@ typedef enum {
   SessioncapKind_Close = 3,
   // Store `bytes` under the name `text`: `number`.
   SessioncapKind_Store = 4,
-  // How the connection stands: `text` is its code; `detail` the digits or the session; `names` the operations, separated
+  // The state of the connection: `text` is its code; `detail` the digits or the session; `names` the operations, separated
   // by spaces; `number` the seconds left, or the milliseconds of the next attempt; `value` the agent's time; `failure`.
   SessioncapKind_State = 5,
   // Output to show, `bytes`; `number` bytes are missing before it.
   SessioncapKind_Shown = 6,
   // The screen, `bytes`; `value` bytes do not come, -1 if it is not known how many; `columns` and `rows`.
   SessioncapKind_Screen = 7,
-  // What became of what was typed: `number` is the app's id, `text` the fate.
+  // The fate of typed bytes: `number` is the app's id, `text` the fate.
   SessioncapKind_Typed = 8,
   // The answer to a request: `number` is the app's id, `text` the JSON object.
   SessioncapKind_Answered = 9,
@@ -52,11 +52,11 @@ typedef struct SessioncapPreview SessioncapPreview;
 typedef struct {
   // The first byte; null if there are none.
   uint8_t *data;
-  // How many there are.
+  // Number of bytes.
   size_t len;
 } SessioncapBytes;
 
-// What went wrong. Free it with `sessioncap_failure_free`. The texts are null if nothing did.
+// An error. Free it with `sessioncap_failure_free`. The texts are null if nothing did.
 typedef struct {
   // A stable name.
   char *code;
@@ -92,7 +92,7 @@ typedef struct {
   SessioncapFailure failure;
 } SessioncapEvent;
 
-// What a list shows of a pairing. Free it with `sessioncap_pairing_free`.
+// A pairing, for a list. Free it with `sessioncap_pairing_free`.
 typedef struct {
   // The name of the keychain's entry.
   char *ticket;
@@ -357,6 +357,18 @@ bool sessioncap_connection_paste(const SessioncapConnection *connection,
                                  bool bracketed,
                                  uint64_t now_millis);
 
+// Types one key with the modifiers that are held, as in `ctrl+c`, `shift+tab` or `f5`. `application` says that the program
+// has asked for application cursor keys. Returns false if the connection was wiped or no terminal sends such a key: then no
+// event comes.
+//
+// # Safety
+// The rules of all functions.
+bool sessioncap_connection_type_key(const SessioncapConnection *connection,
+                                    uint64_t id,
+                                    const char *key,
+                                    bool application,
+                                    uint64_t now_millis);
+
 // Sends a request, a JSON object. Returns false if the connection was wiped or it is no text.
 //
 // # Safety
@@ -365,6 +377,33 @@ bool sessioncap_connection_request(const SessioncapConnection *connection,
                                    uint64_t id,
                                    const char *json,
                                    uint64_t now_millis);
+
+// Writes up to where the output was shown, 24 bytes that are no secret. Returns false, and no bytes, if there was no output
+// or the connection was wiped. Free them with `sessioncap_bytes_free`.
+//
+// # Safety
+// The rules of all functions; `point` can be written to.
+bool sessioncap_connection_resume_point(const SessioncapConnection *connection,
+                                        SessioncapBytes *point);
+
+// Goes on after what an earlier run of the app has shown. Call it before `sessioncap_connection_start`. Returns false and a
+// failure if it is no resume point, the connection has begun, or it was wiped.
+//
+// # Safety
+// The rules of all functions; `data` are `len` bytes.
+bool sessioncap_connection_resume_after(const SessioncapConnection *connection,
+                                        const uint8_t *data,
+                                        size_t len,
+                                        SessioncapFailure *failure);
+
+// Adds an address at which the agent may be as well; a `Store` event follows. Returns whether it is among the addresses now:
+// false without a failure if no more fit, with one if it is no address or the connection was wiped.
+//
+// # Safety
+// The rules of all functions.
+bool sessioncap_connection_add_address(const SessioncapConnection *connection,
+                                       const char *url,
+                                       SessioncapFailure *failure);
 
 // Writes the next event. Returns false, and the event `None`, if there is none or the connection was wiped.
 //

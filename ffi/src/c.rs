@@ -22,11 +22,11 @@ use crate::preview::Preview;
 pub struct SessioncapBytes {
     /// The first byte; null if there are none.
     pub data: *mut u8,
-    /// How many there are.
+    /// Number of bytes.
     pub len: usize,
 }
 
-/// What went wrong. Free it with `sessioncap_failure_free`. The texts are null if nothing did.
+/// An error. Free it with `sessioncap_failure_free`. The texts are null if nothing did.
 #[repr(C)]
 pub struct SessioncapFailure {
     /// A stable name.
@@ -37,7 +37,7 @@ pub struct SessioncapFailure {
     pub advice: *mut c_char,
 }
 
-/// What kind of event it is.
+/// The kind of an event.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessioncapKind {
@@ -52,14 +52,14 @@ pub enum SessioncapKind {
     Close = 3,
     /// Store `bytes` under the name `text`: `number`.
     Store = 4,
-    /// How the connection stands: `text` is its code; `detail` the digits or the session; `names` the operations, separated
+    /// The state of the connection: `text` is its code; `detail` the digits or the session; `names` the operations, separated
     /// by spaces; `number` the seconds left, or the milliseconds of the next attempt; `value` the agent's time; `failure`.
     State = 5,
     /// Output to show, `bytes`; `number` bytes are missing before it.
     Shown = 6,
     /// The screen, `bytes`; `value` bytes do not come, -1 if it is not known how many; `columns` and `rows`.
     Screen = 7,
-    /// What became of what was typed: `number` is the app's id, `text` the fate.
+    /// The fate of typed bytes: `number` is the app's id, `text` the fate.
     Typed = 8,
     /// The answer to a request: `number` is the app's id, `text` the JSON object.
     Answered = 9,
@@ -98,7 +98,7 @@ pub struct SessioncapEvent {
     pub failure: SessioncapFailure,
 }
 
-/// What a list shows of a pairing. Free it with `sessioncap_pairing_free`.
+/// A pairing, for a list. Free it with `sessioncap_pairing_free`.
 #[repr(C)]
 pub struct SessioncapPairing {
     /// The name of the keychain's entry.
@@ -838,6 +838,25 @@ pub unsafe extern "C" fn sessioncap_connection_paste(
     unsafe { input(connection, pasted.map(|text| Input::Paste { id, text, bracketed }), now_millis) }
 }
 
+/// Types one key with the modifiers that are held, as in `ctrl+c`, `shift+tab` or `f5`. `application` says that the program
+/// has asked for application cursor keys. Returns false if the connection was wiped or no terminal sends such a key: then no
+/// event comes.
+///
+/// # Safety
+/// The rules of all functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sessioncap_connection_type_key(
+    connection: *const SessioncapConnection,
+    id: u64,
+    key: *const c_char,
+    application: bool,
+    now_millis: u64,
+) -> bool {
+    // SAFETY: by the contract.
+    let (connection, key) = (unsafe { handle(connection) }, unsafe { read(key) });
+    guarded(|| connection?.0.key(id, key?, application, now_millis)).is_ok()
+}
+
 /// Sends a request, a JSON object. Returns false if the connection was wiped or it is no text.
 ///
 /// # Safety
@@ -853,6 +872,65 @@ pub unsafe extern "C" fn sessioncap_connection_request(
     let json = unsafe { read(json) };
     // SAFETY: by the contract.
     unsafe { input(connection, json.map(|json| Input::Request { id, json }), now_millis) }
+}
+
+/// Writes up to where the output was shown, 24 bytes that are no secret. Returns false, and no bytes, if there was no output
+/// or the connection was wiped. Free them with `sessioncap_bytes_free`.
+///
+/// # Safety
+/// The rules of all functions; `point` can be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sessioncap_connection_resume_point(
+    connection: *const SessioncapConnection,
+    point: *mut SessioncapBytes,
+) -> bool {
+    if point.is_null() {
+        return false;
+    }
+    // SAFETY: by the contract.
+    let connection = unsafe { handle(connection) };
+    let shown = guarded(|| connection?.0.resume_point()).ok().flatten();
+    let is_some = shown.is_some();
+    // SAFETY: it is not null, and by the contract it can be written to.
+    unsafe { point.write(shown.map_or(NO_BYTES, SessioncapBytes::new)) };
+    is_some
+}
+
+/// Goes on after what an earlier run of the app has shown. Call it before `sessioncap_connection_start`. Returns false and a
+/// failure if it is no resume point, the connection has begun, or it was wiped.
+///
+/// # Safety
+/// The rules of all functions; `data` are `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sessioncap_connection_resume_after(
+    connection: *const SessioncapConnection,
+    data: *const u8,
+    len: usize,
+    failure: *mut SessioncapFailure,
+) -> bool {
+    // SAFETY: by the contract.
+    let (connection, point) = (unsafe { handle(connection) }, unsafe { slice(data, len) });
+    let outcome = guarded(|| connection?.0.resume(point));
+    // SAFETY: by the contract.
+    unsafe { tell(outcome, failure) }.is_some()
+}
+
+/// Adds an address at which the agent may be as well; a `Store` event follows. Returns whether it is among the addresses now:
+/// false without a failure if no more fit, with one if it is no address or the connection was wiped.
+///
+/// # Safety
+/// The rules of all functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sessioncap_connection_add_address(
+    connection: *const SessioncapConnection,
+    url: *const c_char,
+    failure: *mut SessioncapFailure,
+) -> bool {
+    // SAFETY: by the contract.
+    let (connection, url) = (unsafe { handle(connection) }, unsafe { read(url) });
+    let outcome = guarded(|| connection?.0.add(url?));
+    // SAFETY: by the contract.
+    unsafe { tell(outcome, failure) }.unwrap_or(false)
 }
 
 /// Writes the next event. Returns false, and the event `None`, if there is none or the connection was wiped.

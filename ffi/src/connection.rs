@@ -4,13 +4,15 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use rand_core::OsRng;
-use sessioncap::app::{self, Accepted, Input, Stored};
+use sessioncap::AgentUrl;
+use sessioncap::app::{self, Accepted, Input, KeyPress, State, Stored};
+use sessioncap::session::ResumePoint;
 
 use crate::event::{ConnectionState, Event};
 use crate::failure::Failed;
 use crate::guarded::Guarded;
 
-/// One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+/// One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
 /// milliseconds since any start, of a clock that counts the phone's sleep.
 #[cfg_attr(feature = "uniffi", derive(uniffi::Object))]
 pub struct Connection(Guarded<app::Connection>);
@@ -26,6 +28,13 @@ pub fn reopen(stored: Vec<u8>) -> Result<Arc<Connection>, Failed> {
     Ok(Arc::new(Connection(Guarded::new(app::Connection::reopen(stored)))))
 }
 
+/// Returns the names of the keys that are no character, for `type_key`.
+#[cfg_attr(feature = "uniffi", uniffi::export)]
+#[must_use]
+pub fn key_names() -> Vec<String> {
+    KeyPress::names().map(str::to_owned).collect()
+}
+
 impl Connection {
     pub(crate) fn join(accepted: Accepted) -> Self {
         Self(Guarded::new(app::Connection::join(accepted)))
@@ -33,6 +42,23 @@ impl Connection {
 
     pub(crate) fn input(&self, input: Input<'_>, now_millis: u64) -> Result<(), Failed> {
         self.0.with(|connection| connection.handle(input, Duration::from_millis(now_millis), &mut OsRng))
+    }
+
+    pub(crate) fn key(&self, id: u64, key: &str, application: bool, now_millis: u64) -> Result<(), Failed> {
+        self.input(Input::Key { id, key: key.parse()?, application }, now_millis)
+    }
+
+    pub(crate) fn resume(&self, point: &[u8]) -> Result<(), Failed> {
+        let point = ResumePoint::from_bytes(point)?;
+        if self.0.with(|connection| *connection.state() != State::Idle)? {
+            return Err(Failed::of("started", "the connection has begun; name the point before that"));
+        }
+        self.0.replace(|connection| connection.resume_after(Some(point)))
+    }
+
+    pub(crate) fn add(&self, url: &str) -> Result<bool, Failed> {
+        let url = AgentUrl::parse(url)?;
+        self.0.with(|connection| connection.add_address(url))
     }
 
     /// The next event.
@@ -146,6 +172,16 @@ impl Connection {
         self.input(Input::Type { id, bytes: &bytes }, now_millis)
     }
 
+    /// Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+    /// `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+    /// application cursor keys (`ESC[?1h`).
+    ///
+    /// # Errors
+    /// `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+    pub fn type_key(&self, id: u64, key: String, application: bool, now_millis: u64) -> Result<(), Failed> {
+        self.key(id, &key, application, now_millis)
+    }
+
     /// Types one line, and Enter. Control characters are left out.
     ///
     /// # Errors
@@ -192,6 +228,32 @@ impl Connection {
     /// `wiped`.
     pub fn leave(&self, now_millis: u64) -> Result<(), Failed> {
         self.input(Input::Leave, now_millis)
+    }
+
+    /// Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+    /// has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+    ///
+    /// # Errors
+    /// `wiped`.
+    pub fn resume_point(&self) -> Result<Option<Vec<u8>>, Failed> {
+        self.0.with(|connection| connection.shown().map(|point| point.to_bytes().to_vec()))
+    }
+
+    /// Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+    ///
+    /// # Errors
+    /// `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+    pub fn resume_after(&self, point: Vec<u8>) -> Result<(), Failed> {
+        self.resume(&point)
+    }
+
+    /// Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+    /// after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+    ///
+    /// # Errors
+    /// The code of what is wrong with the address, or `wiped`.
+    pub fn add_address(&self, url: String) -> Result<bool, Failed> {
+        self.add(&url)
     }
 
     /// Returns every event there is, in order.

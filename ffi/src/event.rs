@@ -6,7 +6,7 @@ use sessioncap::session::EventKind;
 
 use crate::failure::Failure;
 
-/// What the app has to do or to show, in order.
+/// One thing for the app to do or to show, in order.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "uniffi", derive(uniffi::Enum))]
 pub enum Event {
@@ -41,24 +41,24 @@ pub enum Event {
         number: u32,
         /// The name of the entry.
         ticket: String,
-        /// What to store. A secret.
+        /// The bytes to store. A secret.
         bytes: Vec<u8>,
     },
-    /// How the connection stands has changed.
+    /// The state of the connection has changed.
     StateChanged {
-        /// How it stands.
+        /// The new state.
         state: ConnectionState,
     },
     /// Output to show after what was shown.
     Shown {
-        /// How many bytes are missing before these.
+        /// Number of bytes that are missing before these.
         missing: u64,
         /// The bytes.
         bytes: Vec<u8>,
     },
     /// The screen, in place of everything that was shown.
     Screen {
-        /// How many bytes of output do not come, if it is known.
+        /// Number of bytes of output that do not come, if it is known.
         missing: Option<u64>,
         /// Characters in a line.
         columns: u16,
@@ -67,7 +67,7 @@ pub enum Event {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// What became of what was typed.
+    /// The fate of typed bytes is known.
     Typed {
         /// The app's number.
         id: u64,
@@ -104,7 +104,7 @@ pub enum Event {
     },
 }
 
-/// How a connection stands.
+/// The state of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "uniffi", derive(uniffi::Record))]
 pub struct ConnectionState {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use sessioncap::app::AppError;
 
-/// What went wrong: a code for programs, a sentence for the person, and what the person does about it.
+/// An error: a code for programs, a sentence for the person, and the person's next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "uniffi", derive(uniffi::Record))]
 pub struct Failure {
@@ -22,7 +22,7 @@ pub struct Failure {
 pub enum Failed {
     /// The only one.
     Failed {
-        /// What went wrong.
+        /// Its code, sentence and advice.
         failure: Failure,
     },
 }

@@ -26,6 +26,13 @@ impl<T> Guarded<T> {
         state.as_mut().map(use_it).ok_or_else(Failed::wiped)
     }
 
+    /// Replaces the state by what is made of it. A panic leaves none.
+    pub(crate) fn replace(&self, make: impl FnOnce(T) -> T) -> Result<(), Failed> {
+        let mut state = self.0.lock().map_err(|_| Failed::wiped())?;
+        *state = Some(make(state.take().ok_or_else(Failed::wiped)?));
+        Ok(())
+    }
+
     /// Takes the state away. Every later call fails as wiped.
     pub(crate) fn take(&self) -> Option<T> {
         match self.0.lock() {

@@ -27,7 +27,7 @@ mod pairings;
 mod preview;
 
 pub use c::*;
-pub use connection::{Connection, reopen};
+pub use connection::{Connection, key_names, reopen};
 pub use event::{ConnectionState, Event};
 pub use failure::{Failed, Failure};
 pub use pairings::{PairingInfo, Pairings, new_pairings};

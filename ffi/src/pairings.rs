@@ -13,7 +13,7 @@ use crate::guarded::Guarded;
 #[cfg_attr(feature = "uniffi", derive(uniffi::Object))]
 pub struct Pairings(Guarded<app::Pairings>);
 
-/// What a list shows of a pairing.
+/// A pairing, for a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "uniffi", derive(uniffi::Record))]
 pub struct PairingInfo {
@@ -29,7 +29,7 @@ pub struct PairingInfo {
     pub label: String,
     /// The session, once the link is redeemed.
     pub session: Option<String>,
-    /// What the phone may do.
+    /// The operations that are allowed.
     pub ops: Vec<String>,
     /// When it ends by the agent's clock, seconds since 1970, as far as the phone knows.
     pub end: Option<u64>,

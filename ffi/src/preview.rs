@@ -63,7 +63,7 @@ impl Preview {
         self.0.with(|preview| preview.fingerprint())
     }
 
-    /// Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+    /// Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
     ///
     /// # Errors
     /// `wiped`.

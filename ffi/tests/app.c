@@ -1,4 +1,4 @@
-/* What an app does through the C interface, as far as it goes without a network. */
+/* An app's calls of the C interface, as far as they go without a network. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
     SessioncapEvent event;
     SessioncapPairings *pairings = sessioncap_pairings_new();
 
-    /* What is no link. */
+    /* Text that is no link. */
     CHECK(sessioncap_preview_new("https://example.com", pairings, &failure) == NULL);
     CHECK(strcmp(failure.code, "link_foreign") == 0 && strcmp(failure.advice, "ask_owner") == 0);
     sessioncap_failure_free(&failure);
@@ -60,6 +60,18 @@ int main(int argc, char **argv) {
     CHECK(sessioncap_preview_host(preview) == NULL);
     sessioncap_preview_free(preview);
 
+    /* A resume point is 24 bytes, named before the start. */
+    SessioncapBytes point;
+    CHECK(!sessioncap_connection_resume_point(connection, &point) && point.data == NULL);
+    uint8_t shown[24] = {1};
+    CHECK(!sessioncap_connection_resume_after(connection, shown, 23, &failure));
+    CHECK(strcmp(failure.code, "message_malformed") == 0);
+    sessioncap_failure_free(&failure);
+    CHECK(sessioncap_connection_resume_after(connection, shown, 24, &failure) && failure.code == NULL);
+    CHECK(sessioncap_connection_resume_point(connection, &point));
+    CHECK(point.len == 24 && memcmp(point.data, shown, 24) == 0);
+    sessioncap_bytes_free(&point);
+
     /* The pairing is stored before anything is opened. */
     CHECK(!sessioncap_connection_next(connection, &event) && event.kind == SessioncapKind_None);
     CHECK(sessioncap_connection_wait_until(connection) == -1);
@@ -85,7 +97,7 @@ int main(int argc, char **argv) {
     CHECK(event.bytes.len == 256);
     sessioncap_event_free(&event);
 
-    /* What is not the agent's answer is tried again. */
+    /* An answer that is not the agent's proves nothing, and the phone tries again. */
     CHECK(sessioncap_connection_message(connection, 1, (const uint8_t *)"x", 1, 1002));
     takes_event(connection, SessioncapKind_Close, &event);
     CHECK(event.value == 1000);
@@ -99,6 +111,24 @@ int main(int argc, char **argv) {
     CHECK(event.number == 7 && strcmp(event.text, "not_sent") == 0);
     sessioncap_event_free(&event);
     CHECK(!sessioncap_connection_type_line(connection, 8, "\xff", 1003));
+    CHECK(!sessioncap_connection_type_key(connection, 8, "shift+a", false, 1003));
+    CHECK(!sessioncap_connection_next(connection, &event));
+    CHECK(sessioncap_connection_type_key(connection, 8, "ctrl+c", false, 1003));
+    takes_event(connection, SessioncapKind_Typed, &event);
+    sessioncap_event_free(&event);
+    CHECK(!sessioncap_connection_resume_after(connection, shown, 24, &failure));
+    CHECK(strcmp(failure.code, "started") == 0);
+    sessioncap_failure_free(&failure);
+
+    /* An address more is stored. */
+    CHECK(!sessioncap_connection_add_address(connection, "ftp://x", &failure) && failure.code != NULL);
+    sessioncap_failure_free(&failure);
+    CHECK(sessioncap_connection_add_address(connection, "wss://second.example", &failure) && failure.code == NULL);
+    takes_event(connection, SessioncapKind_Store, &event);
+    CHECK(event.bytes.len > len);
+    CHECK(sessioncap_connection_stored(connection, (uint32_t)event.number, 1003));
+    sessioncap_event_free(&event);
+    CHECK(!sessioncap_connection_next(connection, &event));
 
     /* Wiped is wiped. */
     sessioncap_connection_wipe(connection);

@@ -93,6 +93,43 @@ fn a_c_program_links_the_static_library_and_uses_the_interface() {
     }
 }
 
+/// An app may have a Rust library of its own.
+#[test]
+fn a_c_program_links_this_library_and_another_one_of_rust() {
+    let Some(compiler) = compilers().first().copied() else {
+        return eprintln!("skipped: no C compiler is here");
+    };
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("two");
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    write(
+        "other.rs",
+        "#[unsafe(no_mangle)] pub extern \"C\" fn other_length(number: u32) -> usize { number.to_string().len() }",
+    );
+    write(
+        "both.c",
+        "#include \"sessioncap.h\"\nextern size_t other_length(uint32_t);\nint main(void) {\n\
+         SessioncapPairings *pairings = sessioncap_pairings_new();\n\
+         size_t length = other_length(12345);\n\
+         sessioncap_pairings_free(pairings);\n\
+         return length == 5 ? 0 : 1;\n}\n",
+    );
+    let done = |mut command: Command| {
+        let output = command.current_dir(&directory).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args(["--edition", "2024", "--crate-type", "staticlib", "-o", "libother.a", "other.rs"]);
+    done(rustc);
+    for order in [[library(), "libother.a".into()], ["libother.a".into(), library()]] {
+        let mut link = Command::new(compiler);
+        link.arg("-I").arg(here().join("include")).args(["-o", "both", "both.c"]);
+        link.args(order).args(["-lpthread", "-ldl", "-lm"]);
+        done(link);
+        done(Command::new(directory.join("both")));
+    }
+}
+
 fn link() -> String {
     let agent = sessioncap::AgentSecretKey::from_bytes([1; 32]).public();
     let url = sessioncap::AgentUrl::parse("wss://agent.example").unwrap();

@@ -48,6 +48,10 @@ struct App {
 impl App {
     fn tell(&mut self, input: Input<'_>) {
         self.phone.handle(input, self.now, &mut self.rng);
+        self.work();
+    }
+
+    fn work(&mut self) {
         for count in 0.. {
             let Some(output) = self.phone.next_output() else { break };
             assert!(count < 70_000, "it goes on for ever");
@@ -93,6 +97,20 @@ impl App {
     }
 }
 
+/// The name of a key: whatever reads is written in one way, and sends a few bytes.
+fn key_press(name: &[u8]) {
+    let Ok(name) = core::str::from_utf8(name) else { return };
+    match name.parse::<KeyPress>() {
+        Ok(key) => {
+            assert_eq!(key.to_string().parse::<KeyPress>().unwrap(), key);
+            for application in [false, true] {
+                assert!((1..=8).contains(&key.to_bytes(application).len()));
+            }
+        }
+        Err(error) => assert_eq!(error, AppError::UnknownKey),
+    }
+}
+
 /// A byte for what happens, and what it needs; see the arms. Message 1 is read and answered as the agent does, and
 /// frames are properly encrypted, so that what is behind the encryption is reached.
 pub fn connection(data: &[u8]) {
@@ -124,7 +142,7 @@ pub fn connection(data: &[u8]) {
             None => 0,
         };
         let attempt = app.attempt;
-        match what % 17 {
+        match what % 20 {
             0 => app.tell(Input::Start),
             1 => app.tell(Input::Opened { attempt }),
             2 => {
@@ -137,7 +155,7 @@ pub fn connection(data: &[u8]) {
                 let (bytes, after) = rest.split_at(len);
                 rest = after;
                 let sealed = match &mut app.channel {
-                    Some(channel) if what % 17 == 3 => channel.seal(bytes).unwrap(),
+                    Some(channel) if what % 20 == 3 => channel.seal(bytes).unwrap(),
                     _ => bytes.to_vec(),
                 };
                 app.tell(Input::Message { attempt, bytes: &sealed });
@@ -177,7 +195,7 @@ pub fn connection(data: &[u8]) {
                 let side = u16::from(byte(&mut rest)) * 4;
                 app.tell(Input::Resize { columns: side, rows: side });
             }
-            _ => {
+            16 => {
                 // The agent answers message 1: as it once has, or with what comes here.
                 let len = usize::from(byte(&mut rest)).min(rest.len());
                 let (own, after) = rest.split_at(len);
@@ -187,6 +205,26 @@ pub fn connection(data: &[u8]) {
                 let replied = received.reply(payload).unwrap();
                 app.channel = Some(replied.channel);
                 app.tell(Input::Message { attempt, bytes: &replied.message });
+            }
+            17 => {
+                let names: Vec<_> = KeyPress::names().collect();
+                let name = names[usize::from(byte(&mut rest)) % names.len()];
+                let key: KeyPress = format!("ctrl+alt+{name}").parse().unwrap();
+                let id = app.given;
+                app.given += 1;
+                app.tell(Input::Key { id, key, application: what % 2 == 0 });
+            }
+            18 => {
+                let number = byte(&mut rest) % 16;
+                let address = AgentUrl::parse(&format!("wss://host{number}.example")).unwrap();
+                app.phone.add_address(address);
+                app.work();
+            }
+            _ => {
+                let len = usize::from(byte(&mut rest)).min(rest.len());
+                let (text, after) = rest.split_at(len);
+                rest = after;
+                key_press(text);
             }
         }
         assert_eq!(app.phone.stored().holder().public(), key, "one key");

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod app;
+mod bridge;
 #[path = "../../tests/common/cbor.rs"]
 pub mod cbor;
 #[path = "../../tests/common/ledger.rs"]
@@ -11,12 +12,14 @@ mod ledger;
 mod operations;
 #[path = "../../tests/common/rng.rs"]
 mod rng;
+mod web;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 pub use adapters::{acp, dd};
 pub use app::{connection, stored};
+pub use bridge::bridge;
 use cbor::Value;
 use ed25519_dalek::{Signer, SigningKey};
 use hkdf::Hkdf;
@@ -32,6 +35,7 @@ use sessioncap::session::{FromAgent, FromPhone, OutputTracker, SessionNotice};
 use sessioncap::*;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
+pub use web::web;
 
 const START: i64 = 1_780_000_000;
 const CHANNEL: [u8; 32] = [7; 32];

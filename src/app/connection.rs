@@ -1,6 +1,7 @@
 //! The connection of one pairing, from the first message to the last retry.
 
 mod live;
+mod storing;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -40,10 +41,13 @@ const CLOSE_POLICY: u16 = 1008;
 /// Only what the agent itself says is final. Everything else is tried again, with growing, random pauses.
 pub struct Connection {
     stored: Stored,
-    /// Whether the pairing has something that is not in the keychain, and whether the app was asked to store it and has
-    /// not answered.
+    /// True if the pairing has something that is not in the keychain; and if the app was asked to store it and has not
+    /// answered.
     unsaved: bool,
     asked_to_store: bool,
+    /// Number of changes of the pairing; and of those that were in the bytes that the app was asked to store.
+    changes: u32,
+    asked_after: u32,
     phase: Phase,
     /// The number of the last attempt, and whether its socket may be open.
     attempt: u32,
@@ -52,7 +56,7 @@ pub struct Connection {
     /// The place of the address that is tried.
     address: usize,
     pauses: Reconnect,
-    /// How often nobody has proven anything, and how often the system has refused, since the agent was there.
+    /// Number of attempts on which nobody has proven anything, since the agent was there; and if the system has refused.
     unproven: u32,
     denied: bool,
     /// When joining began.
@@ -91,11 +95,11 @@ enum Asked {
 }
 
 impl Connection {
-    /// How long an attempt may take until its socket is open.
+    /// Longest time that an attempt may take until its socket is open.
     pub const OPEN_PATIENCE: Duration = Duration::from_secs(OPEN_PATIENCE);
-    /// How long the agent may take to answer message 1.
+    /// Longest time that the agent may take to answer message 1.
     pub const ANSWER_PATIENCE: Duration = Duration::from_secs(ANSWER_PATIENCE);
-    /// How long a link is tried, from the first attempt on: after that no agent keeps its answer.
+    /// Longest time for which a link is tried, from the first attempt on: after that no agent keeps its answer.
     pub const LONGEST_JOIN: Duration = Duration::from_secs(LONGEST_JOIN);
 
     /// Makes the connection of a link that was accepted. It asks first to have the pairing stored.
@@ -116,6 +120,8 @@ impl Connection {
             stored,
             unsaved,
             asked_to_store: false,
+            changes: 0,
+            asked_after: 0,
             phase: Phase::Idle,
             attempt: 0,
             is_open: false,
@@ -211,6 +217,7 @@ impl Connection {
             }
             Input::NetworkChanged => self.check_at_once(now),
             Input::Type { id, bytes } => self.typed(id, bytes),
+            Input::Key { id, key, application } => self.typed(id, &key.to_bytes(application)),
             Input::Line { id, text } => self.typed(id, &clean::line(text)),
             Input::Paste { id, text, bracketed } => self.typed(id, &clean::pasted(text, bracketed)),
             Input::Request { id, json } => match &mut self.phase {
@@ -247,10 +254,6 @@ impl Connection {
         self.is_open && attempt == self.attempt
     }
 
-    fn is_storing(&self, number: u32) -> bool {
-        self.asked_to_store && number == self.stores
-    }
-
     fn set_state(&mut self, state: State) {
         if self.state != state {
             self.state = state.clone();
@@ -261,7 +264,7 @@ impl Connection {
     fn start(&mut self, now: Duration) {
         match (&self.phase, &self.state) {
             (Phase::Idle | Phase::Pausing { .. }, _) => self.begin(now),
-            // Where nothing can come of it, not even the person begins again.
+            // The person cannot begin again either if nothing can come of it.
             (Phase::Stopped, State::Stopped { error }) if error.advice() != Advice::Forget => {
                 (self.unproven, self.denied) = (0, false);
                 self.begin(now);
@@ -295,30 +298,6 @@ impl Connection {
         let url = addresses.get(self.address).or_else(|| addresses.first()).cloned();
         self.address = if self.address < addresses.len() { self.address } else { 0 };
         url
-    }
-
-    fn store(&mut self, attached: Option<Box<Attached>>) {
-        self.unsaved = true;
-        self.phase = Phase::Storing(attached);
-        // What the app still stores, from before it left, are these bytes.
-        if !core::mem::replace(&mut self.asked_to_store, true) {
-            self.stores = self.stores.wrapping_add(1);
-            let bytes = self.stored.to_bytes();
-            self.outputs.push_back(Output::Store { number: self.stores, bytes });
-        }
-        self.set_state(State::Storing);
-    }
-
-    fn saved<R: RngCore + CryptoRng>(&mut self, now: Duration, rng: &mut R) -> Result<(), AppError> {
-        (self.unsaved, self.asked_to_store) = (false, false);
-        match core::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Storing(Some(attached)) if self.is_open => return self.go_live(*attached, now),
-            // The connection did not wait for it.
-            Phase::Storing(Some(_)) => self.fail(AppError::Lost, now, rng),
-            Phase::Storing(None) => self.begin(now),
-            phase => self.phase = phase,
-        }
-        Ok(())
     }
 
     fn opened<R: RngCore + CryptoRng>(&mut self, now: Duration, rng: &mut R) -> Result<(), AppError> {
@@ -364,6 +343,7 @@ impl Connection {
                         self.proven();
                         self.stored.grant(credential, &attached);
                         self.stored.prefer(core::mem::take(&mut self.address));
+                        self.changed();
                         self.store(Some(Box::new(attached)));
                     }
                     Redeemed::Waiting { code, seconds_left } => {
@@ -386,6 +366,7 @@ impl Connection {
                 }
                 let moved = self.stored.prefer(core::mem::take(&mut self.address));
                 if moved || attached.renewed.is_some() {
+                    self.changed();
                     self.store(Some(Box::new(attached)));
                     return Ok(());
                 }
@@ -447,7 +428,7 @@ impl Connection {
         }
     }
 
-    /// What is due.
+    /// Does everything that is due.
     fn look(&mut self, now: Duration) -> Result<(), AppError> {
         match &mut self.phase {
             Phase::Opening { until } if now >= *until => Err(AppError::Unreachable),

@@ -56,18 +56,21 @@ pub enum AppError {
     /// There are as many pairings as the list holds.
     #[error("there are {max} pairings already; forget one first")]
     TooManyPairings {
-        /// How many it holds.
+        /// Most pairings.
         max: usize,
     },
     /// The agent has no place free, or starts again.
     #[error("the agent is busy or starts again; it is asked later")]
     TryLater,
+    /// No terminal has a key of this name, or none sends it with these modifiers.
+    #[error("no terminal sends such a key; name one as in `ctrl+c`, `shift+tab` or `f5`")]
+    UnknownKey,
     /// No connection could be made.
     #[error("the agent cannot be reached; it is tried again")]
     Unreachable,
 }
 
-/// What a person does about an error.
+/// The next step of a person after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Advice {
@@ -102,6 +105,7 @@ impl AppError {
             Self::StoredNewer { .. } => "stored_newer",
             Self::TooManyPairings { .. } => "too_many_pairings",
             Self::TryLater => "try_later",
+            Self::UnknownKey => "unknown_key",
             Self::Unreachable => "unreachable",
         }
     }
@@ -118,7 +122,8 @@ impl AppError {
             Self::Link(LinkError::UnknownVersion { .. })
             | Self::Incompatible
             | Self::Protocol(_)
-            | Self::StoredNewer { .. } => Advice::Update,
+            | Self::StoredNewer { .. }
+            | Self::UnknownKey => Advice::Update,
             Self::AgentLeft | Self::Link(_) => Advice::AskOwner,
             Self::JoinTimedOut | Self::StoredDamaged | Self::StoredForeign | Self::TooManyPairings { .. } => {
                 Advice::Forget
@@ -126,7 +131,7 @@ impl AppError {
         }
     }
 
-    /// Whether the agent itself has said so, so that trying again by itself would change nothing.
+    /// True if the agent itself has said so: trying again would change nothing.
     pub(super) fn is_typed_answer(&self) -> bool {
         match self {
             Self::Attach(error) => !error.after_attach().is_retryable(),

@@ -1,6 +1,8 @@
 //! The inputs of a connection, from its app.
 
-/// What has happened, or what the person wants. Attempts are numbered, so that a late report about a socket that was
+use super::key_press::KeyPress;
+
+/// An event, or a wish of the person. Attempts are numbered, so that a late report about a socket that was
 /// given up changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,12 +53,21 @@ pub enum Input<'a> {
     Resumed,
     /// The phone has another network. As [`Resumed`](Input::Resumed); an attempt that waits begins at once.
     NetworkChanged,
-    /// Keys, as a terminal encodes them. What becomes of them comes as [`Output::Typed`](super::Output::Typed).
+    /// Keys, as a terminal encodes them. [`Output::Typed`](super::Output::Typed) tells their fate.
     Type {
         /// Any number of the app's.
         id: u64,
         /// The bytes. Enter is `\r`.
         bytes: &'a [u8],
+    },
+    /// One key with the modifiers that are held. It is one message, of one frame.
+    Key {
+        /// Any number of the app's.
+        id: u64,
+        /// The key.
+        key: KeyPress,
+        /// True if the program has asked for application cursor keys (`ESC[?1h`).
+        application: bool,
     },
     /// One line, and Enter. Control characters are left out.
     Line {
@@ -71,7 +82,7 @@ pub enum Input<'a> {
         id: u64,
         /// The text.
         text: &'a str,
-        /// Whether the program has asked for brackets around it (`ESC[?2004h`).
+        /// True if the program has asked for brackets around it (`ESC[?2004h`).
         bracketed: bool,
     },
     /// A request: a JSON object (`docs/PROTOCOL.md` section 16.5).

@@ -12,7 +12,7 @@ use crate::protocol::frame::Notice;
 use crate::protocol::ticket::PairCode;
 use crate::session::{EventKind, NotTaken};
 
-/// What the app has to do or to show.
+/// One thing for the app to do or to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "do it"]
 #[non_exhaustive]
@@ -46,21 +46,21 @@ pub enum Output {
     Store {
         /// The number of the request.
         number: u32,
-        /// What to store.
+        /// The bytes to store.
         bytes: StoredBytes,
     },
-    /// How the connection stands, when that has changed.
+    /// The state of the connection has changed.
     State(State),
     /// Output to show after what was shown.
     Shown {
-        /// How many bytes are missing before these: say so on the screen.
+        /// Number of bytes that are missing before these: say so on the screen.
         missing: u64,
         /// The bytes.
         bytes: Vec<u8>,
     },
     /// The screen, in place of everything that was shown.
     Screen {
-        /// How many bytes of output do not come. `None` if it is not known: the session was started again, or nothing was
+        /// Number of bytes of output that do not come. `None` if it is not known: the session was started again, or nothing was
         /// shown before.
         missing: Option<u64>,
         /// Characters in a line.
@@ -70,11 +70,11 @@ pub enum Output {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// What became of what was typed. Every id comes back once.
+    /// The agent, or the loss of the connection, has decided about typed bytes. Every id comes back once.
     Typed {
         /// The app's number.
         id: u64,
-        /// What.
+        /// Its fate.
         fate: Fate,
     },
     /// The answer to a request.
@@ -98,7 +98,7 @@ pub enum Output {
     },
     /// Something happened in the session.
     Event {
-        /// What.
+        /// Its kind.
         kind: EventKind,
         /// Defined by the kind.
         value: i32,
@@ -107,7 +107,7 @@ pub enum Output {
     },
 }
 
-/// How a connection stands.
+/// The state of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
@@ -121,18 +121,18 @@ pub enum State {
     Waiting {
         /// The digits that the desktop shows too.
         code: PairCode,
-        /// How long the link can still be redeemed, seconds.
+        /// Time in which the link can still be redeemed, seconds.
         seconds_left: u64,
     },
     /// The phone is in the session.
     Live {
         /// The session.
         session: SessionId,
-        /// What the phone may do.
+        /// The operations of this connection.
         ops: OpSet,
         /// The agent's time. The phone's own clock decides nothing.
         agent_time: Timestamp,
-        /// How long the credential is still valid, seconds.
+        /// Time for which the credential is still valid, seconds.
         seconds_left: u64,
     },
     /// It does not work for now, and is tried again.
@@ -149,7 +149,7 @@ pub enum State {
     },
 }
 
-/// What became of input or of a request.
+/// The fate of input or of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {

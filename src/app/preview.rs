@@ -23,7 +23,7 @@ pub struct Preview {
     before: Option<Stored>,
 }
 
-/// Whether the phone knows the agent of a link.
+/// The phone's knowledge of the agent of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Known {

@@ -1,4 +1,4 @@
-//! What a phone keeps of one pairing, as one value for its keychain.
+//! One pairing, as one value for a phone's keychain.
 
 use core::fmt;
 
@@ -22,7 +22,7 @@ use crate::phone::Attached;
 use crate::protocol::link::Link;
 use crate::protocol::ticket::TicketSecret;
 
-/// What every stored pairing begins with, before the version.
+/// Every stored pairing begins with it, before the version.
 const MAGIC: [u8; 4] = *b"SCPP";
 const VERSION: u8 = 1;
 
@@ -58,7 +58,7 @@ enum Grant {
     Credential(CredentialBytes, Access),
 }
 
-/// What the agent said of a pairing when its credential was stored.
+/// The agent's terms of a pairing, from when its credential was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
@@ -66,7 +66,7 @@ pub struct Access {
     pub session: SessionId,
     /// The credential's id.
     pub id: CredentialId,
-    /// What the phone may do.
+    /// The operations that are allowed.
     pub ops: OpSet,
     /// When it ends, by the agent's clock. A renewal may have moved it since.
     pub end: Timestamp,

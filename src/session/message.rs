@@ -196,6 +196,29 @@ pub struct ResumePoint {
     pub position: u64,
 }
 
+impl ResumePoint {
+    /// Length of the bytes of a point.
+    pub const LEN: usize = 24;
+
+    /// Returns the bytes of the point, for an app that stores it: the fields of *follow* (section 16.2).
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let (incarnation, position) = (self.incarnation.0, self.position.to_be_bytes());
+        core::array::from_fn(|at| incarnation.iter().chain(&position).nth(at).copied().unwrap_or_default())
+    }
+
+    /// Reads the bytes of a point.
+    ///
+    /// # Errors
+    /// [`Error::MessageMalformed`] for another length, or an incarnation of zeros, which stands for none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let mut rest = Reader::new(bytes)?;
+        let incarnation = Incarnation::from_bytes(rest.take()?).ok_or(Error::MessageMalformed)?;
+        let position = rest.number()?;
+        rest.end(Self { incarnation, position })
+    }
+}
+
 /// A message of a phone: the content of its data (section 16.2). Reading and writing copy nothing but the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -46,10 +46,15 @@ pub struct Scene {
     /// What waits to be stored.
     pub asked_to_store: Option<(u32, Vec<u8>)>,
     pub reachable: bool,
+    /// Whether the network keeps everything back: connections look open, and nothing arrives.
+    pub frozen: bool,
+    held: Vec<(u32, Vec<u8>)>,
     sockets: BTreeMap<u32, Socket>,
     /// What the app was told to show.
     pub log: Vec<Output>,
     pub opened: Vec<AgentUrl>,
+    /// How many messages the phone has sent.
+    pub sent: usize,
     /// What the agent got.
     pub received: Vec<Vec<u8>>,
     /// Whether the agent says at once that input is taken.
@@ -85,9 +90,12 @@ impl Scene {
             kept: None,
             asked_to_store: None,
             reachable: true,
+            frozen: false,
+            held: Vec::new(),
             sockets: BTreeMap::new(),
             log: Vec::new(),
             opened: Vec::new(),
+            sent: 0,
             received: Vec::new(),
             takes: true,
             position: 0,
@@ -128,7 +136,9 @@ impl Scene {
             Output::Open { attempt, url } => {
                 assert!(self.sockets.is_empty(), "two attempts at once");
                 self.opened.push(url);
-                if self.reachable {
+                if self.frozen {
+                    self.sockets.insert(attempt, Socket::New);
+                } else if self.reachable {
                     self.sockets.insert(attempt, Socket::New);
                     self.phone.handle(Input::Opened { attempt }, self.time, &mut self.rng);
                 } else {
@@ -136,6 +146,10 @@ impl Scene {
                 }
             }
             Output::Send { attempt, bytes } => {
+                self.sent += 1;
+                if self.frozen {
+                    return;
+                }
                 if let Some(socket) = self.sockets.remove(&attempt) {
                     self.agent(attempt, socket, &bytes);
                 }
@@ -273,6 +287,9 @@ impl Scene {
     }
 
     fn deliver(&mut self, attempt: u32, bytes: &[u8]) {
+        if self.frozen {
+            return self.held.push((attempt, bytes.to_vec()));
+        }
         self.phone.handle(Input::Message { attempt, bytes }, self.time, &mut self.rng);
     }
 
@@ -302,6 +319,15 @@ impl Scene {
 
     pub fn notice(&mut self, notice: Notice) -> bool {
         self.agent_sends(|sender, now| sender.try_notice(notice, now))
+    }
+
+    /// The network delivers what it has kept back.
+    pub fn thaw(&mut self) {
+        self.frozen = false;
+        for (attempt, bytes) in core::mem::take(&mut self.held) {
+            self.deliver(attempt, &bytes);
+            self.work();
+        }
     }
 
     /// The session writes.

@@ -10,10 +10,12 @@ use super::*;
 use crate::common::rng::{CounterRng, Fixed};
 
 pub mod adapters;
+pub mod keys;
 mod links;
 pub mod pair;
 pub mod session;
 pub mod stored;
+pub mod web;
 
 /// One pairing in which every draw is fixed.
 pub struct Stage {
@@ -170,6 +172,8 @@ pub fn generate() -> Files {
     frames(&mut files);
     session::session(&mut files);
     stored::stored_pairings(&stage, &mut files);
+    keys::keys(&mut files);
+    web::web(&mut files);
     pair::valid_pair_methods(&stage, &mut files);
     adapters::adapters(&mut files);
     links::invalid_links(&mut files);

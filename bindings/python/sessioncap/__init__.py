@@ -4,6 +4,7 @@
 loop over a WebSocket and a keychain of the caller's. The library starts no thread and opens no socket.
 """
 
+from . import generated as _generated
 from .generated import (
     Connection,
     ConnectionState,
@@ -13,11 +14,15 @@ from .generated import (
     PairingInfo,
     Pairings,
     Preview,
+    key_names,
     new_pairings,
     preview,
     reopen,
 )
 from .phone import Closed, Keychain, PermissionDenied, Phone, WebSocket
+
+# The generator leaves this call out: a library of another signature would be called wrongly.
+_generated._uniffi_check_api_checksums(_generated._UniffiLib)
 
 __all__ = [
     "Closed",
@@ -33,6 +38,7 @@ __all__ = [
     "Phone",
     "Preview",
     "WebSocket",
+    "key_names",
     "new_pairings",
     "preview",
     "reopen",

@@ -524,11 +524,15 @@ def _uniffi_check_contract_api_version(lib):
         raise InternalError("UniFFI contract version mismatch: try cleaning and rebuilding your project")
 
 def _uniffi_check_api_checksums(lib):
+    if lib.uniffi_sessioncap_ffi_checksum_func_key_names() != 31996:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_func_new_pairings() != 39681:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_func_preview() != 2075:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_func_reopen() != 57284:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_add_address() != 47946:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() != 16873:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -554,6 +558,10 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() != 11087:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resume_after() != 61558:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_resume_point() != 60243:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 36990:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_start() != 36635:
@@ -569,6 +577,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed() != 25132:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 11516:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_key() != 37228:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 39039:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -590,7 +600,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_preview_host() != 53771:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_sessioncap_ffi_checksum_method_preview_known() != 29772:
+    if lib.uniffi_sessioncap_ffi_checksum_method_preview_known() != 58107:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_sessioncap_ffi_checksum_method_preview_url() != 1877:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -625,6 +635,9 @@ _UniffiLib.ffi_sessioncap_ffi_rustbuffer_reserve.restype = _UniffiRustBuffer
 _UniffiLib.ffi_sessioncap_ffi_uniffi_contract_version.argtypes = (
 )
 _UniffiLib.ffi_sessioncap_ffi_uniffi_contract_version.restype = ctypes.c_uint32
+_UniffiLib.uniffi_sessioncap_ffi_checksum_func_key_names.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_func_key_names.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_new_pairings.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_new_pairings.restype = ctypes.c_uint16
@@ -634,6 +647,9 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_func_preview.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_reopen.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_func_reopen.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_add_address.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_add_address.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_closed.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_closed.restype = ctypes.c_uint16
@@ -670,6 +686,12 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_request.restype = ct
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resize.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resize.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resume_after.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resume_after.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resume_point.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resume_point.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resumed.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_resumed.restype = ctypes.c_uint16
@@ -694,6 +716,9 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_time_passed.restype 
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_key.argtypes = (
+)
+_UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_key.restype = ctypes.c_uint16
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_line.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_connection_type_line.restype = ctypes.c_uint16
@@ -733,6 +758,10 @@ _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_url.restype = ctypes.c_
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_wipe.argtypes = (
 )
 _UniffiLib.uniffi_sessioncap_ffi_checksum_method_preview_wipe.restype = ctypes.c_uint16
+_UniffiLib.uniffi_sessioncap_ffi_fn_func_key_names.argtypes = (
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_func_key_names.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_sessioncap_ffi_fn_func_new_pairings.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
@@ -748,6 +777,12 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_func_reopen.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_func_reopen.restype = ctypes.c_uint64
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_add_address.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_add_address.restype = ctypes.c_int8
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_closed.argtypes = (
     ctypes.c_uint64,
     ctypes.c_uint32,
@@ -833,6 +868,17 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resize.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resize.restype = None
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_after.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_after.restype = None
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_point.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_point.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resumed.argtypes = (
     ctypes.c_uint64,
     ctypes.c_uint64,
@@ -882,6 +928,15 @@ _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_bytes.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_bytes.restype = None
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_key.argtypes = (
+    ctypes.c_uint64,
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_int8,
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_key.restype = None
 _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_line.argtypes = (
     ctypes.c_uint64,
     ctypes.c_uint64,
@@ -1113,7 +1168,7 @@ class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
 @dataclass
 class Failure:
     """
-    What went wrong: a code for programs, a sentence for the person, and what the person does about it.
+    An error: a code for programs, a sentence for the person, and the person's next step.
 """
     def __init__(self, *, code:str, sentence:str, advice:str):
         self.code = code
@@ -1183,7 +1238,7 @@ class _UniffiFfiConverterOptionalTypeFailure(_UniffiConverterRustBuffer):
 @dataclass
 class ConnectionState:
     """
-    How a connection stands.
+    The state of a connection.
 """
     def __init__(self, *, code:str, digits:typing.Optional[str], session:typing.Optional[str], ops:typing.List[str], seconds_left:typing.Optional[int], agent_time:typing.Optional[int], at_millis:typing.Optional[int], failure:typing.Optional[Failure]):
         self.code = code
@@ -1258,7 +1313,7 @@ class _UniffiFfiConverterTypeConnectionState(_UniffiConverterRustBuffer):
 @dataclass
 class PairingInfo:
     """
-    What a list shows of a pairing.
+    A pairing, for a list.
 """
     def __init__(self, *, ticket:str, agent:str, url:str, host:str, label:str, session:typing.Optional[str], ops:typing.List[str], end:typing.Optional[int]):
         self.ticket = ticket
@@ -1396,7 +1451,7 @@ class _UniffiFfiConverterInt32(_UniffiConverterPrimitiveInt):
 
 class Event:
     """
-    What the app has to do or to show, in order.
+    One thing for the app to do or to show, in order.
 """
     def __init__(self):
         raise RuntimeError("Event cannot be instantiated directly")
@@ -1548,7 +1603,7 @@ class Event:
             self.bytes = bytes
 
             """
-        What to store. A secret.
+        The bytes to store. A secret.
 """
 
             pass
@@ -1575,14 +1630,14 @@ class Event:
     @dataclass
     class STATE_CHANGED:
         """
-        How the connection stands has changed.
+        The state of the connection has changed.
 """
 
         def __init__(self, state:ConnectionState):
             self.state = state
 
             """
-        How it stands.
+        The new state.
 """
 
             pass
@@ -1612,7 +1667,7 @@ class Event:
             self.missing = missing
 
             """
-        How many bytes are missing before these.
+        Number of bytes that are missing before these.
 """
 
             self.bytes = bytes
@@ -1650,7 +1705,7 @@ class Event:
             self.missing = missing
 
             """
-        How many bytes of output do not come, if it is known.
+        Number of bytes of output that do not come, if it is known.
 """
 
             self.columns = columns
@@ -1697,7 +1752,7 @@ class Event:
     @dataclass
     class TYPED:
         """
-        What became of what was typed.
+        The fate of typed bytes is known.
 """
 
         def __init__(self, id:int, fate:str):
@@ -2199,6 +2254,27 @@ class _UniffiFfiConverterTypeFailed(_UniffiConverterRustBuffer):
             buf.write_i32(1)
             _UniffiFfiConverterTypeFailure.write(value.failure, buf)
 
+class _UniffiFfiConverterBoolean:
+    @classmethod
+    def check_lower(cls, value):
+        return not not value
+
+    @classmethod
+    def lower(cls, value):
+        return 1 if value else 0
+
+    @staticmethod
+    def lift(value):
+        return value != 0
+
+    @classmethod
+    def read(cls, buf):
+        return cls.lift(buf.read_u8())
+
+    @classmethod
+    def write(cls, value, buf):
+        buf.write_u8(value)
+
 class _UniffiFfiConverterOptionalUInt16(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -2247,34 +2323,47 @@ class _UniffiFfiConverterSequenceTypeEvent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeEvent.read(buf) for i in range(count)
         ]
 
-class _UniffiFfiConverterBoolean:
+class _UniffiFfiConverterOptionalBytes(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
-        return not not value
-
-    @classmethod
-    def lower(cls, value):
-        return 1 if value else 0
-
-    @staticmethod
-    def lift(value):
-        return value != 0
-
-    @classmethod
-    def read(cls, buf):
-        return cls.lift(buf.read_u8())
+        if value is not None:
+            _UniffiFfiConverterBytes.check_lower(value)
 
     @classmethod
     def write(cls, value, buf):
-        buf.write_u8(value)
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterBytes.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
 
 
 class ConnectionProtocol(typing.Protocol):
     """
-    One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+    One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
     milliseconds since any start, of a clock that counts the phone's sleep.
 """
 
+    def add_address(self, url: str) -> bool:
+        """
+        Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+        after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+
+        # Errors
+        The code of what is wrong with the address, or `wiped`.
+"""
+        raise NotImplementedError
     def closed(self, attempt: int,code: typing.Optional[int],now_millis: int) -> None:
         """
         The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
@@ -2371,6 +2460,23 @@ class ConnectionProtocol(typing.Protocol):
         `wiped`.
 """
         raise NotImplementedError
+    def resume_after(self, point: bytes) -> None:
+        """
+        Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+
+        # Errors
+        `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+"""
+        raise NotImplementedError
+    def resume_point(self, ) -> typing.Optional[bytes]:
+        """
+        Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+        has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+
+        # Errors
+        `wiped`.
+"""
+        raise NotImplementedError
     def resumed(self, now_millis: int) -> None:
         """
         The app is in the foreground again.
@@ -2435,6 +2541,16 @@ class ConnectionProtocol(typing.Protocol):
         `wiped`.
 """
         raise NotImplementedError
+    def type_key(self, id: int,key: str,application: bool,now_millis: int) -> None:
+        """
+        Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+        `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+        application cursor keys (`ESC[?1h`).
+
+        # Errors
+        `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+"""
+        raise NotImplementedError
     def type_line(self, id: int,text: str,now_millis: int) -> None:
         """
         Types one line, and Enter. Control characters are left out.
@@ -2459,7 +2575,7 @@ class ConnectionProtocol(typing.Protocol):
 
 class Connection(ConnectionProtocol):
     """
-    One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+    One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
     milliseconds since any start, of a clock that counts the phone's sleep.
 """
 
@@ -2485,6 +2601,28 @@ class Connection(ConnectionProtocol):
         inst = cls.__new__(cls)
         inst._handle = handle
         return inst
+    def add_address(self, url: str) -> bool:
+        """
+        Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+        after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+
+        # Errors
+        The code of what is wrong with the address, or `wiped`.
+"""
+
+        _UniffiFfiConverterString.check_lower(url)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterString.lower(url),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterBoolean.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeFailed
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_add_address,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
     def closed(self, attempt: int,code: typing.Optional[int],now_millis: int) -> None:
         """
         The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
@@ -2776,6 +2914,46 @@ class Connection(ConnectionProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
+    def resume_after(self, point: bytes) -> None:
+        """
+        Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+
+        # Errors
+        `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+"""
+
+        _UniffiFfiConverterBytes.check_lower(point)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterBytes.lower(point),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeFailed
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_after,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def resume_point(self, ) -> typing.Optional[bytes]:
+        """
+        Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+        has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+
+        # Errors
+        `wiped`.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterOptionalBytes.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeFailed
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_point,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
     def resumed(self, now_millis: int) -> None:
         """
         The app is in the foreground again.
@@ -2944,6 +3122,38 @@ class Connection(ConnectionProtocol):
         _uniffi_ffi_result = _uniffi_rust_call_with_error(
             _uniffi_error_converter,
             _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_bytes,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def type_key(self, id: int,key: str,application: bool,now_millis: int) -> None:
+        """
+        Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+        `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+        application cursor keys (`ESC[?1h`).
+
+        # Errors
+        `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+"""
+
+        _UniffiFfiConverterUInt64.check_lower(id)
+
+        _UniffiFfiConverterString.check_lower(key)
+
+        _UniffiFfiConverterBoolean.check_lower(application)
+
+        _UniffiFfiConverterUInt64.check_lower(now_millis)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterUInt64.lower(id),
+            _UniffiFfiConverterString.lower(key),
+            _UniffiFfiConverterBoolean.lower(application),
+            _UniffiFfiConverterUInt64.lower(now_millis),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeFailed
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_key,
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
@@ -3261,7 +3471,7 @@ class PreviewProtocol(typing.Protocol):
         raise NotImplementedError
     def known(self, ) -> str:
         """
-        Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+        Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
 
         # Errors
         `wiped`.
@@ -3368,7 +3578,7 @@ class Preview(PreviewProtocol):
         return _uniffi_lift_return(_uniffi_ffi_result)
     def known(self, ) -> str:
         """
-        Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+        Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
 
         # Errors
         `wiped`.
@@ -3446,6 +3656,20 @@ class _UniffiFfiConverterTypePreview:
     @classmethod
     def write(cls, value: Preview, buf: _UniffiRustBuffer):
         buf.write_u64(cls.lower(value))
+def key_names() -> typing.List[str]:
+    """
+    Returns the names of the keys that are no character, for `type_key`.
+"""
+    _uniffi_lowered_args = (
+    )
+    _uniffi_lift_return = _UniffiFfiConverterSequenceString.lift
+    _uniffi_error_converter = None
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_sessioncap_ffi_fn_func_key_names,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
 def new_pairings() -> Pairings:
     """
     Makes an empty list.
@@ -3511,6 +3735,7 @@ __all__ = [
     "Failure",
     "ConnectionState",
     "PairingInfo",
+    "key_names",
     "new_pairings",
     "preview",
     "reopen",

@@ -32,7 +32,7 @@ class WebSocket(Protocol):
 
 
 class Keychain(Protocol):
-    """Where pairings are kept. ``put`` raises ``OSError`` if it cannot store now."""
+    """A store of pairings. ``put`` raises ``OSError`` if it cannot store now."""
 
     def put(self, ticket: str, stored: bytes) -> None: ...
 
@@ -71,7 +71,7 @@ class Phone:
 
     @property
     def state(self) -> ConnectionState:
-        """How the connection stands."""
+        """The state of the connection."""
         return self._connection.state()
 
     @property
@@ -79,13 +79,28 @@ class Phone:
         """The name of the keychain's entry."""
         return self._connection.ticket()
 
+    @property
+    def resume_point(self) -> bytes | None:
+        """Up to where the output was shown, for ``resume_after`` when the program starts again."""
+        return self._connection.resume_point()
+
+    def resume_after(self, point: bytes) -> None:
+        """Goes on after what an earlier run has shown. Before ``start``."""
+        self._connection.resume_after(point)
+
+    def add_address(self, url: str) -> bool:
+        """Adds an address at which the agent may be as well, and stores it. Returns whether there was room."""
+        added = self._connection.add_address(url)
+        self._work()
+        return added
+
     def start(self) -> None:
         """Begins, or tries again now."""
         self._connection.start(_now())
         self._work()
 
     def type_line(self, text: str) -> int:
-        """Types a line and Enter. The number comes back with what became of it."""
+        """Types a line and Enter. The number comes back with its fate."""
         self._ids += 1
         self._connection.type_line(self._ids, text, _now())
         self._work()
@@ -95,6 +110,13 @@ class Phone:
         """Types keys as a terminal encodes them."""
         self._ids += 1
         self._connection.type_bytes(self._ids, keys, _now())
+        self._work()
+        return self._ids
+
+    def type_key(self, key: str, application: bool = False) -> int:
+        """Types a key with its modifiers, as in ``ctrl+c`` or ``shift+tab``: one message."""
+        self._connection.type_key(self._ids + 1, key, application, _now())
+        self._ids += 1
         self._work()
         return self._ids
 
@@ -180,7 +202,7 @@ class Phone:
             self._show(event)
 
     async def _attempt(self, attempt: int, url: str, pins: list[str], queue: asyncio.Queue[bytes | int]) -> None:
-        """One socket's life. What becomes of it after the connection has closed it is of no interest."""
+        """One socket's life. Its end is of no interest after the connection has closed it."""
         try:
             socket = await self._connect(url, pins)
         except PermissionDenied:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# Where `cargo build --examples` leaves the programs.
+# `cargo build --examples` leaves the programs there.
 PROGRAMS = Path(os.environ.get("SESSIONCAP_PROGRAMS", Path(__file__).parents[3] / "target/debug/examples"))
 ECHO = "stty -echo; echo ready; while read -r line; do echo \"got:$line\"; done"
 DEADLINE = 120
@@ -44,8 +44,8 @@ class World:
     async def run(self, *arguments: str) -> str:
         return (await asyncio.to_thread(self._run, *arguments)).strip()
 
-    async def session(self) -> str:
-        return await self.run("session", "create", ECHO)
+    async def session(self, script: str = ECHO) -> str:
+        return await self.run("session", "create", script)
 
     async def pair(self, session: str, *more: str) -> dict:
         """Shows a code; the desktop waits for the phone in the background."""

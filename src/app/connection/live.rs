@@ -16,14 +16,14 @@ use crate::session::{
     Event, FromAgent, FromPhone, Liveness, Look, NotTaken, OutputTracker, Profile, SessionNotice,
 };
 
-/// What an answer of the agent is still awaited for.
+/// A message for which an answer of the agent is awaited.
 enum Pending {
     Input { id: u64, len: usize },
     Request { id: u64 },
 }
 
 impl Pending {
-    /// What to tell the app if it does not end well.
+    /// Makes the output for a message that does not end well.
     fn ends(self, fate: Fate) -> Output {
         match self {
             Self::Input { id, .. } => Output::Typed { id, fate },
@@ -39,7 +39,7 @@ pub(super) struct Live {
     assembler: Assembler,
     since: Duration,
     heard: bool,
-    /// How many messages were sent.
+    /// Number of messages that were sent.
     messages: u64,
     pending: BTreeMap<u64, Pending>,
     pub(super) session: SessionId,
@@ -194,12 +194,12 @@ impl Live {
         }
     }
 
-    /// Whether the connection has lasted, so that after it the pauses begin anew.
+    /// True if the connection has lasted, so that after it the pauses begin anew.
     pub(super) fn is_stable(&self, now: Duration) -> bool {
         self.heard && now.saturating_sub(self.since) >= Duration::from_secs(STABLE_AFTER)
     }
 
-    /// What was sent and not answered, after the connection was lost.
+    /// Tells the app that nobody knows about the messages that were not answered before the connection was lost.
     pub(super) fn lose(&mut self, out: &mut VecDeque<Output>) {
         let pending = core::mem::take(&mut self.pending);
         out.extend(pending.into_values().map(|pending| pending.ends(Fate::Unknown)));
@@ -289,7 +289,7 @@ impl Live {
     }
 }
 
-/// What an end code of the agent means for the phone (sections 6.5 and 16.1).
+/// Reads an end code of the agent as the phone's error (sections 6.5 and 16.1).
 fn ended(code: EndCode) -> AppError {
     match code.status() {
         Some(status) => AppError::Attach(PhoneError::Refused(status)),

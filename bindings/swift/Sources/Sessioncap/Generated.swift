@@ -618,10 +618,19 @@ fileprivate struct FfiConverterData: FfiConverterRustBuffer {
 
 
 /**
- * One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+ * One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
  * milliseconds since any start, of a clock that counts the phone's sleep.
  */
 public protocol ConnectionProtocol: AnyObject, Sendable {
+
+    /**
+     * Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+     * after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+     *
+     * # Errors
+     * The code of what is wrong with the address, or `wiped`.
+     */
+    func addAddress(url: String) throws  -> Bool
 
     /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
@@ -720,6 +729,23 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
     func resize(columns: UInt16, rows: UInt16, nowMillis: UInt64) throws
 
     /**
+     * Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+     *
+     * # Errors
+     * `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+     */
+    func resumeAfter(point: Data) throws
+
+    /**
+     * Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+     * has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+     *
+     * # Errors
+     * `wiped`.
+     */
+    func resumePoint() throws  -> Data?
+
+    /**
      * The app is in the foreground again.
      *
      * # Errors
@@ -784,6 +810,16 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
     func typeBytes(id: UInt64, bytes: Data, nowMillis: UInt64) throws
 
     /**
+     * Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+     * `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+     * application cursor keys (`ESC[?1h`).
+     *
+     * # Errors
+     * `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+     */
+    func typeKey(id: UInt64, key: String, application: Bool, nowMillis: UInt64) throws
+
+    /**
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
@@ -806,7 +842,7 @@ public protocol ConnectionProtocol: AnyObject, Sendable {
 
 }
 /**
- * One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+ * One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
  * milliseconds since any start, of a clock that counts the phone's sleep.
  */
 open class Connection: ConnectionProtocol, @unchecked Sendable {
@@ -861,6 +897,23 @@ open class Connection: ConnectionProtocol, @unchecked Sendable {
 
 
 
+
+    /**
+     * Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+     * after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+     *
+     * # Errors
+     * The code of what is wrong with the address, or `wiped`.
+     */
+open func addAddress(url: String)throws  -> Bool  {
+    return try  FfiConverterBool.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_connection_add_address(
+            self.uniffiCloneHandle(),
+        FfiConverterString.lower(url),uniffiCallStatus
+    )
+})
+}
 
     /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
@@ -1057,6 +1110,37 @@ open func resize(columns: UInt16, rows: UInt16, nowMillis: UInt64)throws   {try 
 }
 
     /**
+     * Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+     *
+     * # Errors
+     * `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+     */
+open func resumeAfter(point: Data)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_connection_resume_after(
+            self.uniffiCloneHandle(),
+        FfiConverterData.lower(point),uniffiCallStatus
+    )
+}
+}
+
+    /**
+     * Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+     * has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+     *
+     * # Errors
+     * `wiped`.
+     */
+open func resumePoint()throws  -> Data?  {
+    return try  FfiConverterOptionData.lift(try rustCallWithError(FfiConverterTypeFailed_lift) {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_connection_resume_point(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+})
+}
+
+    /**
      * The app is in the foreground again.
      *
      * # Errors
@@ -1174,6 +1258,26 @@ open func typeBytes(id: UInt64, bytes: Data, nowMillis: UInt64)throws   {try rus
             self.uniffiCloneHandle(),
         FfiConverterUInt64.lower(id),
         FfiConverterData.lower(bytes),
+        FfiConverterUInt64.lower(nowMillis),uniffiCallStatus
+    )
+}
+}
+
+    /**
+     * Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+     * `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+     * application cursor keys (`ESC[?1h`).
+     *
+     * # Errors
+     * `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+     */
+open func typeKey(id: UInt64, key: String, application: Bool, nowMillis: UInt64)throws   {try rustCallWithError(FfiConverterTypeFailed_lift) {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_method_connection_type_key(
+            self.uniffiCloneHandle(),
+        FfiConverterUInt64.lower(id),
+        FfiConverterString.lower(key),
+        FfiConverterBool.lower(application),
         FfiConverterUInt64.lower(nowMillis),uniffiCallStatus
     )
 }
@@ -1501,7 +1605,7 @@ public protocol PreviewProtocol: AnyObject, Sendable {
     func host() throws  -> String
 
     /**
-     * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+     * Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
      *
      * # Errors
      * `wiped`.
@@ -1626,7 +1730,7 @@ open func host()throws  -> String  {
 }
 
     /**
-     * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+     * Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
      *
      * # Errors
      * `wiped`.
@@ -1715,7 +1819,7 @@ public func FfiConverterTypePreview_lower(_ value: Preview) -> UInt64 {
 
 
 /**
- * How a connection stands.
+ * The state of a connection.
  */
 public struct ConnectionState: Equatable, Hashable {
     /**
@@ -1844,7 +1948,7 @@ public func FfiConverterTypeConnectionState_lower(_ value: ConnectionState) -> R
 
 
 /**
- * What went wrong: a code for programs, a sentence for the person, and what the person does about it.
+ * An error: a code for programs, a sentence for the person, and the person's next step.
  */
 public struct Failure: Equatable, Hashable {
     /**
@@ -1923,7 +2027,7 @@ public func FfiConverterTypeFailure_lower(_ value: Failure) -> RustBuffer {
 
 
 /**
- * What a list shows of a pairing.
+ * A pairing, for a list.
  */
 public struct PairingInfo: Equatable, Hashable {
     /**
@@ -1951,7 +2055,7 @@ public struct PairingInfo: Equatable, Hashable {
      */
     public let session: String?
     /**
-     * What the phone may do.
+     * The operations that are allowed.
      */
     public let ops: [String]
     /**
@@ -1981,7 +2085,7 @@ public struct PairingInfo: Equatable, Hashable {
          * The session, once the link is redeemed.
          */session: String?,
         /**
-         * What the phone may do.
+         * The operations that are allowed.
          */ops: [String],
         /**
          * When it ends by the agent's clock, seconds since 1970, as far as the phone knows.
@@ -2052,7 +2156,7 @@ public func FfiConverterTypePairingInfo_lower(_ value: PairingInfo) -> RustBuffe
 
 
 /**
- * What the app has to do or to show, in order.
+ * One thing for the app to do or to show, in order.
  */
 
 public enum Event: Equatable, Hashable {
@@ -2106,15 +2210,15 @@ public enum Event: Equatable, Hashable {
          * The name of the entry.
          */ticket: String,
         /**
-         * What to store. A secret.
+         * The bytes to store. A secret.
          */bytes: Data
     )
     /**
-     * How the connection stands has changed.
+     * The state of the connection has changed.
      */
     case stateChanged(
         /**
-         * How it stands.
+         * The new state.
          */state: ConnectionState
     )
     /**
@@ -2122,7 +2226,7 @@ public enum Event: Equatable, Hashable {
      */
     case shown(
         /**
-         * How many bytes are missing before these.
+         * Number of bytes that are missing before these.
          */missing: UInt64,
         /**
          * The bytes.
@@ -2133,7 +2237,7 @@ public enum Event: Equatable, Hashable {
      */
     case screen(
         /**
-         * How many bytes of output do not come, if it is known.
+         * Number of bytes of output that do not come, if it is known.
          */missing: UInt64?,
         /**
          * Characters in a line.
@@ -2146,7 +2250,7 @@ public enum Event: Equatable, Hashable {
          */bytes: Data
     )
     /**
-     * What became of what was typed.
+     * The fate of typed bytes is known.
      */
     case typed(
         /**
@@ -2373,7 +2477,7 @@ enum Failed: Swift.Error, Equatable, Hashable, Foundation.LocalizedError {
      */
     case Failed(
         /**
-         * What went wrong.
+         * Its code, sentence and advice.
          */failure: Failure
     )
 
@@ -2518,6 +2622,30 @@ fileprivate struct FfiConverterOptionString: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionData: FfiConverterRustBuffer {
+    typealias SwiftType = Data?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterData.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterData.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeFailure: FfiConverterRustBuffer {
     typealias SwiftType = Failure?
 
@@ -2614,6 +2742,16 @@ fileprivate struct FfiConverterSequenceTypeEvent: FfiConverterRustBuffer {
     }
 }
 /**
+ * Returns the names of the keys that are no character, for `type_key`.
+ */
+public func keyNames() -> [String]  {
+    return try!  FfiConverterSequenceString.lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_sessioncap_ffi_fn_func_key_names(uniffiCallStatus
+    )
+})
+}
+/**
  * Makes the connection of a stored pairing.
  *
  * # Errors
@@ -2668,6 +2806,9 @@ private let initializationResult: InitializationResult = {
     if bindings_contract_version != scaffolding_contract_version {
         return InitializationResult.contractVersionMismatch
     }
+    if (uniffi_sessioncap_ffi_checksum_func_key_names() != 31996) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_sessioncap_ffi_checksum_func_reopen() != 57284) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -2675,6 +2816,9 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_sessioncap_ffi_checksum_func_preview() != 2075) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_sessioncap_ffi_checksum_method_connection_add_address() != 47946) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_sessioncap_ffi_checksum_method_connection_closed() != 16873) {
@@ -2713,6 +2857,12 @@ private let initializationResult: InitializationResult = {
     if (uniffi_sessioncap_ffi_checksum_method_connection_resize() != 11087) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_sessioncap_ffi_checksum_method_connection_resume_after() != 61558) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_sessioncap_ffi_checksum_method_connection_resume_point() != 60243) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_sessioncap_ffi_checksum_method_connection_resumed() != 36990) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -2735,6 +2885,9 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() != 11516) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_sessioncap_ffi_checksum_method_connection_type_key() != 37228) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_sessioncap_ffi_checksum_method_connection_type_line() != 39039) {
@@ -2767,7 +2920,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_sessioncap_ffi_checksum_method_preview_host() != 53771) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_sessioncap_ffi_checksum_method_preview_known() != 29772) {
+    if (uniffi_sessioncap_ffi_checksum_method_preview_known() != 58107) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_sessioncap_ffi_checksum_method_preview_url() != 1877) {

@@ -10,7 +10,7 @@ public enum KeychainAnswer: Sendable {
     case notNow
 }
 
-/// Where pairings are kept, one entry for each ticket.
+/// A store of pairings, one entry for each ticket.
 public protocol Keychain: Sendable {
     /// Stores in place of what is there, and reads it back. Returns whether it is stored.
     func put(ticket: String, stored: [UInt8]) -> Bool
@@ -58,6 +58,20 @@ public final class Phone {
     public var ticket: String? { try? connection.ticket() }
     public var state: ConnectionState? { try? connection.state() }
 
+    /// Up to where the output was shown: 24 bytes that are no secret, for `resumeAfter` when the app starts again.
+    public var resumePoint: [UInt8]? { (try? connection.resumePoint())?.map { [UInt8]($0) } }
+
+    /// Goes on after what an earlier run of the app has shown. Before `start`.
+    public func resumeAfter(_ point: [UInt8]) throws { try connection.resumeAfter(point: .init(point)) }
+
+    /// Adds an address at which the agent may be as well, and stores it. Returns whether there was room.
+    @discardableResult
+    public func addAddress(_ url: String) throws -> Bool {
+        let added = try connection.addAddress(url: url)
+        tell { try connection.timePassed(nowMillis: $0) }
+        return added
+    }
+
     public func start() { tell { try connection.start(nowMillis: $0) } }
     public func suspended() { tell { try connection.suspended(nowMillis: $0) } }
     public func resumed() { tell { try connection.resumed(nowMillis: $0) } }
@@ -84,6 +98,15 @@ public final class Phone {
         return ids
     }
 
+    /// Types a key with its modifiers, as in `ctrl+c` or `shift+tab`: one message. Names: `keyNames()`.
+    @discardableResult
+    public func typeKey(_ key: String, application: Bool = false) throws -> UInt64 {
+        try connection.typeKey(id: ids + 1, key: key, application: application, nowMillis: system.nowMillis())
+        ids += 1
+        timePassed()
+        return ids
+    }
+
     @discardableResult
     public func paste(_ text: String, bracketed: Bool) -> UInt64 {
         ids += 1
@@ -97,7 +120,7 @@ public final class Phone {
         connection.wipe()
     }
 
-    // What the system reports.
+    // Reports of the system.
 
     public func opened(attempt: UInt32) {
         tell { try connection.opened(attempt: attempt, nowMillis: $0) }

@@ -2,7 +2,7 @@
 import Sessioncap
 import SwiftUI
 
-/// What "Join session" does, apart from how it looks.
+/// The state and the actions of "Join session", apart from its looks.
 @MainActor
 public final class JoinSession: ObservableObject {
     @Published public private(set) var preview: Preview?

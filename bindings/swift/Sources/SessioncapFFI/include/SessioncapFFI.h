@@ -253,6 +253,11 @@ uint64_t uniffi_sessioncap_ffi_fn_clone_connection(uint64_t handle, RustCallStat
 void uniffi_sessioncap_ffi_fn_free_connection(uint64_t handle, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_ADD_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_ADD_ADDRESS
+int8_t uniffi_sessioncap_ffi_fn_method_connection_add_address(uint64_t ptr, RustBuffer url, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSED
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_CLOSED
 void uniffi_sessioncap_ffi_fn_method_connection_closed(uint64_t ptr, uint32_t attempt, RustBuffer code, uint64_t now_millis, RustCallStatus *_Nonnull out_status
@@ -313,6 +318,16 @@ void uniffi_sessioncap_ffi_fn_method_connection_request(uint64_t ptr, uint64_t i
 void uniffi_sessioncap_ffi_fn_method_connection_resize(uint64_t ptr, uint16_t columns, uint16_t rows, uint64_t now_millis, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUME_AFTER
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUME_AFTER
+void uniffi_sessioncap_ffi_fn_method_connection_resume_after(uint64_t ptr, RustBuffer point, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUME_POINT
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUME_POINT
+RustBuffer uniffi_sessioncap_ffi_fn_method_connection_resume_point(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUMED
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_RESUMED
 void uniffi_sessioncap_ffi_fn_method_connection_resumed(uint64_t ptr, uint64_t now_millis, RustCallStatus *_Nonnull out_status
@@ -351,6 +366,11 @@ void uniffi_sessioncap_ffi_fn_method_connection_time_passed(uint64_t ptr, uint64
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_TYPE_BYTES
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_TYPE_BYTES
 void uniffi_sessioncap_ffi_fn_method_connection_type_bytes(uint64_t ptr, uint64_t id, RustBuffer bytes, uint64_t now_millis, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_TYPE_KEY
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_TYPE_KEY
+void uniffi_sessioncap_ffi_fn_method_connection_type_key(uint64_t ptr, uint64_t id, RustBuffer key, int8_t application, uint64_t now_millis, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_CONNECTION_TYPE_LINE
@@ -436,6 +456,12 @@ RustBuffer uniffi_sessioncap_ffi_fn_method_preview_url(uint64_t ptr, RustCallSta
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_WIPE
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_METHOD_PREVIEW_WIPE
 void uniffi_sessioncap_ffi_fn_method_preview_wipe(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FUNC_KEY_NAMES
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FUNC_KEY_NAMES
+RustBuffer uniffi_sessioncap_ffi_fn_func_key_names(RustCallStatus *_Nonnull out_status
+
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_FN_FUNC_REOPEN
@@ -714,6 +740,12 @@ void ffi_sessioncap_ffi_rust_future_free_void(uint64_t handle
 void ffi_sessioncap_ffi_rust_future_complete_void(uint64_t handle, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_KEY_NAMES
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_KEY_NAMES
+uint16_t uniffi_sessioncap_ffi_checksum_func_key_names(void
+
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_REOPEN
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_REOPEN
 uint16_t uniffi_sessioncap_ffi_checksum_func_reopen(void
@@ -729,6 +761,12 @@ uint16_t uniffi_sessioncap_ffi_checksum_func_new_pairings(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_PREVIEW
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_FUNC_PREVIEW
 uint16_t uniffi_sessioncap_ffi_checksum_func_preview(void
+
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_ADD_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_ADD_ADDRESS
+uint16_t uniffi_sessioncap_ffi_checksum_method_connection_add_address(void
 
 );
 #endif
@@ -804,6 +842,18 @@ uint16_t uniffi_sessioncap_ffi_checksum_method_connection_resize(void
 
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUME_AFTER
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUME_AFTER
+uint16_t uniffi_sessioncap_ffi_checksum_method_connection_resume_after(void
+
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUME_POINT
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUME_POINT
+uint16_t uniffi_sessioncap_ffi_checksum_method_connection_resume_point(void
+
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUMED
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_RESUMED
 uint16_t uniffi_sessioncap_ffi_checksum_method_connection_resumed(void
@@ -849,6 +899,12 @@ uint16_t uniffi_sessioncap_ffi_checksum_method_connection_time_passed(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_TYPE_BYTES
 #define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_TYPE_BYTES
 uint16_t uniffi_sessioncap_ffi_checksum_method_connection_type_bytes(void
+
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_TYPE_KEY
+#define UNIFFI_FFIDEF_UNIFFI_SESSIONCAP_FFI_CHECKSUM_METHOD_CONNECTION_TYPE_KEY
+uint16_t uniffi_sessioncap_ffi_checksum_method_connection_type_key(void
 
 );
 #endif

@@ -675,11 +675,15 @@ internal object IntegrityCheckingUniffiLib {
     }
 
     internal fun ensureInitialized() = Unit
+    external fun uniffi_sessioncap_ffi_checksum_func_key_names(
+    ): Int
     external fun uniffi_sessioncap_ffi_checksum_func_reopen(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_func_new_pairings(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_func_preview(
+    ): Int
+    external fun uniffi_sessioncap_ffi_checksum_method_connection_add_address(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_closed(
     ): Int
@@ -705,6 +709,10 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_resize(
     ): Int
+    external fun uniffi_sessioncap_ffi_checksum_method_connection_resume_after(
+    ): Int
+    external fun uniffi_sessioncap_ffi_checksum_method_connection_resume_point(
+    ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_resumed(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_start(
@@ -720,6 +728,8 @@ internal object IntegrityCheckingUniffiLib {
     external fun uniffi_sessioncap_ffi_checksum_method_connection_time_passed(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_type_bytes(
+    ): Int
+    external fun uniffi_sessioncap_ffi_checksum_method_connection_type_key(
     ): Int
     external fun uniffi_sessioncap_ffi_checksum_method_connection_type_line(
     ): Int
@@ -771,6 +781,8 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_sessioncap_ffi_fn_free_connection(`handle`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
+    external fun uniffi_sessioncap_ffi_fn_method_connection_add_address(`ptr`: Long,`url`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
+    ): Byte
     external fun uniffi_sessioncap_ffi_fn_method_connection_closed(`ptr`: Long,`attempt`: Int,`code`: RustBuffer.ByValue,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_events(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
@@ -795,6 +807,10 @@ internal object UniffiLib {
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_resize(`ptr`: Long,`columns`: Short,`rows`: Short,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
+    external fun uniffi_sessioncap_ffi_fn_method_connection_resume_after(`ptr`: Long,`point`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
+    ): Unit
+    external fun uniffi_sessioncap_ffi_fn_method_connection_resume_point(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
+    ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_method_connection_resumed(`ptr`: Long,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_start(`ptr`: Long,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
@@ -810,6 +826,8 @@ internal object UniffiLib {
     external fun uniffi_sessioncap_ffi_fn_method_connection_time_passed(`ptr`: Long,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_type_bytes(`ptr`: Long,`id`: Long,`bytes`: RustBuffer.ByValue,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
+    ): Unit
+    external fun uniffi_sessioncap_ffi_fn_method_connection_type_key(`ptr`: Long,`id`: Long,`key`: RustBuffer.ByValue,`application`: Byte,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
     external fun uniffi_sessioncap_ffi_fn_method_connection_type_line(`ptr`: Long,`id`: Long,`text`: RustBuffer.ByValue,`nowMillis`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
@@ -845,6 +863,8 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_method_preview_wipe(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus,
     ): Unit
+    external fun uniffi_sessioncap_ffi_fn_func_key_names(uniffi_out_err: UniffiRustCallStatus,
+    ): RustBuffer.ByValue
     external fun uniffi_sessioncap_ffi_fn_func_reopen(`stored`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus,
     ): Long
     external fun uniffi_sessioncap_ffi_fn_func_new_pairings(uniffi_out_err: UniffiRustCallStatus,
@@ -970,6 +990,9 @@ private fun uniffiCheckContractApiVersion(lib: IntegrityCheckingUniffiLib) {
 }
 @Suppress("UNUSED_PARAMETER")
 private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_func_key_names() and 0xFFFF) != 31996) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_sessioncap_ffi_checksum_func_reopen() and 0xFFFF) != 57284) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -977,6 +1000,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_sessioncap_ffi_checksum_func_preview() and 0xFFFF) != 2075) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_add_address() and 0xFFFF) != 47946) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_closed() and 0xFFFF) != 16873) {
@@ -1015,6 +1041,12 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resize() and 0xFFFF) != 11087) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resume_after() and 0xFFFF) != 61558) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resume_point() and 0xFFFF) != 60243) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_resumed() and 0xFFFF) != 36990) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1037,6 +1069,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_bytes() and 0xFFFF) != 11516) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_key() and 0xFFFF) != 37228) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_sessioncap_ffi_checksum_method_connection_type_line() and 0xFFFF) != 39039) {
@@ -1069,7 +1104,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_host() and 0xFFFF) != 53771) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_known() and 0xFFFF) != 29772) {
+    if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_known() and 0xFFFF) != 58107) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_sessioncap_ffi_checksum_method_preview_url() and 0xFFFF) != 1877) {
@@ -1527,10 +1562,19 @@ public object FfiConverterByteArray: FfiConverterRustBuffer<ByteArray> {
 
 
 /**
- * One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+ * One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
  * milliseconds since any start, of a clock that counts the phone's sleep.
  */
 public interface ConnectionInterface {
+
+    /**
+     * Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+     * after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+     *
+     * # Errors
+     * The code of what is wrong with the address, or `wiped`.
+     */
+    fun `addAddress`(`url`: kotlin.String): kotlin.Boolean
 
     /**
      * The WebSocket could not be opened, was closed or broke; with the code of the agent's close frame, if one came.
@@ -1629,6 +1673,23 @@ public interface ConnectionInterface {
     fun `resize`(`columns`: kotlin.UShort, `rows`: kotlin.UShort, `nowMillis`: kotlin.ULong)
 
     /**
+     * Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+     *
+     * # Errors
+     * `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+     */
+    fun `resumeAfter`(`point`: kotlin.ByteArray)
+
+    /**
+     * Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+     * has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+     *
+     * # Errors
+     * `wiped`.
+     */
+    fun `resumePoint`(): kotlin.ByteArray?
+
+    /**
      * The app is in the foreground again.
      *
      * # Errors
@@ -1693,6 +1754,16 @@ public interface ConnectionInterface {
     fun `typeBytes`(`id`: kotlin.ULong, `bytes`: kotlin.ByteArray, `nowMillis`: kotlin.ULong)
 
     /**
+     * Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+     * `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+     * application cursor keys (`ESC[?1h`).
+     *
+     * # Errors
+     * `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+     */
+    fun `typeKey`(`id`: kotlin.ULong, `key`: kotlin.String, `application`: kotlin.Boolean, `nowMillis`: kotlin.ULong)
+
+    /**
      * Types one line, and Enter. Control characters are left out.
      *
      * # Errors
@@ -1717,7 +1788,7 @@ public interface ConnectionInterface {
 }
 
 /**
- * One pairing's connection. Call it with what has happened, then take every event, in order, and do it. Times are
+ * One pairing's connection. Tell it what has happened, then take every event, in order, and do it. Times are
  * milliseconds since any start, of a clock that counts the phone's sleep.
  */
 open class Connection: Disposable, AutoCloseable, ConnectionInterface
@@ -1820,6 +1891,28 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
             UniffiLib.uniffi_sessioncap_ffi_fn_clone_connection(handle, status)
         }
     }
+
+
+    /**
+     * Adds an address at which the agent may be as well. A `Store` event follows, as after every input: take the events
+     * after it. It grants nothing, and is tried in its turn. Returns whether it is among the addresses now; 8 fit.
+     *
+     * # Errors
+     * The code of what is wrong with the address, or `wiped`.
+     */
+    @Throws(Failed::class)override fun `addAddress`(`url`: kotlin.String): kotlin.Boolean {
+            return FfiConverterBoolean.lift(
+    callWithHandle {
+    uniffiRustCallWithError(Failed) { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_add_address(
+        it,
+
+        FfiConverterString.lower(`url`),_status)
+}
+    }
+    )
+    }
+
 
 
     /**
@@ -2077,6 +2170,47 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
 
 
     /**
+     * Goes on after what an earlier run of the app has shown, if the session still has it. Call it before `start`.
+     *
+     * # Errors
+     * `message_malformed` if it is no resume point, `started` if the connection has begun, or `wiped`.
+     */
+    @Throws(Failed::class)override fun `resumeAfter`(`point`: kotlin.ByteArray)
+        =
+    callWithHandle {
+    uniffiRustCallWithError(Failed) { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_after(
+        it,
+
+        FfiConverterByteArray.lower(`point`),_status)
+}
+    }
+
+
+
+
+    /**
+     * Returns up to where the output was shown, in 24 bytes that are no secret. An app may keep them beside what it
+     * has shown, and pass them to `resume_after` when it starts again; nothing if there was no output.
+     *
+     * # Errors
+     * `wiped`.
+     */
+    @Throws(Failed::class)override fun `resumePoint`(): kotlin.ByteArray? {
+            return FfiConverterOptionalByteArray.lift(
+    callWithHandle {
+    uniffiRustCallWithError(Failed) { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_resume_point(
+        it,
+        _status)
+}
+    }
+    )
+    }
+
+
+
+    /**
      * The app is in the foreground again.
      *
      * # Errors
@@ -2232,6 +2366,31 @@ open class Connection: Disposable, AutoCloseable, ConnectionInterface
 
         FfiConverterULong.lower(`id`),
         FfiConverterByteArray.lower(`bytes`),
+        FfiConverterULong.lower(`nowMillis`),_status)
+}
+    }
+
+
+
+
+    /**
+     * Types one key with the modifiers that are held: a character or one of `key_names`, after `ctrl+`, `alt+` and
+     * `shift+`, as in `ctrl+c` or `shift+tab`. It is one message. `application` says that the program has asked for
+     * application cursor keys (`ESC[?1h`).
+     *
+     * # Errors
+     * `unknown_key` if no terminal sends such a key; then nothing is sent and no event comes. `wiped`.
+     */
+    @Throws(Failed::class)override fun `typeKey`(`id`: kotlin.ULong, `key`: kotlin.String, `application`: kotlin.Boolean, `nowMillis`: kotlin.ULong)
+        =
+    callWithHandle {
+    uniffiRustCallWithError(Failed) { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_method_connection_type_key(
+        it,
+
+        FfiConverterULong.lower(`id`),
+        FfiConverterString.lower(`key`),
+        FfiConverterBoolean.lower(`application`),
         FfiConverterULong.lower(`nowMillis`),_status)
 }
     }
@@ -2811,7 +2970,7 @@ public interface PreviewInterface {
     fun `host`(): kotlin.String
 
     /**
-     * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+     * Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
      *
      * # Errors
      * `wiped`.
@@ -3002,7 +3161,7 @@ open class Preview: Disposable, AutoCloseable, PreviewInterface
 
 
     /**
-     * Returns `link`, `agent`, `host_of_another` or `nothing`: what the phone knows of it.
+     * Returns the phone's knowledge of the agent: `link`, `agent`, `host_of_another` or `nothing`.
      *
      * # Errors
      * `wiped`.
@@ -3096,7 +3255,7 @@ public object FfiConverterTypePreview: FfiConverter<Preview, Long> {
 
 
 /**
- * How a connection stands.
+ * The state of a connection.
  */
 data class ConnectionState (
     /**
@@ -3191,7 +3350,7 @@ public object FfiConverterTypeConnectionState: FfiConverterRustBuffer<Connection
 
 
 /**
- * What went wrong: a code for programs, a sentence for the person, and what the person does about it.
+ * An error: a code for programs, a sentence for the person, and the person's next step.
  */
 data class Failure (
     /**
@@ -3246,7 +3405,7 @@ public object FfiConverterTypeFailure: FfiConverterRustBuffer<Failure> {
 
 
 /**
- * What a list shows of a pairing.
+ * A pairing, for a list.
  */
 data class PairingInfo (
     /**
@@ -3280,7 +3439,7 @@ data class PairingInfo (
     val `session`: kotlin.String?
     ,
     /**
-     * What the phone may do.
+     * The operations that are allowed.
      */
     val `ops`: List<kotlin.String>
     ,
@@ -3341,7 +3500,7 @@ public object FfiConverterTypePairingInfo: FfiConverterRustBuffer<PairingInfo> {
 
 
 /**
- * What the app has to do or to show, in order.
+ * One thing for the app to do or to show, in order.
  */
 sealed class Event {
 
@@ -3421,7 +3580,7 @@ sealed class Event {
          */
         val `ticket`: kotlin.String,
         /**
-         * What to store. A secret.
+         * The bytes to store. A secret.
          */
         val `bytes`: kotlin.ByteArray) : Event()
 
@@ -3432,11 +3591,11 @@ sealed class Event {
     }
 
     /**
-     * How the connection stands has changed.
+     * The state of the connection has changed.
      */
     data class StateChanged(
         /**
-         * How it stands.
+         * The new state.
          */
         val `state`: org.sessioncap.ConnectionState) : Event()
 
@@ -3451,7 +3610,7 @@ sealed class Event {
      */
     data class Shown(
         /**
-         * How many bytes are missing before these.
+         * Number of bytes that are missing before these.
          */
         val `missing`: kotlin.ULong,
         /**
@@ -3470,7 +3629,7 @@ sealed class Event {
      */
     data class Screen(
         /**
-         * How many bytes of output do not come, if it is known.
+         * Number of bytes of output that do not come, if it is known.
          */
         val `missing`: kotlin.ULong?,
         /**
@@ -3493,7 +3652,7 @@ sealed class Event {
     }
 
     /**
-     * What became of what was typed.
+     * The fate of typed bytes is known.
      */
     data class Typed(
         /**
@@ -3858,7 +4017,7 @@ sealed class Failed: kotlin.Exception() {
     class Failed(
 
         /**
-         * What went wrong.
+         * Its code, sentence and advice.
          */
         val `failure`: Failure
         ) : Failed() {
@@ -4016,6 +4175,38 @@ public object FfiConverterOptionalString: FfiConverterRustBuffer<kotlin.String?>
 /**
  * @suppress
  */
+public object FfiConverterOptionalByteArray: FfiConverterRustBuffer<kotlin.ByteArray?> {
+    override fun read(buf: ByteBuffer): kotlin.ByteArray? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterByteArray.read(buf)
+    }
+
+    override fun allocationSize(value: kotlin.ByteArray?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterByteArray.allocationSize(value)
+        }
+    }
+
+    override fun write(value: kotlin.ByteArray?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterByteArray.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeFailure: FfiConverterRustBuffer<Failure?> {
     override fun read(buf: ByteBuffer): Failure? {
         if (buf.get().toInt() == 0) {
@@ -4125,6 +4316,19 @@ public object FfiConverterSequenceTypeEvent: FfiConverterRustBuffer<List<Event>>
         }
     }
 }
+        /**
+         * Returns the names of the keys that are no character, for `type_key`.
+         */ fun `keyNames`(): List<kotlin.String> {
+            return FfiConverterSequenceString.lift(
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_sessioncap_ffi_fn_func_key_names(
+
+        _status)
+}
+    )
+    }
+
+
         /**
          * Makes the connection of a stored pairing.
          *

@@ -24,7 +24,7 @@ import androidx.compose.ui.text.input.KeyboardCapitalization
 import androidx.compose.ui.text.input.KeyboardType
 import androidx.compose.ui.unit.dp
 
-/** What "Join session" does, apart from how it looks. */
+/** The state and the actions of "Join session", apart from its looks. */
 class JoinSession(private val keychain: Keychain, private val system: PhoneSystem) {
     var preview by mutableStateOf<Preview?>(null)
         private set

@@ -11,7 +11,7 @@ sealed interface KeychainAnswer {
     data object Unreadable : KeychainAnswer
 }
 
-/** Where pairings are kept, one entry for each ticket. */
+/** A store of pairings, one entry for each ticket. */
 interface Keychain {
     /** Stores in place of what is there, and reads it back. Returns whether it is stored. */
     fun put(ticket: String, stored: ByteArray): Boolean
@@ -57,6 +57,19 @@ class Phone(
     val ticket: String get() = connection.ticket()
     val state: ConnectionState get() = connection.state()
 
+    /** Up to where the output was shown: 24 bytes that are no secret, for [resumeAfter] when the app starts again. */
+    val resumePoint: ByteArray? get() = connection.resumePoint()
+
+    /** Goes on after what an earlier run of the app has shown. Before [start]. */
+    fun resumeAfter(point: ByteArray) = connection.resumeAfter(point)
+
+    /** Adds an address at which the agent may be as well, and stores it. Returns whether there was room. */
+    fun addAddress(url: String): Boolean {
+        val added = connection.addAddress(url)
+        timePassed()
+        return added
+    }
+
     fun start() = tell { connection.start(it) }
     fun suspended() = tell { connection.suspended(it) }
     fun resumed() = tell { connection.resumed(it) }
@@ -79,13 +92,20 @@ class Phone(
         return id
     }
 
+    /** Types a key with its modifiers, as in `ctrl+c` or `shift+tab`: one message. Names: [keyNames]. */
+    fun typeKey(key: String, application: Boolean = false): ULong {
+        connection.typeKey(ids + 1u, key, application, system.nowMillis())
+        timePassed()
+        return ++ids
+    }
+
     fun paste(text: String, bracketed: Boolean): ULong {
         val id = ++ids
         tell { connection.paste(id, text, bracketed, it) }
         return id
     }
 
-    // What the system reports.
+    // Reports of the system.
 
     fun opened(attempt: UInt) = tell { connection.opened(attempt, it) }
     fun received(attempt: UInt, message: ByteArray) = tell { connection.message(attempt, message, it) }
