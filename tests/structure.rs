@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 11] = [
     &["documents", "error", "limits", "secret", "status", "sync", "text"],
     &["agent/health", "agent_url", "clock", "codec", "json", "label", "op"],
-    &["credential/bytes", "id", "key", "protocol/frame", "system_clock"],
+    &["agent/nodes", "credential/bytes", "id", "key", "protocol/frame", "system_clock"],
     &[
         "acp",
         "agent/decision",
