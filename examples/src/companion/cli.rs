@@ -60,13 +60,13 @@ enum Command {
     #[cfg(feature = "acp")]
     #[command(subcommand)]
     Acp(super::acp::cli::AcpCommand),
-    /// List the pairings that have a name, the latest first.
+    /// List the pairings that have a name, the latest first, and the one in the file of `--state`.
     List,
-    /// Delete a pairing that has a name. Its owner can still see and revoke it.
+    /// Delete a pairing. Its owner can still see and revoke it.
     Forget {
-        /// Its name.
+        /// Its name; without one, the pairing in the file of `--state`.
         #[arg(value_parser = recent::parse_name)]
-        pairing: String,
+        pairing: Option<String>,
     },
     /// Show what the credential allows, and how long.
     Status {
@@ -133,13 +133,21 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         #[cfg(feature = "acp")]
         Command::Acp(command) => return super::acp::cli::run(&file, command).await,
         Command::List => {
-            for recent::Recent { name, about } in recent::list(&recent::directory()?)? {
-                print_raw(format!("{name}  {}\n", harmless(&about)).as_bytes())?;
+            let directory = recent::directory()?;
+            let named = recent::list(&directory)?;
+            for recent::Recent { name, about } in named.into_iter().chain(recent::of_file(&directory, &file))
+            {
+                print_raw(format!("{}  {}\n", harmless(&name), harmless(&about)).as_bytes())?;
             }
         }
         Command::Forget { pairing } => {
-            recent::forget(&recent::directory()?, &pairing)?;
-            note(&format!("companion: forgot {pairing}; its owner can still revoke it"));
+            let forgotten = match &pairing {
+                Some(name) => recent::directory()?.join(name).with_extension(recent::SUFFIX),
+                None => file,
+            };
+            recent::forget(&forgotten)?;
+            let shown = pairing.unwrap_or_else(|| forgotten.display().to_string());
+            note(&format!("companion: forgot {}; its owner can still revoke it", harmless(&shown)));
         }
         Command::Status { offline } => status(&file, offline).await?,
         Command::Narrow { ops, expires, out } => {

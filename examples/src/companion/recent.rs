@@ -10,7 +10,7 @@ use crate::files::make_private_directory;
 use crate::problem::{Outcome, Problem, While};
 
 /// The end of a pairing's file.
-const SUFFIX: &str = "json";
+pub const SUFFIX: &str = "json";
 
 /// Where named pairings are.
 pub fn directory() -> Outcome<PathBuf> {
@@ -63,15 +63,24 @@ pub fn list(directory: &Path) -> Outcome<Vec<Recent>> {
             continue;
         }
         let changed = path.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        // One that cannot be read is said, and hides no other.
-        let about = match Pairing::open(&path) {
-            Ok(pairing) => describe(&pairing),
-            Err(problem) => problem.to_string(),
-        };
-        found.push((changed, Recent { name, about }));
+        found.push((changed, Recent { name, about: about(&path) }));
     }
     found.sort_by(|(one, _), (other, _)| other.cmp(one));
     Ok(found.into_iter().map(|(_, recent)| recent).collect())
+}
+
+/// The pairing in a file outside the directory; `None` if there is none.
+pub fn of_file(directory: &Path, file: &Path) -> Option<Recent> {
+    (file.exists() && file.parent() != Some(directory))
+        .then(|| Recent { name: file.display().to_string(), about: about(file) })
+}
+
+/// One that cannot be read is said, and hides no other.
+fn about(path: &Path) -> String {
+    match Pairing::open(path) {
+        Ok(pairing) => describe(&pairing),
+        Err(problem) => problem.to_string(),
+    }
 }
 
 fn describe(pairing: &Pairing) -> String {
@@ -86,9 +95,8 @@ fn describe(pairing: &Pairing) -> String {
 }
 
 /// Forgets a pairing. The agent keeps its record of it until its end, or until its owner revokes it.
-pub fn forget(directory: &Path, name: &str) -> Outcome<()> {
-    let path = directory.join(name).with_extension(SUFFIX);
-    std::fs::remove_file(&path).during(format_args!("{} cannot be forgotten", path.display()))
+pub fn forget(path: &Path) -> Outcome<()> {
+    std::fs::remove_file(path).during(format_args!("{} cannot be forgotten", path.display()))
 }
 
 #[cfg(test)]
@@ -135,9 +143,9 @@ mod tests {
         };
         assert_eq!(about("kitchen").unwrap(), "127.0.0.1, not joined yet");
         assert!(about("damaged").unwrap().contains("damaged.json"));
-        forget(&directory, "kitchen").unwrap();
+        forget(&directory.join("kitchen.json")).unwrap();
         assert_eq!(about("kitchen"), None);
-        assert!(forget(&directory, "kitchen").is_err() && about("work").is_some());
+        assert!(forget(&directory.join("kitchen.json")).is_err() && about("work").is_some());
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -71,3 +71,20 @@ async fn named_pairings_are_listed_reopened_and_forgotten() {
     let other = companion(&world, &["--name", "work", "send", "still here"]).await;
     assert_eq!(other.0, 0, "{other:?}");
 }
+
+#[tokio::test]
+async fn the_pairing_in_a_file_is_listed_and_forgotten_as_well() {
+    let world = World::start().await;
+    let session = world.session(ECHO).await;
+    let mut pairing = world.pair(&session, &[]).await;
+    let file = world.file("phone.json").display().to_string();
+    assert_eq!(companion(&world, &["--state", &file, "join", &pairing.text]).await.0, 0);
+    pairing.desktop.exit_code().await;
+    let (code, list, _) = companion(&world, &["--state", &file, "list"]).await;
+    assert_eq!((code, list.lines().count()), (0, 1), "{list}");
+    assert!(list.starts_with(&format!("{file}  {session} at 127.0.0.1")), "{list}");
+    let (code, _, errors) = companion(&world, &["--state", &file, "forget"]).await;
+    assert!(code == 0 && errors.contains(&format!("forgot {file}")), "{errors}");
+    assert_eq!(companion(&world, &["--state", &file, "list"]).await.1, "");
+    assert_eq!(companion(&world, &["--state", &file, "forget"]).await.0, 1);
+}
