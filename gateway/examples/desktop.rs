@@ -1,15 +1,15 @@
 //! The desktop's part: registers its issuer key, shares one session, and revokes what it has shared.
 //!
 //! ```text
-//! cargo run -p sessioncap-gateway --example desktop -- ws://127.0.0.1:7700 AGENT-KEY DIRECTORY SESSION
+//! cargo run -p sessioncap-gateway --example desktop -- DIRECTORY        # prints the device's key, for the agent
+//! cargo run -p sessioncap-gateway --example desktop -- DIRECTORY ws://127.0.0.1:7700 AGENT-KEY SESSION
 //! ```
 //!
-//! The directory holds the two keys. The first start makes them and prints the device's, which the agent's owner
-//! enrols.
+//! The directory holds the device's and the issuer's key. They are made when they are missing.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use futures_util::{SinkExt, StreamExt};
@@ -109,13 +109,19 @@ pub fn key(file: &Path) -> Outcome<[u8; 32]> {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, agent, directory, session] = arguments.as_slice() else {
-        return Err("desktop ADDRESS AGENT-KEY DIRECTORY SESSION".into());
+    let (directory, shared) = match arguments.as_slice() {
+        [directory] => (Path::new(directory), None),
+        [directory, url, agent, session] => (Path::new(directory), Some((url, agent, session))),
+        _ => return Err("desktop DIRECTORY [ADDRESS AGENT-KEY SESSION]".into()),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let device = DeviceSecretKey::from_bytes(key(&directory.join("device.key"))?);
+    let Some((url, agent, session)) = shared else {
+        println!("{}", device.public());
+        return Ok(());
     };
     let (url, agent) = (AgentUrl::parse(url)?, agent.parse::<AgentPublicKey>()?);
-    let device = DeviceSecretKey::from_bytes(key(&Path::new(directory).join("device.key"))?);
-    println!("this device's key is {}", device.public());
-    let issuer = IssuerSecretKey::from_bytes(key(&Path::new(directory).join("issuer.key"))?);
+    let issuer = IssuerSecretKey::from_bytes(key(&directory.join("issuer.key"))?);
     let issuer = Issuer::new(issuer, agent, url.clone());
     let mut channel = Agent::connect(&url, &agent, &device).await?;
     let pairing = share(&mut channel, &issuer, SessionId::new(session)?, Label::new("a phone")?).await?;

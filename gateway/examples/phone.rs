@@ -4,9 +4,9 @@
 //! cargo run -p sessioncap-gateway --example phone -- DIRECTORY        # the link in the first line of standard input
 //! ```
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,6 +156,7 @@ impl Live {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let kept = Kept(std::env::args().nth(1).ok_or("phone DIRECTORY, and the link in standard input")?.into());
+    DirBuilder::new().recursive(true).mode(0o700).create(&kept.0)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut live = if kept.get("credential").is_ok() {
         come_back(&kept).await?
