@@ -331,6 +331,24 @@ fn a_row_of_the_log_that_was_changed_is_refused() {
 }
 
 #[test]
+fn nothing_is_appended_after_another_last_row_than_the_one_that_was_seen() {
+    let Some(server) = Server::primary() else { return };
+    server.migrate();
+    let one = Node::new(&server, 1);
+    let desktop = one.world.desktop(9);
+    desktop.share(&one.world, &terms());
+    let rows = || server.sql("SELECT count(*) FROM sessioncap.log");
+    let before = rows();
+    // Another database of the same length, as an old primary is.
+    let last = "position = (SELECT max(position) FROM sessioncap.log)";
+    server.sql(&format!("UPDATE sessioncap.log SET hash = sha256(hash) WHERE {last}"));
+    let pairing = desktop.mint(&one.world, &terms());
+    assert_eq!(desktop.lodge(&one.world, &pairing), Err(Denial::Ledger(LedgerFailure::Io)));
+    assert_eq!(rows(), before);
+    assert!(one.why().contains("has lost, or never had"), "{}", one.why());
+}
+
+#[test]
 fn missing_tables_and_those_of_another_version_are_refused_with_what_to_do() {
     let Some(server) = Server::primary() else { return };
     let agent = AgentSecretKey::from_bytes([1; 32]).public();
