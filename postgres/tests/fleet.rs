@@ -308,6 +308,8 @@ fn a_log_that_is_trimmed_serves_the_nodes_that_follow_and_new_ones() {
     assert!(confirmed < before - 1);
     two.poll().unwrap();
     assert!(two.world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+    // What a process has said of one does not go back when it says the other.
+    assert_eq!(server.sql("SELECT count(*) FROM sessioncap.nodes WHERE observed = 0 OR confirmed = 0"), "0");
     server.sql("UPDATE sessioncap.nodes SET confirmed = 1000000");
     server.sql("SELECT sessioncap.trim(agent, 0) FROM sessioncap.log GROUP BY agent");
     assert_eq!(server.sql("SELECT count(*) FROM sessioncap.log"), "1", "the last row stays");
