@@ -11,6 +11,7 @@ use std::time::Duration as Time;
 
 use common::*;
 use proptest::prelude::*;
+use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Changes, Ledger, LedgerError, Look, MemoryLedger, Table, Transition};
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
@@ -22,11 +23,15 @@ const LIMIT: Time = Time::from_secs(2);
 
 type Log = Arc<Mutex<Vec<(u32, Changes)>>>;
 
+/// What happens while the next transaction runs.
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
 /// A ledger that keeps a log of who has changed what.
 struct Logged {
     node: u32,
     ledger: Arc<MemoryLedger>,
     log: Log,
+    meanwhile: Meanwhile,
 }
 
 impl Ledger for Logged {
@@ -35,12 +40,14 @@ impl Ledger for Logged {
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
         let mut log = self.log.lock().unwrap();
         let mut done = Changes::default();
         self.ledger.transact(&mut |snapshot| {
             done = transition(snapshot)?;
             Ok(done.clone())
         })?;
+        meanwhile.into_iter().for_each(|act| act());
         if !done.is_empty() {
             log.push((self.node, done));
         }
@@ -64,6 +71,7 @@ struct Node {
     log: Log,
     seen: usize,
     waited: Counted,
+    meanwhile: Meanwhile,
 }
 
 impl Node {
@@ -97,8 +105,13 @@ fn nodes<const N: usize>() -> [Node; N] {
     let mut number = 0;
     let mut nodes = nodes.map(|()| {
         number += 1;
-        let waited = Counted::default();
-        let store = Logged { node: number, ledger: Arc::clone(&ledger), log: Arc::clone(&log) };
+        let (waited, meanwhile) = (Counted::default(), Meanwhile::default());
+        let store = Logged {
+            node: number,
+            ledger: Arc::clone(&ledger),
+            log: Arc::clone(&log),
+            meanwhile: Arc::clone(&meanwhile),
+        };
         let world = World::with(store, |config| {
             let read = read_at(at(START, 1_000));
             config.with_node(NodeId::new(number)).with_other_nodes(LIMIT, read, waited.clone())
@@ -106,7 +119,7 @@ fn nodes<const N: usize>() -> [Node; N] {
         for seed in [9, 8] {
             world.desktop(seed);
         }
-        Node { world, number, log: Arc::clone(&log), seen: 0, waited }
+        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile }
     });
     nodes.iter_mut().for_each(Node::catch_up);
     nodes
@@ -221,6 +234,41 @@ fn a_renewal_at_one_node_narrows_the_stream_at_another_and_does_not_end_it() {
 }
 
 #[test]
+fn an_activation_is_refused_if_its_terms_were_narrowed_meanwhile_and_not_for_any_other_change() {
+    for narrows in [false, true] {
+        let [mut one, two] = nodes();
+        let desktop = one.world.desktop(9);
+        let pairing = desktop.share(&one.world, &terms());
+        let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
+        let agent = two.world.agent.public();
+        let asking = sessioncap::phone::attach(&agent, &phone(2), &held, OpSet::EMPTY, &mut OsRng).unwrap();
+        let Response::Admitted(_, _, pending) = two.world.respond(&asking.message) else { panic!("refused") };
+        let before = one.log.lock().unwrap().len();
+        // At the other node the phone is seen again, or the desktop takes operations away.
+        match narrows {
+            true => {
+                let fewer = [Op::StreamOutput].into_iter().collect();
+                desktop.renew(&one.world, &pairing, fewer, 600).unwrap();
+            }
+            false => {
+                one.world.now = one.world.now.plus(Duration::seconds(70));
+                one.catch_up();
+                one.world.gate.settle(one.world.now).unwrap();
+                one.world.attach(&phone(2), &held, OpSet::EMPTY).unwrap();
+            }
+        }
+        // Observed after the activation has read the record, which was before the other node's commit.
+        let changes = one.log.lock().unwrap().split_off(before);
+        let (gate, now) = (two.world.gate.clone(), two.world.now);
+        *two.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            changes.iter().for_each(|(_, changes)| gate.observe(changes, now).unwrap());
+        }));
+        let activated = pending.activate_after_first_frame(now).map(drop);
+        assert_eq!(activated, if narrows { Err(Denial::Interrupted) } else { Ok(()) });
+    }
+}
+
+#[test]
 fn a_node_that_does_not_read_the_log_permits_nothing_within_the_limit_and_goes_on_afterwards() {
     let [mut one, two] = nodes();
     let desktop = one.world.desktop(9);
@@ -283,7 +331,8 @@ fn an_offer_under_way_is_refused_when_another_node_has_ended_a_session_meanwhile
         }
         let changes: Vec<Changes> =
             one.log.lock().unwrap().iter().skip(before).map(|(_, changes)| changes.clone()).collect();
-        let ledger = Logged { node: 3, ledger: Arc::new(MemoryLedger::new()), log: Log::default() };
+        let ledger =
+            Logged { node: 3, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
         let racing = Arc::new(Racing(Mutex::new(None), one.world.context.clone()));
         let agent = one.world.agent.public();
         let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap();
@@ -335,8 +384,6 @@ fn observing_inside_a_permit_is_an_error_and_no_deadlock() {
 #[test]
 fn another_opening_of_a_node_is_observed_by_the_gate_that_had_it() {
     let [mut one, two] = nodes();
-    let store = Logged { node: 7, ledger: Arc::new(MemoryLedger::new()), log: Arc::clone(&one.log) };
-    drop(store);
     let pairing = one.world.desktop(9).share(&one.world, &terms());
     let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
     // The rows of an opening of node 1 by another process.
@@ -377,7 +424,8 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
         one.world.gate.offer(&desktop.device, &desktop.mint(&one.world, &terms()).offer, one.world.now);
     assert!(mark.unwrap().agent_time.distance(real.timestamp()) <= 30);
     // Nor does one that is opened in the future.
-    let store = Logged { node: 4, ledger: Arc::new(MemoryLedger::new()), log: Log::default() };
+    let store =
+        Logged { node: 4, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
     let ahead = Now::new(real.wall + Duration::days(1), real.monotonic);
     let late =
         World::try_with(store, ahead, |config| config.with_other_nodes(LIMIT, read_at(real), ())).unwrap();

@@ -114,6 +114,16 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Refuses a server whose timeline is older than one on which a commit was kept.
+    pub(crate) fn check_timeline(&self, seen: u32) -> Result<(), Problem> {
+        match self.timeline < seen {
+            true => Err(Problem::OldPrimary { found: self.timeline, seen }),
+            false => Ok(()),
+        }
+    }
+}
+
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Failure> {
     row.try_get(at).map_err(|error| Failure::NotDone(Problem::of(&error)))
 }
@@ -139,6 +149,8 @@ async fn roll_back(session: &Session, failure: Failure) -> Failure {
 pub(crate) struct Append {
     me: Me,
     expected: Place,
+    /// The latest timeline on which a commit was kept.
+    timeline: u32,
     place: Place,
     bytes: Vec<u8>,
     put: (Vec<i16>, Vec<Vec<u8>>, Vec<Vec<u8>>),
@@ -147,7 +159,7 @@ pub(crate) struct Append {
 
 impl Append {
     /// `None` if the changes cannot be encoded.
-    pub(crate) fn new(me: Me, expected: Place, changes: &Changes) -> Option<Self> {
+    pub(crate) fn new(me: Me, expected: Place, timeline: u32, changes: &Changes) -> Option<Self> {
         let bytes = wire::encode(changes)?;
         let position = expected.position.checked_add(1)?;
         let place = Place { position, hash: wire::hash(&expected.hash, position, &bytes) };
@@ -166,7 +178,7 @@ impl Append {
                 }
             }
         }
-        Some(Self { me, expected, place, bytes, put, removed })
+        Some(Self { me, expected, timeline, place, bytes, put, removed })
     }
 }
 
@@ -174,7 +186,7 @@ impl Job for Append {
     type Output = (Place, Status);
 
     async fn run(self, session: &Session) -> Result<(Place, Status), Failure> {
-        let Self { me, expected, place, bytes, put, removed } = self;
+        let Self { me, expected, timeline, place, bytes, put, removed } = self;
         let (agent, writer) = (me.agent.as_slice(), me.writer.as_slice());
         let (previous, hash) = (expected.hash.as_slice(), place.hash.as_slice());
         let append: [Parameter<'_>; 6] = [
@@ -216,6 +228,7 @@ impl Job for Append {
             put.map_err(|error| before_commit(&error))?;
             removed.map_err(|error| before_commit(&error))?;
             status.check(me.standby)?;
+            status.check_timeline(timeline)?;
             if appended == 1 { Ok(status) } else { Err(Failure::Conflict) }
         })();
         let status = match checked {

@@ -131,13 +131,8 @@ impl Shared {
         self.copy.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses a server whose timeline is older than one on which a commit was kept.
-    fn check_timeline(&self, status: &Status) -> Result<(), Problem> {
-        let seen = *self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        match status.timeline < seen {
-            true => Err(Problem::OldPrimary { found: status.timeline, seen }),
-            false => Ok(()),
-        }
+    fn seen_timeline(&self) -> u32 {
+        *self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep_timeline(&self, status: &Status) {
@@ -161,7 +156,7 @@ impl Shared {
             before_read();
             let read = Read { me: self.me, confirmed: confirmed.position, from: place.position };
             let (status, entries) = link.call(read, limit)?;
-            self.check_timeline(&status)?;
+            status.check_timeline(self.seen_timeline())?;
             let has = |place: &Place| entries.iter().any(|entry| entry.place == *place);
             if !has(&confirmed) {
                 return Err(Problem::LostPosition { position: confirmed.position }.into());
@@ -189,7 +184,7 @@ impl Shared {
     /// Loads all rows again, if the copy is still at this place.
     fn reload(&self, link: &Link, limit: Duration, from: Place) -> Result<(), Failure> {
         let (status, rows, place) = link.call(Load(self.me), limit)?;
-        self.check_timeline(&status)?;
+        status.check_timeline(self.seen_timeline())?;
         let mut copy = self.copy_mut();
         if copy.place() == from {
             copy.replace(rows, place);
@@ -199,7 +194,7 @@ impl Shared {
 
     /// Appends changes that were made over this place.
     fn append(&self, over: Place, changes: &Changes) -> Result<(), Failure> {
-        let append = Append::new(self.me, over, changes);
+        let append = Append::new(self.me, over, self.seen_timeline(), changes);
         let append = append.ok_or(Problem::Damaged { position: over.position })?;
         let (place, status) = self.writer.call(append, self.options.timeout)?;
         let rows = changes.iter().map(|(table, key, value)| (table, key.to_vec(), value.map(<[u8]>::to_vec)));

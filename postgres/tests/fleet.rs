@@ -308,6 +308,8 @@ fn a_log_that_is_trimmed_serves_the_nodes_that_follow_and_new_ones() {
     assert!(confirmed < before - 1);
     two.poll().unwrap();
     assert!(two.world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
+    // What a process has said of one does not go back when it says the other.
+    assert_eq!(server.sql("SELECT count(*) FROM sessioncap.nodes WHERE observed = 0 OR confirmed = 0"), "0");
     server.sql("UPDATE sessioncap.nodes SET confirmed = 1000000");
     server.sql("SELECT sessioncap.trim(agent, 0) FROM sessioncap.log GROUP BY agent");
     assert_eq!(server.sql("SELECT count(*) FROM sessioncap.log"), "1", "the last row stays");
@@ -328,6 +330,24 @@ fn a_row_of_the_log_that_was_changed_is_refused() {
     assert!(matches!(two.poll(), Err(Problem::Damaged { .. })));
     assert!(two.world.gate.settle(two.world.now).is_err());
     assert_eq!(two.world.gate.failure(), Some(LedgerFailure::Corrupt));
+}
+
+#[test]
+fn nothing_is_appended_after_another_last_row_than_the_one_that_was_seen() {
+    let Some(server) = Server::primary() else { return };
+    server.migrate();
+    let one = Node::new(&server, 1);
+    let desktop = one.world.desktop(9);
+    desktop.share(&one.world, &terms());
+    let rows = || server.sql("SELECT count(*) FROM sessioncap.log");
+    let before = rows();
+    // Another database of the same length, as an old primary is.
+    let last = "position = (SELECT max(position) FROM sessioncap.log)";
+    server.sql(&format!("UPDATE sessioncap.log SET hash = sha256(hash) WHERE {last}"));
+    let pairing = desktop.mint(&one.world, &terms());
+    assert_eq!(desktop.lodge(&one.world, &pairing), Err(Denial::Ledger(LedgerFailure::Io)));
+    assert_eq!(rows(), before);
+    assert!(one.why().contains("has lost, or never had"), "{}", one.why());
 }
 
 #[test]

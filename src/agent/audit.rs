@@ -12,7 +12,8 @@ use crate::label::Label;
 use crate::op::OpSet;
 use crate::pair::RevocationReason;
 
-/// An event at the gate, and when it happened.
+/// An event at the gate, and when it happened. `docs/audit.schema.json` is the schema of its JSON form, which also
+/// reads back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
@@ -33,6 +34,13 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
+    /// Returns what distinguishes this record from every other one of every agent and node: two with the same four
+    /// values are one record, which was delivered twice, as a shipper of several nodes' logs may.
+    #[must_use]
+    pub fn identity(&self) -> (AgentPublicKey, NodeId, u64, u64) {
+        (self.agent, self.node, self.opening, self.sequence)
+    }
+
     pub(crate) fn position(&self) -> AuditPosition {
         AuditPosition { opening: self.opening, sequence: self.sequence }
     }

@@ -85,7 +85,8 @@ impl Core {
             };
             let mut registry = lock(&self.registry);
             registry.ends_at(&id, record.ends_at());
-            if let Some(live) = registry.find(&id) {
+            let narrows = registry.narrows(&id, to.ops, to.expires_at);
+            if let Some(live) = registry.find(&id).filter(|_| narrows) {
                 live.narrow(to);
                 narrowed.push(live);
             }

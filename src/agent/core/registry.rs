@@ -17,6 +17,7 @@ use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
 use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
+use crate::op::OpSet;
 
 /// The credentials that have connections or waiting admissions, and the unwritten revocations.
 pub(crate) struct Registry {
@@ -51,6 +52,8 @@ struct Entry {
     device: DevicePublicKey,
     label: Label,
     ends_at: Timestamp,
+    /// The widest terms under which a stream may have joined since the last narrowing that was observed.
+    widest: (OpSet, Timestamp),
 }
 
 /// A subject that the context is asked about.
@@ -93,6 +96,11 @@ impl Registry {
             // Another node may have extended it. The guards have ends of their own.
             let ends_at = self.end_of(id).max(Some(record.ends_at()));
             ends_at.into_iter().for_each(|ends_at| self.ends_at(id, ends_at));
+            if let Some(entry) = self.entries.get_mut(id) {
+                let (ops, end) = entry.widest;
+                let latest = record.latest();
+                entry.widest = (ops.union(latest.ops), end.max(latest.expires_at));
+            }
             return Ok(live);
         }
         if self.entries.len() >= self.prune_at {
@@ -118,6 +126,7 @@ impl Registry {
             device: record.device,
             label: record.label.clone(),
             ends_at: record.ends_at(),
+            widest: (record.latest().ops, record.latest().expires_at),
         };
         self.by_ticket.entry(entry.ticket).or_default().insert(*id);
         self.by_session.entry(entry.session.clone()).or_default().insert(*id);
@@ -176,6 +185,14 @@ impl Registry {
     /// Returns the end of a connected credential's record.
     pub(crate) fn end_of(&self, id: &CredentialId) -> Option<Timestamp> {
         self.entries.get(id).map(|entry| entry.ends_at)
+    }
+
+    /// Notes the latest terms of a connected credential, as another node has put them on record, and returns
+    /// whether some stream may have wider ones. Most changes of a record are no narrowing.
+    pub(super) fn narrows(&mut self, id: &CredentialId, ops: OpSet, end: Timestamp) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let (known, until) = core::mem::replace(&mut entry.widest, (ops, end));
+        !known.is_subset_of(ops) || end < until
     }
 
     // --- cuts ---
@@ -404,7 +421,6 @@ mod tests {
     use crate::credential::verify::EditionHashes;
     use crate::id::NodeId;
     use crate::key::{DeviceSecretKey, HolderSecretKey, IssuerSecretKey};
-    use crate::op::OpSet;
 
     fn record() -> CredentialRecord {
         CredentialRecord {
