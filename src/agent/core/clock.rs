@@ -5,12 +5,12 @@ use time::Duration;
 use crate::clock::{Now, Timestamp};
 
 /// A wall clock that never goes back.
-/// A wall clock that never goes back.
 ///
 /// Effective time is the later of two: the wall clock, and the last effective time plus the monotonic time
 /// since then. Setting the wall clock back therefore neither revives anything nor stops the clock. After a
 /// restart, the last stored time replaces the last used time. It is at most a minute older than the last
 /// decision, because a read stores no time, and not older than anything on record.
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     mark: Timestamp,
     /// The monotonic reading when `mark` began.
