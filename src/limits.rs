@@ -261,6 +261,18 @@ pub const COLLECT_PER_TRANSITION: usize = 8;
 #[cfg(feature = "agent")]
 pub(crate) const SETTLE_FIRST: usize = 64;
 
+/// Most transitions that one commit contains.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_MEMBERS: usize = 256;
+
+/// Most visits of phones that wait for a commit to be written with. Beyond that, an activation makes one.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_VISITS_OWED: usize = 1_024;
+
+/// How often an attach reads its record again because something was revoked meanwhile.
+#[cfg(feature = "agent")]
+pub(crate) const MAX_READS_AGAIN: usize = 64;
+
 /// Most audit records that one transition removes from the ledger after the sink has taken them.
 #[cfg(feature = "agent")]
 pub(crate) const FORGET_PER_TRANSITION: usize = 256;

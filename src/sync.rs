@@ -6,7 +6,7 @@ pub(crate) use core::hint::spin_loop;
 #[cfg(not(sessioncap_loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
 #[cfg(not(sessioncap_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(sessioncap_loom))]
 pub(crate) use std::thread::yield_now;
 
@@ -15,6 +15,6 @@ pub(crate) use loom::hint::spin_loop;
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
 #[cfg(sessioncap_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(sessioncap_loom)]
 pub(crate) use loom::thread::yield_now;

@@ -8,12 +8,15 @@ use time::OffsetDateTime;
 
 use crate::clock::Now;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod since_boot;
+
 /// Reads the operating system's clocks.
 ///
-/// The wall clock is the one of [`SystemTime`](std::time::SystemTime); on Linux and Android it is read as of the
-/// kernel's last timer tick if these are less than 10 milliseconds apart, which is several times cheaper, and a
-/// clock that is set shows at once. The monotonic clock is one that continues while the machine sleeps, so
-/// that a night in a closed laptop counts:
+/// The wall clock is the one of [`SystemTime`](std::time::SystemTime). The monotonic clock is one that continues
+/// while the machine sleeps, so that a night in a closed laptop counts. On Linux and Android both are read as of the
+/// kernel's last timer tick if these are less than 10 milliseconds apart, which is several times cheaper; a clock that
+/// is set, and a machine that has slept, show at once:
 ///
 /// | operating system | clock | its manual |
 /// |---|---|---|
@@ -50,8 +53,8 @@ impl SystemClock {
     #[must_use]
     #[inline]
     pub fn now(&self) -> Now {
-        let (seconds, nanoseconds) = counts_sleep::wall(self.clocks);
-        Now::new(date(seconds, nanoseconds), counts_sleep::monotonic(self.clocks))
+        let ((seconds, nanoseconds), monotonic) = counts_sleep::read(self.clocks);
+        Now::new(date(seconds, nanoseconds), monotonic)
     }
 }
 
@@ -91,62 +94,94 @@ fn date(seconds: i64, nanoseconds: u32) -> OffsetDateTime {
 const LIMITS: (OffsetDateTime, OffsetDateTime) =
     (time::PrimitiveDateTime::MIN.assume_utc(), time::PrimitiveDateTime::MAX.assume_utc());
 
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod counts_sleep {
+    use rustix::time::{ClockId, clock_getres, clock_gettime};
+    use time::Duration;
+
+    use super::since_boot::{Reading, SinceBoot};
+
+    /// Whether clocks are read as of the last tick. man7.org, clock_gettime(2): `CLOCK_REALTIME_COARSE` and
+    /// `CLOCK_MONOTONIC_COARSE` are "faster but less precise" versions of the others; `clock_getres` says how precise.
+    #[derive(Clone, Copy)]
+    pub(super) enum Clocks {
+        OfTheLastTick,
+        Precise,
+    }
+
+    pub(super) fn clocks() -> Option<Clocks> {
+        let often = |clock| {
+            let ticks = clock_getres(clock);
+            ticks.tv_sec == 0 && (1..COARSEST).contains(&ticks.tv_nsec)
+        };
+        match often(ClockId::RealtimeCoarse) && often(ClockId::MonotonicCoarse) {
+            true => Some(Clocks::OfTheLastTick),
+            false => Some(Clocks::Precise),
+        }
+    }
+
+    /// A reading must not be older than this, nanoseconds.
+    const COARSEST: i64 = 10_000_000;
+
+    /// How much longer the machine has been up than `CLOCK_MONOTONIC` has run.
+    static SINCE_BOOT: SinceBoot = SinceBoot::new();
+
+    /// Returns the seconds since 1970 and the nanoseconds of the wall clock, and the time since boot.
+    ///
+    /// man7.org, clock_gettime(2): `CLOCK_BOOTTIME` is "a nonsettable system-wide clock that is identical to
+    /// CLOCK_MONOTONIC, except that it also includes any time that the system is suspended". It has no version as of
+    /// the last tick.
+    #[inline]
+    pub(super) fn read(clocks: Clocks) -> ((i64, u32), Duration) {
+        match clocks {
+            Clocks::OfTheLastTick => {
+                let (wall, monotonic) =
+                    (read_one(ClockId::RealtimeCoarse), read_one(ClockId::MonotonicCoarse));
+                let asleep = SINCE_BOOT.beyond(wall.since(monotonic), || {
+                    // In this order, so that what passes in between makes things expire earlier, not later.
+                    let monotonic = read_one(ClockId::Monotonic);
+                    read_one(ClockId::Boottime).since(monotonic)
+                });
+                (wall.parts(), monotonic.plus(asleep))
+            }
+            Clocks::Precise => {
+                let wall = read_one(ClockId::Realtime);
+                (wall.parts(), read_one(ClockId::Boottime).plus(0))
+            }
+        }
+    }
+
+    #[inline]
+    fn read_one(clock: ClockId) -> Reading {
+        let reading = clock_gettime(clock);
+        Reading::new(reading.tv_sec, reading.tv_nsec)
+    }
+}
+
+#[cfg(target_vendor = "apple")]
 mod counts_sleep {
     use rustix::time::{ClockId, clock_gettime};
     use time::Duration;
 
-    /// The wall clock's id and the monotonic clock's.
-    pub(super) type Clocks = (ClockId, ClockId);
+    #[derive(Clone, Copy)]
+    pub(super) struct Clocks;
 
-    /// man7.org, clock_gettime(2): `CLOCK_BOOTTIME` is "a nonsettable system-wide clock that is identical to
-    /// CLOCK_MONOTONIC, except that it also includes any time that the system is suspended".
-    #[cfg(not(target_vendor = "apple"))]
-    const MONOTONIC: ClockId = ClockId::Boottime;
+    pub(super) fn clocks() -> Option<Clocks> {
+        Some(Clocks)
+    }
 
+    /// Returns the seconds since 1970 and the nanoseconds of the wall clock, and the monotonic clock.
+    ///
     /// macOS, clock_gettime(3): `CLOCK_MONOTONIC` is a "clock that increments monotonically, tracking the
     /// time since an arbitrary point, and will continue to increment while the system is asleep", and
     /// `CLOCK_UPTIME_RAW` one that "does not increment while the system is asleep".
-    #[cfg(target_vendor = "apple")]
-    const MONOTONIC: ClockId = ClockId::Monotonic;
-
-    pub(super) fn clocks() -> Option<Clocks> {
-        Some((wall_clock(), MONOTONIC))
-    }
-
-    /// man7.org, clock_gettime(2): `CLOCK_REALTIME_COARSE` is a "faster but less precise version of
-    /// CLOCK_REALTIME"; `clock_getres` says how precise. The monotonic clock has no such version that counts
-    /// sleep.
-    #[cfg(not(target_vendor = "apple"))]
-    fn wall_clock() -> ClockId {
-        use rustix::time::clock_getres;
-        let coarse = clock_getres(ClockId::RealtimeCoarse);
-        let often = coarse.tv_sec == 0
-            && u32::try_from(coarse.tv_nsec).is_ok_and(|between| (1..COARSEST).contains(&between));
-        if often { ClockId::RealtimeCoarse } else { ClockId::Realtime }
-    }
-
-    #[cfg(target_vendor = "apple")]
-    fn wall_clock() -> ClockId {
-        ClockId::Realtime
-    }
-
-    /// A reading must not be older than this, nanoseconds.
-    #[cfg(not(target_vendor = "apple"))]
-    const COARSEST: u32 = 10_000_000;
-
-    /// Returns the seconds since 1970 and the nanoseconds of the wall clock.
     #[inline]
-    pub(super) fn wall((wall, _): Clocks) -> (i64, u32) {
-        let reading = clock_gettime(wall);
-        (reading.tv_sec, u32::try_from(reading.tv_nsec).unwrap_or(0))
-    }
-
-    #[inline]
-    pub(super) fn monotonic((_, monotonic): Clocks) -> Duration {
-        let reading = clock_gettime(monotonic);
+    pub(super) fn read(_: Clocks) -> ((i64, u32), Duration) {
+        let (wall, monotonic) = (clock_gettime(ClockId::Realtime), clock_gettime(ClockId::Monotonic));
+        let nanoseconds = u32::try_from(wall.tv_nsec).unwrap_or(0);
         // The nanoseconds are below one second.
-        Duration::new(reading.tv_sec, i32::try_from(reading.tv_nsec).unwrap_or(0))
+        let monotonic = Duration::new(monotonic.tv_sec, i32::try_from(monotonic.tv_nsec).unwrap_or(0));
+        ((wall.tv_sec, nanoseconds), monotonic)
     }
 }
 
@@ -160,11 +195,7 @@ mod counts_sleep {
         None
     }
 
-    pub(super) fn wall(clocks: Clocks) -> (i64, u32) {
-        match clocks {}
-    }
-
-    pub(super) fn monotonic(clocks: Clocks) -> Duration {
+    pub(super) fn read(clocks: Clocks) -> ((i64, u32), Duration) {
         match clocks {}
     }
 }
@@ -201,21 +232,27 @@ mod tests {
         let seconds: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
         let read = SystemClock::new().unwrap().now().monotonic.as_seconds_f64();
         assert!((read - seconds).abs() < 60.0, "{read} {seconds}");
-        assert_eq!(
-            counts_sleep::clocks().map(|(_, monotonic)| monotonic),
-            Some(rustix::time::ClockId::Boottime)
-        );
     }
 
-    /// The wall clock that a program sets is read, and by its resolution no reading is 10 ms old.
+    /// Between two readings of the precise clocks, and not 10 ms behind the first of them.
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_wall_clock_can_be_set_and_ticks_every_few_milliseconds() {
-        use rustix::time::{ClockId, clock_getres};
-        let (wall, _) = counts_sleep::clocks().unwrap();
-        assert!(matches!(wall, ClockId::Realtime | ClockId::RealtimeCoarse));
-        let resolution = clock_getres(wall);
-        assert!(resolution.tv_sec == 0 && resolution.tv_nsec < 10_000_000);
+    fn no_reading_is_older_than_ten_milliseconds_or_later_than_the_precise_clocks() {
+        use rustix::time::{ClockId, clock_gettime};
+        let precise = |clock| {
+            let read = clock_gettime(clock);
+            Duration::new(read.tv_sec, i32::try_from(read.tv_nsec).unwrap())
+        };
+        let (clock, oldest) = (SystemClock::new().unwrap(), Duration::milliseconds(10));
+        for _ in 0..10_000 {
+            let (wall, boot) = (precise(ClockId::Realtime), precise(ClockId::Boottime));
+            let now = clock.now();
+            let since_1970 = now.wall - OffsetDateTime::UNIX_EPOCH;
+            assert!(since_1970 > wall - oldest && since_1970 <= precise(ClockId::Realtime));
+            // What was measured once between two clocks can be a little too much, never too little.
+            let most = precise(ClockId::Boottime) + Duration::milliseconds(1);
+            assert!(now.monotonic > boot - oldest && now.monotonic <= most, "{} {boot}", now.monotonic);
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ impl Paired {
         let desktop = world.desktop(9);
         let pairing = desktop.share(&world, &terms());
         let credential = world.join(&pairing.link, &phone(2)).unwrap().credential;
+        // The visit, and the decision with it, are written with the next commit.
+        world.gate.settle(world.now).unwrap();
         Self { ledger, world, desktop, pairing, credential }
     }
 
@@ -41,6 +43,7 @@ impl Paired {
 
     /// The agent started again with another configuration.
     fn restarted(&mut self, configure: impl FnOnce(GateConfig) -> GateConfig) {
+        self.world.gate.settle(self.world.now).unwrap();
         self.world = World::try_with(self.ledger.opened_again(), self.world.now, configure).unwrap();
         self.world.enrol(self.desktop.device);
     }
@@ -173,6 +176,7 @@ fn a_narrowed_copy_is_decided_at_first_sight_and_the_decision_recorded_with_a_vi
     assert_eq!(paired.runs_to_attach(&paired.credential), 0, "beside the edition's own");
     paired.world.pass(61);
     assert_eq!(paired.runs_to_attach(&other), 1);
+    paired.world.gate.settle(paired.world.now).unwrap();
     assert_eq!([paired.runs_to_attach(&other), paired.runs_to_attach(&one)], [0, 1]);
     let granted = paired.world.attach(&phone(2), &other, OpSet::EMPTY).unwrap();
     assert_eq!(granted.ops(), OpSet::only(Op::StreamOutput));

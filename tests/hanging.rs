@@ -199,6 +199,7 @@ fn nobody_joins_between_the_cut_and_its_record() {
             let joined = world.join(&pairing.link, &key).unwrap();
             (key, joined)
         });
+        world.gate.settle(world.now).unwrap();
         let events = world.events().len();
         let outcome = Arc::new(Mutex::new(None));
         let waker = on_wake({
@@ -315,6 +316,7 @@ fn a_cut_waits_for_no_audit_sink() {
         let _first = world.join(&first.link, &phone(3)).unwrap();
         let mut goes_on = world.join(&second.link, &phone(4)).unwrap();
         let now = world.now;
+        world.gate.settle(now).unwrap();
         sink.hold.arm();
         let gate = world.gate.clone();
         let hanging = thread::spawn(move || gate.revoke_credential(&first.credential, now));

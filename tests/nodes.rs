@@ -23,8 +23,8 @@ const LIMIT: Time = Time::from_secs(2);
 
 type Log = Arc<Mutex<Vec<(u32, Changes)>>>;
 
-/// What happens while the next transaction runs.
-type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+/// What happens once so many further reads and transactions have seen their snapshot.
+type Meanwhile = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
 
 /// A ledger that keeps a log of who has changed what.
 struct Logged {
@@ -34,23 +34,41 @@ struct Logged {
     meanwhile: Meanwhile,
 }
 
+impl Logged {
+    fn meanwhile(&self) {
+        let mut waiting = self.meanwhile.lock().unwrap();
+        let due = match &mut *waiting {
+            Some((0, _)) => waiting.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        drop(waiting);
+        due.into_iter().for_each(|(_, act)| act());
+    }
+}
+
 impl Ledger for Logged {
     fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
-        self.ledger.read(look)
+        self.ledger.read(look)?;
+        self.meanwhile();
+        Ok(())
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
-        let meanwhile = self.meanwhile.lock().unwrap().take();
         let mut log = self.log.lock().unwrap();
         let mut done = Changes::default();
         self.ledger.transact(&mut |snapshot| {
             done = transition(snapshot)?;
             Ok(done.clone())
         })?;
-        meanwhile.into_iter().for_each(|act| act());
         if !done.is_empty() {
             log.push((self.node, done));
         }
+        drop(log);
+        self.meanwhile();
         Ok(())
     }
 }
@@ -234,38 +252,61 @@ fn a_renewal_at_one_node_narrows_the_stream_at_another_and_does_not_end_it() {
 }
 
 #[test]
-fn an_activation_is_refused_if_its_terms_were_narrowed_meanwhile_and_not_for_any_other_change() {
-    for narrows in [false, true] {
-        let [mut one, two] = nodes();
-        let desktop = one.world.desktop(9);
-        let pairing = desktop.share(&one.world, &terms());
-        let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
-        let agent = two.world.agent.public();
-        let asking = sessioncap::phone::attach(&agent, &phone(2), &held, OpSet::EMPTY, &mut OsRng).unwrap();
-        let Response::Admitted(_, _, pending) = two.world.respond(&asking.message) else { panic!("refused") };
-        let before = one.log.lock().unwrap().len();
-        // At the other node the phone is seen again, or the desktop takes operations away.
-        match narrows {
-            true => {
-                let fewer = [Op::StreamOutput].into_iter().collect();
-                desktop.renew(&one.world, &pairing, fewer, 600).unwrap();
+fn a_narrowing_that_arrives_at_any_moment_of_an_activation_holds_and_no_other_change_disturbs_it() {
+    let mut arrived = 0;
+    for (narrows, renewed) in [(false, false), (true, false), (false, true), (true, true)] {
+        for after in 0..8 {
+            let [mut one, two] = nodes();
+            let desktop = one.world.desktop(9);
+            let pairing = desktop.share(&one.world, &terms());
+            let Joined { credential: mut held, .. } = one.world.join(&pairing.link, &phone(2)).unwrap();
+            if renewed {
+                // The activation then is the first use of new terms, which is written.
+                desktop.renew(&one.world, &pairing, OpSet::COMPANION, 86_400).unwrap();
+                held = one.world.attach_renewed(&phone(2), &held).unwrap();
             }
-            false => {
-                one.world.now = one.world.now.plus(Duration::seconds(70));
-                one.catch_up();
-                one.world.gate.settle(one.world.now).unwrap();
-                one.world.attach(&phone(2), &held, OpSet::EMPTY).unwrap();
+            let agent = two.world.agent.public();
+            let asking =
+                sessioncap::phone::attach(&agent, &phone(2), &held, OpSet::EMPTY, &mut OsRng).unwrap();
+            let Response::Admitted(_, _, pending) = two.world.respond(&asking.message) else {
+                panic!("refused")
+            };
+            let (gate, now, log) = (two.world.gate.clone(), two.world.now, Arc::clone(&one.log));
+            // At the other node the phone is seen again, or the desktop takes operations away.
+            let act = move || {
+                let before = log.lock().unwrap().len();
+                if narrows {
+                    let fewer = [Op::StreamOutput].into_iter().collect();
+                    desktop.renew(&one.world, &pairing, fewer, 600).unwrap();
+                } else {
+                    one.world.now = one.world.now.plus(Duration::seconds(70));
+                    one.catch_up();
+                    one.world.gate.settle(one.world.now).unwrap();
+                    one.world.attach(&phone(2), &held, OpSet::EMPTY).unwrap();
+                }
+                let changes = log.lock().unwrap().split_off(before);
+                changes.iter().for_each(|(_, changes)| gate.observe(changes, now).unwrap());
+            };
+            *two.meanwhile.lock().unwrap() = Some((after, Box::new(act)));
+            let activated = pending.activate_after_first_frame(now);
+            if two.meanwhile.lock().unwrap().take().is_some() {
+                // The activation had ended before.
+                continue;
+            }
+            arrived += 1;
+            match (narrows, activated) {
+                (_, Err(denial)) => {
+                    assert!(narrows && denial == Denial::Interrupted, "{denial:?} after {after}")
+                }
+                (true, Ok(mut guard)) => {
+                    let gone = Err(Denial::OperationNotGranted { op: Op::SendInput });
+                    assert_eq!(permit(&mut guard, now), gone, "after {after}, renewed: {renewed}");
+                }
+                (false, Ok(mut guard)) => assert_eq!(permit(&mut guard, now), Ok(())),
             }
         }
-        // Observed after the activation has read the record, which was before the other node's commit.
-        let changes = one.log.lock().unwrap().split_off(before);
-        let (gate, now) = (two.world.gate.clone(), two.world.now);
-        *two.meanwhile.lock().unwrap() = Some(Box::new(move || {
-            changes.iter().for_each(|(_, changes)| gate.observe(changes, now).unwrap());
-        }));
-        let activated = pending.activate_after_first_frame(now).map(drop);
-        assert_eq!(activated, if narrows { Err(Denial::Interrupted) } else { Ok(()) });
     }
+    assert!(arrived >= 6, "{arrived}");
 }
 
 #[test]

@@ -580,6 +580,7 @@ fn presence_is_noted_with_the_first_frame_and_once_a_minute() {
         holder: phone(2).public(),
         ops: OpSet::COMPANION,
     };
+    world.gate.settle(world.now).unwrap();
     // So does the log: a phone that attaches again and again does not fill it.
     assert_eq!(world.events().into_iter().filter(|e| *e == attached).count(), 2);
 }

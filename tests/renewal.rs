@@ -4,14 +4,12 @@
 
 mod common;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::task::Context as Task;
 
 use common::ledger::TestLedger;
 use common::*;
 use rand::rngs::OsRng;
-use sessioncap::agent::ledger::MemoryLedger;
+use sessioncap::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use sessioncap::agent::*;
 use sessioncap::desktop::*;
 use sessioncap::*;
@@ -235,19 +233,50 @@ fn an_operator_rule_that_is_asked_again_does_not_widen_what_was_narrowed() {
     assert!(guard.ask(Op::StreamOutput, world.now, || ()).is_ok());
 }
 
-/// The gate decides without its lock. Another stream is found expired first, and its waker renews before
-/// the second one.
+/// A ledger that runs something once it has been read so many times.
+#[derive(Default)]
+struct Interrupting {
+    rows: MemoryLedger,
+    then: Mutex<Option<Interruption>>,
+}
+
+/// How many reads are left, and what follows the last of them.
+type Interruption = (usize, Box<dyn FnOnce() + Send>);
+
+impl Ledger for Interrupting {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        let read = self.rows.read(look);
+        let mut then = self.then.lock().unwrap();
+        let due = then.as_mut().is_some_and(|(left, _)| {
+            *left -= 1;
+            *left == 0
+        });
+        let act = if due { then.take() } else { None };
+        drop(then);
+        if let Some((_, act)) = act {
+            act();
+        }
+        read
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.rows.transact(transition)
+    }
+}
+
+/// The gate decides without a lock: here the credential is renewed between the read on which it decides and the
+/// one that it publishes, or after both.
 #[test]
 fn terms_that_changed_during_an_attach_are_not_granted() {
-    for renewed_before in [false, true] {
-        let Scene { mut world, desktop, pairing, phone: Phone { key, credential, .. } } = scene();
+    for (renewed_before, reads) in [(false, 2), (true, 2), (true, 3)] {
+        let ledger = Arc::new(Interrupting::default());
+        let world = World::on(Arc::clone(&ledger));
+        let desktop = world.desktop(9);
+        let pairing = desktop.share(&world, &terms().with_valid_for(HOUR).unwrap());
+        let (key, credential) = (phone(2), world.join(&pairing.link, &phone(2)).unwrap().credential);
         if renewed_before {
             desktop.renew(&world, &pairing, OpSet::COMPANION, 2 * HOUR).unwrap();
         }
-        let other = desktop.share(&world, &terms().with_valid_for(60).unwrap());
-        let other = world.join(&other.link, &phone(3)).unwrap();
-        let mut ends = core::pin::pin!(other.guard.cut());
-        world.pass_unsettled(60);
         let (gate, now, outcome) = (world.gate.clone(), world.now, Arc::new(Mutex::new(None)));
         let renewal = Renewal {
             credential: pairing.credential,
@@ -261,8 +290,7 @@ fn terms_that_changed_during_an_attach_are_not_granted() {
             let outcome = Arc::clone(&outcome);
             move || *outcome.lock().unwrap() = Some(gate.renew(&desktop.device, &message, now, &mut OsRng))
         };
-        let waker = on_wake(renew);
-        assert!(ends.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+        *ledger.then.lock().unwrap() = Some((reads, Box::new(renew)));
         let admission = world.admit(&key, &attach_payload(OpSet::EMPTY, credential.as_bytes()));
         assert!(matches!(outcome.lock().unwrap().take(), Some(Ok(_))), "it was renewed meanwhile");
         match (renewed_before, admission) {
@@ -272,7 +300,7 @@ fn terms_that_changed_during_an_attach_are_not_granted() {
             (false, PeerAdmission::Admitted { guard, .. }) => {
                 assert_eq!(guard.activate_after_first_frame(world.now).unwrap().ops(), OpSet::COMPANION);
             }
-            (_, admission) => panic!("{admission:?}"),
+            (_, admission) => panic!("{reads} reads: {admission:?}"),
         }
     }
 }

@@ -86,7 +86,7 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     seen.push(("`admit`, a redemption", count.1));
     let PeerAdmission::Admitted { guard, .. } = admission else { panic!() };
     let (count, guard) = ledger.of(|| guard.activate_after_first_frame(world.now));
-    seen.push(("`activate`, the first within a minute", count.1));
+    seen.push(("`activate`", count.1));
     let mut guard = guard.unwrap();
     let credential = world.join(&pairing.link, &phone(2)).unwrap().credential;
     let payload = attach_payload(OpSet::EMPTY, credential.as_bytes());
@@ -94,7 +94,14 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     seen.push(("`admit`, an attach", count.1));
     let PeerAdmission::Admitted { guard: pending, .. } = admission else { panic!() };
     let (count, again) = ledger.of(|| pending.activate_after_first_frame(world.now));
-    seen.push(("`activate`, another", count.1));
+    assert_eq!(count.1, 0);
+    drop(again);
+    desktop.renew(&world, &pairing, OpSet::ALL, 1_200).unwrap();
+    let renewed = world.attach_renewed(&phone(2), &credential).unwrap();
+    let payload = attach_payload(OpSet::EMPTY, renewed.as_bytes());
+    let PeerAdmission::Admitted { guard: pending, .. } = world.admit(&phone(2), &payload) else { panic!() };
+    let (count, again) = ledger.of(|| pending.activate_after_first_frame(world.now).unwrap());
+    seen.push(("`activate`, the first use of a renewal", count.1));
     drop(again);
     let (count, permitted) = ledger.of(|| guard.permit(Op::SendInput, world.now, || ()));
     permitted.unwrap();
@@ -119,9 +126,16 @@ fn each_call_waits_for_as_many_writes_as_its_page_says() {
     });
     seen.push(("`renew`", count.1));
     world.pass_unsettled(1);
+    let payload = attach_payload(OpSet::EMPTY, renewed.as_bytes());
+    let PeerAdmission::Admitted { guard: pending, .. } = world.admit(&phone(2), &payload) else { panic!() };
+    let visiting = pending.activate_after_first_frame(world.now).unwrap();
+    drop(visiting);
     seen.push(("`settle`", ledger.of(|| world.gate.settle(world.now).unwrap()).0.1));
     world.pass_unsettled(90);
-    seen.push(("`settle`, once a minute", ledger.of(|| world.gate.settle(world.now).unwrap()).0.1));
+    seen.push((
+        "`settle`, once a minute and after an attach",
+        ledger.of(|| world.gate.settle(world.now).unwrap()).0.1,
+    ));
     seen.push((
         "`revoke_credential` and other revoking methods",
         ledger.of(|| world.gate.revoke_credential(&pairing.credential, world.now).unwrap()).0.1,

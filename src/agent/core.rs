@@ -1,18 +1,21 @@
 //! The shared state of a gate: ledger, clock, registry of connections, and audit outbox.
 
 mod clock;
+mod commit;
 mod devices;
-mod locked_ledger;
+mod enter;
 mod nodes;
 mod outbox;
 mod pending;
 mod recent;
 mod registry;
+mod revoke;
 mod state;
 mod watch;
 
 use std::sync::PoisonError;
 
+pub(crate) use enter::{Entry, check_room};
 pub(crate) use pending::PendingMark;
 pub(crate) use registry::Subject;
 pub(crate) use state::{CallStart, Core};

@@ -114,6 +114,12 @@ impl Decisions {
         kept.filter(|decision| now < decision.until).find(|decision| decision.answers(question))
     }
 
+    /// Keeps these in place of the last of their kinds.
+    #[must_use]
+    pub(crate) fn and(self, newer: Self) -> Self {
+        Self { edition: newer.edition.or(self.edition), narrowed: newer.narrowed.or(self.narrowed) }
+    }
+
     /// Keeps a decision in place of the last of its kind.
     #[must_use]
     pub(crate) fn with(self, decision: Decision, narrowed: bool) -> Self {

@@ -11,9 +11,10 @@
 //! - the operator only: [`Gate::reset_clock`];
 //! - the agent itself: [`Gate::end_session`], [`Gate::sync_devices`], [`Gate::settle`].
 //!
-//! Every method can be called from any thread. The ledger's lock is held during one disk write; cryptography
-//! runs outside it. Every change is validated, made durable, published in memory and then answered, in this order.
-//! A revocation cuts in memory first.
+//! Every method can be called from any thread. Changes that arrive while a commit is made durable go into the next
+//! one together; cryptography runs beside it. Every change is validated, made durable, published in memory and then
+//! answered, in this order. A revocation cuts in memory first. Reads, and with them attaches, wait for no commit:
+//! they see what is durable, and publish nothing if something was taken away meanwhile.
 
 mod activate;
 mod admit;
@@ -87,8 +88,9 @@ use crate::protocol::noise::Received;
 ///
 /// # Threads
 ///
-/// Every method can be called from any thread. Methods that write wait for the ledger's lock, the disk and
-/// then the audit sink; revoking methods also wait for permits in use, which takes microseconds. Frames wait
+/// Every method can be called from any thread. Methods that write wait for the commit under way, if there is one,
+/// for the next, which writes everything that has arrived meanwhile, and then for the audit sink. Revocations go
+/// first in the next commit. Revoking methods also wait for permits in use, which takes microseconds. Frames wait
 /// for none of these. An async agent calls the methods of the table below on a thread that may block, such as with
 /// tokio's `spawn_blocking`, and handles frames on the task that carries them.
 ///
@@ -96,24 +98,28 @@ use crate::protocol::noise::Received;
 /// |---|---|---|
 /// | `open` | 1 | |
 /// | `register_issuer` | 1 | the context |
-/// | `register_issuer`, again | 0 | the ledger's lock, the context |
+/// | `register_issuer`, again | 0 | a commit under way, the context |
 /// | `offer` | 1 | the context |
 /// | `admit`, a redemption | 1 | the context |
-/// | `admit`, an attach | 0 | the ledger's lock, the context |
-/// | `activate`, the first within a minute | 1 | the context |
-/// | `activate`, another | 0 | the ledger's lock, the context |
+/// | `admit`, an attach | 0 | the context |
+/// | `activate` | 0 | the context |
+/// | `activate`, the first use of a renewal | 1 | the context |
 /// | `permit`, and every frame | 0 | nothing; with operator rules, once a minute, the policy |
 /// | `list` | 0 | nothing: it reads a snapshot |
 /// | `stats`, `health` | 0 | nothing, and takes no lock |
 /// | `renew` | 1 | the context, permits in use |
-/// | `settle` | 0 | the ledger's lock, the context |
-/// | `settle`, once a minute | 1 | the context |
+/// | `settle` | 0 | a commit under way, the context |
+/// | `settle`, once a minute and after an attach | 1 | the context |
 /// | `revoke_credential` and other revoking methods | 1 | permits in use |
-/// | `sync_devices`, nothing to revoke | 0 | the ledger's lock |
+/// | `sync_devices`, nothing to revoke | 0 | a commit under way |
 /// | `end_session` | 1 | permits in use |
 ///
 /// The revoking methods cut before they wait for anything in this table. `settle` and admissions, which find by a
-/// read or by the context what has ended, cut right after it, before they write.
+/// read or by the context what has ended, cut right after it, before they write. A refusal waits as a change does
+/// if it depends on one.
+///
+/// The time of a phone's last use, its entry in the audit log and the policy's decision are written with the next
+/// commit, `settle`'s at the latest; [`Gate::list`] shows them at once. A process that is killed before loses them.
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
@@ -585,6 +591,9 @@ impl core::fmt::Debug for Gate {
 mod always;
 #[cfg(all(test, feature = "redb", feature = "issuer", feature = "holder"))]
 mod faults;
+
+#[cfg(all(test, not(sessioncap_loom), feature = "issuer", feature = "holder"))]
+mod group;
 
 #[cfg(all(test, sessioncap_loom, feature = "issuer"))]
 mod models;

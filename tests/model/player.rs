@@ -108,6 +108,8 @@ pub struct Player<'a> {
     world: Option<World>,
     openings: u64,
     heard: usize,
+    /// How many visits are not written yet: they are, with the next commit.
+    owed: usize,
     story: Story,
     desktops: Desktops,
     pairings: Vec<Pairing>,
@@ -130,6 +132,7 @@ impl<'a> Player<'a> {
             world: None,
             openings: 0,
             heard: 0,
+            owed: 0,
             story: Story::default(),
             desktops: Desktops::new(agent),
             pairings: Vec::new(),
@@ -176,6 +179,7 @@ impl<'a> Player<'a> {
         self.world = Some(world.map_err(|failure| format!("does not open: {failure}"))?);
         self.openings += 1;
         self.heard = 0;
+        self.owed = 0;
         self.surround();
         Ok(())
     }
@@ -249,7 +253,7 @@ impl<'a> Player<'a> {
         let before = self.rules.clone();
         self.rules.commit(next, &prediction, came.code.is_none(), came.code.unwrap_or_default());
         self.surround();
-        self.check_audit(next, &before)?;
+        self.check_audit(next, &before, came.code.is_none())?;
         self.check()?;
         Ok(came.code.is_none())
     }
@@ -700,7 +704,7 @@ impl<'a> Player<'a> {
     }
 
     /// Each record once and in order; and of what the move itself was to bring about, exactly that.
-    fn check_audit(&mut self, next: &Move, before: &Rules) -> Outcome {
+    fn check_audit(&mut self, next: &Move, before: &Rules, done: bool) -> Outcome {
         let records = self.world().audit.lock().unwrap().clone();
         let mut time = 0;
         for (place, record) in records.iter().enumerate() {
@@ -741,12 +745,17 @@ impl<'a> Player<'a> {
                 self.rules.tickets.len() - before.tickets.len(),
             ),
             ("redeemed", heard(|e| matches!(e, AuditEvent::TicketRedeemed { .. })), grown(|_| 1)),
-            ("attached", heard(|e| matches!(e, AuditEvent::PhoneAttached { .. })), usize::from(noted)),
             ("renewal used", heard(|e| matches!(e, AuditEvent::RenewalUsed { .. })), usize::from(used)),
         ];
         for (what, heard, expected) in expected {
             ensure!(heard == expected, "{heard} records of what was {what}, not {expected}");
         }
+        let attached = heard(|e| matches!(e, AuditEvent::PhoneAttached { .. }));
+        self.owed += usize::from(noted);
+        ensure!(attached <= self.owed, "{attached} records of visits, and {} are owed", self.owed);
+        self.owed -= attached;
+        let settled = done && matches!(next, Move::Settle);
+        ensure!(self.owed == 0 || !settled, "{} visits are not written by a settling", self.owed);
         let certain = grown(contested);
         let heard = heard(|e| matches!(e, AuditEvent::TicketContested { .. }));
         // Beyond those there may be one that had expired already.

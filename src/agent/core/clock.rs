@@ -11,6 +11,7 @@ use crate::limits::MAX_NODE_LEAD;
 /// since then. Setting the wall clock back therefore neither revives anything nor stops the clock. After a
 /// restart, the last stored time replaces the last used time. It is at most a minute older than the last
 /// decision, because a read stores no time, and not older than anything on record.
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     mark: Timestamp,
     /// The monotonic reading when `mark` began.

@@ -84,6 +84,8 @@ impl Core {
                 ends_at: self.reaches(latest.expires_at, now),
             };
             let mut registry = lock(&self.registry);
+            // What was read before joins nothing with the earlier terms.
+            registry.change();
             registry.ends_at(&id, record.ends_at());
             let narrows = registry.narrows(&id, to.ops, to.expires_at);
             if let Some(live) = registry.find(&id).filter(|_| narrows) {

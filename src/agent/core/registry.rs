@@ -1,5 +1,6 @@
 //! The connected credentials, indexes for cutting them, and the closed names.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
@@ -10,13 +11,13 @@ use super::pending::{PendingMark, Waiting};
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Cut, Lease, Live, Watch};
 use crate::agent::ledger::record::CredentialRecord;
-use crate::agent::ledger::transition::{Closed, Names, Revocation};
+use crate::agent::ledger::transition::{Closed, Names, Revocation, Seen};
 use crate::agent::stats::Counters;
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, SessionId, TicketId};
 use crate::key::{DevicePublicKey, IssuerPublicKey};
 use crate::label::Label;
-use crate::limits::{MAX_UNWRITTEN, UNKNOWN_TIMEOUT};
+use crate::limits::{LAST_SEEN_RESOLUTION, MAX_UNWRITTEN, MAX_VISITS_OWED, UNKNOWN_TIMEOUT};
 use crate::op::OpSet;
 
 /// The credentials that have connections or waiting admissions, and the unwritten revocations.
@@ -36,8 +37,18 @@ pub(crate) struct Registry {
     /// How many revocations have outdated answers of the agent's context.
     revocation_epoch: u64,
     waiting: Waiting,
+    /// How often something was revoked, narrowed, ended or confirmed to be so. What was read before a change is
+    /// not published after it.
+    changes: u64,
+    /// The visits of phones that the next commit writes, with the order in which they came.
+    visits: HashMap<CredentialId, (u64, Seen)>,
+    /// The number of the next visit.
+    next_visit: u64,
     /// Since when the context has answered "unknown", by session and by device.
     unknown: HashMap<Subject, Duration>,
+    /// How many credentials cuts have looked at.
+    #[cfg(test)]
+    looked_at: usize,
 }
 
 struct Entry {
@@ -81,7 +92,12 @@ impl Registry {
             revocations: 0,
             revocation_epoch: 0,
             waiting: Waiting::default(),
+            changes: 0,
+            visits: HashMap::new(),
+            next_visit: 0,
             unknown: HashMap::new(),
+            #[cfg(test)]
+            looked_at: 0,
         }
     }
 
@@ -168,9 +184,21 @@ impl Registry {
         self.find(id).map_or(0, |live| live.connections())
     }
 
-    /// Returns the credentials that have connections or waiting admissions.
-    pub(crate) fn connected(&self) -> Vec<CredentialId> {
+    /// Returns the credentials that have connections or waiting admissions. Nothing that was read before joins
+    /// them afterwards.
+    pub(crate) fn connected(&mut self) -> Vec<CredentialId> {
+        self.change();
         self.entries.keys().filter(|id| self.find(id).is_some()).copied().collect()
+    }
+
+    /// Counts a change: what was read before it is not published.
+    pub(crate) fn change(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+    }
+
+    /// Returns how many changes there were.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Updates the end of a credential's record.
@@ -239,6 +267,9 @@ impl Registry {
     /// Cuts what has expired by the agent's time, and returns those credentials. Expiry by the agent's time
     /// is final, whatever a stream's own clock reads later.
     pub(crate) fn cut_expired(&mut self, now: Timestamp) -> (Vec<CredentialId>, Vec<Arc<Live>>) {
+        if self.by_end.first().is_none_or(|(ends_at, _)| *ends_at > now) {
+            return (Vec::new(), Vec::new());
+        }
         let mut ids = Vec::new();
         while let Some((ends_at, id)) = self.by_end.first().copied().filter(|(ends_at, _)| *ends_at <= now) {
             self.by_end.remove(&(ends_at, id));
@@ -253,7 +284,12 @@ impl Registry {
     }
 
     fn cut_each(&mut self, ids: Vec<CredentialId>, why: Cut) -> Vec<Arc<Live>> {
+        self.change();
         let mut cut = Vec::new();
+        #[cfg(test)]
+        {
+            self.looked_at = self.looked_at.saturating_add(ids.len());
+        }
         for id in ids {
             let lives = self.entries.get(&id).map(|entry| entry.lives.iter().filter_map(Weak::upgrade));
             let lives: Vec<_> = lives.into_iter().flatten().collect();
@@ -314,6 +350,7 @@ impl Registry {
 
     /// Notes that the revocation is on record.
     pub(crate) fn written(&mut self, number: u64) {
+        self.change();
         Arc::make_mut(&mut self.closed).written(number);
         self.counters.gauges.set_unwritten(self.closed.to_write().count());
     }
@@ -384,6 +421,50 @@ impl Registry {
         self.counters.gauges.set_paused(paused);
     }
 
+    // --- visits that are not written yet ---
+
+    /// Adds a visit, and what the policy has decided, to what the next commit writes.
+    pub(crate) fn owe(&mut self, seen: Seen) {
+        let next = self.next_visit;
+        self.next_visit = next.saturating_add(1);
+        match self.visits.entry(seen.credential) {
+            MapEntry::Vacant(place) => drop(place.insert((next, seen))),
+            MapEntry::Occupied(mut place) => {
+                let (_, owed) = place.get_mut();
+                let decisions = owed.decisions.and(seen.decisions);
+                // At most one use a minute.
+                let first = if seen.at.since(owed.at) < LAST_SEEN_RESOLUTION { owed.clone() } else { seen };
+                *owed = Seen { decisions, ..first };
+            }
+        }
+    }
+
+    /// Returns the visit of a credential that is not written yet.
+    pub(crate) fn owed(&self, id: &CredentialId) -> Option<&Seen> {
+        self.visits.get(id).map(|(_, seen)| seen)
+    }
+
+    /// Whether one more visit can wait for a commit.
+    pub(crate) fn has_room_for_visits(&self) -> bool {
+        self.visits.len() < MAX_VISITS_OWED
+    }
+
+    /// Returns the visits to be written, in the order in which they came.
+    pub(crate) fn visits_owed(&self) -> Vec<Seen> {
+        let mut owed: Vec<&(u64, Seen)> = self.visits.values().collect();
+        owed.sort_unstable_by_key(|(number, _)| *number);
+        owed.into_iter().map(|(_, seen)| seen.clone()).collect()
+    }
+
+    /// Notes that these visits are written.
+    pub(crate) fn visits_written(&mut self, written: &[Seen]) {
+        for seen in written {
+            if self.owed(&seen.credential) == Some(seen) {
+                self.visits.remove(&seen.credential);
+            }
+        }
+    }
+
     // --- admissions that wait for their first frame ---
 
     pub(crate) fn waiting(&mut self) -> &mut Waiting {
@@ -452,6 +533,45 @@ mod tests {
         let mut id = [7; 16];
         id[..4].copy_from_slice(&number.to_be_bytes());
         CredentialId::from_bytes(id)
+    }
+
+    /// Counted in credentials that are looked at, not in time.
+    #[test]
+    fn a_cut_looks_at_what_it_names_however_many_others_are_connected() {
+        let mut registry = Registry::new(Arc::new(Lease::at(Duration::ZERO)), Arc::default());
+        let of = |number: u32| CredentialRecord {
+            ticket: TicketId::from_bytes(*id(number).as_bytes()),
+            session: SessionId::new(format!("session-{}", number / 10)).unwrap(),
+            issuer: IssuerSecretKey::from_bytes([u8::try_from(number / 1_000).unwrap() + 1; 32]).public(),
+            device: DeviceSecretKey::from_bytes([u8::try_from(number / 1_000).unwrap() + 1; 32]).public(),
+            edition: Edition { expires_at: Timestamp::EPOCH.plus(u64::from(number) + 1), ..record().edition },
+            ..record()
+        };
+        let held: Vec<_> = (0..5_000).map(|number| registry.join(&id(number), &of(number)).ok()).collect();
+        let session = |name: &str| SessionId::new(name).unwrap();
+        let (last, unknown) = (of(4_999), DeviceSecretKey::from_bytes([99; 32]).public());
+        let cuts = [
+            (Revocation::Ticket(last.ticket), 1),
+            (Revocation::Credential(id(4_998)), 1),
+            (Revocation::Session(session("session-490")), 10),
+            (Revocation::SessionEnd(session("session-491")), 10),
+            (Revocation::Session(session("unknown")), 0),
+            (Revocation::Ticket(TicketId::from_bytes([250; 16])), 0),
+            (Revocation::Issuer(of(3_500).issuer), 1_000),
+            (Revocation::Device(of(2_500).device), 1_000),
+            (Revocation::Device(unknown), 0),
+        ];
+        for (revocation, expected) in cuts {
+            let before = registry.looked_at;
+            registry.cut(&revocation);
+            assert_eq!(registry.looked_at - before, expected, "{revocation:?}");
+        }
+        for end in 0..20 {
+            let before = registry.looked_at;
+            assert_eq!(registry.cut_expired(Timestamp::EPOCH.plus(end)).0.len(), usize::from(end > 0));
+            assert_eq!(registry.looked_at - before, usize::from(end > 0), "each at its own end");
+        }
+        drop(held);
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! The shared state of a gate, each part under its own lock.
 //!
 //! Locks are taken in the order *ledger, clock, registry*. The two of the outbox, the condition's and the
-//! last error's may be taken inside any of them, and no other lock inside those. The ledger's lock is held
-//! during disk writes; all others are held only briefly. Foreign code (a sink, a context, a waker) runs under
-//! no lock but the outbox's own.
+//! last error's may be taken inside any of them, and no other lock inside those. The ledger's lock is held by
+//! whoever runs a commit (see `commit.rs`; the others wait for their outcome, not for the lock); all others are
+//! held only briefly. Foreign code (a sink, a context, a waker) runs under no lock but the outbox's own.
+
+mod batch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub(super) use batch::Kind;
+use batch::Write;
+
 use super::clock::Clock;
+use super::commit::Queue;
 use super::lock;
 use super::outbox::Outbox;
 use super::recent::Recent;
@@ -25,6 +31,7 @@ use crate::agent::stats::{Counters, Timer};
 use crate::clock::{Now, Timestamp};
 use crate::id::{CredentialId, NodeId};
 use crate::key::AgentPublicKey;
+use crate::limits::MAX_READS_AGAIN;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The shared state of a gate.
@@ -32,6 +39,8 @@ pub(crate) struct Core {
     pub(super) agent: AgentPublicKey,
     pub(super) node: NodeId,
     pub(super) lease: Arc<Lease>,
+    /// The transitions that wait for a commit.
+    pub(super) queue: Queue<Write>,
     /// The ledger's lock.
     pub(super) ledger_state: Mutex<LedgerState>,
     pub(super) condition: Mutex<Condition>,
@@ -114,6 +123,7 @@ impl Core {
         let core = Self {
             agent,
             node,
+            queue: Queue::default(),
             ledger_state: Mutex::new(LedgerState {
                 next: AuditPosition { opening: 0, sequence: 0 },
                 recent: Recent::default(),
@@ -241,7 +251,7 @@ impl Core {
         }
         let at = lock(&self.clock).advance(now);
         let (connected, to_write) = {
-            let registry = lock(&self.registry);
+            let mut registry = lock(&self.registry);
             let to_write: Vec<_> =
                 registry.closed().to_write().map(|(number, of)| (number, of.clone())).collect();
             (registry.connected(), to_write)
@@ -281,18 +291,47 @@ impl Core {
     pub(crate) fn close(&self) {
         let cut = lock(&self.registry).cut_all(Cut::GateClosed);
         wake_each(&cut);
-        {
-            let _books = lock(&self.ledger_state);
+        let before = {
+            let mut state = lock(&self.ledger_state);
             let before = self.set(&mut lock(&self.condition), Condition::Shut(LedgerFailure::Closed));
-            if let Condition::Usable { ledger, opening } = before {
-                self.forget_delivered(&*ledger, opening);
+            if let Condition::Usable { ledger, opening } = &before {
+                self.write_visits(&mut state, &**ledger, *opening);
             }
+            before
+        };
+        if let Condition::Usable { ledger, opening } = before {
+            self.outbox.tell_unless_busy();
+            self.forget_delivered(&*ledger, opening);
         }
         // Credentials that joined meanwhile.
         let late = lock(&self.registry).cut_all(Cut::GateClosed);
         wake_each(&late);
         if check_outside_permit().is_ok() {
             cut.iter().chain(&late).for_each(|live| live.wait_for_permits());
+        }
+    }
+
+    /// Writes the visits that are owed.
+    fn write_visits(&self, state: &mut LedgerState, ledger: &dyn Ledger, opening: u64) {
+        let moment =
+            Moment { agent: &self.agent, node: self.node, now: Timestamp::EPOCH, closed: Closed::NONE };
+        loop {
+            let visits = lock(&self.registry).visits_owed();
+            let Some(latest) = visits.iter().map(|seen| seen.at).max() else { return };
+            let first = state.next;
+            let outcome = self.transact(ledger, |snapshot| {
+                let mut step = Step::new(snapshot, Moment { now: latest, ..moment });
+                let progress = step.check_owner(opening)?;
+                visits.iter().try_for_each(|seen| step.note(seen))?;
+                step.keep_time(progress);
+                let Done { changes, records, .. } = step.finish(first, &[])?;
+                Ok((changes, records))
+            });
+            match outcome {
+                Ok(records) => self.told(state, records),
+                Err(_) => return,
+            }
+            lock(&self.registry).visits_written(&visits);
         }
     }
 
@@ -325,9 +364,14 @@ impl Core {
 
     /// Returns when the agent's time reaches `end`, by the monotonic clock.
     pub(crate) fn reaches(&self, end: Timestamp, now: Now) -> time::Duration {
+        self.clock_at(now).reaches(end)
+    }
+
+    /// Returns the agent's clock as it is now.
+    pub(super) fn clock_at(&self, now: Now) -> Clock {
         let mut clock = lock(&self.clock);
         clock.advance(now);
-        clock.reaches(end)
+        clock.clone()
     }
 
     /// Returns the agent's time and the number of revocations so far.
@@ -338,6 +382,12 @@ impl Core {
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
+    }
+
+    /// Returns how many transitions wait for a commit.
+    #[cfg(all(test, not(sessioncap_loom)))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Returns the latest ledger failure. Does not wait for the disk.
@@ -366,11 +416,54 @@ impl Core {
     pub(crate) fn read<T, E: Into<Exit>>(
         &self,
         now: Now,
+        look: impl FnMut(&Step<'_>) -> Result<T, E>,
+    ) -> Result<T, Denial> {
+        self.read_with(Closed::NONE, now, look)
+    }
+
+    /// Reads from the ledger, with the names that are closed now.
+    pub(crate) fn look<T, E: Into<Exit>>(
+        &self,
+        now: Now,
+        look: impl FnMut(&Step<'_>) -> Result<T, E>,
+    ) -> Result<T, Denial> {
+        let closed = lock(&self.registry).closed();
+        self.read_with(&closed, now, look)
+    }
+
+    /// Reads from the ledger, and publishes what was found, unless something was revoked, narrowed or ended
+    /// meanwhile: then it reads again. Waits neither for a commit nor for the sink.
+    ///
+    /// What is read is durable. Whatever takes a right away counts a change before it is written and again once
+    /// it is, so either this read has seen it, or `publish` does not run. `publish` runs under the registry's lock.
+    pub(crate) fn read_and_publish<T, U, E: Into<Exit>>(
+        &self,
+        now: Now,
+        mut look: impl FnMut(&Step<'_>) -> Result<T, E>,
+        publish: impl FnOnce(&mut Registry, T) -> Result<U, Denial>,
+    ) -> Result<U, Denial> {
+        for _ in 0..MAX_READS_AGAIN {
+            let (changes, closed) = {
+                let registry = lock(&self.registry);
+                (registry.changes(), registry.closed())
+            };
+            let found = self.read_with(&closed, now, &mut look)?;
+            let mut registry = lock(&self.registry);
+            if registry.changes() == changes {
+                return publish(&mut registry, found);
+            }
+        }
+        Err(Denial::Interrupted)
+    }
+
+    fn read_with<T, E: Into<Exit>>(
+        &self,
+        closed: &Closed,
+        now: Now,
         mut look: impl FnMut(&Step<'_>) -> Result<T, E>,
     ) -> Result<T, Denial> {
         let (ledger, opening) = self.usable().map_err(Denial::Ledger)?;
-        let moment =
-            Moment { agent: &self.agent, node: self.node, now: self.time(now), closed: Closed::NONE };
+        let moment = Moment { agent: &self.agent, node: self.node, now: self.time(now), closed };
         let found = store::read(&*ledger, |snapshot| {
             let step = Step::new(snapshot, moment);
             step.check_owner(opening)?;

@@ -233,7 +233,7 @@ mod tests {
         }
         lock(&core.registry).written(numbers[2]);
         assert_eq!(unwritten(), 1);
-        core.settle(&std::collections::HashSet::new(), now()).unwrap();
+        core.settle(std::collections::HashSet::new(), now()).unwrap();
         assert_eq!(unwritten(), 0, "the next transaction has written the other");
     }
 }

@@ -8,10 +8,10 @@ use time::Duration;
 use super::Inner;
 use super::context::Shared;
 use super::grant::Evidence;
-use crate::agent::core::PendingMark;
+use crate::agent::core::{Entry, PendingMark, check_room};
 use crate::agent::decision::Decision;
 use crate::agent::denial::Denial;
-use crate::agent::guard::{FirstFrame, Grant, Guard, GuardedChannel, Live, Review, Terms};
+use crate::agent::guard::{FirstFrame, Guard, GuardedChannel, Live, Review};
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
 use crate::agent::trace::{Call, Ids, Trace};
@@ -149,30 +149,8 @@ impl PendingGuard {
             match basis.judged.decided(&inner, (&record, &basis.bytes), ops, begun.agent_time) {
                 Ok(decided) => decided,
                 // The ledger's reason takes precedence.
-                Err(denial) => {
-                    let standing =
-                        inner.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said));
-                    return Err(standing.err().unwrap_or(denial));
-                }
+                Err(denial) => return Err(inner.standing(&id, &said, now).err().unwrap_or(denial)),
             };
-        let mut locked = inner.core.lock_ledger();
-        // Those of this gate need the same lock; another node's do not.
-        let narrowings = live.narrowings();
-        let room = inner.check_room(&live, now);
-        let visited = locked.judge(now, |step| {
-            step.attached(&Visit {
-                credential: &id,
-                edition: basis.edition,
-                shown: basis.shown,
-                ops,
-                expires_at,
-                said: &said,
-                room: room.clone(),
-                decision: decision.map(|decision| (decision, narrowed)),
-            })
-        })?;
-        // A revocation in progress has cut the admission's live state, or closes the name.
-        locked.check_open(&id, &record)?;
         let review: Option<Arc<dyn Review>> = match (inner.policy.has_operator_rules(), verified) {
             (false, _) => None,
             (true, None) => return Err(Denial::Internal),
@@ -181,30 +159,31 @@ impl PendingGuard {
                 Some(Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record }))
             }
         };
-        // Still under the lock: no revocation or narrowing can happen between reading the record and making
-        // the guard.
-        let grant = Grant {
+        let visit = Visit {
             credential: id,
-            session: record.session.clone(),
-            holder: record.holder,
-            terms: Terms {
-                ops: visited.ops,
-                expires_at: visited.expires_at,
-                ends_at: inner.core.reaches(visited.expires_at, now),
-            },
+            edition: basis.edition,
+            shown: basis.shown,
+            ops,
+            expires_at,
+            said,
+            room: inner.check_room(&live, now),
+            decision: decision.map(|decision| (decision, narrowed)),
+        };
+        let entry = Entry {
+            record: *record,
+            live: Arc::clone(&live),
             judged_at,
             review,
+            connections: inner.quotas.connections_per_credential,
         };
-        let full = inner.is_full(&live);
-        if full {
-            live.replace_silent(now);
-        }
-        let guard = Guard::new(grant, Arc::clone(&live));
-        if live.narrowings() != narrowings {
-            return Err(Denial::Interrupted);
-        }
-        drop(locked);
-        // Without the lock, because a waker may run foreign code.
+        let (guard, full) = match inner.core.enter(visit.clone(), &entry, now) {
+            // The ledger's refusal is also the moment to end what has expired.
+            Err(denial) if !matches!(denial, Denial::Ledger(_) | Denial::TooManyConnections { .. }) => {
+                return Err(inner.standing(&id, &visit.said, now).err().unwrap_or(denial));
+            }
+            entered => entered?,
+        };
+        // Without a lock, because a waker may run foreign code.
         if full {
             live.wake();
         }
@@ -394,16 +373,8 @@ impl Inner {
         })
     }
 
-    /// Checks that the credential may have one more connection. Connections that have missed a ping do not
-    /// count.
+    /// Checks that the credential may have one more connection.
     pub(super) fn check_room(&self, live: &Live, now: Now) -> Result<(), Denial> {
-        let max = self.quotas.connections_per_credential;
-        let used = u32::try_from(live.answering(now)).unwrap_or(u32::MAX);
-        if used < max { Ok(()) } else { Err(Denial::TooManyConnections { max }) }
-    }
-
-    /// Whether the credential has all of its connections, including those that have missed a ping.
-    fn is_full(&self, live: &Live) -> bool {
-        u32::try_from(live.connections()).unwrap_or(u32::MAX) >= self.quotas.connections_per_credential
+        check_room(live, self.quotas.connections_per_credential, now)
     }
 }

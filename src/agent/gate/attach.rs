@@ -9,6 +9,7 @@ use super::grant::Evidence;
 use super::prove::{ProvenCredential, Refusal};
 use crate::agent::denial::Denial;
 use crate::agent::ledger::record::CredentialRecord;
+use crate::agent::ledger::transition::ContextAnswer;
 use crate::agent::policy::Policy;
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
@@ -95,7 +96,7 @@ impl Inner {
     ) -> Result<(Answer, PendingGuard), Refusal> {
         let ProvenCredential { id, shown, bytes, record, ops, begun } = proven;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?;
+        let record = self.standing(&id, &said, now)?;
         let agent_time = self.core.time(now);
         let basis = ChosenEdition::of(shown, &bytes, &record, agent_time)?;
         let decision = self.decision_on_record(&id, &record, &basis.bytes, agent_time);
@@ -125,21 +126,38 @@ impl Inner {
             return Err(Denial::OperationNotGranted { op }.into());
         }
         let expires_at = end.map_or(basis.expires_at, |end| end.min(basis.expires_at));
-        let (live, record) = {
-            let mut locked = self.core.lock_ledger();
-            // The policy ran without the lock, so the record is read again before anything is published.
-            let record = locked.judge(now, |step| match basis.given {
+        // Much may have happened meanwhile, so the record is read again before anything is published.
+        let (live, record) = self.core.read_and_publish(
+            now,
+            |step| match basis.given {
                 Some(_) => step.standing_at(&id, &basis.edition, &said),
                 None => step.standing_record(&id, &said),
-            })?;
-            (locked.join(&id, &record)?, record)
-        };
+            },
+            |registry, record| Ok((registry.join(&id, &record)?, record)),
+        )?;
         self.check_room(&live, now)?;
         let given = basis.given;
         let basis =
             AdmittedEditions { edition: basis.edition, shown: basis.shown, bytes: basis.bytes, judged };
         let pending = Pending { live, id, record, basis, ops, expires_at, message };
         Ok(self.admitted(pending, given, now, agent_time)?)
+    }
+
+    /// Returns a credential's record, if it is valid. Waits for no commit, unless it is not: a refusal is also
+    /// the moment to end what has expired.
+    pub(super) fn standing(
+        &self,
+        id: &CredentialId,
+        said: &ContextAnswer,
+        now: Now,
+    ) -> Result<CredentialRecord, Denial> {
+        match self.core.look(now, |step| step.standing_record(id, said)) {
+            Err(denial) if !matches!(denial, Denial::Ledger(_)) => {
+                let (id, said) = (*id, said.clone());
+                self.core.judge(now, move |step| step.standing_record(&id, &said))
+            }
+            found => found,
+        }
     }
 
     /// Decides without a decision on record. Without operator rules, what the credential's own scope contains

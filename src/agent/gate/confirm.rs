@@ -35,6 +35,7 @@ impl Inner {
         let begun = self.core.begin(now);
         let record = self.core.read(now, |step| step.ticket(ticket))?.ok_or(Denial::NothingToConfirm)?;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        self.core.lock_ledger().judge(now, |step| step.confirm(device, ticket, holder, &said))
+        let (device, ticket, holder) = (*device, *ticket, *holder);
+        self.core.judge(now, move |step| step.confirm(&device, &ticket, &holder, &said))
     }
 }

@@ -271,3 +271,103 @@ fn disk_failures_lose_no_acknowledged_change_and_give_no_ticket_two_holders() {
     }
     assert!(failed > operations, "{failed} of {}", 3 * operations);
 }
+
+#[test]
+fn from_the_offer_to_the_live_stream_there_are_four_syncs() {
+    let (fixtures, disk) = (Fixtures::new(), Disk::default());
+    let gate = fixtures.open(&disk, &Log::default()).unwrap();
+    let registration = fixtures.issuer.registration(&fixtures.device, &CHANNEL);
+    gate.register_issuer(&fixtures.device, &CHANNEL, &registration, fixtures.now).unwrap();
+    // The file grows with the first.
+    gate.offer(&fixtures.device, &fixtures.pairings[1].offer, fixtures.now).unwrap();
+    fixtures.redeem(&gate, 1, 51).unwrap();
+    gate.settle(fixtures.now).unwrap();
+    let before = disk.syncs();
+    gate.offer(&fixtures.device, &fixtures.pairings[0].offer, fixtures.now).unwrap();
+    let credential = fixtures.redeem(&gate, 0, 50).unwrap();
+    assert_eq!(disk.syncs() - before, 4, "two commits, of two phases each");
+    fixtures.attach(&gate, 50, &credential).unwrap();
+    assert_eq!(disk.syncs() - before, 4, "an attach has none of its own");
+    gate.settle(fixtures.now).unwrap();
+    assert_eq!(disk.syncs() - before, 6, "both visits at once");
+}
+
+/// What a caller had been told when the disk failed.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    offered: bool,
+    given: Option<CredentialBytes>,
+    revoked: bool,
+}
+
+/// Three callers at once: their commits are shared as it happens.
+fn at_once(fixtures: &Fixtures, gate: &Gate) -> Vec<Told> {
+    let pairings = fixtures.pairings.iter().enumerate();
+    std::thread::scope(|scope| {
+        let callers = pairings.map(|(number, pairing)| {
+            scope.spawn(move || {
+                // In this order.
+                Told {
+                    offered: gate.offer(&fixtures.device, &pairing.offer, fixtures.now).is_ok(),
+                    given: fixtures.redeem(gate, number, 50).ok(),
+                    revoked: number != 0 && gate.revoke_credential(&pairing.credential, fixtures.now).is_ok(),
+                }
+            })
+        });
+        let callers: Vec<_> = callers.collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn disk_failures_under_several_callers_lose_no_acknowledged_change() {
+    let fixtures = Fixtures::new();
+    let start = |disk: &Disk, log: &Log| {
+        let gate = fixtures.open(disk, log).unwrap();
+        let registration = fixtures.issuer.registration(&fixtures.device, &CHANNEL);
+        gate.register_issuer(&fixtures.device, &CHANNEL, &registration, fixtures.now).unwrap();
+        gate
+    };
+    let untouched = Disk::default();
+    let gate = start(&untouched, &Log::default());
+    let before = untouched.operations();
+    assert!(at_once(&fixtures, &gate).iter().all(|told| told.given.is_some()));
+    let operations = untouched.operations() - before;
+    let mut failed = 0;
+    for nth in (1..=operations).step_by(2) {
+        for fault in [Fault::Fail(io::ErrorKind::StorageFull), Fault::Tear, Fault::Gone] {
+            let (disk, log) = (Disk::default(), Log::default());
+            let gate = start(&disk, &log);
+            disk.fault_at(nth, fault);
+            let told = at_once(&fixtures, &gate);
+            failed += u64::from(gate.is_poisoned());
+            // As a process that is killed: what waits to be written is lost.
+            core::mem::forget(gate);
+            for (way, disk) in [disk.after_kill(), disk.after_power_cut(nth)].into_iter().enumerate() {
+                let at = format!("operation {nth}, {fault:?}, way {way}, {told:?}");
+                let log = log.copy();
+                let again = fixtures.open(&disk, &log).unwrap();
+                let listed = again.list(&List::default(), fixtures.now).unwrap().entries;
+                log.check(&fixtures, &listed, &at);
+                for (number, (told, pairing)) in told.iter().zip(&fixtures.pairings).enumerate() {
+                    let known = listed.iter().any(|one| one.ticket == pairing.ticket);
+                    assert!(known || !told.offered, "{at}: offer {number} is lost");
+                    let Some(given) = &told.given else { continue };
+                    let attached = fixtures.attach(&again, 50, given).map(drop);
+                    match told.revoked {
+                        true => assert_eq!(attached, Err(Denial::CredentialRevoked), "{at}: {number}"),
+                        // It may have been revoked without an answer.
+                        false if number != 0 => {
+                            assert!(
+                                matches!(attached, Ok(()) | Err(Denial::CredentialRevoked)),
+                                "{at}: {number}"
+                            );
+                        }
+                        false => assert_eq!(attached, Ok(()), "{at}: what was given is lost"),
+                    }
+                }
+            }
+        }
+    }
+    assert!(failed > operations / 4, "{failed} of {operations}");
+}

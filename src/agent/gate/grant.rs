@@ -90,7 +90,7 @@ impl Inner {
         Ok(scope.expires_at().map(|end| Decision::new(&question, granted, end)))
     }
 
-    /// Returns the decision on record about a credential with these bytes, if the policy would decide the same.
+    /// Returns the decision on record, or on its way there, about a credential with these bytes, if the policy would decide the same.
     /// Operator rules can depend on the time of day, so with them there is none.
     pub(super) fn decision_on_record(
         &self,
@@ -101,7 +101,12 @@ impl Inner {
     ) -> Option<Decision> {
         match self.policy.has_operator_rules() {
             true => None,
-            false => Decisions::read(&record.verdict).on(&self.question(id, record, bytes), time),
+            false => {
+                let question = self.question(id, record, bytes);
+                let owed =
+                    || self.core.registry().owed(id).and_then(|seen| seen.decisions.on(&question, time));
+                Decisions::read(&record.verdict).on(&question, time).or_else(owed)
+            }
         }
     }
 

@@ -21,6 +21,9 @@ impl Inner {
         for listing in &mut page.entries {
             let connections = registry.connections(&listing.credential);
             listing.connections = u32::try_from(connections).unwrap_or(u32::MAX);
+            if let Some(seen) = registry.owed(&listing.credential).filter(|_| listing.holder.is_some()) {
+                listing.last_seen = Some(seen.last_seen(listing.last_seen));
+            }
         }
         Ok(page)
     }

@@ -13,9 +13,9 @@ use time::{Duration, OffsetDateTime};
 
 use super::always::AlwaysPresent;
 use super::{Gate, GateConfig, Peer, PeerAdmission, PendingGuard};
-use crate::agent::denial::Denial;
+use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Guard, PermitError};
-use crate::agent::ledger::MemoryLedger;
+use crate::agent::ledger::{Ledger, LedgerError, Look, MemoryLedger, Transition};
 use crate::agent_url::AgentUrl;
 use crate::clock::Now;
 use crate::credential::bytes::CredentialBytes;
@@ -42,6 +42,7 @@ struct Fixtures {
     phones: [HolderSecretKey; 2],
     redemptions: [Vec<u8>; 2],
     renewal: RenewalOffer,
+    extension: RenewalOffer,
     now: Now,
 }
 
@@ -61,16 +62,14 @@ fn fixtures() -> &'static Fixtures {
             let proof = pairing.link.ticket().prove(&agent.public(), &phones[phone].public());
             Request::Redeem { proof, label: Label::default() }.to_payload().unwrap()
         });
-        let renewal = Renewal {
-            credential: pairing.credential,
-            ticket: pairing.ticket,
-            session: session(),
-            ops: OpSet::only(Op::StreamOutput),
-            valid_for: 80_000,
+        let mut renew = |ops| {
+            let (credential, ticket) = (pairing.credential, pairing.ticket);
+            let renewal = Renewal { credential, ticket, session: session(), ops, valid_for: 80_000 };
+            issuer.renew(renewal, now.timestamp(), &mut rng).unwrap()
         };
-        let renewal = issuer.renew(renewal, now.timestamp(), &mut rng).unwrap();
+        let (renewal, extension) = (renew(OpSet::only(Op::StreamOutput)), renew(OpSet::ALL));
         let registration = issuer.registration(&device, &CHANNEL);
-        Fixtures { agent, device, url, registration, pairing, phones, redemptions, renewal, now }
+        Fixtures { agent, device, url, registration, pairing, phones, redemptions, renewal, extension, now }
     })
 }
 
@@ -78,11 +77,48 @@ fn session() -> SessionId {
     SessionId::new("s").unwrap()
 }
 
+/// A ledger whose commits take a while: other threads run between what a commit reads and what it writes, and
+/// before it returns.
+#[derive(Default)]
+struct Slow {
+    rows: MemoryLedger,
+    /// Whether the next commit that writes fails: nobody knows whether it was done.
+    fails: AtomicBool,
+}
+
+impl Ledger for Slow {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.rows.read(look)
+    }
+
+    fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        // Only one transaction runs at a time, so that the state that it reads is the one that it changes.
+        let mut changes = None;
+        self.rows.read(&mut |snapshot| {
+            changes = Some(transition(snapshot)?);
+            Ok(())
+        })?;
+        loom::thread::yield_now();
+        if changes.as_ref().is_some_and(|changes| !changes.is_empty())
+            && self.fails.swap(false, Ordering::SeqCst)
+        {
+            return Err(LedgerError::unknown(LedgerFailure::Io));
+        }
+        self.rows.transact(&mut |_| Ok(changes.clone().unwrap_or_default()))?;
+        loom::thread::yield_now();
+        Ok(())
+    }
+}
+
 /// A gate with one open ticket.
 fn gate() -> Gate {
+    gate_over(MemoryLedger::new())
+}
+
+fn gate_over(ledger: impl Ledger + 'static) -> Gate {
     let fixtures = fixtures();
     let config = GateConfig::new(fixtures.agent.public(), [fixtures.url.clone()]).unwrap();
-    let gate = Gate::open(config, MemoryLedger::new(), AlwaysPresent, fixtures.now).unwrap();
+    let gate = Gate::open(config, ledger, AlwaysPresent, fixtures.now).unwrap();
     gate.register_issuer(&fixtures.device, &CHANNEL, &fixtures.registration, fixtures.now).unwrap();
     gate.offer(&fixtures.device, &fixtures.pairing.offer, fixtures.now).unwrap();
     gate
@@ -354,5 +390,60 @@ fn the_end_of_a_gate_and_an_activation() {
         if let Ok(mut guard) = activating.join().unwrap() {
             assert!(!permits(&mut guard, Op::SendInput), "live after its gate has ended");
         }
+    });
+}
+
+#[test]
+fn a_redemption_that_waits_for_its_commit_and_the_revocation_of_its_ticket() {
+    explore(|| {
+        let gate = gate_over(Slow::default());
+        let other = gate.clone();
+        let joining = spawn(move || join(&other, 0));
+        gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
+        if let Ok(mut guard) = joining.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
+        }
+        assert!(join(&gate, 0).is_err());
+    });
+}
+
+/// The first use of a renewal retires the editions before it, so that its activation waits for a commit.
+#[test]
+fn an_activation_that_waits_for_its_commit_and_a_revocation() {
+    explore(|| {
+        let gate = gate_over(Slow::default());
+        let (first, credential) = joined(&gate, 0);
+        drop(first);
+        let mut rng = StdRng::seed_from_u64(9);
+        gate.renew(&fixtures().device, &fixtures().extension, fixtures().now, &mut rng).unwrap();
+        let (given, reply) = admit(&gate, 0, &attachment(credential)).unwrap();
+        drop(given);
+        let Answer::Admitted(answer) = Answer::from_payload(&reply).unwrap() else { panic!() };
+        let (pending, _) = admit(&gate, 0, &attachment(answer.credential.unwrap())).unwrap();
+        let activating = spawn(move || pending.activate_after_first_frame(fixtures().now));
+        gate.revoke_credential(&fixtures().pairing.credential, fixtures().now).unwrap();
+        if let Ok(mut guard) = activating.join().unwrap() {
+            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
+        }
+    });
+}
+
+#[test]
+fn a_commit_that_fails_and_whoever_is_in_it_or_comes_after() {
+    explore(|| {
+        let ledger = Arc::new(Slow::default());
+        let gate = gate_over(Arc::clone(&ledger));
+        let (mut guard, _) = joined(&gate, 0);
+        ledger.fails.store(true, Ordering::SeqCst);
+        let revoking = revoke(&gate);
+        let mut rng = StdRng::seed_from_u64(9);
+        let renewed = gate.renew(&fixtures().device, &fixtures().renewal, fixtures().now, &mut rng);
+        let revoked = revoking.join().unwrap();
+        assert!(
+            renewed.is_err() && revoked.is_err(),
+            "the first commit fails, and nothing is written after it"
+        );
+        assert!(!permits(&mut guard, Op::SendInput), "the cut is not undone");
+        assert!(gate.is_poisoned());
     });
 }

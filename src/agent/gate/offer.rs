@@ -49,7 +49,7 @@ impl Inner {
         let begun = self.core.begin(now);
         let agent_time = begun.agent_time;
         // The ledger's reason about the device takes precedence over the clock's.
-        self.core.lock_ledger().judge(now, |step| step.issuer_of(&offer.issuer, device))?;
+        self.core.look(now, |step| step.issuer_of(&offer.issuer, device))?;
         let end = valid_for.from(agent_time);
         if authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
             return Err(Denial::ClockSkew { agent_time });
@@ -71,7 +71,8 @@ impl Inner {
         };
         let quotas = self.quotas.limits();
         self.check_sharing(device, &new.session, now)?;
-        self.core.lock_ledger_since(&begun)?.judge(now, |step| step.offer(&ticket, &new, &quotas))?;
-        Ok(OfferReceipt { ticket, agent_time, expires_at: new.expires_at })
+        let expires_at = new.expires_at;
+        self.core.judge_since(&begun, now, move |step| step.offer(&ticket, &new, &quotas))?;
+        Ok(OfferReceipt { ticket, agent_time, expires_at })
     }
 }

@@ -42,20 +42,16 @@ impl Inner {
             && let Err(rule) = self.allows_any(&bound.bytes, &ticket.record, now)
         {
             // The ledger's reason takes precedence.
-            let redeemable =
-                self.core.lock_ledger().judge(now, |step| step.redeemable(&ticket.id, &redemption.said));
+            let (id, said) = (ticket.id, redemption.said);
+            let redeemable = self.core.judge(now, move |step| step.redeemable(&id, &said));
             return Err(redeemable.err().unwrap_or(rule).into());
         }
-        // One lock from reading the record to the live state: no revocation can happen in between. A contest
-        // cuts inside, before it is written.
-        let (live, id, record) = {
-            let mut locked = self.core.lock_ledger();
-            let (id, record) = locked.judge(now, |step| step.redeem(&ticket.id, peer, &redemption))?;
-            if let CredentialState::Pending { nonce, until } = record.state {
-                return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
-            }
-            (locked.join(&id, &record)?, id, record)
-        };
+        // A contest cuts inside, before it is written.
+        let (live, id, record) = self.core.redeem(ticket.id, *peer, redemption, now)?;
+        if let CredentialState::Pending { nonce, until } = record.state {
+            return Err(Refusal { denial: Denial::ConfirmationPending, waiting: Some((nonce, until)) });
+        }
+        let live = live.ok_or(Denial::Internal)?;
         let agent_time = self.core.time(now);
         self.check_room(&live, now)?;
         let edition = record.latest().clone();

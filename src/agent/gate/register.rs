@@ -33,6 +33,6 @@ impl Inner {
         let registration = verified.ok_or(Denial::RegistrationInvalid)?;
         let begun = self.core.begin(now);
         self.check_device_at(device, now)?;
-        self.core.lock_ledger_since(&begun)?.judge(now, |step| step.register_issuer(&registration))
+        self.core.judge_since(&begun, now, move |step| step.register_issuer(&registration))
     }
 }

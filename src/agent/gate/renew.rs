@@ -62,7 +62,7 @@ impl Inner {
             expires_at: authority.expires_at.min(end),
         };
         let said = ContextAnswer::from(self.check_session(&terms.session));
-        let record = self.core.lock_ledger().judge(now, |step| step.renewable(&terms, &said))?;
+        let record = self.core.look(now, |step| step.renewable(&terms, &said))?;
         // With a slow clock and a short lifetime, an extension must not end the credential.
         let past = terms.expires_at <= begun.agent_time;
         if past || authority.expires_at.distance(end) > MAX_CLOCK_SKEW {
@@ -73,33 +73,15 @@ impl Inner {
         let extension = bind(&unbound, binding, rng)?;
 
         self.check_sharing(device, &terms.session, now)?;
-        let mut locked = self.core.lock_ledger_since(&begun)?;
-        // Checked before anything is narrowed, and narrowed before anything is written.
-        locked.judge(now, |step| step.check_renewal(&terms, &extension))?;
         let narrowed = Terms {
             ops: terms.ops,
             expires_at: terms.expires_at,
             ends_at: self.core.reaches(terms.expires_at, now),
         };
-        // Activation needs the same lock, so no guard can join with earlier terms.
-        let live = self.core.registry().find(&terms.credential);
-        if let Some(live) = &live {
-            live.narrow(narrowed);
-        }
-        let outcome = locked.judge(now, |step| step.renew(&terms, &extension));
-        if let Ok(renewed) = &outcome {
-            self.core.registry().ends_at(&terms.credential, renewed.ends_at);
-        }
-        drop(locked);
-        // Without the lock, because a permit in use may need it.
-        if let Some(live) = live {
-            live.wait_for_permits();
-        }
-        if outcome.is_ok() {
-            self.core.wait_for_other_nodes();
-        }
-        outcome.map(|renewed| RenewalReceipt {
-            credential: terms.credential,
+        let credential = terms.credential;
+        let renewed = self.core.renew(&begun, terms, extension, narrowed, now)?;
+        Ok(RenewalReceipt {
+            credential,
             agent_time: begun.agent_time,
             expires_at: renewed.expires_at,
             waiting: renewed.waiting,

@@ -45,6 +45,6 @@ impl Inner {
         // If both are gone, the session's end is reported as the reason.
         gone.append(&mut devices);
         self.core.revoke_gone(&gone, &begun, now)?;
-        self.core.settle(&unknown, now)
+        self.core.settle(unknown, now)
     }
 }

@@ -107,6 +107,11 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// Whether nothing was set or removed.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// Returns the changes to be written, none if nothing has changed. A row that is set to its existing
     /// value is left out. Reads every row below that is set, and every row that is removed if none is set.
     ///

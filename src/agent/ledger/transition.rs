@@ -23,13 +23,13 @@ mod renew;
 mod revoke;
 mod settle;
 
-pub(crate) use attach::Visit;
+pub(crate) use attach::{Seen, Visit, Visited};
 pub(crate) use bookkeeping::{credential_due, credential_handles, removal_due, ticket_due, ticket_handles};
 pub(crate) use closing::{Closed, Names, Revocation};
 pub(crate) use list::Found;
 pub(crate) use offer::NewTicket;
 pub(crate) use redeem::Redemption;
-pub(crate) use renew::{Extension, NewTerms};
+pub(crate) use renew::{Extension, NewTerms, Renewed};
 
 /// The reason why a transition returns early.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -253,9 +253,10 @@ mod tests {
             let (_, good) = links().remove(which);
             let mut changed = good.clone();
             changed.insert_str(place % good.len(), &text);
-            if let Ok((_, trimmed)) = Link::from_pasted(&changed) {
-                let kept: String = changed.chars().filter(|c| good.contains(*c)).collect();
-                prop_assert!(changed == kept || !trimmed.is_empty(), "{}", changed);
+            // The text may have gone into the name of the host, which any link may have.
+            match Link::from_pasted(&changed) {
+                Ok((link, trimmed)) if trimmed.is_empty() => prop_assert_eq!(Link::parse(&changed), Ok(link)),
+                _ => {}
             }
         }
     }

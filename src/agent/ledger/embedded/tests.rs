@@ -682,3 +682,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_that_is_read_and_written_all_the_time_stays_small() {
+    let disk = Disk::default();
+    let ledger = RedbLedger::on_backend(disk.clone()).unwrap();
+    for number in 0..2_000_u32 {
+        let key = (number % 16).to_be_bytes();
+        ledger
+            .transact(&mut |snapshot| {
+                let mut overlay = Overlay::new(snapshot);
+                overlay.put(Table::Credentials, &key, &[u8::try_from(number % 251).unwrap(); 500]);
+                overlay.into_changes()
+            })
+            .unwrap();
+        // A page of a list that goes on beside the commits: no snapshot outlives its page.
+        ledger
+            .read(&mut |snapshot| snapshot.range(Table::Credentials, &[], Some(&key), 1).map(drop))
+            .unwrap();
+    }
+    assert!(disk.content().len() < 1_000_000, "{} bytes", disk.content().len());
+}

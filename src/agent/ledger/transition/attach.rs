@@ -13,8 +13,9 @@ use crate::op::OpSet;
 use crate::pair::RevocationReason;
 
 /// An attached phone, and the editions for which it was admitted.
-pub(crate) struct Visit<'a> {
-    pub(crate) credential: &'a CredentialId,
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    pub(crate) credential: CredentialId,
     /// The admitted edition, as the hash of its bytes.
     pub(crate) edition: [u8; 32],
     /// The presented edition, if it was not narrowed.
@@ -22,7 +23,7 @@ pub(crate) struct Visit<'a> {
     /// The operations granted at admission.
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
-    pub(crate) said: &'a ContextAnswer,
+    pub(crate) said: ContextAnswer,
     /// Whether one more connection is allowed.
     pub(crate) room: Result<(), Denial>,
     /// The policy's decision if it was not on record, and whether it is about a narrowed copy.
@@ -33,6 +34,57 @@ pub(crate) struct Visit<'a> {
 pub(crate) struct Visited {
     pub(crate) ops: OpSet,
     pub(crate) expires_at: Timestamp,
+    at: Timestamp,
+    /// How many editions the presented one replaces.
+    used: usize,
+    /// Whether a use within the last minute is on record.
+    seen: bool,
+    record: CredentialRecord,
+}
+
+impl Visited {
+    /// Whether the phone uses a renewal for the first time, which has to be on record before it goes on.
+    pub(crate) fn uses_a_renewal(&self) -> bool {
+        self.used > 0
+    }
+
+    /// Whether there is something to write: a use in a new minute, or the policy's decision on an edition. The
+    /// policy decides each edition once. Narrowed copies are without number, so the decision on one is recorded
+    /// with the visit, not by a write of its own.
+    pub(crate) fn is_owed(&self, visit: &Visit) -> bool {
+        !self.seen || visit.decision.is_some_and(|(_, narrowed)| !narrowed)
+    }
+
+    /// Returns what has to be written of the visit.
+    pub(crate) fn seen(&self, visit: &Visit) -> Seen {
+        let decided = |(decision, narrowed)| Decisions::default().with(decision, narrowed);
+        Seen {
+            credential: visit.credential,
+            edition: visit.edition,
+            at: self.at,
+            ops: self.ops,
+            decisions: visit.decision.map(decided).unwrap_or_default(),
+        }
+    }
+}
+
+/// A visit of a phone that is not written yet. It is written with the next commit, whatever that is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) credential: CredentialId,
+    /// The admitted edition, as the hash of its bytes.
+    pub(crate) edition: [u8; 32],
+    pub(crate) at: Timestamp,
+    pub(crate) ops: OpSet,
+    /// The policy's decisions that are not on record.
+    pub(crate) decisions: Decisions,
+}
+
+impl Seen {
+    /// Returns the time of last use, at most one a minute.
+    pub(crate) fn last_seen(&self, on_record: Option<Timestamp>) -> Timestamp {
+        on_record.filter(|seen| self.at.since(*seen) < LAST_SEEN_RESOLUTION).unwrap_or(self.at)
+    }
 }
 
 impl Step<'_> {
@@ -145,62 +197,77 @@ impl Step<'_> {
         }
     }
 
-    /// Records the attach, at most once a minute, and retires the editions that a used renewal replaces.
-    pub(crate) fn attached(&mut self, visit: &Visit<'_>) -> Verdict<Visited> {
-        let record = self.standing_record(visit.credential, visit.said)?;
+    /// Checks whether the phone may attach, and returns the terms. Writes nothing.
+    pub(crate) fn visit(&self, visit: &Visit) -> Verdict<Visited> {
+        let record = self.standing_record(&visit.credential, &visit.said)?;
         // It may have been narrowed or retired since it was admitted.
         let (_, edition) = record.find(&visit.edition).ok_or(Denial::CredentialRetired)?;
-        let visited = Visited {
-            ops: visit.ops.intersection(edition.ops),
-            expires_at: visit.expires_at.min(edition.expires_at),
-        };
-        if self.now >= visited.expires_at {
+        let ops = visit.ops.intersection(edition.ops);
+        let expires_at = visit.expires_at.min(edition.expires_at);
+        if self.now >= expires_at {
             return Err(Denial::CredentialExpired.into());
         }
-        if visited.ops.is_empty() {
+        if ops.is_empty() {
             let op = visit.ops.iter().next();
             return Err(op.map_or(Denial::Internal, |op| Denial::OperationNotGranted { op }).into());
         }
         visit.room.clone()?;
         // The phone has stored the edition that it presented, so it needs no earlier one.
         let used = visit.shown.and_then(|shown| record.find(&shown)).map_or(0, |(place, _)| place);
-        let renewed = used > 0;
-        let now = self.now;
-        let seen = record.last_seen.is_some_and(|seen| now.since(seen) < LAST_SEEN_RESOLUTION);
-        // The policy decides each edition once. Narrowed copies are without number, so the decision on one is
-        // recorded with the visit, not by a write of its own.
-        let decides = visit.decision.is_some_and(|(_, narrowed)| !narrowed);
-        if seen && !renewed && !decides {
-            return Ok(visited);
-        }
-        let record = self.change_credential(visit.credential, record, |record| {
-            if let Some((decision, narrowed)) = visit.decision {
-                record.verdict = Decisions::read(&record.verdict).with(decision, narrowed).to_bytes();
-            }
-            if seen && !renewed {
-                return;
-            }
-            record.last_seen = Some(now);
-            if renewed {
-                record.retire_before(used);
-            }
-        })?;
-        if seen && !renewed {
-            return Ok(visited);
-        }
-        if renewed {
+        let seen = record.last_seen.is_some_and(|seen| self.now.since(seen) < LAST_SEEN_RESOLUTION);
+        Ok(Visited { ops, expires_at, at: self.now, used, seen, record })
+    }
+
+    /// Records the attach of a phone that uses a renewal: retires the editions that the renewal replaces.
+    pub(crate) fn attached(&mut self, visit: &Visit) -> Verdict<Visited> {
+        let visited = self.visit(visit)?;
+        let seen = visited.seen(visit);
+        if visited.used > 0 {
+            let record = visited.record.clone();
+            let record = self.change_credential(&visit.credential, record, |record| {
+                record.last_seen = Some(seen.at);
+                record.retire_before(visited.used);
+                record.verdict = Decisions::read(&record.verdict).and(seen.decisions).to_bytes();
+            })?;
             self.events.push(AuditEvent::RenewalUsed {
-                credential: *visit.credential,
+                credential: visit.credential,
                 session: record.session.clone(),
                 holder: record.holder,
             });
+            self.phone_attached(&seen, &record);
+        } else {
+            self.note(&seen)?;
         }
-        self.events.push(AuditEvent::PhoneAttached {
-            credential: *visit.credential,
-            session: record.session,
-            holder: record.holder,
-            ops: visited.ops,
-        });
         Ok(visited)
+    }
+
+    /// Records a visit, at most once a minute, and what the policy has decided. A credential that has ended
+    /// meanwhile, or whose edition is retired, stays as it is.
+    pub(crate) fn note(&mut self, seen: &Seen) -> Result<(), LedgerFailure> {
+        let Some(record) = self.records.credential(&seen.credential)? else { return Ok(()) };
+        if record.state != CredentialState::Active || record.find(&seen.edition).is_none() {
+            return Ok(());
+        }
+        let last_seen = seen.last_seen(record.last_seen);
+        let recent = record.last_seen == Some(last_seen);
+        let record = self.change_credential(&seen.credential, record, |record| {
+            if seen.decisions != Decisions::default() {
+                record.verdict = Decisions::read(&record.verdict).and(seen.decisions).to_bytes();
+            }
+            record.last_seen = Some(last_seen);
+        })?;
+        if !recent {
+            self.phone_attached(seen, &record);
+        }
+        Ok(())
+    }
+
+    fn phone_attached(&mut self, seen: &Seen, record: &CredentialRecord) {
+        self.events.push(AuditEvent::PhoneAttached {
+            credential: seen.credential,
+            session: record.session.clone(),
+            holder: record.holder,
+            ops: seen.ops,
+        });
     }
 }

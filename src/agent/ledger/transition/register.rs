@@ -34,7 +34,7 @@ impl Step<'_> {
 
     /// Returns the issuer's record, if `device` registered it.
     pub(crate) fn issuer_of(
-        &mut self,
+        &self,
         issuer: &IssuerPublicKey,
         device: &DevicePublicKey,
     ) -> Verdict<IssuerRecord> {
