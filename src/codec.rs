@@ -29,7 +29,9 @@ pub(crate) fn encode<T: Wire>(value: &T) -> Vec<u8> {
 /// Returns the value whose one encoding is `bytes`.
 pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
     let value = T::decode(&mut Reader::new(bytes))?;
-    if encode(&value) == bytes { Ok(value) } else { Err(Error::MessageMalformed) }
+    let mut writer = Writer::with_capacity(bytes.len());
+    value.encode(&mut writer);
+    if writer.bytes == bytes { Ok(value) } else { Err(Error::MessageMalformed) }
 }
 
 /// Writes an encoding.
@@ -78,6 +80,13 @@ impl Writer {
     pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.header(Header::Bytes(Some(value.len())));
         self.bytes.extend_from_slice(value);
+        self
+    }
+
+    /// Writes a byte string of so many zeros.
+    pub(crate) fn zeros(&mut self, len: usize) -> &mut Self {
+        self.header(Header::Bytes(Some(len)));
+        self.bytes.resize(self.bytes.len().saturating_add(len), 0);
         self
     }
 

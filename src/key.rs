@@ -6,6 +6,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::sync::OnceLock;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::montgomery::MontgomeryPoint;
@@ -65,6 +66,30 @@ pub(crate) fn check_ed25519(bytes: &[u8; 32]) -> Result<(), Error> {
     Ok(())
 }
 
+/// A value that depends on another one and is made once it is needed.
+#[derive(Clone)]
+struct Kept<T>(OnceLock<T>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+/// It says nothing beyond what it depends on.
+impl<T> PartialEq for Kept<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Kept<T> {}
+
+/// Returns the shared secret of X25519 (RFC 7748 section 5).
+pub(crate) fn x25519(secret: &[u8; 32], public: &[u8; 32]) -> [u8; 32] {
+    MontgomeryPoint(*public).mul_clamped(*secret).to_bytes()
+}
+
 fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
@@ -92,19 +117,19 @@ macro_rules! key_pair {
         ///
         /// 32 bytes, wiped when dropped, never printed.
         #[derive(Clone, PartialEq, Eq)]
-        pub struct $secret(Secret<32>);
+        pub struct $secret(Secret<32>, Kept<$public>);
 
         impl $secret {
             /// Generates a key from the caller's generator.
             pub fn generate<R: RngCore + CryptoRng>(rng: &mut R) -> Self {
-                Self(Secret::random(rng))
+                Self(Secret::random(rng), Kept::default())
             }
 
             /// Makes a key from stored bytes. Every 32-byte string is a valid key. The caller wipes its own
             /// copy.
             #[must_use]
             pub fn from_bytes(bytes: [u8; 32]) -> Self {
-                Self(Secret::new(bytes))
+                Self(Secret::new(bytes), Kept::default())
             }
 
             /// Returns the 32 bytes to store, in a keychain or in a file that only its owner can read.
@@ -113,10 +138,11 @@ macro_rules! key_pair {
                 self.0.expose()
             }
 
-            /// Returns the public key. Costs one scalar multiplication.
+            /// Returns the public key. Costs one scalar multiplication the first time, for this value and its
+            /// later clones.
             #[must_use]
             pub fn public(&self) -> $public {
-                $public($derive(self.0.expose()))
+                *self.1.0.get_or_init(|| $public($derive(self.0.expose())))
             }
         }
 

@@ -21,6 +21,9 @@ pub const MAGIC: [u8; 4] = *b"SCP1";
 /// The sizes to which payloads are padded, bytes.
 const SIZES: [usize; 5] = [160, 1_024, 1_536, 2_560, MAX_PAYLOAD_LEN];
 
+/// The size of most payloads that contain a credential.
+const USUAL_SIZE: usize = 1_024;
+
 /// Whether a first handshake payload belongs to this protocol. A peer with another payload, or none, may be
 /// an enrolled device of the agent's own protocol, which this crate does not handle.
 #[must_use]
@@ -110,10 +113,12 @@ trait Padded: Sized {
 }
 
 fn to_payload<T: Padded>(message: &T) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer::default();
+    // Room for most messages, so that it is taken once.
+    let mut writer = Writer::with_capacity(USUAL_SIZE);
+    writer.raw(&MAGIC);
     message.encode_fields(&mut writer);
     // Padding of n bytes takes one byte for its key, one to three for its length, and n.
-    let fields = MAGIC.len() + writer.len();
+    let fields = writer.len();
     let fits = |size: usize| {
         let room = size.checked_sub(fields + 1)?;
         [1, 2, 3].into_iter().find_map(|head| {
@@ -127,8 +132,8 @@ fn to_payload<T: Padded>(message: &T) -> Result<Vec<u8>, Error> {
         })
     };
     let padding = SIZES.into_iter().find_map(fits).ok_or(Error::MessageMalformed)?;
-    writer.uint(key::PADDING).bytes(&vec![0; padding]);
-    Ok([MAGIC.as_slice(), &writer.into_bytes()].concat())
+    writer.uint(key::PADDING).zeros(padding);
+    Ok(writer.into_bytes())
 }
 
 fn from_payload<T: Padded>(payload: &[u8]) -> Result<T, Error> {

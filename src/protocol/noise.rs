@@ -22,7 +22,7 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey};
+use crate::key::{AgentPublicKey, AgentSecretKey, HolderPublicKey, HolderSecretKey, x25519};
 use crate::limits::{MAX_FRAME_LEN, MAX_HANDSHAKE_LEN, MAX_PAYLOAD_LEN};
 
 /// The bytes that a transport frame adds to its plaintext.
@@ -50,7 +50,64 @@ impl Random for OneDraw {
     }
 }
 
-struct Resolver(Zeroizing<[u8; 32]>);
+/// An agent's own static key, whose public key is not computed again for each handshake. Any other key, the
+/// ephemeral one above all, is snow's.
+struct OwnKey {
+    agent: AgentSecretKey,
+    public: AgentPublicKey,
+    /// Whether this is the agent's key.
+    is_own: bool,
+    other: Box<dyn Dh>,
+}
+
+impl Dh for OwnKey {
+    fn name(&self) -> &'static str {
+        self.other.name()
+    }
+
+    fn pub_len(&self) -> usize {
+        self.other.pub_len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.other.priv_len()
+    }
+
+    fn set(&mut self, secret: &[u8]) {
+        let secret = <[u8; 32]>::try_from(secret).ok().map(AgentSecretKey::from_bytes);
+        self.is_own = secret.as_ref() == Some(&self.agent);
+        if let Some(secret) = secret.filter(|_| !self.is_own) {
+            self.other.set(secret.expose_bytes());
+        }
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        self.is_own = false;
+        self.other.generate(rng)
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        if self.is_own { self.public.as_bytes() } else { self.other.pubkey() }
+    }
+
+    fn privkey(&self) -> &[u8] {
+        if self.is_own { self.agent.expose_bytes() } else { self.other.privkey() }
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        if !self.is_own {
+            return self.other.dh(public, out);
+        }
+        // As snow, which passes buffers that may be longer.
+        let public = public.first_chunk().ok_or(snow::Error::Dh)?;
+        let shared = Zeroizing::new(x25519(self.agent.expose_bytes(), public));
+        out.first_chunk_mut::<32>().ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_slice());
+        Ok(())
+    }
+}
+
+/// The randomness of one ephemeral key, and an agent's own static key.
+struct Resolver(Zeroizing<[u8; 32]>, Option<AgentSecretKey>);
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
@@ -58,7 +115,13 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
+        let other = DefaultResolver.resolve_dh(choice)?;
+        Some(match &self.1 {
+            Some(agent) => {
+                Box::new(OwnKey { agent: agent.clone(), public: agent.public(), is_own: false, other })
+            }
+            None => other,
+        })
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -70,11 +133,14 @@ impl CryptoResolver for Resolver {
     }
 }
 
-fn builder<'key, R: RngCore + CryptoRng>(rng: &mut R) -> Result<snow::Builder<'key>, Error> {
+fn builder<'key, R: RngCore + CryptoRng>(
+    own: Option<&AgentSecretKey>,
+    rng: &mut R,
+) -> Result<snow::Builder<'key>, Error> {
     let params: NoiseParams = Channel::PROTOCOL_NAME.parse().map_err(|_| Error::Noise)?;
     let mut drawn = Zeroizing::new([0; 32]);
     rng.fill_bytes(drawn.as_mut_slice());
-    Ok(snow::Builder::with_resolver(params, Box::new(Resolver(drawn))))
+    Ok(snow::Builder::with_resolver(params, Box::new(Resolver(drawn, own.cloned()))))
 }
 
 /// The phone's side before message 1.
@@ -92,7 +158,7 @@ impl Initiator {
         payload: &[u8],
         rng: &mut R,
     ) -> Result<Started, Error> {
-        let mut state = builder(rng)?
+        let mut state = builder(None, rng)?
             .local_private_key(holder.expose_bytes())
             .and_then(|builder| builder.remote_public_key(agent.as_bytes()))
             .and_then(snow::Builder::build_initiator)
@@ -153,7 +219,7 @@ pub struct Finished {
 pub struct Responder;
 
 impl Responder {
-    /// Reads message 1. Costs three scalar multiplications.
+    /// Reads message 1. Costs two scalar multiplications, and one more the first time for this `agent`.
     ///
     /// The peer's key is checked after the message has decrypted, and refused if it is of low order or not
     /// canonical.
@@ -166,7 +232,7 @@ impl Responder {
         message: &[u8],
         rng: &mut R,
     ) -> Result<Received, Error> {
-        let mut state = builder(rng)?
+        let mut state = builder(Some(agent), rng)?
             .local_private_key(agent.expose_bytes())
             .and_then(snow::Builder::build_responder)
             .map_err(|_| Error::Noise)?;
@@ -571,7 +637,7 @@ mod tests {
         let (agent, holder) = keys();
         let public = agent.public();
         let initiator = || {
-            builder(&mut OsRng)
+            builder(None, &mut OsRng)
                 .unwrap()
                 .local_private_key(holder.expose_bytes())
                 .and_then(|builder| builder.remote_public_key(public.as_bytes()))
@@ -579,7 +645,7 @@ mod tests {
                 .unwrap()
         };
         let responder = || {
-            let builder = builder(&mut OsRng).unwrap().local_private_key(agent.expose_bytes());
+            let builder = builder(None, &mut OsRng).unwrap().local_private_key(agent.expose_bytes());
             builder.and_then(snow::Builder::build_responder).unwrap()
         };
         // Message 1 adds 96 bytes to its payload and message 2 adds 48.
@@ -607,6 +673,33 @@ mod tests {
         let started = Initiator::start(&holder, &agent.public(), b"x", &mut OsRng).unwrap();
         let other = AgentSecretKey::from_bytes([3; 32]);
         assert_eq!(Responder::read(&other, &started.message, &mut OsRng).err(), Some(Error::Noise));
+    }
+
+    #[test]
+    fn an_agents_own_key_does_what_snows_does() {
+        let choice = DHChoice::Curve25519;
+        for seed in 0..32 {
+            let (agent, peer) =
+                (AgentSecretKey::from_bytes([seed; 32]), HolderSecretKey::from_bytes([99; 32]).public());
+            let resolver = Resolver(Zeroizing::new([4; 32]), Some(agent.clone()));
+            for secret in [[seed; 32], [seed ^ 1; 32]] {
+                let (mut own, mut snows) =
+                    (resolver.resolve_dh(&choice).unwrap(), DefaultResolver.resolve_dh(&choice).unwrap());
+                own.set(&secret);
+                snows.set(&secret);
+                // A buffer of snow's is longer than the key.
+                let (mut ours, mut theirs) = ([7; 40], [7; 40]);
+                own.dh(peer.as_bytes(), &mut ours).unwrap();
+                snows.dh(peer.as_bytes(), &mut theirs).unwrap();
+                assert_eq!((own.pubkey(), own.privkey(), ours), (snows.pubkey(), snows.privkey(), theirs));
+            }
+            let (mut own, mut snows) =
+                (resolver.resolve_dh(&choice).unwrap(), DefaultResolver.resolve_dh(&choice).unwrap());
+            own.set(&[seed; 32]);
+            own.generate(&mut OneDraw(Some(Zeroizing::new([seed; 32])))).unwrap();
+            snows.generate(&mut OneDraw(Some(Zeroizing::new([seed; 32])))).unwrap();
+            assert_eq!((own.pubkey(), own.privkey()), (snows.pubkey(), snows.privkey()));
+        }
     }
 
     #[test]
@@ -678,7 +771,7 @@ mod tests {
                 public
             }
         };
-        let resolver = Forger(key, Resolver(Zeroizing::new([4; 32])));
+        let resolver = Forger(key, Resolver(Zeroizing::new([4; 32]), None));
         let mut state =
             snow::Builder::with_resolver(Channel::PROTOCOL_NAME.parse().unwrap(), Box::new(resolver))
                 .local_private_key(&secret)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::phone;
 use super::revocation::follow;
 use super::wire::redeem;
-use super::world::{ECHO, World, new_directory};
+use super::world::{ECHO, World, eventually, new_directory};
 use sessioncap_programs::desktop::log::lines;
 use sessioncap_programs::desktop::{Log, Logged};
 
@@ -92,6 +92,11 @@ async fn a_log_shows_where_the_agent_was_started_again_and_where_records_are_mis
     let session = world.session(ECHO).await;
     let pairing = world.pair(&session, &[]).await;
     let _stream = follow(redeem(&world, &pairing.link, &phone(1)).await.unwrap().stream).await;
+    // The visit is written with the next settling.
+    eventually("the visit is in the log", || async {
+        events(&json_log(&world, &[session.as_str()]).await).len() > 2
+    })
+    .await;
     let whole = json_log(&world, &[session.as_str()]).await;
     assert_eq!(events(&whole), ["ticket_offered", "ticket_redeemed", "phone_attached"]);
 

@@ -463,6 +463,10 @@ impl Registry {
                 self.visits.remove(&seen.credential);
             }
         }
+        // After a rush.
+        if self.visits.is_empty() {
+            self.visits.shrink_to(64);
+        }
     }
 
     // --- admissions that wait for their first frame ---
