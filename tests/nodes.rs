@@ -234,6 +234,36 @@ fn a_renewal_at_one_node_narrows_the_stream_at_another_and_does_not_end_it() {
 }
 
 #[test]
+fn what_is_observed_late_does_not_end_what_has_begun_since() {
+    type End = fn(&World, &Desktop);
+    let ends: [End; 3] = [
+        |world, _| drop(world.gate.end_session(&session(SESSION), world.now)),
+        |world, _| drop(world.gate.revoke_session(&session(SESSION), world.now)),
+        |world, desktop| drop(world.gate.revoke_issuer(&desktop.issuer.public(), world.now)),
+    ];
+    for end in ends {
+        let [mut one, two] = nodes();
+        let desktop = one.world.desktop(9);
+        let earlier = desktop.share(&one.world, &terms());
+        let mut earlier = one.world.join(&earlier.link, &phone(2)).unwrap().guard;
+        end(&two.world, &desktop);
+        let _ = desktop.register(&one.world);
+        // Before the first has heard of it, the session goes on at the first, under another epoch or generation,
+        // and under yet another.
+        let between = desktop.share(&one.world, &terms());
+        let mut between = one.world.join(&between.link, &phone(4)).unwrap().guard;
+        one.world.gate.end_session(&session(SESSION), one.world.now).unwrap();
+        assert!(permit(&mut between, one.world.now).is_err());
+        let _ = desktop.register(&one.world);
+        let later = desktop.share(&one.world, &terms());
+        let mut later = one.world.join(&later.link, &phone(3)).unwrap().guard;
+        one.catch_up();
+        assert!(permit(&mut earlier, one.world.now).is_err());
+        assert_eq!(permit(&mut later, one.world.now), Ok(()), "it is not what was ended");
+    }
+}
+
+#[test]
 fn an_activation_is_refused_if_its_terms_were_narrowed_meanwhile_and_not_for_any_other_change() {
     for narrows in [false, true] {
         let [mut one, two] = nodes();
@@ -541,6 +571,44 @@ struct Stream {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever stands in a row, it is observed or the gate is shut; nothing panics, and a gate that is shut permits
+    /// nothing.
+    #[test]
+    fn no_rows_panic_and_what_cannot_be_read_shuts_the_gate(
+        table in proptest::sample::select(Table::ALL),
+        key in proptest::collection::vec(any::<u8>(), 0..40),
+        value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
+        damaged in 0..200_usize,
+    ) {
+        let [one, two] = nodes();
+        let pairing = one.world.desktop(9).share(&one.world, &terms());
+        let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
+        let any: Changes = [(table, key, value)].into_iter().collect();
+        // A real transaction with one byte changed.
+        let last = one.log.lock().unwrap().last().unwrap().1.clone();
+        let mut at = damaged;
+        let changed: Changes = last
+            .iter()
+            .map(|(table, key, value)| {
+                let mut value = value.map(<[u8]>::to_vec);
+                let bytes = value.as_mut().filter(|_| table == Table::Credentials);
+                if let Some(byte) = bytes.and_then(|bytes| bytes.get_mut(core::mem::take(&mut at))) {
+                    *byte ^= 0x41;
+                }
+                (table, key.to_vec(), value)
+            })
+            .collect();
+        for changes in [any, changed] {
+            if two.world.gate.observe(&changes, two.world.now).is_err() {
+                prop_assert_eq!(two.world.gate.failure(), Some(LedgerFailure::Corrupt));
+            }
+            let observed = one.world.gate.observe(&changes, one.world.now);
+            if observed.is_err() {
+                prop_assert!(permit(&mut guard, one.world.now).is_err());
+            }
+        }
+    }
 
     /// After every node has caught up, a stream at any of them is permitted what an attach anew would be granted
     /// at most, and is cut if its credential has ended, whichever node ended it.

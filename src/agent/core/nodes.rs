@@ -39,11 +39,11 @@ impl Core {
                 Observed::Credential(id, record) => {
                     self.observe_credential(id, record.as_deref(), time, now, &mut ended, &mut narrowed);
                 }
-                Observed::Session(id, epoch) => {
-                    ended.extend(lock(&self.registry).cut_other_epochs(&id, epoch));
+                Observed::Session(id, over) => {
+                    ended.extend(lock(&self.registry).cut_epochs(&id, over));
                 }
-                Observed::Issuer(issuer, generation) => {
-                    ended.extend(lock(&self.registry).cut_other_generations(&issuer, generation));
+                Observed::Issuer(issuer, over) => {
+                    ended.extend(lock(&self.registry).cut_generations(&issuer, over));
                 }
                 Observed::Event(
                     AuditEvent::SessionClosed { .. }
