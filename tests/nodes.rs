@@ -32,6 +32,7 @@ struct Logged {
     ledger: Arc<MemoryLedger>,
     log: Log,
     meanwhile: Meanwhile,
+    transactions: Arc<AtomicUsize>,
 }
 
 impl Ledger for Logged {
@@ -40,6 +41,7 @@ impl Ledger for Logged {
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.transactions.fetch_add(1, Ordering::SeqCst);
         let meanwhile = self.meanwhile.lock().unwrap().take();
         let mut log = self.log.lock().unwrap();
         let mut done = Changes::default();
@@ -72,6 +74,9 @@ struct Node {
     seen: usize,
     waited: Counted,
     meanwhile: Meanwhile,
+    /// What the node has read of the log.
+    copy: Arc<MemoryLedger>,
+    transactions: Arc<AtomicUsize>,
 }
 
 impl Node {
@@ -79,6 +84,7 @@ impl Node {
     fn observe(&mut self) {
         let log = self.log.lock().unwrap().clone();
         for (node, changes) in log.iter().skip(self.seen) {
+            self.copy.transact(&mut |_| Ok(changes.clone())).unwrap();
             if *node != self.number {
                 self.world.gate.observe(changes, self.world.now).unwrap();
             }
@@ -106,20 +112,25 @@ fn nodes<const N: usize>() -> [Node; N] {
     let mut nodes = nodes.map(|()| {
         number += 1;
         let (waited, meanwhile) = (Counted::default(), Meanwhile::default());
+        let (copy, transactions) = (Arc::<MemoryLedger>::default(), Arc::<AtomicUsize>::default());
         let store = Logged {
             node: number,
             ledger: Arc::clone(&ledger),
             log: Arc::clone(&log),
             meanwhile: Arc::clone(&meanwhile),
+            transactions: Arc::clone(&transactions),
         };
         let world = World::with(store, |config| {
             let read = read_at(at(START, 1_000));
-            config.with_node(NodeId::new(number)).with_other_nodes(LIMIT, read, waited.clone())
+            config
+                .with_node(NodeId::new(number))
+                .with_other_nodes(LIMIT, read, waited.clone())
+                .with_copy(Arc::clone(&copy))
         });
         for seed in [9, 8] {
             world.desktop(seed);
         }
-        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile }
+        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile, copy, transactions }
     });
     nodes.iter_mut().for_each(Node::catch_up);
     nodes
@@ -231,6 +242,36 @@ fn a_renewal_at_one_node_narrows_the_stream_at_another_and_does_not_end_it() {
     one.catch_up();
     assert_eq!(permit(&mut guard, one.world.now), Err(Denial::CredentialExpired));
     assert_eq!(permit(&mut later, one.world.now), Ok(()));
+}
+
+#[test]
+fn an_attach_reads_the_copy_and_only_its_activation_asks_the_ledger() {
+    let [mut one, mut two] = nodes();
+    let desktop = one.world.desktop(9);
+    let pairing = desktop.share(&one.world, &terms());
+    let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
+    two.catch_up();
+    let attach = |node: &Node| {
+        let before = node.transactions.load(Ordering::SeqCst);
+        let attached = node.world.attach(&phone(2), &held, OpSet::EMPTY);
+        (attached, node.transactions.load(Ordering::SeqCst) - before)
+    };
+    let (attached, asked) = attach(&two);
+    assert_eq!((attached.is_ok(), asked), (true, 1));
+    // A copy that has not heard of a revocation admits nobody: the ledger is asked before there is a guard.
+    one.world.gate.revoke_credential(&pairing.credential, one.world.now).unwrap();
+    let (attached, asked) = attach(&two);
+    assert_eq!((attached.unwrap_err().denial, asked), (Denial::CredentialRevoked, 1));
+    // What the copy refuses, the ledger decides.
+    let later = desktop.share(&one.world, &terms());
+    let held = one.world.join(&later.link, &phone(3)).unwrap().credential;
+    assert!(two.world.attach(&phone(3), &held, OpSet::EMPTY).is_ok(), "the copy does not know it");
+    // One that was not continued in time is not read.
+    one.catch_up();
+    two.world.now = two.world.now.plus(Duration::seconds(3));
+    let (attached, asked) = attach(&two);
+    assert_eq!(attached.unwrap_err().told, Some(sessioncap::phone::PhoneError::Refused(Status::Revoked)));
+    assert!(asked >= 1);
 }
 
 #[test]
@@ -361,8 +402,13 @@ fn an_offer_under_way_is_refused_when_another_node_has_ended_a_session_meanwhile
         }
         let changes: Vec<Changes> =
             one.log.lock().unwrap().iter().skip(before).map(|(_, changes)| changes.clone()).collect();
-        let ledger =
-            Logged { node: 3, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
+        let ledger = Logged {
+            node: 3,
+            ledger: Arc::default(),
+            log: Log::default(),
+            meanwhile: Meanwhile::default(),
+            transactions: Arc::default(),
+        };
         let racing = Arc::new(Racing(Mutex::new(None), one.world.context.clone()));
         let agent = one.world.agent.public();
         let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap();
@@ -454,8 +500,13 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
         one.world.gate.offer(&desktop.device, &desktop.mint(&one.world, &terms()).offer, one.world.now);
     assert!(mark.unwrap().agent_time.distance(real.timestamp()) <= 30);
     // Nor does one that is opened in the future.
-    let store =
-        Logged { node: 4, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
+    let store = Logged {
+        node: 4,
+        ledger: Arc::default(),
+        log: Log::default(),
+        meanwhile: Meanwhile::default(),
+        transactions: Arc::default(),
+    };
     let ahead = Now::new(real.wall + Duration::days(1), real.monotonic);
     let late =
         World::try_with(store, ahead, |config| config.with_other_nodes(LIMIT, read_at(real), ())).unwrap();

@@ -95,7 +95,10 @@ impl Inner {
     ) -> Result<(Answer, PendingGuard), Refusal> {
         let ProvenCredential { id, shown, bytes, record, ops, begun } = proven;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?;
+        let record = match self.core.by_copy(now, |step| step.standing_record(&id, &said)) {
+            Some(record) => record,
+            None => self.core.lock_ledger().judge(now, |step| step.standing_record(&id, &said))?,
+        };
         let agent_time = self.core.time(now);
         let basis = ChosenEdition::of(shown, &bytes, &record, agent_time)?;
         let decision = self.decision_on_record(&id, &record, &basis.bytes, agent_time);
@@ -125,7 +128,14 @@ impl Inner {
             return Err(Denial::OperationNotGranted { op }.into());
         }
         let expires_at = end.map_or(basis.expires_at, |end| end.min(basis.expires_at));
-        let (live, record) = {
+        // What a phone is given in its answer is read from the ledger.
+        let copied = match basis.given {
+            Some(_) => None,
+            None => self.core.by_copy(now, |step| step.standing_record(&id, &said)),
+        };
+        let (live, record) = if let Some(record) = copied {
+            (self.core.registry().join(&id, &record)?, record)
+        } else {
             let mut locked = self.core.lock_ledger();
             // The policy ran without the lock, so the record is read again before anything is published.
             let record = locked.judge(now, |step| match basis.given {
