@@ -211,7 +211,8 @@ impl Shared {
 
     /// Makes sure that what was read up to this place is kept by the standby.
     fn confirm(&self, place: Place) -> Result<(), Failure> {
-        if self.copy().confirmed().position >= place.position {
+        // Without a standby, what is seen is all that is ever kept.
+        if !self.me.standby || self.copy().confirmed().position >= place.position {
             return Ok(());
         }
         let confirm = Confirm { me: self.me, place };
