@@ -86,8 +86,7 @@ fn lived() -> Vec<AuditRecord> {
     world.gate.revoke_issuer(&desktop.issuer.public(), world.now).unwrap();
     world.pass(100_000);
     world.gate.reset_clock(world.now).unwrap();
-    let records = world.audit.lock().unwrap().clone();
-    records
+    world.audit.lock().unwrap().clone()
 }
 
 #[test]

@@ -32,6 +32,8 @@ struct Logged {
     ledger: Arc<MemoryLedger>,
     log: Log,
     meanwhile: Meanwhile,
+    /// Counts the reads and transactions.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Logged {
@@ -52,12 +54,14 @@ impl Logged {
 
 impl Ledger for Logged {
     fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.ledger.read(look)?;
         self.meanwhile();
         Ok(())
     }
 
     fn transact(&self, transition: Transition<'_>) -> Result<(), LedgerError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let mut log = self.log.lock().unwrap();
         let mut done = Changes::default();
         self.ledger.transact(&mut |snapshot| {
@@ -90,6 +94,9 @@ struct Node {
     seen: usize,
     waited: Counted,
     meanwhile: Meanwhile,
+    /// What the node has read of the log.
+    copy: Arc<MemoryLedger>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Node {
@@ -97,6 +104,7 @@ impl Node {
     fn observe(&mut self) {
         let log = self.log.lock().unwrap().clone();
         for (node, changes) in log.iter().skip(self.seen) {
+            self.copy.transact(&mut |_| Ok(changes.clone())).unwrap();
             if *node != self.number {
                 self.world.gate.observe(changes, self.world.now).unwrap();
             }
@@ -124,20 +132,25 @@ fn nodes<const N: usize>() -> [Node; N] {
     let mut nodes = nodes.map(|()| {
         number += 1;
         let (waited, meanwhile) = (Counted::default(), Meanwhile::default());
+        let (copy, asked) = (Arc::<MemoryLedger>::default(), Arc::<AtomicUsize>::default());
         let store = Logged {
             node: number,
             ledger: Arc::clone(&ledger),
             log: Arc::clone(&log),
             meanwhile: Arc::clone(&meanwhile),
+            asked: Arc::clone(&asked),
         };
         let world = World::with(store, |config| {
             let read = read_at(at(START, 1_000));
-            config.with_node(NodeId::new(number)).with_other_nodes(LIMIT, read, waited.clone())
+            config
+                .with_node(NodeId::new(number))
+                .with_other_nodes(LIMIT, read, waited.clone())
+                .with_copy(Arc::clone(&copy))
         });
         for seed in [9, 8] {
             world.desktop(seed);
         }
-        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile }
+        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile, copy, asked }
     });
     nodes.iter_mut().for_each(Node::catch_up);
     nodes
@@ -249,6 +262,67 @@ fn a_renewal_at_one_node_narrows_the_stream_at_another_and_does_not_end_it() {
     one.catch_up();
     assert_eq!(permit(&mut guard, one.world.now), Err(Denial::CredentialExpired));
     assert_eq!(permit(&mut later, one.world.now), Ok(()));
+}
+
+#[test]
+fn an_attach_reads_the_copy_and_only_its_activation_asks_the_ledger() {
+    let [mut one, mut two] = nodes();
+    let desktop = one.world.desktop(9);
+    let pairing = desktop.share(&one.world, &terms());
+    let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
+    two.catch_up();
+    let attach = |node: &Node| {
+        let before = node.asked.load(Ordering::SeqCst);
+        let attached = node.world.attach(&phone(2), &held, OpSet::EMPTY);
+        (attached, node.asked.load(Ordering::SeqCst) - before)
+    };
+    let (attached, asked) = attach(&two);
+    assert_eq!((attached.is_ok(), asked), (true, 1));
+    // A copy that has not heard of a revocation admits nobody: the ledger is asked before there is a guard.
+    one.world.gate.revoke_credential(&pairing.credential, one.world.now).unwrap();
+    let (attached, asked) = attach(&two);
+    assert_eq!(attached.unwrap_err().denial, Denial::CredentialRevoked);
+    assert!(asked >= 1);
+    // What the copy refuses, the ledger decides.
+    let later = desktop.share(&one.world, &terms());
+    let held = one.world.join(&later.link, &phone(3)).unwrap().credential;
+    assert!(two.world.attach(&phone(3), &held, OpSet::EMPTY).is_ok(), "the copy does not know it");
+    // One that was not continued in time is not read.
+    one.catch_up();
+    two.world.now = two.world.now.plus(Duration::seconds(3));
+    let (attached, asked) = attach(&two);
+    assert_eq!(attached.unwrap_err().told, Some(sessioncap::phone::PhoneError::Refused(Status::Revoked)));
+    assert!(asked >= 1);
+}
+
+#[test]
+fn what_is_observed_late_does_not_end_what_has_begun_since() {
+    type End = fn(&World, &Desktop);
+    let ends: [End; 3] = [
+        |world, _| drop(world.gate.end_session(&session(SESSION), world.now)),
+        |world, _| drop(world.gate.revoke_session(&session(SESSION), world.now)),
+        |world, desktop| drop(world.gate.revoke_issuer(&desktop.issuer.public(), world.now)),
+    ];
+    for end in ends {
+        let [mut one, two] = nodes();
+        let desktop = one.world.desktop(9);
+        let earlier = desktop.share(&one.world, &terms());
+        let mut earlier = one.world.join(&earlier.link, &phone(2)).unwrap().guard;
+        end(&two.world, &desktop);
+        let _ = desktop.register(&one.world);
+        // Before the first has heard of it, the session goes on at the first, under another epoch or generation,
+        // and under yet another.
+        let between = desktop.share(&one.world, &terms());
+        let mut between = one.world.join(&between.link, &phone(4)).unwrap().guard;
+        one.world.gate.end_session(&session(SESSION), one.world.now).unwrap();
+        assert!(permit(&mut between, one.world.now).is_err());
+        let _ = desktop.register(&one.world);
+        let later = desktop.share(&one.world, &terms());
+        let mut later = one.world.join(&later.link, &phone(3)).unwrap().guard;
+        one.catch_up();
+        assert!(permit(&mut earlier, one.world.now).is_err());
+        assert_eq!(permit(&mut later, one.world.now), Ok(()), "it is not what was ended");
+    }
 }
 
 #[test]
@@ -372,8 +446,13 @@ fn an_offer_under_way_is_refused_when_another_node_has_ended_a_session_meanwhile
         }
         let changes: Vec<Changes> =
             one.log.lock().unwrap().iter().skip(before).map(|(_, changes)| changes.clone()).collect();
-        let ledger =
-            Logged { node: 3, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
+        let ledger = Logged {
+            node: 3,
+            ledger: Arc::default(),
+            log: Log::default(),
+            meanwhile: Meanwhile::default(),
+            asked: Arc::default(),
+        };
         let racing = Arc::new(Racing(Mutex::new(None), one.world.context.clone()));
         let agent = one.world.agent.public();
         let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap();
@@ -465,8 +544,13 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
         one.world.gate.offer(&desktop.device, &desktop.mint(&one.world, &terms()).offer, one.world.now);
     assert!(mark.unwrap().agent_time.distance(real.timestamp()) <= 30);
     // Nor does one that is opened in the future.
-    let store =
-        Logged { node: 4, ledger: Arc::default(), log: Log::default(), meanwhile: Meanwhile::default() };
+    let store = Logged {
+        node: 4,
+        ledger: Arc::default(),
+        log: Log::default(),
+        meanwhile: Meanwhile::default(),
+        asked: Arc::default(),
+    };
     let ahead = Now::new(real.wall + Duration::days(1), real.monotonic);
     let late =
         World::try_with(store, ahead, |config| config.with_other_nodes(LIMIT, read_at(real), ())).unwrap();
@@ -582,6 +666,44 @@ struct Stream {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever stands in a row, it is observed or the gate is shut; nothing panics, and a gate that is shut permits
+    /// nothing.
+    #[test]
+    fn no_rows_panic_and_what_cannot_be_read_shuts_the_gate(
+        table in proptest::sample::select(Table::ALL),
+        key in proptest::collection::vec(any::<u8>(), 0..40),
+        value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
+        damaged in 0..200_usize,
+    ) {
+        let [one, two] = nodes();
+        let pairing = one.world.desktop(9).share(&one.world, &terms());
+        let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
+        let any: Changes = [(table, key, value)].into_iter().collect();
+        // A real transaction with one byte changed.
+        let last = one.log.lock().unwrap().last().unwrap().1.clone();
+        let mut at = damaged;
+        let changed: Changes = last
+            .iter()
+            .map(|(table, key, value)| {
+                let mut value = value.map(<[u8]>::to_vec);
+                let bytes = value.as_mut().filter(|_| table == Table::Credentials);
+                if let Some(byte) = bytes.and_then(|bytes| bytes.get_mut(core::mem::take(&mut at))) {
+                    *byte ^= 0x41;
+                }
+                (table, key.to_vec(), value)
+            })
+            .collect();
+        for changes in [any, changed] {
+            if two.world.gate.observe(&changes, two.world.now).is_err() {
+                prop_assert_eq!(two.world.gate.failure(), Some(LedgerFailure::Corrupt));
+            }
+            let observed = one.world.gate.observe(&changes, one.world.now);
+            if observed.is_err() {
+                prop_assert!(permit(&mut guard, one.world.now).is_err());
+            }
+        }
+    }
 
     /// After every node has caught up, a stream at any of them is permitted what an attach anew would be granted
     /// at most, and is cut if its credential has ended, whichever node ended it.

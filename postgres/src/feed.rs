@@ -62,7 +62,7 @@ impl Feed {
             observed.map_err(|denial| Problem::Connection(format!("the gate cannot observe: {denial}")))?;
         }
         let (place, status) = read.map_err(Failure::problem)?;
-        let due = state.said_at.is_none_or(|said_at| now.monotonic - said_at >= SEEN_EVERY);
+        let due = state.said_at.is_none_or(|said_at| now.monotonic.saturating_sub(said_at) >= SEEN_EVERY);
         let mut said = Ok(());
         if due || place.position > state.observed {
             let seen = Seen { me: shared.me, observed: place.position };
@@ -75,7 +75,7 @@ impl Feed {
             shared.confirm_later();
         }
         // Others take a process that was silent for longer for one that permits nothing.
-        if state.said_at.is_some_and(|said_at| now.monotonic - said_at < SEEN_FOR) {
+        if state.said_at.is_some_and(|said_at| now.monotonic.saturating_sub(said_at) < SEEN_FOR) {
             gate.caught_up(LogRead::new(now.monotonic, status.time));
         }
         said

@@ -108,11 +108,10 @@ impl PostgresLedger {
     pub fn configure(&self, config: GateConfig) -> GateConfig {
         self.shared.copy_mut().follow();
         let nodes = Nodes(Arc::clone(&self.shared));
-        config.with_node(self.shared.node).with_other_nodes(
-            self.shared.options.limit,
-            self.shared.first_read,
-            nodes,
-        )
+        config
+            .with_node(self.shared.node)
+            .with_other_nodes(self.shared.options.limit, self.shared.first_read, nodes)
+            .with_copy(LocalCopy(Arc::clone(&self.shared)))
     }
 
     /// Returns what follows the log for a gate.
@@ -212,7 +211,8 @@ impl Shared {
 
     /// Makes sure that what was read up to this place is kept by the standby.
     fn confirm(&self, place: Place) -> Result<(), Failure> {
-        if self.copy().confirmed().position >= place.position {
+        // Without a standby, what is seen is all that is ever kept.
+        if !self.me.standby || self.copy().confirmed().position >= place.position {
             return Ok(());
         }
         let confirm = Confirm { me: self.me, place };
@@ -271,6 +271,19 @@ impl Ledger for PostgresLedger {
             }
         }
         Err(LedgerError::not_done(LedgerFailure::Io).because(Problem::Contended { tries: TRIES }))
+    }
+}
+
+/// The local copy, without a look at the database.
+struct LocalCopy(Arc<Shared>);
+
+impl Ledger for LocalCopy {
+    fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {
+        look(&*self.0.copy()).map_err(LedgerError::not_done)
+    }
+
+    fn transact(&self, _: Transition<'_>) -> Result<(), LedgerError> {
+        Err(LedgerError::not_done(LedgerFailure::ReadOnly))
     }
 }
 

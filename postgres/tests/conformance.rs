@@ -22,6 +22,7 @@ impl Backend for Postgres {
     fn open(&self, node: NodeId) -> Result<Box<dyn Ledger>, LedgerFailure> {
         let agent = AgentSecretKey::from_bytes([1; 32]).public();
         let options = self.server.lock().unwrap().options_at(self.proxy.directory()).without_standby();
+        let options = options.with_timeout(std::time::Duration::from_secs(60));
         let now = SystemClock::new().unwrap().now();
         let ledger = PostgresLedger::open(options, &agent, node, now).map_err(|problem| {
             println!("{problem}");

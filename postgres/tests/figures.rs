@@ -55,7 +55,10 @@ fn attach_and_revoke_by_the_distance_to_the_database() {
         }
         let (mut first, mut again, mut revoked, mut cut) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..40 {
-            nodes.iter_mut().for_each(|node| node.world.now = clock());
+            for node in &mut nodes {
+                node.world.now = clock();
+                node.world.gate.settle(clock()).unwrap();
+            }
             let [one, two] = &nodes;
             let desktop = Desktop::new(&one.world, 9);
             let pairing = desktop.share(&one.world, &terms());
@@ -68,6 +71,7 @@ fn attach_and_revoke_by_the_distance_to_the_database() {
             let begun = Instant::now();
             let mut guard = one.world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap();
             again.push(begun.elapsed());
+            assert!(guard.permit(Op::SendInput, clock(), || ()).is_ok());
             let over = AtomicBool::new(false);
             let last = thread::scope(|scope| {
                 let streaming = scope.spawn(|| {

@@ -15,7 +15,7 @@ use sessioncap::*;
 use sessioncap_postgres::{Feed, Options, PostgresLedger, Problem};
 
 /// How long a transaction may take here: a commit that waits for a stopped standby takes all of it.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 struct Node {
     world: World,
@@ -26,8 +26,9 @@ struct Node {
 
 fn options(server: &Server, proxy: &Proxy) -> Options {
     // Reads are not to fail because the machine is slow.
-    let limit = Duration::from_secs(20);
-    server.options_at(proxy.directory()).with_limit(limit).unwrap().with_timeout(TIMEOUT)
+    let limit = Duration::from_secs(40);
+    let options = server.options_at(proxy.directory()).with_limit(limit).unwrap();
+    options.with_reads(limit / 40, limit * 9 / 10).unwrap().with_timeout(TIMEOUT)
 }
 
 impl Node {

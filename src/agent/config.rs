@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::agent::audit::{AuditRecord, AuditSink, KeepWith};
+use crate::agent::ledger::Ledger;
 use crate::agent::ledger::transition::QuotaLimits;
 use crate::agent::nodes::{Following, LogRead, OtherNodes};
 use crate::agent::policy::Policy;
@@ -184,6 +185,7 @@ pub struct GateConfig {
     pub(super) message_room: u32,
     pub(super) timer: Option<Timer>,
     pub(super) following: Option<Following>,
+    pub(super) copy: Option<Arc<dyn Ledger>>,
 }
 
 impl GateConfig {
@@ -211,6 +213,7 @@ impl GateConfig {
             message_room: Self::DEFAULT_MESSAGE_ROOM,
             timer: None,
             following: None,
+            copy: None,
         })
     }
 
@@ -251,6 +254,15 @@ impl GateConfig {
         nodes: impl OtherNodes + 'static,
     ) -> Self {
         self.following = Some(Following::new(limit, read, Box::new(nodes)));
+        self
+    }
+
+    /// Has an attach read this copy of the ledger first, which may be as old as the last read of the log. It decides
+    /// nothing: what it refuses is asked of the ledger, and activation asks the ledger in any case before there is a
+    /// guard. For a ledger that is far away; its `transact` is not called.
+    #[must_use]
+    pub fn with_copy(mut self, copy: impl Ledger + 'static) -> Self {
+        self.copy = Some(Arc::new(copy));
         self
     }
 

@@ -176,8 +176,9 @@ impl Gate {
         context: impl AgentContext + 'static,
         now: Now,
     ) -> Result<Self, LedgerError> {
-        let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer, following } = config;
-        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, following, now)?;
+        let GateConfig { agent, node, urls, policy, quotas, audit, message_room, timer, following, copy } =
+            config;
+        let core = Core::open(agent, node, Arc::new(ledger), audit, timer, following, now)?.with_copy(copy);
         let configuration = grant::configuration(&policy, &agent, &urls);
         let inner = Arc::new(Inner {
             configuration,

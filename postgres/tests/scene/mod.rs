@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "each test uses a part"
 )]
 
@@ -114,6 +115,7 @@ impl Drop for Directory {
 pub struct Server {
     child: Child,
     stopped: bool,
+    port: String,
     pub directory: Directory,
 }
 
@@ -134,7 +136,7 @@ impl Server {
 
     fn start(directory: Directory) -> Self {
         let child = Self::spawn(&directory.0);
-        let server = Self { child, stopped: false, directory };
+        let server = Self { child, stopped: false, port: "5432".to_owned(), directory };
         server.wait();
         server
     }
@@ -145,7 +147,12 @@ impl Server {
 
     fn wait(&self) {
         until("the server answers", || {
-            let ready = program("pg_isready").arg("-h").arg(&self.directory.0).status().unwrap().success();
+            let ready = program("pg_isready")
+                .args(["-p", &self.port, "-h"])
+                .arg(&self.directory.0)
+                .status()
+                .unwrap()
+                .success();
             ready && self.try_sql("SELECT 1").is_some()
         });
     }
@@ -184,6 +191,26 @@ impl Server {
         until("the setting holds", || self.sql(&format!("SHOW {name}")) == value);
     }
 
+    /// A setting that holds from the next start on.
+    pub fn set_at_start(&mut self, name: &str, value: &str) {
+        let path = self.directory.0.join("data/postgresql.conf");
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        writeln!(file, "{name} = '{value}'").unwrap();
+        if name == "port" {
+            value.clone_into(&mut self.port);
+        }
+    }
+
+    /// A file of the server's alone, in its data.
+    pub fn put_file(&self, name: &str, text: &str) {
+        let path = self.directory.0.join("data").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            run(Command::new("chown").args([user().unwrap()]).arg(&path));
+        }
+    }
+
     pub fn promote(&self) {
         self.sql("SELECT pg_promote()");
         until("it is a primary", || self.sql("SELECT pg_is_in_recovery()") == "f");
@@ -200,7 +227,8 @@ impl Server {
 
     fn psql(&self) -> Command {
         let mut psql = program("psql");
-        psql.args(["-X", "-At", "-U", "postgres", "-d", "postgres", "-h"]).arg(&self.directory.0);
+        psql.args(["-X", "-At", "-U", "postgres", "-d", "postgres", "-p", &self.port, "-h"])
+            .arg(&self.directory.0);
         psql
     }
 

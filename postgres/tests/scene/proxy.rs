@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Directory;
 
@@ -130,18 +131,18 @@ impl Drop for Proxy {
     }
 }
 
-fn pass(state: &State, mut from: UnixStream, mut to: UnixStream, is_client: bool) {
+/// Bytes on their way, when they arrive, and whether nothing comes after them.
+struct OnTheWay(Instant, Vec<u8>, bool);
+
+fn pass(state: &Arc<State>, mut from: UnixStream, to: UnixStream, is_client: bool) {
+    let (sender, receiver) = channel();
+    let (arriving, end) = (Arc::clone(state), to.try_clone().unwrap());
+    std::thread::spawn(move || arrive(&arriving, &receiver, to));
     let mut bytes = vec![0; 1 << 16];
     let mut appends = false;
     while let Ok(length @ 1..) = from.read(&mut bytes) {
-        let delay = state.delay.load(Ordering::SeqCst);
-        if delay > 0 {
-            std::thread::sleep(Duration::from_micros(delay));
-        }
-        while state.frozen.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let part = &bytes[..length];
+        let due = Instant::now() + Duration::from_micros(state.delay.load(Ordering::SeqCst));
+        let part = bytes[..length].to_vec();
         let mut cut = None;
         if is_client {
             appends |= part.windows(APPEND.len()).any(|window| window == APPEND);
@@ -161,20 +162,39 @@ fn pass(state: &State, mut from: UnixStream, mut to: UnixStream, is_client: bool
             }
         }
         match cut {
-            Some(Cut::BeforeAppend | Cut::BeforeCommit) => break,
+            Some(Cut::BeforeAppend | Cut::BeforeCommit) => {
+                let _ = end.shutdown(Shutdown::Both);
+                break;
+            }
             Some(Cut::AfterCommit) => {
                 // The answer goes nowhere.
                 let _ = from.shutdown(Shutdown::Both);
-                let _ = to.write_all(part);
-                let _ = to.shutdown(Shutdown::Write);
+                let _ = sender.send(OnTheWay(due, part, true));
                 return;
             }
             None => {}
         }
-        if to.write_all(part).is_err() {
+        if sender.send(OnTheWay(due, part, false)).is_err() {
             break;
         }
     }
     let _ = from.shutdown(Shutdown::Both);
+}
+
+/// Delivers what is on its way, in its order and not before its time.
+fn arrive(state: &State, receiver: &Receiver<OnTheWay>, mut to: UnixStream) {
+    for OnTheWay(due, bytes, last) in receiver {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        while state.frozen.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if to.write_all(&bytes).is_err() {
+            break;
+        }
+        if last {
+            let _ = to.shutdown(Shutdown::Write);
+            return;
+        }
+    }
     let _ = to.shutdown(Shutdown::Both);
 }

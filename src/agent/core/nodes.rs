@@ -8,9 +8,10 @@ use super::state::{Condition, Core};
 use crate::agent::audit::AuditEvent;
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::guard::{Cut, Live, Terms, check_outside_permit, report_cuts};
-use crate::agent::ledger::Changes;
 use crate::agent::ledger::observed::{Observed, observed};
 use crate::agent::ledger::record::{CredentialRecord, CredentialState, Progress};
+use crate::agent::ledger::transition::{Closed, Exit, Moment, Step};
+use crate::agent::ledger::{Changes, Ledger, store};
 use crate::agent::nodes::LogRead;
 use crate::clock::{Now, Timestamp};
 use crate::id::CredentialId;
@@ -39,11 +40,11 @@ impl Core {
                 Observed::Credential(id, record) => {
                     self.observe_credential(id, record.as_deref(), time, now, &mut ended, &mut narrowed);
                 }
-                Observed::Session(id, epoch) => {
-                    ended.extend(lock(&self.registry).cut_other_epochs(&id, epoch));
+                Observed::Session(id, over) => {
+                    ended.extend(lock(&self.registry).cut_epochs(&id, over));
                 }
-                Observed::Issuer(issuer, generation) => {
-                    ended.extend(lock(&self.registry).cut_other_generations(&issuer, generation));
+                Observed::Issuer(issuer, over) => {
+                    ended.extend(lock(&self.registry).cut_generations(&issuer, over));
                 }
                 Observed::Event(
                     AuditEvent::SessionClosed { .. }
@@ -124,6 +125,31 @@ impl Core {
         lock(&self.clock).bound(read.store_time, read.began);
         self.lease.caught_up(read.began.saturating_add(following.limit));
         self.lease.wake();
+    }
+
+    /// Has admissions read a copy of the ledger first.
+    #[must_use]
+    pub(crate) fn with_copy(self, copy: Option<Arc<dyn Ledger>>) -> Self {
+        Self { copy, ..self }
+    }
+
+    /// Reads the copy of the ledger, for what activation confirms. Returns `None` without a copy, if the copy was
+    /// not continued within the lease, and for every refusal, which the ledger itself has to decide.
+    pub(crate) fn by_copy<T, E: Into<Exit>>(
+        &self,
+        now: Now,
+        mut look: impl FnMut(&Step<'_>) -> Result<T, E>,
+    ) -> Option<T> {
+        let copy = self.copy.as_ref().filter(|_| !self.lease.is_stale(now.monotonic))?;
+        let (_, opening) = self.usable().ok()?;
+        let moment =
+            Moment { agent: &self.agent, node: self.node, now: self.time(now), closed: Closed::NONE };
+        let found = store::read(&**copy, |snapshot| {
+            let step = Step::new(snapshot, moment);
+            step.check_owner(opening)?;
+            Exit::split(look(&step).map_err(Into::into))
+        });
+        found.ok()?.ok()
     }
 
     /// Waits until no other node grants a permit under what this node's transactions have ended. Call it

@@ -10,6 +10,7 @@ use time::Duration;
 use super::pending::{PendingMark, Waiting};
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Cut, Lease, Live, Watch};
+use crate::agent::ledger::observed::Over;
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::{Closed, Names, Revocation, Seen};
 use crate::agent::stats::Counters;
@@ -225,21 +226,17 @@ impl Registry {
 
     // --- cuts ---
 
-    /// Cuts what was joined in other epochs of a session than this one; without one, in any.
-    pub(super) fn cut_other_epochs(&mut self, session: &SessionId, epoch: Option<u64>) -> Vec<Arc<Live>> {
+    /// Cuts what was joined in epochs of a session that are over.
+    pub(super) fn cut_epochs(&mut self, session: &SessionId, over: Over) -> Vec<Arc<Live>> {
         let ids = self.by_session.get(session);
-        let ids = self.only(ids, |entry| Some(entry.epoch) != epoch);
+        let ids = self.only(ids, |entry| over.takes(entry.epoch));
         self.cut_each(ids, Cut::SessionGone)
     }
 
-    /// Cuts what was joined under other generations of an issuer than this one; without one, under any.
-    pub(super) fn cut_other_generations(
-        &mut self,
-        issuer: &IssuerPublicKey,
-        generation: Option<u64>,
-    ) -> Vec<Arc<Live>> {
+    /// Cuts what was joined under generations of an issuer that are over.
+    pub(super) fn cut_generations(&mut self, issuer: &IssuerPublicKey, over: Over) -> Vec<Arc<Live>> {
         let ids = self.by_issuer.get(issuer);
-        let ids = self.only(ids, |entry| Some(entry.generation) != generation);
+        let ids = self.only(ids, |entry| over.takes(entry.generation));
         self.cut_each(ids, Cut::Revoked)
     }
 

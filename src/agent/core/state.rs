@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(super) counters: Arc<Counters>,
     /// How it follows a ledger that other nodes share.
     pub(super) following: Option<Following>,
+    /// A copy of the ledger that is read before a first frame has come.
+    pub(super) copy: Option<Arc<dyn Ledger>>,
     /// Until when the set of enrolled devices is valid. Its lock may be taken before the clock's and inside no
     /// other.
     pub(super) devices_until: Mutex<Option<Timestamp>>,
@@ -137,6 +139,7 @@ impl Core {
             lease,
             counters,
             following,
+            copy: None,
             devices_until: Mutex::new(None),
         };
         // Records that the sink has are removed with the opening, so that an agent that is killed at every

@@ -96,7 +96,10 @@ impl Inner {
     ) -> Result<(Answer, PendingGuard), Refusal> {
         let ProvenCredential { id, shown, bytes, record, ops, begun } = proven;
         let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = self.standing(&id, &said, now)?;
+        let record = match self.core.by_copy(now, |step| step.standing_record(&id, &said)) {
+            Some(record) => record,
+            None => self.standing(&id, &said, now)?,
+        };
         let agent_time = self.core.time(now);
         let basis = ChosenEdition::of(shown, &bytes, &record, agent_time)?;
         let decision = self.decision_on_record(&id, &record, &basis.bytes, agent_time);
@@ -126,15 +129,23 @@ impl Inner {
             return Err(Denial::OperationNotGranted { op }.into());
         }
         let expires_at = end.map_or(basis.expires_at, |end| end.min(basis.expires_at));
-        // Much may have happened meanwhile, so the record is read again before anything is published.
-        let (live, record) = self.core.read_and_publish(
-            now,
-            |step| match basis.given {
-                Some(_) => step.standing_at(&id, &basis.edition, &said),
-                None => step.standing_record(&id, &said),
-            },
-            |registry, record| Ok((registry.join(&id, &record)?, record)),
-        )?;
+        // What a phone is given in its answer is read from the ledger.
+        let copied = match basis.given {
+            Some(_) => None,
+            None => self.core.by_copy(now, |step| step.standing_record(&id, &said)),
+        };
+        let (live, record) = match copied {
+            Some(record) => (self.core.registry().join(&id, &record)?, record),
+            // Much may have happened meanwhile, so the record is read again before anything is published.
+            None => self.core.read_and_publish(
+                now,
+                |step| match basis.given {
+                    Some(_) => step.standing_at(&id, &basis.edition, &said),
+                    None => step.standing_record(&id, &said),
+                },
+                |registry, record| Ok((registry.join(&id, &record)?, record)),
+            )?,
+        };
         self.check_room(&live, now)?;
         let given = basis.given;
         let basis =

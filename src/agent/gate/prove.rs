@@ -151,12 +151,16 @@ impl Inner {
     ) -> Result<Option<(CredentialId, CredentialRecord, CallStart)>, Denial> {
         let Some(id) = Credential::unchecked_id(bytes) else { return Ok(None) };
         let begun = self.core.begin(now);
-        let record = self.core.read(now, |step| step.credential(&id))?;
         let is_known = |record: &CredentialRecord| {
             record.find(hash).is_some()
                 || self.decision_on_record(&id, record, hash, begun.agent_time).is_some()
         };
-        match record.filter(is_known) {
+        let copied = self.core.by_copy(now, |step| step.credential(&id)).flatten();
+        let record = match copied.filter(is_known) {
+            Some(record) => Some(record),
+            None => self.core.read(now, |step| step.credential(&id))?.filter(is_known),
+        };
+        match record {
             Some(record) if record.holder != *peer => Err(Denial::HolderMismatch),
             found => Ok(found.map(|record| (id, record, begun))),
         }
