@@ -318,22 +318,19 @@ impl Core {
     fn write_visits(&self, state: &mut LedgerState, ledger: &dyn Ledger, opening: u64) {
         let moment =
             Moment { agent: &self.agent, node: self.node, now: Timestamp::EPOCH, closed: Closed::NONE };
-        loop {
-            let visits = lock(&self.registry).visits_owed();
-            let Some(latest) = visits.iter().map(|seen| seen.at).max() else { return };
-            let first = state.next;
-            let outcome = self.transact(ledger, |snapshot| {
-                let mut step = Step::new(snapshot, Moment { now: latest, ..moment });
-                let progress = step.check_owner(opening)?;
-                visits.iter().try_for_each(|seen| step.note(seen))?;
-                step.keep_time(progress);
-                let Done { changes, records, .. } = step.finish(first, &[])?;
-                Ok((changes, records))
-            });
-            match outcome {
-                Ok(records) => self.told(state, records),
-                Err(_) => return,
-            }
+        let visits = lock(&self.registry).visits_owed();
+        let Some(latest) = visits.iter().map(|seen| seen.at).max() else { return };
+        let first = state.next;
+        let outcome = self.transact(ledger, |snapshot| {
+            let mut step = Step::new(snapshot, Moment { now: latest, ..moment });
+            let progress = step.check_owner(opening)?;
+            visits.iter().try_for_each(|seen| step.note(seen))?;
+            step.keep_time(progress);
+            let Done { changes, records, .. } = step.finish(first, &[])?;
+            Ok((changes, records))
+        });
+        if let Ok(records) = outcome {
+            self.told(state, records);
             lock(&self.registry).visits_written(&visits);
         }
     }
