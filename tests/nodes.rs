@@ -89,6 +89,7 @@ impl OtherNodes for Counted {
 
 struct Node {
     world: World,
+    ledger: Arc<MemoryLedger>,
     number: u32,
     log: Log,
     seen: usize,
@@ -150,7 +151,17 @@ fn nodes<const N: usize>() -> [Node; N] {
         for seed in [9, 8] {
             world.desktop(seed);
         }
-        Node { world, number, log: Arc::clone(&log), seen: 0, waited, meanwhile, copy, asked }
+        Node {
+            world,
+            ledger: Arc::clone(&ledger),
+            number,
+            log: Arc::clone(&log),
+            seen: 0,
+            waited,
+            meanwhile,
+            copy,
+            asked,
+        }
     });
     nodes.iter_mut().for_each(Node::catch_up);
     nodes
@@ -589,6 +600,39 @@ fn a_reset_of_the_clock_at_one_node_stands_whatever_the_others_write() {
     let again = desktop.share(&one.world, &terms());
     let of_again = one.world.list().into_iter().find(|listing| listing.ticket == again.ticket).unwrap();
     assert!(of_again.created_at.distance(right.timestamp()) <= 62);
+}
+
+#[test]
+fn a_node_that_closes_after_the_reset_of_another_does_not_undo_it() {
+    let [mut one, mut two] = nodes();
+    let first = one.world.now;
+    let wrong = Now::new(first.wall + Duration::days(2), first.monotonic);
+    for node in [&mut one, &mut two] {
+        node.world.now = wrong;
+        node.catch_up();
+        node.world.gate.settle(wrong).unwrap();
+    }
+    let pairing = one.world.desktop(9).share(&one.world, &terms());
+    let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
+    one.world.now = wrong.plus(Duration::seconds(70));
+    one.catch_up();
+    one.world.gate.settle(one.world.now).unwrap();
+    // A use that is to be written with the next commit, of which there is none before the end.
+    drop(one.world.attach(&phone(2), &held, OpSet::EMPTY).unwrap());
+    let right = wrong.plus(Duration::seconds(70));
+    let right = Now::new(right.wall - Duration::days(2), right.monotonic);
+    two.world.gate.caught_up(read_at(right));
+    two.world.gate.reset_clock(right).unwrap();
+    let (ledger, log) = (Arc::clone(&one.ledger), Arc::clone(&one.log));
+    let before = log.lock().unwrap().len();
+    drop(one);
+    assert!(log.lock().unwrap().len() > before, "it wrote when it closed");
+    let store = Logged { node: 1, ledger, log, meanwhile: Meanwhile::default(), asked: Arc::default() };
+    let again = World::try_with(store, right, |config| {
+        config.with_node(NodeId::new(1)).with_other_nodes(LIMIT, read_at(right), ())
+    });
+    let opened = again.unwrap().audit.lock().unwrap().first().unwrap().at;
+    assert!(opened.distance(right.timestamp()) <= 1, "{opened:?}");
 }
 
 // --- a set of devices with an end ---

@@ -320,12 +320,15 @@ impl Core {
             Moment { agent: &self.agent, node: self.node, now: Timestamp::EPOCH, closed: Closed::NONE };
         let visits = lock(&self.registry).visits_owed();
         let Some(latest) = visits.iter().map(|seen| seen.at).max() else { return };
-        let first = state.next;
+        let (first, known) = (state.next, state.mark);
         let outcome = self.transact(ledger, |snapshot| {
             let mut step = Step::new(snapshot, Moment { now: latest, ..moment });
             let progress = step.check_owner(opening)?;
-            visits.iter().try_for_each(|seen| step.note(seen))?;
-            step.keep_time(progress);
+            // Another node's reset of the clock has removed every record, and its time stands.
+            if progress.mark >= known {
+                visits.iter().try_for_each(|seen| step.note(seen))?;
+                step.keep_time(progress);
+            }
             let Done { changes, records, .. } = step.finish(first, &[])?;
             Ok((changes, records))
         });
