@@ -391,7 +391,7 @@ fn a_narrowing_that_arrives_at_any_moment_of_an_activation_holds_and_no_other_ch
             }
         }
     }
-    assert!(arrived >= 6, "{arrived}");
+    assert!(arrived >= 4, "{arrived}");
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl Core {
                 ends_at: self.reaches(latest.expires_at, now),
             };
             let mut registry = lock(&self.registry);
-            // What was read before joins nothing with the earlier terms.
+            // What was read before joins nothing with the earlier terms. A second safeguard: activations count
+            // narrowings.
             registry.change();
             registry.ends_at(&id, record.ends_at());
             let narrows = registry.narrows(&id, to.ops, to.expires_at);
