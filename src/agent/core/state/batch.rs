@@ -403,30 +403,30 @@ impl Core {
         writes: &mut [Write],
         cut: &mut Vec<Arc<Live>>,
     ) -> Result<(Changes, Written), LedgerFailure> {
-        let mark = Step::new(snapshot, moment).check_owner(owed.opening)?.mark;
+        let mut progress = Step::new(snapshot, moment).check_owner(owed.opening)?;
         // Another node has reset the clock, and removed every record, after this node's time.
-        let set_back = owed.known.filter(|known| mark < *known).map(|_| mark.max(owed.wall));
+        let is_set_back = owed.known.is_some_and(|known| progress.mark < known);
+        let set_back = is_set_back.then(|| progress.mark.max(owed.wall));
         let moment = Moment { now: set_back.unwrap_or(moment.now), ..moment };
         let mut batch = Overlay::new(snapshot);
-        let mut written = Written { mark, set_back, late: Vec::new(), records: Vec::new(), forgot: false };
+        let (late, records) = (Vec::new(), Vec::new());
+        let mut written = Written { mark: progress.mark, set_back, late, records, forgot: false };
         let (mut next, mut taken) = (owed.first, owed.taken);
         if !owed.visits.is_empty() {
             // They were before a reset of the clock.
             let mut step = Step::new(&batch, Moment { now: set_back.unwrap_or(owed.time), ..moment });
-            let progress = step.check_owner(owed.opening)?;
             owed.visits.iter().try_for_each(|seen| step.note(seen))?;
-            step.keep_time(progress);
+            progress = step.keep_time(progress);
             let done = step.finish(next, take(&mut taken))?;
             next = written.add(next, done.records, done.forgot);
             batch.absorb(done.changes);
         }
         if !owed.to_write.is_empty() {
             let mut step = Step::new(&batch, moment);
-            let progress = step.check_owner(owed.opening)?;
             let late = owed.to_write.iter().map(|(_, revocation)| *revocation);
             written.late = Revocation::apply_each(late, &mut step)?;
             if owed.reset_late {
-                step.reset_time(progress, owed.time, moment.now)?;
+                progress = step.reset_time(progress, owed.time, moment.now)?;
             }
             let forgets = take(&mut taken);
             let done = step.finish(next, forgets)?;
@@ -437,11 +437,10 @@ impl Core {
         let mut waiting = writes.iter_mut().filter(|write| !write.interrupted).peekable();
         while let Some(write) = waiting.next() {
             let mut step = Step::new(&batch, moment);
-            let progress = step.check_owner(owed.opening)?;
             step.settle_first(take(&mut first_to_end))?;
             write.job.run(&mut step)?;
             self.cut_by(step.events(), write, cut);
-            let progress = match write.kind {
+            progress = match write.kind {
                 Kind::Reset => step.reset_time(progress, owed.time, moment.now)?,
                 Kind::Usual | Kind::Revocation => step.keep_time(progress),
             };
