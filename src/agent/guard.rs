@@ -36,6 +36,7 @@ mod count;
 mod drive;
 mod incoming;
 mod lease;
+mod narrow;
 mod permit_error;
 mod signal;
 
@@ -194,19 +195,6 @@ impl Live {
 
     fn slots(&self) -> Vec<Arc<Slot>> {
         lock(&self.slots).clone()
-    }
-
-    /// Narrows every guard of the credential. No permit outside these terms is granted afterwards.
-    pub(crate) fn narrow(&self, to: Terms) {
-        // Holding the list's lock prevents a fork from copying the old terms and joining afterwards.
-        let slots = lock(&self.slots);
-        self.narrowings.fetch_add(1, Ordering::Release);
-        for slot in slots.iter() {
-            let mut terms = lock(&slot.terms);
-            *terms = terms.meet(to);
-            drop(terms);
-            slot.changes.fetch_add(1, Ordering::Release);
-        }
     }
 
     /// Counts the connections. A connection that was cut does not count, even if its guard still exists.

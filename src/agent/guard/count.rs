@@ -55,14 +55,6 @@ pub(crate) fn report_cuts(lives: &[Arc<Live>]) {
     }
 }
 
-impl Live {
-    /// Counts the narrowings. One that came before a guard joined has not narrowed it, and is counted once the
-    /// guard has joined.
-    pub(crate) fn narrowings(&self) -> u32 {
-        self.narrowings.load(crate::sync::Ordering::Acquire)
-    }
-}
-
 impl Guard {
     /// Counts a frame by the outcome of its permit.
     #[inline]
