@@ -35,7 +35,7 @@ impl Mux {
         }
     }
 
-    /// Whoever waits for the message gets an error.
+    /// Gives an error to the viewer, or to the agent, that waits for this message.
     pub(super) fn agent_unreadable(&mut self, message: Unreadable) {
         let text =
             "the agent's message is beyond what the bridge reads: repeated keys, too deep or too many values";

@@ -19,13 +19,22 @@ pub struct Question {
     pub params: Arc<Json>,
     /// Bytes in memory of its parameters, about.
     size: usize,
-    /// Who has it and may answer, and the number under which each has it.
+    /// The viewers that have it and may answer, each with the number under which it has it.
     pub asked: BTreeMap<ViewerId, i64>,
-    /// Who has had it. A viewer that gets it again gets it under a new number: the answer to the old one may be
-    /// under way.
+    /// The viewers that had it at some time. One that gets it again gets it under a new number, because its answer
+    /// to the old number may be under way.
     had: BTreeSet<ViewerId>,
     /// Since when nobody has it.
     pub alone: Option<Duration>,
+}
+
+impl Question {
+    /// One that nobody has yet.
+    fn new(agent_id: RequestId, session: AcpSessionId, ask: Ask, method: String, params: Json) -> Self {
+        let size = weight(&params);
+        let (asked, had, params) = (BTreeMap::new(), BTreeSet::new(), Arc::new(params));
+        Self { agent_id, session, ask, method, params, size, asked, had, alone: None }
+    }
 }
 
 /// What a request of the agent asks for.
@@ -69,7 +78,7 @@ impl Mux {
             return;
         }
         let session = text_at(params.as_ref(), "sessionId").and_then(AcpSessionId::new);
-        let params = params.unwrap_or_else(|| Json::object([]));
+        let mut params = params.unwrap_or_else(|| Json::object([]));
         let Some(ask) = read(&method, &params) else {
             let refusal = match method.as_str() {
                 "session/request_permission" => error(
@@ -87,88 +96,71 @@ impl Mux {
             return self.answer_agent(id, ask.cancelled());
         };
         let open = self.questions.values().filter(|question| question.session == session).count();
-        let size = weight(&params);
+        if let (Some(known), Ask::Permission(_)) = (self.sessions.get(&session), &ask) {
+            known.complete_permission(&mut params);
+        }
+        let question = Question::new(id, session, ask, method, params);
+        let size = question.size;
         let held = self.questions.values().fold(size, |sum, question| sum.saturating_add(question.size));
         if open >= Self::MAX_QUESTIONS || held > Self::MAX_QUESTION_BYTES {
-            return self.answer_agent(id, Err(too_many("requests of the agent")));
+            return self.answer_agent(question.agent_id, Err(too_many("requests of the agent")));
         }
-        if ask.is_for_everybody() {
-            self.ask_everybody(id, session, ask, method, params);
+        if question.ask.is_for_everybody() {
+            self.ask_everybody(question);
         } else {
-            self.ask_desktop(id, session, ask, method, params);
+            self.ask_desktop(question);
         }
     }
 
-    fn ask_everybody(
-        &mut self,
-        id: RequestId,
-        session: AcpSessionId,
-        ask: Ask,
-        method: String,
-        mut params: Json,
-    ) {
-        let known = self.sessions.get(&session);
-        if let (Some(known), Ask::Permission(_)) = (known, &ask) {
-            known.complete_permission(&mut params);
-        }
-        let turn = known.and_then(|known| known.turn.as_ref());
+    fn ask_everybody(&mut self, question: Question) {
+        let turn = self.sessions.get(&question.session).and_then(|known| known.turn.as_ref());
         if turn.is_some_and(|turn| turn.cancelled.is_some()) {
-            return self.answer_agent(id, ask.cancelled());
+            return self.answer_agent(question.agent_id, question.ask.cancelled());
         }
-        let number = self.open_question(id, session.clone(), ask, method, params);
-        for viewer in self.viewers_of(&session) {
+        let viewers = self.viewers_of(&question.session);
+        let number = self.open_question(question);
+        for viewer in viewers {
             self.ask_viewer(viewer, number);
         }
         self.left_alone(number);
     }
 
-    fn ask_desktop(&mut self, id: RequestId, session: AcpSessionId, ask: Ask, method: String, params: Json) {
+    fn ask_desktop(&mut self, question: Question) {
+        let Question { session, ask, method, .. } = &question;
         let serves = |viewer: &Viewer| {
             viewer.kind == Kind::Desktop
-                && viewer.sessions.contains_key(&session)
-                && match (&ask, method.as_str()) {
+                && viewer.sessions.contains_key(session)
+                && match (ask, method.as_str()) {
                     (Ask::File, "fs/write_text_file") => viewer.writes,
                     (Ask::File, _) => viewer.reads,
                     _ => viewer.terminals,
                 }
         };
-        let Some(known) = self.sessions.get_mut(&session) else { return };
+        let Some(known) = self.sessions.get_mut(session) else { return };
         let helper = known.helper.filter(|helper| self.viewers.get(helper).is_some_and(serves));
         let first = || self.viewers.iter().find(|(_, viewer)| serves(viewer)).map(|(id, _)| *id);
         let helper = helper.or_else(first);
         // A terminal of a desktop that has left: another desktop may have one of the same name.
-        let strange = match &ask {
+        let strange = match ask {
             Ask::Terminal { id, .. } => known.terminals.get(id).copied() != helper,
             _ => false,
         };
         let full = matches!(ask, Ask::NewTerminal) && known.terminals.len() >= Self::MAX_TERMINALS;
         let Some(helper) = helper.filter(|_| !strange) else {
-            return self.answer_agent(id, Err(nobody_there()));
+            return self.answer_agent(question.agent_id, Err(nobody_there()));
         };
         if full {
-            return self.answer_agent(id, Err(too_many("terminals")));
+            return self.answer_agent(question.agent_id, Err(too_many("terminals")));
         }
         known.helper = Some(helper);
-        let number = self.open_question(id, session, ask, method, params);
+        let number = self.open_question(question);
         self.ask_viewer(helper, number);
     }
 
-    fn open_question(
-        &mut self,
-        agent_id: RequestId,
-        session: AcpSessionId,
-        ask: Ask,
-        method: String,
-        params: Json,
-    ) -> i64 {
+    fn open_question(&mut self, question: Question) -> i64 {
         let number = self.number();
-        let size = weight(&params);
-        self.asked.insert(agent_id.clone(), number);
-        let (asked, had, params) = (BTreeMap::new(), BTreeSet::new(), Arc::new(params));
-        self.questions.insert(
-            number,
-            Question { agent_id, session, ask, method, params, size, asked, had, alone: None },
-        );
+        self.asked.insert(question.agent_id.clone(), number);
+        self.questions.insert(number, question);
         number
     }
 
