@@ -1,7 +1,7 @@
 //! A bridge of a guarded channel: whatever the phone, the session and the gate do, only what is permitted passes.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -14,78 +14,11 @@ use sessioncap::phone::*;
 use sessioncap::*;
 use time::Duration;
 
+use super::ends::Ends;
 use super::rng::CounterRng;
 use super::{Base, SESSIONS, agent, device, issuer, phone, session, with_base};
 
-/// What the socket and the session have, and may do.
-#[derive(Default)]
-struct State {
-    inbox: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-    lost: bool,
-    output: VecDeque<Vec<u8>>,
-    ended: bool,
-    written: Vec<u8>,
-    /// How many bytes the session still takes.
-    room: usize,
-}
-
-#[derive(Clone, Default)]
-struct Ends(Arc<Mutex<State>>);
-
-impl MessageSocket for Ends {
-    type Error = ();
-
-    async fn send(&mut self, message: Vec<u8>) -> Result<(), ()> {
-        self.0.lock().unwrap().sent.push_back(message);
-        Ok(())
-    }
-
-    async fn receive(&mut self) -> Result<Vec<u8>, ()> {
-        poll_fn(|_| {
-            let mut state = self.0.lock().unwrap();
-            match state.inbox.pop_front() {
-                Some(message) => Poll::Ready(Ok(message)),
-                None if state.lost => Poll::Ready(Err(())),
-                None => Poll::Pending,
-            }
-        })
-        .await
-    }
-}
-
-impl SessionOutput for Ends {
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        poll_fn(|_| {
-            let mut state = self.0.lock().unwrap();
-            match state.output.pop_front() {
-                None if state.ended => Poll::Ready(None),
-                None => Poll::Pending,
-                some => Poll::Ready(some),
-            }
-        })
-        .await
-    }
-}
-
-impl SessionInput for Ends {
-    type Error = ();
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), ()> {
-        let mut left = bytes;
-        poll_fn(|_| {
-            let mut state = self.0.lock().unwrap();
-            let (now, later) = left.split_at(left.len().min(state.room));
-            state.written.extend_from_slice(now);
-            state.room -= now.len();
-            left = later;
-            if left.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
-        })
-        .await
-    }
-}
-
-/// What the phone has done, and what may come of it.
+/// The phone's messages, and the answers that may follow.
 struct Model {
     phone: Channel,
     assembler: Assembler,

@@ -7,6 +7,7 @@ mod app;
 mod bridge;
 #[path = "../../tests/common/cbor.rs"]
 pub mod cbor;
+mod ends;
 #[path = "../../tests/common/ledger.rs"]
 mod ledger;
 mod operations;
