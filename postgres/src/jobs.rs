@@ -4,7 +4,7 @@
 use sessioncap::Timestamp;
 use sessioncap::agent::ledger::Changes;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row};
 
 use crate::copy::{Place, Rows};
 use crate::link::{Job, Session};
@@ -439,6 +439,19 @@ impl Job for Read {
     }
 }
 
+/// Reads which migrations the database has: the number of the last, or 0.
+async fn version(client: &Client) -> Result<i32, Failure> {
+    let failed = |error: Error| Failure::NotDone(Problem::of(&error));
+    let found = client.query_typed("SELECT to_regclass('sessioncap.migrations') IS NOT NULL", &[]).await;
+    match found.map_err(failed)?.first() {
+        Some(row) if get::<bool>(row, 0)? => {
+            let version = "SELECT coalesce(max(version), 0) FROM sessioncap.migrations";
+            get::<i32>(&client.query_typed_one(version, &[]).await.map_err(failed)?, 0)
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Loads all rows, and begins the log if there is none.
 pub(crate) struct Load(pub(crate) Me);
 
@@ -450,14 +463,7 @@ impl Job for Load {
         let (agent, writer, zero) = (me.agent.as_slice(), me.writer.as_slice(), [0_u8; 32].as_slice());
         let client = &session.client;
         let failed = |error: Error| Failure::NotDone(Problem::of(&error));
-        let found = client.query_typed("SELECT to_regclass('sessioncap.migrations') IS NOT NULL", &[]).await;
-        let found = match found.map_err(failed)?.first() {
-            Some(row) if get::<bool>(row, 0)? => {
-                let version = "SELECT coalesce(max(version), 0) FROM sessioncap.migrations";
-                get::<i32>(&client.query_typed_one(version, &[]).await.map_err(failed)?, 0)?
-            }
-            _ => 0,
-        };
+        let found = version(client).await?;
         if found != crate::schema::VERSION {
             return Err(Problem::Version { found, needed: crate::schema::VERSION }.into());
         }
@@ -501,14 +507,7 @@ impl Job for Migrate {
     async fn run(self, session: &Session) -> Result<(), Failure> {
         let client = &session.client;
         let failed = |error: Error| Failure::NotDone(Problem::of(&error));
-        let found = client.query_typed("SELECT to_regclass('sessioncap.migrations') IS NOT NULL", &[]).await;
-        let found = match found.map_err(failed)?.first() {
-            Some(row) if get::<bool>(row, 0)? => {
-                let version = "SELECT coalesce(max(version), 0) FROM sessioncap.migrations";
-                get::<i32>(&client.query_typed_one(version, &[]).await.map_err(failed)?, 0)?
-            }
-            _ => 0,
-        };
+        let found = version(client).await?;
         for migration in crate::schema::MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
             client.batch_execute(&format!("BEGIN; {migration}; COMMIT")).await.map_err(failed)?;
         }

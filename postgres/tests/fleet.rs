@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod nodes;
 mod scene;
 
 use std::sync::Barrier;
@@ -10,48 +11,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
+use nodes::{Node, permit};
 use scene::proxy::{Cut, Proxy};
 use scene::{PATIENCE, Server};
-use sessioncap::agent::{Denial, Guard, LedgerFailure, PermitError};
+use sessioncap::agent::{Denial, LedgerFailure, PermitError};
 use sessioncap::*;
-use sessioncap_postgres::{Feed, Following, Options, PostgresLedger, Problem};
+use sessioncap_postgres::{Following, Options, PostgresLedger, Problem};
 
 /// X, in real time where a call waits for other nodes, and by the clock that a test passes in for everything else.
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Node {
-    world: World,
-    ledger: PostgresLedger,
-    feed: Feed,
-    proxy: Proxy,
+fn node(server: &Server, number: u32) -> Node {
+    node_with(server, number, Options::without_standby)
+}
+
+fn node_with(server: &Server, number: u32, options: impl Fn(Options) -> Options) -> Node {
+    let proxy = Proxy::new(&server.directory.0);
+    let long = server.options_at(proxy.directory()).with_limit(LIMIT).unwrap();
+    // Whatever else the machine has to do.
+    let long = long.with_reads(LIMIT / 20, LIMIT * 9 / 10).unwrap().with_timeout(PATIENCE);
+    Node::open(number, proxy, options(long))
 }
 
 impl Node {
-    fn new(server: &Server, number: u32) -> Self {
-        Self::with(server, number, Options::without_standby)
-    }
-
-    fn with(server: &Server, number: u32, options: impl Fn(Options) -> Options) -> Self {
-        let proxy = Proxy::new(&server.directory.0);
-        let long = server.options_at(proxy.directory()).with_limit(LIMIT).unwrap();
-        // Whatever else the machine has to do.
-        let long = long.with_reads(LIMIT / 20, LIMIT * 9 / 10).unwrap().with_timeout(PATIENCE);
-        let options = options(long);
-        let agent = AgentSecretKey::from_bytes([1; 32]).public();
-        let begun = at(START, 1_000);
-        let ledger = PostgresLedger::open(options, &agent, NodeId::new(number), begun).unwrap();
-        let world = World::with(ledger.clone(), |config| ledger.configure(config));
-        world.desktop(9);
-        let feed = ledger.feed();
-        let node = Self { world, ledger, feed, proxy };
-        node.poll().unwrap();
-        node
-    }
-
-    fn poll(&self) -> Result<(), Problem> {
-        self.feed.poll(&self.world.gate, self.world.now)
-    }
-
     /// Reads the log on a thread of its own, at the time that it has now.
     fn follow(&self) -> Following {
         let now = self.world.now;
@@ -68,15 +50,11 @@ impl Node {
     }
 }
 
-fn permit(guard: &mut Guard, now: Now) -> Result<(), Denial> {
-    guard.ask(Op::SendInput, now, || ())
-}
-
 #[test]
 fn one_ticket_that_two_phones_redeem_at_two_gates_has_one_holder_or_none() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let nodes = [Node::new(&server, 1), Node::new(&server, 2)];
+    let nodes = [node(&server, 1), node(&server, 2)];
     let desktop = nodes[0].world.desktop(9);
     let mut won = [0; 3];
     for round in 0..20_u8 {
@@ -108,7 +86,7 @@ fn one_ticket_that_two_phones_redeem_at_two_gates_has_one_holder_or_none() {
 fn a_revocation_at_one_gate_cuts_the_live_stream_at_the_other_before_it_returns() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let (one, two) = (Node::new(&server, 1), Node::new(&server, 2));
+    let (one, two) = (node(&server, 1), node(&server, 2));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
@@ -138,7 +116,7 @@ fn a_revocation_returns_within_the_limit_although_a_node_does_not_read_and_that_
         let options = options.without_standby().with_limit(limit).unwrap();
         options.with_reads(limit / 10, limit * 4 / 5).unwrap()
     };
-    let (mut one, two) = (Node::with(&server, 1, short), Node::with(&server, 2, short));
+    let (mut one, two) = (node_with(&server, 1, short), node_with(&server, 2, short));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let other = desktop.share(&one.world, &terms());
@@ -170,7 +148,7 @@ fn a_revocation_returns_within_the_limit_although_a_node_does_not_read_and_that_
 fn while_the_database_is_down_streams_go_on_for_the_limit_and_nothing_is_admitted_or_revoked() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let (mut one, two) = (Node::new(&server, 1), Node::new(&server, 2));
+    let (mut one, two) = (node(&server, 1), node(&server, 2));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let mut joined = one.world.join(&pairing.link, &phone(2)).unwrap();
@@ -204,7 +182,7 @@ fn a_commit_without_an_answer_closes_the_name_until_the_ledger_was_opened_again(
     for cut in [Cut::BeforeCommit, Cut::AfterCommit] {
         let Some(server) = Server::primary() else { return };
         server.migrate();
-        let (one, two) = (Node::new(&server, 1), Node::new(&server, 2));
+        let (one, two) = (node(&server, 1), node(&server, 2));
         let desktop = one.world.desktop(9);
         let pairing = desktop.share(&one.world, &terms());
         let other = desktop.share(&one.world, &terms());
@@ -234,7 +212,7 @@ fn a_commit_without_an_answer_closes_the_name_until_the_ledger_was_opened_again(
 fn two_gates_that_write_at_once_both_succeed_and_neither_undoes_the_other() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let nodes = [1, 2, 3].map(|number| Node::new(&server, number));
+    let nodes = [1, 2, 3].map(|number| node(&server, number));
     let _following = nodes.each_ref().map(Node::follow);
     let start = Barrier::new(3);
     let shared: Vec<_> = thread::scope(|scope| {
@@ -271,10 +249,10 @@ fn two_gates_that_write_at_once_both_succeed_and_neither_undoes_the_other() {
 fn a_node_that_is_opened_again_fences_the_process_that_had_it() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let first = Node::new(&server, 1);
+    let first = node(&server, 1);
     let pairing = first.world.desktop(9).share(&first.world, &terms());
     let mut guard = first.world.join(&pairing.link, &phone(2)).unwrap().guard;
-    let second = Node::new(&server, 1);
+    let second = node(&server, 1);
     assert_eq!(permit(&mut guard, first.world.now), Ok(()), "within the limit of its last read");
     first.poll().unwrap();
     assert_eq!(permit(&mut guard, first.world.now), Err(Denial::Ledger(LedgerFailure::Fenced)));
@@ -285,7 +263,7 @@ fn a_node_that_is_opened_again_fences_the_process_that_had_it() {
 fn the_agents_role_can_neither_change_nor_remove_what_is_in_the_log() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let one = Node::new(&server, 1);
+    let one = node(&server, 1);
     one.world.desktop(9).share(&one.world, &terms());
     let as_gate = |statement: &str| {
         let text = format!(
@@ -311,7 +289,7 @@ fn the_agents_role_can_neither_change_nor_remove_what_is_in_the_log() {
 fn a_log_that_is_trimmed_serves_the_nodes_that_follow_and_new_ones() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let (one, two) = (Node::new(&server, 1), Node::new(&server, 2));
+    let (one, two) = (node(&server, 1), node(&server, 2));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let joined = one.world.join(&pairing.link, &phone(2)).unwrap();
@@ -328,7 +306,7 @@ fn a_log_that_is_trimmed_serves_the_nodes_that_follow_and_new_ones() {
     server.sql("UPDATE sessioncap.nodes SET confirmed = 1000000");
     server.sql("SELECT sessioncap.trim(agent, 0) FROM sessioncap.log GROUP BY agent");
     assert_eq!(server.sql("SELECT count(*) FROM sessioncap.log"), "1", "the last row stays");
-    let three = Node::new(&server, 3);
+    let three = node(&server, 3);
     assert_eq!(three.world.list().len(), 1);
     assert!(three.world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
 }
@@ -337,7 +315,7 @@ fn a_log_that_is_trimmed_serves_the_nodes_that_follow_and_new_ones() {
 fn a_row_of_the_log_that_was_changed_is_refused() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let (one, two) = (Node::new(&server, 1), Node::new(&server, 2));
+    let (one, two) = (node(&server, 1), node(&server, 2));
     two.poll().unwrap();
     one.world.desktop(9).share(&one.world, &terms());
     let last = "position = (SELECT max(position) FROM sessioncap.log)";
@@ -351,7 +329,7 @@ fn a_row_of_the_log_that_was_changed_is_refused() {
 fn nothing_is_appended_after_another_last_row_than_the_one_that_was_seen() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let one = Node::new(&server, 1);
+    let one = node(&server, 1);
     let desktop = one.world.desktop(9);
     desktop.share(&one.world, &terms());
     let rows = || server.sql("SELECT count(*) FROM sessioncap.log");
@@ -391,7 +369,7 @@ fn a_following_thread_hears_of_another_nodes_revocation_without_waiting_for_its_
         let minute = Duration::from_secs(60);
         options.without_standby().with_limit(minute).unwrap().with_reads(minute / 2, minute / 4).unwrap()
     };
-    let (one, two) = (Node::with(&server, 1, slow), Node::with(&server, 2, slow));
+    let (one, two) = (node_with(&server, 1, slow), node_with(&server, 2, slow));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;

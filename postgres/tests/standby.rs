@@ -2,27 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod nodes;
 mod scene;
 
 use std::time::Duration;
 
 use common::*;
+use nodes::{Node, permit};
 use scene::Server;
 use scene::proxy::Proxy;
 use sessioncap::agent::ledger::Outcome;
-use sessioncap::agent::{Denial, Guard, LedgerFailure};
+use sessioncap::agent::{Denial, LedgerFailure};
 use sessioncap::*;
-use sessioncap_postgres::{Feed, Options, PostgresLedger, Problem};
+use sessioncap_postgres::{Options, PostgresLedger, Problem};
 
 /// How long a transaction may take here: a commit that waits for a stopped standby takes all of it.
 const TIMEOUT: Duration = Duration::from_secs(8);
-
-struct Node {
-    world: World,
-    ledger: PostgresLedger,
-    feed: Feed,
-    proxy: Proxy,
-}
 
 fn options(server: &Server, proxy: &Proxy) -> Options {
     // Reads are not to fail because the machine is slow.
@@ -31,25 +26,13 @@ fn options(server: &Server, proxy: &Proxy) -> Options {
     options.with_reads(limit / 40, limit * 9 / 10).unwrap().with_timeout(TIMEOUT)
 }
 
+fn node(server: &Server, number: u32) -> Node {
+    let proxy = Proxy::new(&server.directory.0);
+    let options = options(server, &proxy);
+    Node::open(number, proxy, options)
+}
+
 impl Node {
-    fn new(server: &Server, number: u32) -> Self {
-        let proxy = Proxy::new(&server.directory.0);
-        let agent = AgentSecretKey::from_bytes([1; 32]).public();
-        let ledger =
-            PostgresLedger::open(options(server, &proxy), &agent, NodeId::new(number), at(START, 1_000))
-                .unwrap();
-        let world = World::with(ledger.clone(), |config| ledger.configure(config));
-        world.desktop(9);
-        let feed = ledger.feed();
-        let node = Self { world, ledger, feed, proxy };
-        node.poll().unwrap();
-        node
-    }
-
-    fn poll(&self) -> Result<(), Problem> {
-        self.feed.poll(&self.world.gate, self.world.now)
-    }
-
     /// What the last failure of the ledger came from.
     fn problem(&self) -> Problem {
         let error = self.world.gate.ledger_error().unwrap();
@@ -59,10 +42,6 @@ impl Node {
     fn outcome(&self) -> Outcome {
         self.world.gate.ledger_error().unwrap().outcome()
     }
-}
-
-fn permit(guard: &mut Guard, now: Now) -> Result<(), Denial> {
-    guard.ask(Op::SendInput, now, || ())
 }
 
 fn pair() -> Option<(Server, Server)> {
@@ -92,7 +71,7 @@ fn a_database_that_keeps_nothing_on_a_standby_is_refused_and_every_drift_is_foun
     assert_eq!(open(), Ok(()));
 
     // Settings that change need no new connection, and are found by the next transaction.
-    let node = Node::new(&primary, 1);
+    let node = node(&primary, 1);
     let desktop = node.world.desktop(9);
     let refused = |node: &Node| {
         let pairing = desktop.mint(&node.world, &terms());
@@ -123,7 +102,7 @@ fn a_database_that_keeps_nothing_on_a_standby_is_refused_and_every_drift_is_foun
 #[test]
 fn a_commit_that_the_standby_does_not_answer_is_unknown_and_the_node_serves_again_afterwards() {
     let Some((primary, standby)) = pair() else { return };
-    let node = Node::new(&primary, 1);
+    let node = node(&primary, 1);
     let desktop = node.world.desktop(9);
     let pairing = desktop.share(&node.world, &terms());
     let other = desktop.share(&node.world, &terms());
@@ -150,7 +129,7 @@ fn a_commit_that_the_standby_does_not_answer_is_unknown_and_the_node_serves_agai
 #[test]
 fn a_commit_whose_wait_is_cancelled_is_unknown_although_the_database_answers_with_success() {
     let Some((primary, standby)) = pair() else { return };
-    let node = Node::new(&primary, 1);
+    let node = node(&primary, 1);
     let desktop = node.world.desktop(9);
     standby.freeze(true);
     let pairing = desktop.mint(&node.world, &terms());
@@ -170,7 +149,7 @@ fn a_commit_whose_wait_is_cancelled_is_unknown_although_the_database_answers_wit
 #[test]
 fn after_the_synchronous_standby_is_promoted_nothing_is_lost_and_the_node_goes_on() {
     let Some((mut primary, standby)) = pair() else { return };
-    let node = Node::new(&primary, 1);
+    let node = node(&primary, 1);
     let desktop = node.world.desktop(9);
     let (kept, revoked) = (desktop.share(&node.world, &terms()), desktop.share(&node.world, &terms()));
     let mut stays = node.world.join(&kept.link, &phone(2)).unwrap().guard;
@@ -196,7 +175,7 @@ fn a_standby_that_lagged_and_an_old_primary_are_refused_after_a_promotion() {
     let Some((primary, second)) = pair() else { return };
     // A second standby, which stops receiving, and is then promoted.
     let lagging = primary.standby("lagging");
-    let node = Node::new(&primary, 1);
+    let node = node(&primary, 1);
     let desktop = node.world.desktop(9);
     let pairing = desktop.share(&node.world, &terms());
     let joined = node.world.join(&pairing.link, &phone(2)).unwrap();
@@ -250,7 +229,7 @@ fn a_standby_that_lagged_and_an_old_primary_are_refused_after_a_promotion() {
 #[test]
 fn what_was_seen_and_not_kept_ends_streams_at_once_and_admits_nobody() {
     let Some((mut primary, standby)) = pair() else { return };
-    let (one, two) = (Node::new(&primary, 1), Node::new(&primary, 2));
+    let (one, two) = (node(&primary, 1), node(&primary, 2));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
