@@ -569,17 +569,22 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
     assert_eq!(opened.since(real.timestamp()), 30);
 }
 
-#[test]
-fn a_reset_of_the_clock_at_one_node_stands_whatever_the_others_write() {
-    let [mut one, mut two] = nodes();
-    // Both were in the future by as much as the store's clock was.
-    let first = one.world.now;
-    let wrong = Now::new(first.wall + Duration::days(2), first.monotonic);
-    for node in [&mut one, &mut two] {
+/// Two nodes that were two days in the future, as the store's clock was, and the time then.
+fn nodes_in_the_future() -> ([Node; 2], Now) {
+    let mut nodes = nodes();
+    let [Node { world, .. }, _] = &nodes;
+    let wrong = Now::new(world.now.wall + Duration::days(2), world.now.monotonic);
+    for node in &mut nodes {
         node.world.now = wrong;
         node.catch_up();
         node.world.gate.settle(wrong).unwrap();
     }
+    (nodes, wrong)
+}
+
+#[test]
+fn a_reset_of_the_clock_at_one_node_stands_whatever_the_others_write() {
+    let ([mut one, mut two], wrong) = nodes_in_the_future();
     let far = one.world.desktop(9).share(&one.world, &terms());
     assert_eq!(one.world.only_listing().created_at, wrong.timestamp(), "{far:?}");
     let right = Now::new(wrong.wall - Duration::days(2), wrong.monotonic);
@@ -604,14 +609,7 @@ fn a_reset_of_the_clock_at_one_node_stands_whatever_the_others_write() {
 
 #[test]
 fn a_node_that_closes_after_the_reset_of_another_does_not_undo_it() {
-    let [mut one, mut two] = nodes();
-    let first = one.world.now;
-    let wrong = Now::new(first.wall + Duration::days(2), first.monotonic);
-    for node in [&mut one, &mut two] {
-        node.world.now = wrong;
-        node.catch_up();
-        node.world.gate.settle(wrong).unwrap();
-    }
+    let ([mut one, two], wrong) = nodes_in_the_future();
     let pairing = one.world.desktop(9).share(&one.world, &terms());
     let held = one.world.join(&pairing.link, &phone(2)).unwrap().credential;
     one.world.now = wrong.plus(Duration::seconds(70));

@@ -210,31 +210,32 @@ fn of_two_phones_that_redeem_at_once_at_most_one_is_ever_live_and_none_stays() {
     });
 }
 
+/// A redemption while its right ends. When the end has returned, its stream is not live, and there is no other.
+fn a_redemption_beside(gate: &Gate, end: impl FnOnce(&Gate)) {
+    let other = gate.clone();
+    let joining = spawn(move || join(&other, 0));
+    end(gate);
+    if let Ok(mut guard) = joining.join().unwrap() {
+        assert!(!permits(&mut guard, Op::SendInput), "live after its end returned");
+    }
+    assert!(join(gate, 0).is_err());
+}
+
 #[test]
 fn a_redemption_and_the_revocation_of_its_ticket() {
     explore(|| {
-        let gate = gate();
-        let other = gate.clone();
-        let joining = spawn(move || join(&other, 0));
-        gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
-        if let Ok(mut guard) = joining.join().unwrap() {
-            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
-        }
-        assert!(join(&gate, 0).is_err());
+        a_redemption_beside(&gate(), |gate| {
+            gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
+        });
     });
 }
 
 #[test]
 fn a_redemption_and_the_end_of_its_session() {
     explore(|| {
-        let gate = gate();
-        let other = gate.clone();
-        let joining = spawn(move || join(&other, 0));
-        gate.end_session(&session(), fixtures().now).unwrap();
-        if let Ok(mut guard) = joining.join().unwrap() {
-            assert!(!permits(&mut guard, Op::SendInput), "live after its session's end");
-        }
-        assert!(join(&gate, 0).is_err());
+        a_redemption_beside(&gate(), |gate| {
+            gate.end_session(&session(), fixtures().now).unwrap();
+        });
     });
 }
 
@@ -396,14 +397,9 @@ fn the_end_of_a_gate_and_an_activation() {
 #[test]
 fn a_redemption_that_waits_for_its_commit_and_the_revocation_of_its_ticket() {
     explore(|| {
-        let gate = gate_over(Slow::default());
-        let other = gate.clone();
-        let joining = spawn(move || join(&other, 0));
-        gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
-        if let Ok(mut guard) = joining.join().unwrap() {
-            assert!(!permits(&mut guard, Op::SendInput), "live after the revocation returned");
-        }
-        assert!(join(&gate, 0).is_err());
+        a_redemption_beside(&gate_over(Slow::default()), |gate| {
+            gate.revoke_ticket(&fixtures().pairing.ticket, fixtures().now).unwrap();
+        });
     });
 }
 
