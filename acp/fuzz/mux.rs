@@ -188,7 +188,7 @@ impl World {
 /// Each line is one event; its first byte says of what: `a` a line of the agent (a bare number is an unreadable answer),
 /// `0` to `3` of a desktop, `4` to `7` of a phone, `d` and `p` one of these joins, `l` one leaves, `w` time passes.
 ///
-/// Nobody gets an answer that is not owed or gets it twice, no number is used twice, and a phone sees its session alone.
+/// Each request gets at most one answer, no number is used twice, and a phone sees messages of its own session only.
 /// When the agent is gone, every viewer has its answers and nothing is waited for.
 pub fn mux(data: &[u8]) {
     let settings = Settings {

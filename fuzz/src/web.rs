@@ -1,4 +1,4 @@
-//! What a link host serves, for any names.
+//! The page and the files of a link host, for any names.
 
 use sessioncap::web::*;
 

@@ -53,7 +53,7 @@ fn migrate(connection: &str, role: &str, roots: Option<&&str>) -> Done {
 }
 
 fn open(connection: &str, roots: Option<&&str>) -> Done<PostgresLedger> {
-    // Nobody has this key: its log is for this program.
+    // No agent has this key, so the log under it is this program's own.
     let nobody = AgentSecretKey::from_bytes(*b"a key for checks, of no agent   ").public();
     let now = SystemClock::new()?.now();
     Ok(PostgresLedger::open(options(connection, roots)?, &nobody, NodeId::new(0), now)?)

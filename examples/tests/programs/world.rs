@@ -66,7 +66,7 @@ pub struct Text {
     bytes: Mutex<Vec<u8>>,
     complete: AtomicBool,
     grown: Notify,
-    /// What the program writes elsewhere, for a test that fails.
+    /// The program's other output, shown when a test fails.
     beside: OnceLock<Arc<Self>>,
 }
 
