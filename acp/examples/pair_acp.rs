@@ -130,7 +130,7 @@ async fn the_desktop_shares_it(stage: &Stage, session: &SessionId) -> Outcome<(A
     teller.step("A phone scans it and redeems it.");
     let file = stage.directory.join("phone.json");
     let label = Label::new("phone")?;
-    let joining = acp::join(&shared.pairing.link, &label, &file, |_| {});
+    let joining = acp::join(&shared.pairing.link, &label, &file, acp::SEARCH, |_| {});
     let Joined { mut live, message_lengths: (first, second), .. } = in_time("joining", joining).await?;
     teller.say(&format!("message 1: {first} bytes, message 2: {second} bytes; it may {}", live.ops));
     let result = in_time("initialize", live.initialize(|_| {})).await?;

@@ -100,7 +100,7 @@ impl Bridge {
         let link = shared.pairing.link;
         let file = self.world.file(file);
         let label = Label::new("phone").unwrap();
-        let joined = within("joining", acp::join(&link, &label, &file, |_| {})).await.unwrap();
+        let joined = within("joining", acp::join(&link, &label, &file, acp::SEARCH, |_| {})).await.unwrap();
         (joined.live, shared.pairing.ticket)
     }
 
@@ -364,7 +364,7 @@ async fn a_revocation_cuts_the_stream_and_a_restart_of_the_phone_does_not_help()
     };
     assert_eq!(why, "revoked");
     assert!(!heard.concat().contains("after the revocation"), "{heard:?}");
-    match Acp::come_back(&bridge.world.file("phone.json")).await {
+    match Acp::come_back(&bridge.world.file("phone.json"), acp::SEARCH).await {
         Err(Problem::Phone(error)) => assert!(error.to_string().contains("revoked"), "{error}"),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it is attached"),

@@ -72,7 +72,7 @@ pub enum Progress {
 /// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
 /// same call gets the same credential, and so it asks again by itself, as `docs/PROTOCOL.md` section 6.4 says.
 pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Progress)) -> Outcome<Joined> {
-    let Joined { pairing, live, message_lengths } = join_with(link, label, file, false, tell).await?;
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, Duration::ZERO, tell).await?;
     Ok(Joined { pairing, live: Live::new(live)?, message_lengths })
 }
 
@@ -80,7 +80,7 @@ async fn join_with(
     link: &Link,
     label: &Label,
     file: &Path,
-    search: bool,
+    search: Duration,
     mut tell: impl FnMut(Progress),
 ) -> Outcome<Joined<Admitted>> {
     let ticket: TicketId = link.ticket().public_key().id();
@@ -143,7 +143,7 @@ async fn redeem(
     link: &Link,
     label: &Label,
     pairing: &Pairing,
-    search: bool,
+    search: Duration,
 ) -> Outcome<(Redeemed, Unproven, (usize, usize))> {
     reach::agent(link.url(), link.agent(), search, async |socket| {
         redeem_over(socket, link, label, pairing).await
@@ -167,10 +167,10 @@ async fn redeem_over(
 /// Attaches with a credential. No operations named means all that it has. A renewed one is the caller's
 /// to store.
 pub async fn attach(pairing: &Pairing, ops: OpSet) -> Outcome<Live> {
-    Live::new(attach_with(pairing, ops, false).await?)
+    Live::new(attach_with(pairing, ops, Duration::ZERO).await?)
 }
 
-async fn attach_with(pairing: &Pairing, ops: OpSet, search: bool) -> Outcome<Admitted> {
+async fn attach_with(pairing: &Pairing, ops: OpSet, search: Duration) -> Outcome<Admitted> {
     reach::agent(&pairing.url, &pairing.agent, search, async |socket| attach_over(socket, pairing, ops).await)
         .await
 }
@@ -187,12 +187,12 @@ async fn attach_over(mut socket: Unproven, pairing: &Pairing, ops: OpSet) -> Out
 /// Attaches with the credential in `file`. A renewed one takes its place there before the first frame
 /// leaves: from that frame on the agent may retire the old one.
 pub async fn come_back(file: &Path, ops: OpSet) -> Outcome<Live> {
-    let mut live = Live::new(come_back_with(file, ops, false).await?)?;
+    let mut live = Live::new(come_back_with(file, ops, Duration::ZERO).await?)?;
     live.renewed = None;
     Ok(live)
 }
 
-async fn come_back_with(file: &Path, ops: OpSet, search: bool) -> Outcome<Admitted> {
+async fn come_back_with(file: &Path, ops: OpSet, search: Duration) -> Outcome<Admitted> {
     // Read each time: another program may have stored a renewed one.
     let mut pairing = Pairing::open(file)?;
     let admitted = attach_with(&pairing, ops, search).await?;

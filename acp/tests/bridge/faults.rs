@@ -95,7 +95,7 @@ async fn an_agent_that_crashes_ends_its_sessions_and_the_next_desktop_gets_a_new
     let new = client.new_session().await;
     assert!(bridge.session(&new).await != session);
     // The phone's credential was for the session that is gone.
-    match Acp::come_back(&bridge.world.file("phone.json")).await {
+    match Acp::come_back(&bridge.world.file("phone.json"), acp::SEARCH).await {
         Err(Problem::Phone(_)) => {}
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it is attached"),
@@ -117,7 +117,7 @@ async fn a_phone_that_leaves_in_the_middle_of_its_turn_stops_nothing() {
     let id = desktop.prompt(&upstream, "echo next").await;
     assert_eq!(desktop.answer(id).await.unwrap()["stopReason"], "end_turn");
     // It comes back to the same session.
-    let mut phone = Acp::come_back(&bridge.world.file("phone.json")).await.unwrap();
+    let mut phone = Acp::come_back(&bridge.world.file("phone.json"), acp::SEARCH).await.unwrap();
     phone.initialize(|_| {}).await.unwrap();
     let asked = phone.ask("session/prompt", phone.prompt("echo again")).await.unwrap();
     assert_eq!(super::outcome(&mut phone, &asked).await.unwrap()["stopReason"], "end_turn");
@@ -165,7 +165,7 @@ async fn a_phone_that_does_not_read_a_flood_is_cut_off_and_delays_nobody() {
     // What was under way still comes, then the end, which says that it may attach again.
     let why = ended(&mut stalled).await;
     assert!(!why.is_empty());
-    let mut back = Acp::come_back(&bridge.world.file("phone.json")).await.unwrap();
+    let mut back = Acp::come_back(&bridge.world.file("phone.json"), acp::SEARCH).await.unwrap();
     back.initialize(|_| {}).await.unwrap();
 }
 

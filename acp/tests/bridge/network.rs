@@ -65,7 +65,7 @@ impl<'a> Desk<'a> {
 
     fn companion(&self, at: &Host, file: &str, arguments: &[&str]) -> Running {
         let mut command = at.command(&program("companion"));
-        command.arg("--state").arg(self.world.join(file)).arg("acp").args(arguments);
+        command.arg("--state").arg(self.world.join(file)).arg("acp").args(["--search", "600"]).args(arguments);
         Running::start(command)
     }
 
@@ -88,7 +88,7 @@ async fn a_phone_finds_its_bridge_whatever_address_it_has_and_whoever_else_says_
     joining.stderr.until("joined session").await;
     assert_eq!(joining.exit_code().await, 0);
     desk.prompts(phone, "phone.json").await;
-    let discovered = desk.companion(phone, "phone.json", &["discover"]);
+    let discovered = desk.companion(phone, "phone.json", &["discover", "--follow"]);
     discovered.stdout.until("paired with this phone").await;
 
     // The desk gets another address; nobody tells the phone, but the network does.

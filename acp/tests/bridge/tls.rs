@@ -25,11 +25,11 @@ async fn a_phone_finds_the_bridges_certificate_to_be_the_one_that_the_bridge_sta
     let (_desktop, _, session) = bridge.with_session().await;
     let link = link_at(&bridge, &session, &bridge.wss()).await;
     let file = bridge.world.file("phone.json");
-    let joined = acp::join(&link, &Label::new("phone").unwrap(), &file, |_| {}).await.unwrap();
+    let joined = acp::join(&link, &Label::new("phone").unwrap(), &file, acp::SEARCH, |_| {}).await.unwrap();
     let mut phone = joined.live;
     phone.initialize(|_| {}).await.unwrap();
     phone.leave().await;
-    let mut phone = Acp::come_back(&file).await.unwrap();
+    let mut phone = Acp::come_back(&file, acp::SEARCH).await.unwrap();
     phone.initialize(|_| {}).await.unwrap();
 }
 
@@ -97,11 +97,11 @@ async fn whoever_ends_tls_on_the_way_is_noticed_on_the_first_connection_and_on_a
     let link = link_at(&bridge, &session, &format!("wss://127.0.0.2:{port}")).await;
     let file = bridge.world.file("phone.json");
     // He can carry Noise, and that is all that he can do.
-    let joined = acp::join(&link, &Label::new("phone").unwrap(), &file, |_| {}).await.unwrap();
+    let joined = acp::join(&link, &Label::new("phone").unwrap(), &file, acp::SEARCH, |_| {}).await.unwrap();
     let mut phone = joined.live;
     for _ in 0..2 {
         let noticed = phone.initialize(|_| {}).await.unwrap_err().to_string();
         assert!(noticed.contains("not the agent's"), "{noticed}");
-        phone = Acp::come_back(&file).await.unwrap();
+        phone = Acp::come_back(&file, acp::SEARCH).await.unwrap();
     }
 }

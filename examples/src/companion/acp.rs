@@ -5,6 +5,7 @@ pub mod cli;
 pub mod show;
 
 use std::path::Path;
+use std::time::Duration;
 
 use sessioncap::acp::{AcpProfile, Json, Message, RequestId};
 use sessioncap::session::SessionNotice;
@@ -44,14 +45,19 @@ pub struct Acp {
 /// The bridge's notification of the hashes of its certificates' keys.
 pub const CERTIFICATES: &str = "_sessioncap/certificates";
 
-/// Redeems a link at a bridge, as [`super::join`].
+/// How long the local network is searched for a bridge that is not at its address, unless it is said otherwise. On a
+/// busy machine or network a record comes late, and the first to come may be somebody else's.
+pub const SEARCH: Duration = Duration::from_secs(15);
+
+/// Redeems a link at a bridge, as [`super::join`]. If it is not at its address, it is searched for as long as said.
 pub async fn join(
     link: &Link,
     label: &Label,
     file: &Path,
+    search: Duration,
     tell: impl FnMut(Progress),
 ) -> Outcome<Joined<Acp>> {
-    let Joined { pairing, live, message_lengths } = join_with(link, label, file, true, tell).await?;
+    let Joined { pairing, live, message_lengths } = join_with(link, label, file, search, tell).await?;
     Ok(Joined { pairing, live: Acp::new(live)?, message_lengths })
 }
 
@@ -71,9 +77,10 @@ impl Acp {
         })
     }
 
-    /// Attaches with the credential in `file`, where a renewed one is stored.
-    pub async fn come_back(file: &Path) -> Outcome<Self> {
-        Self::new(come_back_with(file, OpSet::EMPTY, true).await?)
+    /// Attaches with the credential in `file`, where a renewed one is stored. If the bridge is not at its address, it is
+    /// searched for as long as said.
+    pub async fn come_back(file: &Path, search: Duration) -> Outcome<Self> {
+        Self::new(come_back_with(file, OpSet::EMPTY, search).await?)
     }
 
     /// What comes next. Cancel-safe.

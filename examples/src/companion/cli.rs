@@ -58,8 +58,7 @@ enum Command {
     },
     /// At a bridge of the Agent Client Protocol.
     #[cfg(feature = "acp")]
-    #[command(subcommand)]
-    Acp(super::acp::cli::AcpCommand),
+    Acp(super::acp::cli::AcpArguments),
     /// List the pairings that have a name, the latest first, and the one in the file of `--state`.
     List,
     /// Delete a pairing. Its owner can still see and revoke it.
@@ -131,7 +130,7 @@ pub async fn run(arguments: Arguments) -> Outcome<ExitCode> {
         Command::Attach => return follow::run(&file, None).await,
         Command::Send { text } => send(&file, &text).await?,
         #[cfg(feature = "acp")]
-        Command::Acp(command) => return super::acp::cli::run(&file, command).await,
+        Command::Acp(arguments) => return super::acp::cli::run(&file, arguments).await,
         Command::List => {
             let directory = recent::directory()?;
             let named = recent::list(&directory)?;

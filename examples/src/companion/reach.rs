@@ -1,6 +1,5 @@
 //! Where the agent is: at its address, or wherever the local network says that the agent with its key is.
 
-#[cfg(feature = "acp")]
 use std::time::Duration;
 
 use sessioncap::{AgentPublicKey, AgentUrl};
@@ -13,11 +12,12 @@ use crate::problem::Outcome;
 use crate::transport::{self, Unproven};
 
 /// Connects and has `attempt` prove the agent: first at its address, and if that leads to nobody or to somebody else,
-/// and it is to be searched for, where the local network's records with the hash of its key point. Where it was found grants nothing.
+/// where the local network's records with the hash of its key point. They are looked for as long as `search` says, and
+/// not at all if that is zero. Where the agent was found grants nothing.
 pub(super) async fn agent<T>(
     url: &AgentUrl,
     key: &AgentPublicKey,
-    search: bool,
+    search: Duration,
     mut attempt: impl AsyncFnMut(Unproven) -> Outcome<T>,
 ) -> Outcome<T> {
     let tried = match transport::connect(url).await {
@@ -25,30 +25,27 @@ pub(super) async fn agent<T>(
         Err(problem) => Err(problem),
     };
     match tried {
-        Err(problem) if search && problem.is_passing() => {
-            nearby(url, key, attempt).await.unwrap_or(Err(problem))
+        Err(problem) if !search.is_zero() && problem.is_passing() => {
+            nearby(url, key, search, attempt).await.unwrap_or(Err(problem))
         }
         tried => tried,
     }
 }
 
-/// How long the local network is searched. On a busy machine or network a record comes late, and the first to come may
-/// be somebody else's.
-#[cfg(feature = "acp")]
-const SEARCH: Duration = Duration::from_secs(15);
-
 /// `None` if no agent with this key is found. Those that are there are tried again, each time for longer, until the
-/// search is over: the agent may be slow, and others with its hash may be heard first.
+/// search is over: the agent may be slow, and others with its hash may be heard first. Each round asks the network
+/// anew: an agent does not answer who already knows its name, and another may have the same.
 #[cfg(feature = "acp")]
 async fn nearby<T>(
     url: &AgentUrl,
     key: &AgentPublicKey,
+    search: Duration,
     mut attempt: impl AsyncFnMut(Unproven) -> Outcome<T>,
 ) -> Option<Outcome<T>> {
     // Without multicast there is nobody to find.
     let mut browse = Browse::start(None, Interfaces::default()).ok()?;
     let key = KeyHash::of(key);
-    let end = Instant::now() + SEARCH;
+    let end = Instant::now() + search;
     let mut patience = PATIENCE;
     loop {
         hear(&mut browse, key, end).await;
@@ -63,8 +60,9 @@ async fn nearby<T>(
         match proven.await {
             Ok(decided) => return Some(decided),
             Err(_) if Instant::now() >= end => return None,
-            Err(_) => patience *= 2,
+            Err(_) => patience = patience.saturating_mul(2),
         }
+        browse.ask_again().ok()?;
     }
 }
 
@@ -87,6 +85,7 @@ async fn hear(browse: &mut Browse, key: KeyHash, end: Instant) {
 async fn nearby<T>(
     _: &AgentUrl,
     _: &AgentPublicKey,
+    _: Duration,
     _: impl AsyncFnMut(Unproven) -> Outcome<T>,
 ) -> Option<Outcome<T>> {
     None

@@ -43,6 +43,15 @@ impl Browse {
         Ok(Self { daemon, receiver, interfaces, own, known: Known::default() })
     }
 
+    /// Asks the network anew, as somebody who knows nothing. The records that were heard stay.
+    pub fn ask_again(&mut self) -> Outcome<()> {
+        let daemon = self.interfaces.daemon()?;
+        self.receiver = daemon.browse(SERVICE_TYPE).during(UNABLE)?;
+        // A thread whose queue is full lives on and hears nobody.
+        let _ = std::mem::replace(&mut self.daemon, daemon).shutdown();
+        Ok(())
+    }
+
     /// What is heard next. Cancel-safe.
     pub async fn next(&mut self) -> Outcome<Event> {
         loop {
@@ -103,7 +112,8 @@ impl Drop for Browse {
     }
 }
 
-/// The records that are there, the oldest first.
+/// The records that are there, the oldest first. Two agents may say the same name, one of them to hide the other: only
+/// a record with all addresses of another takes its place.
 #[derive(Default)]
 pub(super) struct Known(Vec<Found>);
 
@@ -112,7 +122,7 @@ impl Known {
         if self.0.contains(&found) {
             return None;
         }
-        self.0.retain(|known| known.name != found.name);
+        self.0.retain(|known| !found.includes(known));
         let same = self.0.iter().filter(|known| known.key == found.key).count();
         if same >= Browse::MOST_CANDIDATES
             && let Some(at) = self.0.iter().position(|known| known.key == found.key)
@@ -127,8 +137,9 @@ impl Known {
     }
 
     pub fn remove(&mut self, name: &Label) -> Option<Event> {
-        let at = self.0.iter().position(|known| known.name == *name)?;
-        Some(Event::Gone(self.0.remove(at).name))
+        let before = self.0.len();
+        self.0.retain(|known| known.name != *name);
+        (self.0.len() < before).then(|| Event::Gone(name.clone()))
     }
 
     pub fn of(&self, key: KeyHash) -> Vec<Found> {

@@ -23,6 +23,14 @@ pub struct Found {
 impl Found {
     /// Most addresses of one record that are tried.
     pub const MOST_ADDRESSES: usize = 8;
+
+    /// Whether this record says all that the other says.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.path == other.path
+            && self.key == other.key
+            && other.addresses.iter().all(|address| self.addresses.contains(address))
+    }
 }
 
 /// A record as it came, with nothing checked.

@@ -156,7 +156,7 @@ fn the_newest_eight_records_of_a_key_are_candidates_and_the_others_do_not_count(
     // The same again is no news, and something new about one makes it the newest.
     assert_eq!(known.add(found("ours 15", HASH, "10.0.0.15:1")), None);
     assert!(known.add(found("ours 15", HASH, "10.0.0.99:1")).is_some());
-    assert_eq!(names(&known)[..2], ["ours 15", "ours 19"]);
+    assert_eq!(names(&known)[..3], ["ours 15", "ours 19", "ours 18"]);
     assert_eq!(
         known.remove(&Label::new("ours 15").unwrap()),
         Some(Event::Gone(Label::new("ours 15").unwrap()))
@@ -178,6 +178,38 @@ fn the_newest_eight_records_of_a_key_are_candidates_and_the_others_do_not_count(
         .map(|found| found.name.to_string())
         .collect();
     assert_eq!(kept.len(), Browse::MOST_RECORDS);
+}
+
+#[test]
+fn an_agent_that_says_the_name_of_another_does_not_hide_it() {
+    let mut known = Known::default();
+    let wanted: KeyHash = HASH.parse().unwrap();
+    let (ours, theirs) = (found("desk", HASH, "10.0.0.1:1"), found("desk", HASH, "10.0.0.2:1"));
+    for spoken in [&ours, &theirs, &ours, &theirs] {
+        known.add(spoken.clone());
+    }
+    assert_eq!(known.of(wanted), [theirs.clone(), ours.clone()]);
+    // A record that says more of the same agent is one record.
+    let mut more = ours.clone();
+    more.addresses.push("[fd00::1]:1".parse().unwrap());
+    assert_eq!(known.add(more.clone()), Some(Event::Found(more.clone())));
+    assert_eq!(known.of(wanted), [more.clone(), theirs]);
+    // Another key is another agent, whatever its name and address.
+    known.add(found("desk", "ffffffffffffffff", "10.0.0.1:1"));
+    assert_eq!(known.of(wanted).len(), 2);
+    assert!(known.remove(&more.name).is_some());
+    assert!(known.of(wanted).is_empty());
+}
+
+#[tokio::test]
+async fn a_network_that_is_asked_anew_takes_no_records_away() {
+    let mut browse = Browse::start(None, Interfaces::Only(Vec::new())).unwrap();
+    let heard = found("desk", HASH, "10.0.0.1:1");
+    browse.known.add(heard.clone());
+    browse.ask_again().unwrap();
+    // The new subscription is the one that is listened to.
+    assert!(matches!(browse.receive().await.unwrap(), ServiceEvent::SearchStarted(_)));
+    assert_eq!(browse.candidates(heard.key), [heard]);
 }
 
 #[tokio::test]

@@ -1,24 +1,32 @@
 //! `companion acp`: a phone at a bridge of the Agent Client Protocol.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use sessioncap::acp::{Json, Message};
 use sessioncap::session::SessionNotice;
-use tokio::time::{Instant, timeout_at};
 
 use super::show::{self, Question, Shown};
-use super::{Acp, Heard, join, refusal};
+use super::{Acp, Heard, SEARCH, join, refusal};
 use crate::companion::state::Pairing;
 use crate::companion::{Joined, Progress, ended, refused};
 use crate::discovery::{Browse, Event, Interfaces, KeyHash, PATIENCE};
 use crate::problem::{Outcome, While};
 use crate::terminal::{Lines, harmless, note, print_raw, show_duration};
 
+#[derive(Args)]
+pub(in crate::companion) struct AcpArguments {
+    /// How long the local network is searched for a bridge that is not at its address; 0 for not at all.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = SEARCH.as_secs())]
+    search: u64,
+    #[command(subcommand)]
+    command: AcpCommand,
+}
+
 #[derive(Subcommand)]
-pub(in crate::companion) enum AcpCommand {
+enum AcpCommand {
     /// Redeem a link of a bridge, and leave.
     Join {
         /// The link, or `-` to read it from standard input.
@@ -35,17 +43,23 @@ pub(in crate::companion) enum AcpCommand {
     },
     /// Show what the agent does, and ask about its questions, until the connection ends.
     Watch,
-    /// Show the bridges that are advertised on the local network. A record proves nothing.
-    Discover,
+    /// Show the bridges that are advertised on the local network, each time that something new is heard of one, for
+    /// three seconds. A record proves nothing.
+    Discover {
+        /// Go on until interrupted.
+        #[arg(long)]
+        follow: bool,
+    },
     /// Carry JSON-RPC messages between a client on standard input and output, one on each line, and the bridge.
     Stdio,
 }
 
-pub(in crate::companion) async fn run(file: &Path, command: AcpCommand) -> Outcome<ExitCode> {
-    match command {
+pub(in crate::companion) async fn run(file: &Path, arguments: AcpArguments) -> Outcome<ExitCode> {
+    let search = Duration::from_secs(arguments.search);
+    match arguments.command {
         AcpCommand::Join { link, label } => {
             let link = crate::companion::cli::read_link(&link)?;
-            let Joined { mut live, .. } = join(&link, &label.parse()?, file, |progress| match progress {
+            let Joined { mut live, .. } = join(&link, &label.parse()?, file, search, |progress| match progress {
                 Progress::Connecting => note(&format!("companion: asking {}", link.url())),
                 Progress::Waiting(code) => note(&format!("companion: both screens must show {code}")),
                 Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
@@ -57,38 +71,44 @@ pub(in crate::companion) async fn run(file: &Path, command: AcpCommand) -> Outco
             note(&format!("companion: joined session {} for {left}; may {}", live.session, live.ops));
             live.leave().await;
         }
-        AcpCommand::Prompt { text } => return converse(file, Some(&text)).await,
-        AcpCommand::Watch => return converse(file, None).await,
-        AcpCommand::Discover => discover(file).await?,
-        AcpCommand::Stdio => return relay(Acp::come_back(file).await?).await,
+        AcpCommand::Prompt { text } => return converse(file, search, Some(&text)).await,
+        AcpCommand::Watch => return converse(file, search, None).await,
+        AcpCommand::Discover { follow } => discover(file, follow).await?,
+        AcpCommand::Stdio => return relay(Acp::come_back(file, search).await?).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lists who is there within a few seconds, and says which has the key of this phone's pairing.
-async fn discover(file: &Path) -> Outcome<()> {
+/// Shows who is there, and says which has the key of this phone's pairing.
+async fn discover(file: &Path, follow: bool) -> Outcome<()> {
     let own = Pairing::load(file)?.map(|pairing| KeyHash::of(&pairing.agent));
     let mut browse = Browse::start(None, Interfaces::default())?;
-    let until = Instant::now() + PATIENCE;
-    let mut found = BTreeMap::new();
-    while let Ok(event) = timeout_at(until, browse.next()).await {
-        match event? {
-            Event::Found(record) if found.len() >= Browse::MOST_RECORDS => drop(record),
-            Event::Found(record) => {
-                found.insert(record.name.to_string(), record);
-            }
-            Event::Gone(name) => {
-                found.remove(name.as_str());
-            }
+    let over = async {
+        match follow {
+            true => std::future::pending().await,
+            false => tokio::time::sleep(PATIENCE).await,
         }
+    };
+    tokio::pin!(over);
+    let mut nobody = true;
+    loop {
+        let event = tokio::select! {
+            event = browse.next() => event?,
+            () = &mut over => break,
+        };
+        let line = match event {
+            Event::Found(record) => {
+                let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
+                let paired = if Some(record.key) == own { "  paired with this phone" } else { "" };
+                format!("{}  {}{paired}", harmless(record.name.as_str()), addresses.join(" "))
+            }
+            Event::Gone(name) => format!("{}  gone", harmless(name.as_str())),
+        };
+        nobody = false;
+        print_raw(format!("{line}\n").as_bytes())?;
     }
-    if found.is_empty() {
+    if nobody {
         note("companion: no bridge is advertised on this network");
-    }
-    for (name, record) in found {
-        let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
-        let paired = if Some(record.key) == own { "  paired with this phone" } else { "" };
-        print_raw(format!("{}  {}{paired}\n", harmless(&name), addresses.join(" ")).as_bytes())?;
     }
     Ok(())
 }
@@ -134,8 +154,8 @@ impl Screen {
     }
 }
 
-async fn converse(file: &Path, prompt: Option<&str>) -> Outcome<ExitCode> {
-    let mut acp = Acp::come_back(file).await?;
+async fn converse(file: &Path, search: Duration, prompt: Option<&str>) -> Outcome<ExitCode> {
+    let mut acp = Acp::come_back(file, search).await?;
     let mut screen = Screen::default();
     let mut early = Vec::new();
     acp.initialize(|message| early.push(message)).await?;
