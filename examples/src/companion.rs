@@ -72,7 +72,8 @@ pub enum Progress {
 /// Redeems a link. The holder key is on disk before the first message leaves; after a lost answer the
 /// same call gets the same credential, and so it asks again by itself, as `docs/PROTOCOL.md` section 6.4 says.
 pub async fn join(link: &Link, label: &Label, file: &Path, tell: impl FnMut(Progress)) -> Outcome<Joined> {
-    let Joined { pairing, live, message_lengths } = join_with(link, label, file, Duration::ZERO, tell).await?;
+    let Joined { pairing, live, message_lengths } =
+        join_with(link, label, file, Duration::ZERO, tell).await?;
     Ok(Joined { pairing, live: Live::new(live)?, message_lengths })
 }
 

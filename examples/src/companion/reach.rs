@@ -33,8 +33,7 @@ pub(super) async fn agent<T>(
 }
 
 /// `None` if no agent with this key is found. Those that are there are tried again, each time for longer, until the
-/// search is over: the agent may be slow, and others with its hash may be heard first. Each round asks the network
-/// anew: an agent does not answer who already knows its name, and another may have the same.
+/// search is over: the agent may be slow, and others with its hash may be heard first.
 #[cfg(feature = "acp")]
 async fn nearby<T>(
     url: &AgentUrl,
@@ -62,7 +61,6 @@ async fn nearby<T>(
             Err(_) if Instant::now() >= end => return None,
             Err(_) => patience = patience.saturating_mul(2),
         }
-        browse.ask_again().ok()?;
     }
 }
 

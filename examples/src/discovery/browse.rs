@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent};
 use sessioncap::Label;
+use tokio::time::{Instant, sleep_until};
 
 use super::record::{Found, Record, read_name};
 use super::{Interfaces, KeyHash, SERVICE_TYPE, UNABLE};
@@ -23,8 +24,13 @@ pub enum Event {
 
 /// Listens for agents. Ends when it is dropped.
 pub struct Browse {
-    daemon: ServiceDaemon,
-    receiver: Receiver<ServiceEvent>,
+    /// From the beginning to the end: it hears who goes.
+    lasting: Query,
+    /// The latest of those that know nothing yet.
+    fresh: Option<Query>,
+    /// When the network is asked anew, and how long after that again.
+    due: Instant,
+    pause: Duration,
     interfaces: Interfaces,
     own: Option<KeyHash>,
     pub(super) known: Known,
@@ -35,21 +41,25 @@ impl Browse {
     pub const MOST_CANDIDATES: usize = 8;
     /// Most records that are remembered.
     pub const MOST_RECORDS: usize = 256;
+    /// How long after the beginning the network is asked anew, as by somebody who knows nothing: whoever knows a name is
+    /// not answered by a second agent with the same. Each further time the pause is twice as long, up to
+    /// [`Browse::LONGEST_PAUSE`].
+    pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
+    /// Longest time between two questions.
+    pub const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
-    /// Begins. Records with the key of `own`, if this process is itself an agent, are left out.
+    /// Begins. Records with the key of `own`, if this process is itself an agent, are left out. To be called on a
+    /// runtime.
     pub fn start(own: Option<KeyHash>, interfaces: Interfaces) -> Outcome<Self> {
-        let daemon = interfaces.daemon()?;
-        let receiver = daemon.browse(SERVICE_TYPE).during(UNABLE)?;
-        Ok(Self { daemon, receiver, interfaces, own, known: Known::default() })
-    }
-
-    /// Asks the network anew, as somebody who knows nothing. The records that were heard stay.
-    pub fn ask_again(&mut self) -> Outcome<()> {
-        let daemon = self.interfaces.daemon()?;
-        self.receiver = daemon.browse(SERVICE_TYPE).during(UNABLE)?;
-        // A thread whose queue is full lives on and hears nobody.
-        let _ = std::mem::replace(&mut self.daemon, daemon).shutdown();
-        Ok(())
+        Ok(Self {
+            lasting: Query::start(&interfaces)?,
+            fresh: None,
+            due: Instant::now() + Self::FIRST_PAUSE,
+            pause: Self::FIRST_PAUSE,
+            interfaces,
+            own,
+            known: Known::default(),
+        })
     }
 
     /// What is heard next. Cancel-safe.
@@ -62,27 +72,36 @@ impl Browse {
         }
     }
 
+    pub(super) async fn receive(&mut self) -> Outcome<ServiceEvent> {
+        loop {
+            let of_fresh = async {
+                match &mut self.fresh {
+                    Some(query) => query.receive().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (heard, lasts) = tokio::select! {
+                heard = self.lasting.receive() => (heard?, true),
+                heard = of_fresh => (heard?, false),
+                () = sleep_until(self.due) => {
+                    self.fresh = Some(Query::start(&self.interfaces)?);
+                    self.pause = self.pause.saturating_mul(2).min(Self::LONGEST_PAUSE);
+                    self.due = Instant::now() + self.pause;
+                    continue;
+                }
+            };
+            match heard {
+                Some(event) => return Ok(event),
+                // Nothing is told of agents that went meanwhile; those that are still there are told anew.
+                None if lasts => self.known = Known::default(),
+                None => {}
+            }
+        }
+    }
+
     /// The records that say that they are of this key, the newest first, at most [`Browse::MOST_CANDIDATES`].
     pub fn candidates(&self, key: KeyHash) -> Vec<Found> {
         self.known.of(key)
-    }
-
-    /// The subscription is closed without an event when this side was too slow; then it begins again.
-    pub(super) async fn receive(&mut self) -> Outcome<ServiceEvent> {
-        loop {
-            if let Ok(event) = self.receiver.recv_async().await {
-                return Ok(event);
-            }
-            match self.daemon.browse(SERVICE_TYPE) {
-                Ok(receiver) => {
-                    self.receiver = receiver;
-                    // Nothing is told of agents that went meanwhile; those that are still there are told anew.
-                    self.known = Known::default();
-                }
-                Err(mdns_sd::Error::Again) => tokio::time::sleep(AGAIN).await,
-                Err(error) => return Err(error).during(UNABLE),
-            }
-        }
     }
 
     pub(super) fn take(&mut self, event: ServiceEvent) -> Option<Event> {
@@ -99,27 +118,66 @@ impl Browse {
         }
     }
 
+    /// Makes the next question due, and says how long after it the following is.
+    #[cfg(test)]
+    pub(super) fn ask_now(&mut self) -> Duration {
+        self.due = Instant::now();
+        self.pause.saturating_mul(2).min(Self::LONGEST_PAUSE)
+    }
+
     #[cfg(test)]
     pub(super) fn daemon(&self) -> &ServiceDaemon {
-        &self.daemon
+        &self.lasting.daemon
     }
 }
 
-impl Drop for Browse {
+/// A thread that asks, and remembers for itself what it has heard.
+struct Query {
+    daemon: ServiceDaemon,
+    receiver: Receiver<ServiceEvent>,
+}
+
+impl Query {
+    fn start(interfaces: &Interfaces) -> Outcome<Self> {
+        let daemon = interfaces.daemon()?;
+        let receiver = daemon.browse(SERVICE_TYPE).during(UNABLE)?;
+        Ok(Self { daemon, receiver })
+    }
+
+    /// The next event. The subscription is closed without one when this side was too slow; then it begins again, and
+    /// there is none. Cancel-safe.
+    async fn receive(&mut self) -> Outcome<Option<ServiceEvent>> {
+        loop {
+            if let Ok(event) = self.receiver.recv_async().await {
+                return Ok(Some(event));
+            }
+            match self.daemon.browse(SERVICE_TYPE) {
+                Ok(receiver) => {
+                    self.receiver = receiver;
+                    return Ok(None);
+                }
+                Err(mdns_sd::Error::Again) => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(error).during(UNABLE),
+            }
+        }
+    }
+}
+
+impl Drop for Query {
     fn drop(&mut self) {
         // A thread whose queue is full lives on and hears nobody.
         let _ = self.daemon.shutdown();
     }
 }
 
-/// The records that are there, the oldest first. Two agents may say the same name, one of them to hide the other: only
-/// a record with all addresses of another takes its place.
+/// The records that are there, the oldest first. Two agents may say the same name, one of them to hide the other: a record
+/// takes the place of another only where it has all its addresses.
 #[derive(Default)]
 pub(super) struct Known(Vec<Found>);
 
 impl Known {
     pub fn add(&mut self, found: Found) -> Option<Event> {
-        if self.0.contains(&found) {
+        if self.0.iter().any(|known| known.includes(&found)) {
             return None;
         }
         self.0.retain(|known| !found.includes(known));

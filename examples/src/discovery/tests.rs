@@ -195,6 +195,8 @@ fn an_agent_that_says_the_name_of_another_does_not_hide_it() {
     assert_eq!(known.add(more.clone()), Some(Event::Found(more.clone())));
     assert_eq!(known.of(wanted), [more.clone(), theirs]);
     // Another key is another agent, whatever its name and address.
+    // One that says less of it is no news.
+    assert_eq!(known.add(ours), None);
     known.add(found("desk", "ffffffffffffffff", "10.0.0.1:1"));
     assert_eq!(known.of(wanted).len(), 2);
     assert!(known.remove(&more.name).is_some());
@@ -202,13 +204,21 @@ fn an_agent_that_says_the_name_of_another_does_not_hide_it() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_asked_anew_takes_no_records_away() {
+async fn the_network_is_asked_anew_and_no_record_is_forgotten() {
     let mut browse = Browse::start(None, Interfaces::Only(Vec::new())).unwrap();
     let heard = found("desk", HASH, "10.0.0.1:1");
     browse.known.add(heard.clone());
-    browse.ask_again().unwrap();
-    // The new subscription is the one that is listened to.
-    assert!(matches!(browse.receive().await.unwrap(), ServiceEvent::SearchStarted(_)));
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        // Each question says so when it begins.
+        while !matches!(browse.receive().await.unwrap(), ServiceEvent::SearchStarted(_)) {}
+        pauses.push(browse.ask_now().as_secs());
+    }
+    assert_eq!(pauses[0], 2);
+    assert!(
+        pauses.is_sorted() && pauses.contains(&16) && pauses.iter().all(|pause| *pause <= 16),
+        "{pauses:?}"
+    );
     assert_eq!(browse.candidates(heard.key), [heard]);
 }
 

@@ -59,12 +59,13 @@ pub(in crate::companion) async fn run(file: &Path, arguments: AcpArguments) -> O
     match arguments.command {
         AcpCommand::Join { link, label } => {
             let link = crate::companion::cli::read_link(&link)?;
-            let Joined { mut live, .. } = join(&link, &label.parse()?, file, search, |progress| match progress {
-                Progress::Connecting => note(&format!("companion: asking {}", link.url())),
-                Progress::Waiting(code) => note(&format!("companion: both screens must show {code}")),
-                Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
-            })
-            .await?;
+            let Joined { mut live, .. } =
+                join(&link, &label.parse()?, file, search, |progress| match progress {
+                    Progress::Connecting => note(&format!("companion: asking {}", link.url())),
+                    Progress::Waiting(code) => note(&format!("companion: both screens must show {code}")),
+                    Progress::Trouble(text) => note(&format!("companion: {text}; asking again")),
+                })
+                .await?;
             // Somebody who ends TLS on the way is noticed now, not when the session is used.
             live.initialize(|_| {}).await?;
             let left = show_duration(live.seconds_left);
