@@ -425,6 +425,21 @@ fn a_question_that_is_over_is_taken_back_once() {
 }
 
 #[test]
+fn a_phone_that_is_narrowed_names_the_questions_that_it_may_not_answer_any_more() {
+    let mut guest = guest();
+    for question in [7, 9] {
+        assert!(guest.ask(question, "session/request_permission", &params(&permission())).is_some());
+    }
+    assert_eq!(guest.narrow(OpSet::ALL.without(Op::Interrupt)), [0_i64; 0]);
+    assert_eq!(guest.narrow(OpSet::only(Op::StreamOutput)), [7, 9]);
+    assert_eq!(guest.ask(8, "session/request_permission", &params(&permission())), None);
+    // Nothing gives an operation back.
+    assert_eq!(guest.narrow(OpSet::ALL), [7, 9]);
+    assert!(guest.retire(7).is_some() && guest.retire(9).is_some());
+    assert_eq!(guest.narrow(OpSet::ALL), [0_i64; 0]);
+}
+
+#[test]
 fn no_phone_is_asked_what_it_may_not_answer() {
     let ask = |guest: &mut Guest, value: &Value| guest.ask(7, "session/request_permission", &params(value));
     let mut without = guest_with(OpSet::ALL.without(Op::SendInput));

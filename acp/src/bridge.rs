@@ -36,6 +36,9 @@ const PAIR_FIRST: &str = "this bridge talks only to phones that were paired and 
     `dd_client session pair-mobile` at the desktop, and open the link or scan the code on the phone";
 /// Characters of a session's title in the list.
 const LONGEST_NAME: usize = 100;
+/// The bridge's notification in the place of one that is longer than a message may be: its `method`, its `sessionId` and
+/// its `length` in bytes.
+const LEFT_OUT: &str = "_sessioncap/left_out";
 /// The code of that error, as the protocol has it for a missing authentication.
 const AUTHENTICATION_REQUIRED: i64 = -32000;
 
@@ -397,7 +400,11 @@ impl State {
             match message {
                 Message::Response { id, .. } => text = too_long(id.clone()).to_text(),
                 Message::Request { id: RequestId::Number(question), .. } => return Some(*question),
-                _ => return None,
+                Message::Notification { method, params } => {
+                    let session = params.as_ref().and_then(|params| params.get("sessionId"));
+                    text = left_out(method, session, text.len()).to_text();
+                }
+                Message::Request { .. } => return None,
             }
         }
         let bytes = text.len();
@@ -414,6 +421,19 @@ fn too_long(id: RequestId) -> Message {
         data: Some(Json::object([("reason", Json::text("too_long"))])),
     };
     Message::Response { id, outcome: Err(error) }
+}
+
+/// The notification in the place of one that does not fit a message, such as an update with a large file.
+fn left_out(method: &str, session: Option<&Json>, length: usize) -> Message {
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    // An agent chooses both, so they could be what is too long.
+    let short = |text: &&str| text.len() <= AcpSessionId::MAX_LEN;
+    let method = Some(method).filter(short).map(|method| ("method", Json::text(method)));
+    let session = session.and_then(Json::as_text).filter(short);
+    let session = session.map(|session| ("sessionId", Json::text(session)));
+    let params = [Some(("length", Json::integer(length))), method, session].into_iter().flatten();
+    let params = Json::Object(params.map(|(name, value)| (name.to_owned(), value)).collect());
+    Message::Notification { method: LEFT_OUT.to_owned(), params: Some(params) }
 }
 
 /// How a session is doing, in a word.

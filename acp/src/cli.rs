@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use sessioncap::{AgentUrl, DevicePublicKey, Label};
@@ -42,6 +43,9 @@ pub struct Arguments {
     /// Let the agent run commands through the desktop's client, which must serve that.
     #[arg(long)]
     client_terminals: bool,
+    /// How long a question of the agent waits while nobody is there who may answer it.
+    #[arg(long, value_name = "SECONDS", default_value_t = Settings::UNATTENDED.as_secs())]
+    unattended: u64,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9099", value_name = "HOST:PORT")]
     listen: SocketAddr,
@@ -125,6 +129,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
         read_files: arguments.client_files,
         write_files: arguments.client_files,
         terminals: arguments.client_terminals,
+        unattended: Duration::from_secs(arguments.unattended),
         ..Settings::default()
     };
     let clock = arguments.clock_offset_file.map_or_else(Clock::system, Clock::moved_by_file)?;

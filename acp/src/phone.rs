@@ -67,7 +67,10 @@ impl Phone {
             };
             match event {
                 Event::Wire(Incoming::Cut(denial)) => return Err(End::Over(denial)),
-                Event::Wire(Incoming::Look) => self.wire.look().await?,
+                Event::Wire(Incoming::Look) => {
+                    self.wire.look().await?;
+                    self.narrow().await?;
+                }
                 Event::Wire(Incoming::Frame(frame)) => {
                     let opened = self.wire.open(&frame)?;
                     self.take_frame(opened).await?;
@@ -104,6 +107,21 @@ impl Phone {
             Frame::End(_) => Err(End::Left),
             _ => Ok(()),
         }
+    }
+
+    /// A phone whose credential was narrowed below its answers is waited for no longer.
+    async fn narrow(&mut self) -> Result<(), End> {
+        let questions = lock(&self.guest).narrow(self.wire.ops());
+        for question in questions {
+            let told = lock(&self.guest).retire(question);
+            if let Some((joined, _)) = &self.joined {
+                joined.cannot_answer(question);
+            }
+            if let Some(told) = told {
+                self.send(told).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The hashes with which the phone finds out who ends its TLS.

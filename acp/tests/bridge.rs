@@ -341,6 +341,33 @@ async fn a_cancel_needs_the_operation_and_ends_the_turn() {
     drop(asked);
 }
 
+#[tokio::test]
+async fn a_phone_that_is_narrowed_below_its_answers_is_waited_for_no_longer() {
+    let bridge = Bridge::start_with(&["--unattended", "0"]).await;
+    let (mut client, _, session) = bridge.with_session().await;
+    let mut phone = bridge.phone(&session, "phone.json").await;
+    phone.ask("session/prompt", phone.prompt("ask")).await.unwrap();
+    until(&mut phone, "a question", is_question).await;
+    client.until("a question", |message| message["method"] == "session/request_permission").await;
+    drop(client);
+    let mut desktop = Desktop::connect(&bridge.identity).await.unwrap();
+    let state = async |desktop: &mut Desktop<'_>| {
+        let listed = desktop.call(&json!({ "method": "shell.list_sessions" })).await.unwrap();
+        listed["sessions"][0]["command"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(&mut desktop).await, "running", "the phone may answer");
+    let entry = desktop.entries(Some(&session)).await.unwrap().remove(0);
+    desktop.renew(&entry, Some(OpSet::only(Op::StreamOutput)), None).await.unwrap();
+    let ends = async {
+        while state(&mut desktop).await != "idle" {
+            // It answers once a second at most.
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the end of the turn", ends).await;
+    phone.leave().await;
+}
+
 fn value_of(id: &RequestId) -> Value {
     value(&id.to_json())
 }

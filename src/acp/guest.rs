@@ -382,6 +382,17 @@ impl Guest {
         Some(ToPhone { op: Op::SendInput, text })
     }
 
+    /// Leaves the operations that are in `ops` too: the credential has been narrowed. Returns the numbers of the open
+    /// questions that the phone may not answer any more, so that nobody waits for it; [`Guest::retire`] ends each.
+    #[must_use]
+    pub fn narrow(&mut self, ops: OpSet) -> Vec<i64> {
+        self.ops = self.ops.intersection(ops);
+        match self.ops.contains(Op::SendInput) {
+            true => Vec::new(),
+            false => self.questions.keys().copied().collect(),
+        }
+    }
+
     fn outbound(&self) -> Rebuild<'_> {
         Rebuild::to_phone(self.upstream.as_str(), self.session.as_str())
     }

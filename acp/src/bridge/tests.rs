@@ -56,6 +56,36 @@ async fn a_call_that_is_too_long_for_the_desktop_is_answered_and_does_not_wait_f
 }
 
 #[tokio::test]
+async fn an_update_that_is_too_long_for_the_desktop_is_named_in_its_place() {
+    let (mut state, _, mut inbox, _events) = state();
+    let update = |length: usize| {
+        message(&format!(
+            r#"{{"jsonrpc":"2.0","method":"session/update","params":{{"sessionId":"s","update":{{"sessionUpdate":"agent_message_chunk","content":{{"type":"text","text":"{}"}}}}}}}}"#,
+            "x".repeat(length)
+        ))
+    };
+    state.run(NOW, |mux| mux.from_agent(update(Message::MAX_LEN), NOW));
+    state.run(NOW, |mux| mux.from_agent(update(3), NOW));
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let Next::Item(text) = inbox.next().await else { panic!("{heard:?}") };
+        if let Message::Notification { method, params } = message(&text) {
+            heard.push((method, params.unwrap()));
+        }
+    }
+    let (method, params) = &heard[0];
+    assert_eq!(method, LEFT_OUT);
+    assert_eq!(params.get("method").and_then(Json::as_text), Some("session/update"));
+    assert_eq!(params.get("sessionId").and_then(Json::as_text), Some("s"));
+    assert!(params.get("length").is_some());
+    // The next arrives as it is.
+    assert_eq!(heard[1].0, "session/update");
+    // Names that the agent chose are not what makes it too long.
+    let long = left_out(&"m".repeat(Message::MAX_LEN), Some(&Json::text("s".repeat(Message::MAX_LEN))), 1);
+    assert!(long.to_text().len() < 1_000);
+}
+
+#[tokio::test]
 async fn a_question_that_cannot_be_shown_to_the_only_viewer_waits_from_then_on() {
     let (mut state, desktop, ..) = state();
     state.run(NOW, |mux| mux.leave(desktop, NOW));

@@ -41,6 +41,11 @@ impl Mux {
     pub const SEEN: Duration = Duration::from_secs(1);
 }
 
+impl Settings {
+    /// How long a question waits by default while nobody may answer it.
+    pub const UNATTENDED: Duration = Duration::from_secs(120);
+}
+
 impl Default for Settings {
     /// No calls of the agent to the desktop; 30 seconds to settle; two minutes for a question that nobody sees.
     fn default() -> Self {
@@ -50,7 +55,7 @@ impl Default for Settings {
             terminals: false,
             elicitation: false,
             settle: Duration::from_secs(30),
-            unattended: Duration::from_secs(120),
+            unattended: Self::UNATTENDED,
         }
     }
 }
