@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::outbox::Next;
 
 const NOW: Duration = Duration::from_secs(600);
 

@@ -166,7 +166,6 @@ impl<T> Seat<T> {
 
 #[cfg(all(test, not(sessioncap_loom)))]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
     use super::*;
