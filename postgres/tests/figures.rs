@@ -110,7 +110,7 @@ fn attach_and_revoke_by_the_distance_to_the_database() {
 fn commits_a_second_by_the_number_of_agent_keys() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    for keys in [1, 8, 24_u8] {
+    for keys in [1, 8, 32_u8] {
         let done = AtomicU64::new(0);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
