@@ -94,7 +94,9 @@ impl Agent {
             if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await
                 && !self.gate.is_poisoned()
             {
-                self.log(format!("the gate could not be settled: {denial}"));
+                let cause = self.gate.ledger_error().map(|error| with_causes(&error));
+                let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+                self.log(format!("the gate could not be settled: {denial}{cause}"));
             }
         }
     }
