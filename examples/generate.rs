@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::{Shell, generate_to};
 use clap_mangen::generate_to as generate_pages_to;
-use sessioncap_programs::{agent, companion, desktop, inspect};
+use sessioncap_programs::{agent, companion, desktop, inspect, sessions};
 
 /// Writes completions and man pages of the programs.
 #[derive(Parser)]
@@ -26,6 +26,7 @@ fn write(directory: &Path) -> io::Result<()> {
         companion::cli::Arguments::command(),
         desktop::cli::Arguments::command(),
         inspect::Arguments::command(),
+        sessions::cli::Arguments::command(),
     ] {
         let name = command.get_name().to_owned();
         for shell in Shell::value_variants() {

@@ -5,8 +5,11 @@ mod addresses;
 pub mod cli;
 mod command;
 mod counts;
+#[cfg(feature = "postgres")]
+mod database;
 mod device;
 mod devices;
+mod fleet;
 mod floors;
 mod host;
 mod journal;
@@ -19,6 +22,7 @@ mod pair;
 pub mod phone;
 mod places;
 mod site;
+mod store;
 mod upgrade;
 
 use std::io;
@@ -46,13 +50,18 @@ use super::pty::Hub;
 use super::transport::{self, Socket, Stream};
 use counts::Counts;
 use devices::Devices;
+use fleet::Fleet;
+pub use fleet::FleetOptions;
 use floors::Floors;
 use host::Sessions;
 pub use host::{DeviceStream, Ends, Host, Serving};
 use journal::Journal;
+pub(crate) use notify::notify;
 pub use observe::Observe;
+pub(crate) use observe::bind_private;
 use places::Places;
 pub use site::SiteOptions;
+use store::{Opened, Store};
 
 /// How often a phone's connection looks at the clock, unless there is a reason for another.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -109,6 +118,8 @@ pub struct Options {
     pub log_dropped: Arc<AtomicU64>,
     /// Makes of an accepted connection one with TLS, if its peer begins with that; by default none is.
     pub tls: Option<Secure>,
+    /// Which sessions and which ledger it shares with other agents of the same key; by default none.
+    pub fleet: FleetOptions,
 }
 
 /// Takes an accepted connection, and returns it as it is or with TLS.
@@ -121,7 +132,8 @@ struct Agent {
     gate: Gate,
     sessions: Sessions,
     devices: Arc<Devices>,
-    floors: Floors,
+    floors: Arc<Floors>,
+    fleet: Option<Fleet>,
     journal: Option<Journal>,
     clock: Clock,
     look: Duration,
@@ -150,6 +162,8 @@ pub struct Running {
     pub urls: Vec<AgentUrl>,
     /// Its Noise key.
     pub key: AgentPublicKey,
+    /// Follows the ledger's log until it is dropped, before the gate.
+    following: store::Following,
     agent: Arc<Agent>,
     tasks: JoinSet<()>,
     listening: JoinSet<()>,
@@ -177,6 +191,8 @@ impl Running {
         let _ = timeout(STOPPING, self.listening.join_next()).await;
         self.listening.shutdown().await;
         self.tasks.shutdown().await;
+        // Waits for a read of the log.
+        let _ = spawn_blocking(move || drop(self.following)).await;
         self.agent.sessions.stop().await;
     }
 }
@@ -192,15 +208,31 @@ pub async fn start_hosting(config: Config, host: impl FnOnce(Ends) -> Arc<dyn Ho
 }
 
 /// Over the ledger that the configuration names.
-async fn start_kept(config: Config, sessions: impl FnOnce(Ends) -> Sessions) -> Outcome<Running> {
+async fn start_kept(mut config: Config, sessions: impl FnOnce(Ends) -> Sessions) -> Outcome<Running> {
+    let fleet = std::mem::take(&mut config.options.fleet);
+    let sessions = |ends: Ends, floors: &Arc<Floors>| match fleet.link() {
+        Some(link) => fleet::mirror(link, ends, floors),
+        None => (sessions(ends), None),
+    };
+    #[cfg(feature = "postgres")]
+    if let Some(database) = fleet.database()? {
+        return start_with(config, database, sessions).await;
+    }
     match config.in_memory {
-        true => start_with(config, |_| Ok(MemoryLedger::new()), sessions).await,
-        false => start_with(config, open_ledger, sessions).await,
+        true => start_with(config, Opened(|| Ok(MemoryLedger::new())), sessions).await,
+        false => {
+            let place = ledger_of(&config);
+            start_with(config, Opened(move || open_ledger(&place)), sessions).await
+        }
     }
 }
 
 fn terminals(Ends(ends): Ends) -> Sessions {
     Sessions::Terminals(Hub::new(move |id: &str| drop(ends.send(id.to_owned()))))
+}
+
+fn ledger_of(config: &Config) -> PathBuf {
+    config.state.join("ledger.redb")
 }
 
 /// The one place that opens the ledger's file.
@@ -215,19 +247,19 @@ pub async fn start_over<L: Ledger + 'static>(
     config: Config,
     open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
 ) -> Outcome<Running> {
-    start_with(config, open, terminals).await
+    let place = ledger_of(&config);
+    start_with(config, Opened(move || open(&place)), |ends, _| (terminals(ends), None)).await
 }
 
-async fn start_with<L: Ledger + 'static>(
+async fn start_with<S: Store>(
     config: Config,
-    open: impl Fn(&Path) -> Outcome<L> + Send + Sync + 'static,
-    sessions: impl FnOnce(Ends) -> Sessions,
+    store: S,
+    sessions: impl FnOnce(Ends, &Arc<Floors>) -> (Sessions, Option<Fleet>),
 ) -> Outcome<Running> {
     files::make_private_directory(&config.state)?;
-    let place = config.state.join("ledger.redb");
-    let ledger = open(&place)?;
     let key = noise_key(&config.state)?;
-    let floors = Floors::new(config.rules.is_some());
+    let ledger = store.open(&key.public(), config.clock.now())?;
+    let floors = Arc::new(Floors::new(config.rules.is_some()));
     let (devices, warning) = Devices::open(&config.state, &config.enroll)?;
     let devices = Arc::new(devices);
     if let Some(warning) = warning {
@@ -242,13 +274,16 @@ async fn start_with<L: Ledger + 'static>(
     if let Some(warning) = warning {
         (config.log)(warning);
     }
-    let Options { origins, per_address, observe, site, log_dropped, tls } = config.options;
+    let Options { origins, per_address, observe, site, log_dropped, tls, .. } = config.options;
     let site = site::Site::new(&site, &urls)?;
 
     let mut tasks = JoinSet::new();
     let (tell_end, ends) = mpsc::unbounded_channel();
-    let sessions = sessions(Ends(tell_end));
-    let mut gate = GateConfig::new(key.public(), urls.clone())?.with_policy(policy);
+    let (sessions, fleet) = sessions(Ends(tell_end), &floors);
+    if let Some(fleet) = &fleet {
+        fleet.wait().await?;
+    }
+    let mut gate = store.configure(GateConfig::new(key.public(), urls.clone())?.with_policy(policy));
     let started = Instant::now();
     let observing = match observe {
         Some(observe) => {
@@ -274,6 +309,7 @@ async fn start_with<L: Ledger + 'static>(
         sessions,
         devices,
         floors,
+        fleet,
         journal,
         clock: config.clock,
         look: config.look,
@@ -290,19 +326,22 @@ async fn start_with<L: Ledger + 'static>(
         log_dropped,
         stopping: watch::Sender::new(false),
     });
+    // From here on the gate permits.
+    let following = store.follow(&agent.gate, &agent.clock)?;
     agent.catch_up().await?;
 
     let (reload, reloads) = mpsc::channel(1);
     let key = agent.key.public();
     tasks.spawn(Arc::clone(&agent).end_sessions(ends));
-    tasks.spawn(Arc::clone(&agent).maintain(Arc::new(move || open(&place))));
+    tasks.spawn(Arc::clone(&agent).maintain(Arc::new(store)));
+    tasks.spawn(Arc::clone(&agent).follow_sessions());
     tasks.spawn(Arc::clone(&agent).watch_devices(reloads));
     if let Some(observing) = observing {
         tasks.spawn(observing.serve(Arc::clone(&agent)));
     }
     let mut listening = JoinSet::new();
     listening.spawn(Arc::clone(&agent).listen(listener, path));
-    Ok(Running { url, urls, key, agent, tasks, listening, reload })
+    Ok(Running { url, urls, key, following, agent, tasks, listening, reload })
 }
 
 fn noise_key(state: &Path) -> Outcome<AgentSecretKey> {
@@ -325,7 +364,7 @@ impl AgentContext for Context {
     }
 
     fn session(&self, session: &SessionId) -> Presence {
-        self.sessions.has(session).into()
+        self.sessions.presence(session)
     }
 
     /// An enrolled device has the whole machine, so it may share any of it.

@@ -14,6 +14,7 @@ pub mod outage;
 pub mod problem;
 pub mod pty;
 pub mod request;
+pub mod sessions;
 pub mod story;
 pub mod terminal;
 #[cfg(feature = "acp")]

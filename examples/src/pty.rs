@@ -9,6 +9,7 @@
 
 mod feed;
 mod input;
+mod mirror;
 mod picture;
 mod program;
 mod scan;
@@ -24,9 +25,10 @@ use std::time::{Duration, SystemTime};
 
 use pty_process::OwnedReadPty;
 use rand::rngs::OsRng;
+use serde::{Deserialize, Serialize};
 use sessioncap::session::{Event, EventKind, Incarnation};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -35,6 +37,7 @@ use feed::Feed;
 pub use feed::{Output, OutputEvent};
 pub use input::{Always, Input, Permit, Typed};
 use input::{Queue, Turn};
+pub use mirror::{Mirror, Order, WeakHub, Whole};
 pub use picture::{Emulator, Picture};
 use program::{Program, Terminal};
 pub use program::{safe_environment, spawn_alone};
@@ -56,6 +59,7 @@ const BELLS: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(250);
 
 /// What to run, and on what terminal.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SessionSpec {
     /// A label for people.
     pub name: Option<String>,
@@ -78,9 +82,9 @@ impl SessionSpec {
 }
 
 /// What the hub tells about a session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionInfo {
-    /// A version 4 UUID.
+    /// A version 4 UUID, after the number of a node and a dot where several agents share the session.
     pub id: String,
     /// A label for people.
     pub name: Option<String>,
@@ -109,6 +113,8 @@ pub enum HubError {
     BadSize,
     /// The terminal could not be opened or resized, or the program not started on it.
     Terminal(io::Error),
+    /// The server of the sessions that several agents share did not do it.
+    Server(String),
 }
 
 impl fmt::Display for HubError {
@@ -118,6 +124,7 @@ impl fmt::Display for HubError {
             Self::TooManySessions => write!(f, "there are {MAX_SESSIONS} sessions already; close one"),
             Self::BadSize => write!(f, "a terminal has 1 to {MAX_SIDE} columns and rows"),
             Self::Terminal(error) => write!(f, "the terminal or its program could not be used: {error}"),
+            Self::Server(problem) => f.write_str(problem),
         }
     }
 }
@@ -132,50 +139,48 @@ struct Inner {
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     on_end: Box<dyn Fn(&str) + Send + Sync>,
     slots: Arc<Semaphore>,
+    /// To the server of the sessions, which other agents share; without one, they are this hub's own.
+    server: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Hub {
     /// An empty hub. `on_end` is called once with the id of every session that ends, with no lock
     /// held; it must not block.
     pub fn new(on_end: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self::with_server(on_end, None)
+    }
+
+    fn with_server(
+        on_end: impl Fn(&str) + Send + Sync + 'static,
+        server: Option<mpsc::UnboundedSender<Order>>,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(MAX_SESSIONS as usize));
-        Self(Arc::new(Inner { sessions: Mutex::default(), on_end: Box::new(on_end), slots }))
+        Self(Arc::new(Inner { sessions: Mutex::default(), on_end: Box::new(on_end), slots, server }))
     }
 
     /// Starts a program on a new terminal. Takes as long as a fork and an exec. To be called on a
     /// tokio runtime.
     pub fn create(&self, spec: SessionSpec) -> Result<SessionInfo, HubError> {
+        self.create_as(Uuid::new_v4().to_string(), spec)
+    }
+
+    /// As [`Hub::create`], under this id, which no session has had.
+    pub fn create_as(&self, id: String, spec: SessionSpec) -> Result<SessionInfo, HubError> {
         let slot = Arc::clone(&self.0.slots).try_acquire_owned().map_err(|_| HubError::TooManySessions)?;
         check_size(spec.cols, spec.rows)?;
         let started = program::start(&spec).map_err(HubError::Terminal)?;
-        let (phase, _) = watch::channel(Phase::Running);
-        let session = Arc::new(Session {
-            info: Mutex::new(SessionInfo {
-                id: Uuid::new_v4().to_string(),
-                name: spec.name,
-                command: started.command,
-                cwd: started.cwd,
-                cols: spec.cols,
-                rows: spec.rows,
-                created_at: SystemTime::now(),
-                pid: started.program.pid(),
-            }),
-            terminal: started.terminal,
-            incarnation: Incarnation::generate(&mut OsRng),
-            shown: Mutex::new(Shown {
-                scanner: Scanner::default(),
-                picture: Picture::new(spec.cols, spec.rows),
-                bell: None,
-            }),
-            feed: Arc::default(),
-            happened: broadcast::channel(EVENTS).0,
-            inputs: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            ended: AtomicBool::new(false),
-            exit: watch::channel(None).0,
-            phase,
-        });
-        let info = session.info();
+        let info = SessionInfo {
+            id,
+            name: spec.name,
+            command: started.command,
+            cwd: started.cwd,
+            cols: spec.cols,
+            rows: spec.rows,
+            created_at: SystemTime::now(),
+            pid: started.program.pid(),
+        };
+        let incarnation = Incarnation::generate(&mut OsRng);
+        let session = Arc::new(Session::new(info.clone(), started.terminal, incarnation, None));
         lock(&self.0.sessions).insert(info.id.clone(), Arc::clone(&session));
         tokio::spawn(live(Arc::downgrade(&self.0), session, started.reading, started.program, slot));
         Ok(info)
@@ -208,6 +213,7 @@ impl Hub {
     pub fn close(&self, id: &str) -> Result<(), HubError> {
         let session = self.session(id)?;
         session.phase.send_replace(Phase::Closing);
+        self.0.order(Order::Close { id: id.to_owned() });
         self.0.end(id, &session);
         Ok(())
     }
@@ -239,7 +245,18 @@ impl Inner {
         }
     }
 
+    fn order(&self, order: Order) {
+        if let Some(server) = &self.server {
+            // Fails only while the agent stops.
+            let _ = server.send(order);
+        }
+    }
+
     fn kill_all(&self) {
+        if self.server.is_some() {
+            // The sessions go on at the server, for the other agents.
+            return;
+        }
         let sessions: Vec<_> =
             lock(&self.sessions).iter().map(|(id, s)| (id.clone(), Arc::clone(s))).collect();
         for (id, session) in sessions {
@@ -286,9 +303,44 @@ struct Session {
     /// The exit status, or minus the number of the signal.
     exit: watch::Sender<Option<i32>>,
     phase: watch::Sender<Phase>,
+    /// Columns and rows.
+    size: watch::Sender<(u16, u16)>,
+    /// Whether its server was lost.
+    lost: watch::Sender<bool>,
+    /// The server that has its program.
+    server: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Session {
+    fn new(
+        info: SessionInfo,
+        terminal: Terminal,
+        incarnation: Incarnation,
+        server: Option<mpsc::UnboundedSender<Order>>,
+    ) -> Self {
+        let (columns, rows) = (info.cols, info.rows);
+        Self {
+            info: Mutex::new(info),
+            terminal,
+            incarnation,
+            shown: Mutex::new(Shown {
+                scanner: Scanner::default(),
+                picture: Picture::new(columns, rows),
+                bell: None,
+            }),
+            feed: Arc::default(),
+            happened: broadcast::channel(EVENTS).0,
+            inputs: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            ended: AtomicBool::new(false),
+            exit: watch::channel(None).0,
+            phase: watch::channel(Phase::Running).0,
+            size: watch::channel((columns, rows)).0,
+            lost: watch::channel(false).0,
+            server,
+        }
+    }
+
     fn info(&self) -> SessionInfo {
         lock(&self.info).clone()
     }
@@ -297,9 +349,18 @@ impl Session {
         check_size(cols, rows)?;
         let mut info = lock(&self.info);
         self.terminal.resize(cols, rows).map_err(HubError::Terminal)?;
+        self.note_size(&mut info, cols, rows);
+        if let Some(server) = &self.server {
+            // Fails only while the agent stops.
+            let _ = server.send(Order::Resize { id: info.id.clone(), columns: cols, rows });
+        }
+        Ok(())
+    }
+
+    fn note_size(&self, info: &mut SessionInfo, cols: u16, rows: u16) {
         (info.cols, info.rows) = (cols, rows);
         lock(&self.shown).picture.resize(cols, rows);
-        Ok(())
+        self.size.send_replace((cols, rows));
     }
 
     fn publish(&self, output: &[u8]) {

@@ -31,6 +31,8 @@ mod recent;
 mod renewal;
 #[path = "programs/revocation.rs"]
 mod revocation;
+#[path = "programs/shared.rs"]
+mod shared;
 #[path = "programs/tty.rs"]
 mod tty;
 #[path = "programs/typing.rs"]

@@ -11,9 +11,8 @@ use time::UtcOffset;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::Writer;
-use super::notify::notify;
 use super::site::SiteOptions;
-use super::{Config, Observe, Options, Running, start};
+use super::{Config, FleetOptions, Observe, Options, Running, notify, start};
 use crate::clock::Clock;
 use crate::problem::{Outcome, Problem, While};
 use crate::terminal::print_raw;
@@ -65,6 +64,8 @@ pub struct Arguments {
     origins: Vec<String>,
     #[command(flatten)]
     site: SiteOptions,
+    #[command(flatten)]
+    fleet: FleetOptions,
     /// How many connections from one address may have proven nothing yet. Raise it behind a proxy, where all
     /// peers have the same address; at most 128.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
@@ -122,6 +123,7 @@ async fn serve(arguments: Arguments, log: &Writer) -> Outcome<ExitCode> {
             per_address: Some(arguments.per_address),
             observe: arguments.observe,
             log_dropped: log.dropped(),
+            fleet: arguments.fleet,
             ..Options::default()
         },
     })

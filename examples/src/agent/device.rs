@@ -180,7 +180,10 @@ impl Connection<'_> {
                 json!({ "ok": true, "sessions": sessions })
             }
             "shell.create_session" => {
-                let info = hub.create(parameters::<Create>(request)?.into_spec()?).map_err(shell_failed)?;
+                let info = hub
+                    .start(parameters::<Create>(request)?.into_spec()?, true)
+                    .await
+                    .map_err(shell_failed)?;
                 self.agent.log(format!("session {} started", info.id));
                 json!({ "ok": true, "id": info.id, "session": describe(&info) })
             }
@@ -213,7 +216,7 @@ impl Connection<'_> {
             "exec" => command::exec(parameters(request)?).await?,
             "attach" => {
                 let command::Command { cmd, .. } = parameters(request)?;
-                return attach_command(hub, cmd);
+                return attach_command(hub, cmd).await;
             }
             "list" => {
                 let processes: Vec<_> = hub.list().iter().map(describe_process).collect();
@@ -289,10 +292,10 @@ impl Connection<'_> {
 }
 
 /// Runs a command on a terminal of its own, for as long as the device stays.
-fn attach_command(hub: &Hub, cmd: Vec<String>) -> Result<Answer, Value> {
+async fn attach_command(hub: &Hub, cmd: Vec<String>) -> Result<Answer, Value> {
     let failed = |failure: HubError| error("attach_failed", failure);
     let spec = SessionSpec { argv: cmd, ..SessionSpec::command("") };
-    let session = hub.create(spec).map_err(failed)?.id;
+    let session = hub.start(spec, false).await.map_err(failed)?.id;
     let viewer = hub.view(&session).map_err(failed)?;
     let look = Look { tail: true, clipboard: false };
     Ok(Answer::Attach { session, viewer, look, closes: Some(hub.clone()) })

@@ -5,7 +5,7 @@
 //! position at which it comes is the first, so that it gets the screen, and is told of the gap.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use sessioncap::{CredentialId, SessionId};
 
@@ -20,16 +20,52 @@ struct Floor {
     position: u64,
 }
 
+/// Tells other agents of a credential's floor, or that it is not known any more.
+pub(super) type Tell = Box<dyn Fn(CredentialId, &SessionId, Option<u64>) + Send + Sync>;
+
 /// The list, the credential that came last at its end.
 pub(super) struct Floors {
     /// Whether the operator has rules. They may forbid output at times at which nobody is connected to notice.
     rules: bool,
     list: Mutex<VecDeque<Floor>>,
+    /// To the other agents that serve the same sessions.
+    tell: OnceLock<Tell>,
 }
 
 impl Floors {
     pub(super) fn new(rules: bool) -> Self {
-        Self { rules, list: Mutex::default() }
+        Self { rules, list: Mutex::default(), tell: OnceLock::new() }
+    }
+
+    /// Tells other agents of each change.
+    pub(super) fn tell_others(&self, tell: Tell) {
+        // Set once, where the agent starts.
+        let _ = self.tell.set(tell);
+    }
+
+    fn tell(&self, credential: CredentialId, session: &SessionId, position: Option<u64>) {
+        if let Some(tell) = self.tell.get() {
+            tell(credential, session, position);
+        }
+    }
+
+    /// Another agent has told of a floor.
+    pub(super) fn hear(&self, credential: CredentialId, session: SessionId, position: Option<u64>) {
+        let mut list = lock(&self.list);
+        let known = list.iter().position(|floor| floor.credential == credential);
+        let known = known.and_then(|at| list.remove(at));
+        let Some(position) = position else { return };
+        // Neither agent knows what the other has not told yet.
+        let position = known.map_or(position, |floor| floor.position.max(position));
+        list.push_back(Floor { credential, session, position });
+        if list.len() > MOST {
+            list.pop_front();
+        }
+    }
+
+    /// The other agents cannot be heard: what they have forbidden is not known.
+    pub(super) fn forget_all(&self) {
+        lock(&self.list).clear();
     }
 
     /// A connection begins while the session is at `position`. Returns the first position that it may get.
@@ -42,20 +78,32 @@ impl Floors {
         if list.len() > MOST {
             list.pop_front();
         }
+        drop(list);
+        self.tell(credential, session, Some(position));
         position
     }
 
     /// Output before `position` may have been written while it was forbidden.
     pub(super) fn raise(&self, credential: CredentialId, position: u64) {
         let mut list = lock(&self.list);
-        for floor in list.iter_mut().filter(|floor| floor.credential == credential) {
-            floor.position = floor.position.max(position);
-        }
+        let Some(floor) = list.iter_mut().find(|floor| floor.credential == credential) else { return };
+        floor.position = floor.position.max(position);
+        let (session, position) = (floor.session.clone(), floor.position);
+        drop(list);
+        self.tell(credential, &session, Some(position));
     }
 
     /// The terms of a credential change: what its phone may have missed is not known any more.
     pub(super) fn forget(&self, credential: CredentialId) {
-        lock(&self.list).retain(|floor| floor.credential != credential);
+        let mut list = lock(&self.list);
+        let known = list.iter().position(|floor| floor.credential == credential);
+        let known = known.and_then(|at| list.remove(at));
+        drop(list);
+        // Another agent may know it although this one does not.
+        let session = known.map_or(SessionId::new("-").ok(), |floor| Some(floor.session));
+        if let Some(session) = session {
+            self.tell(credential, &session, None);
+        }
     }
 
     /// A session has ended.

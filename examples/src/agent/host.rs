@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sessioncap::agent::Presence;
 use sessioncap::noise::Channel;
 use sessioncap::{DevicePublicKey, SessionId};
 use tokio::sync::mpsc;
@@ -67,6 +68,15 @@ impl Sessions {
         match self {
             Self::Terminals(hub) => hub.info(session.as_str()).is_some(),
             Self::Hosted(host) => host.has(session),
+        }
+    }
+
+    /// What the gate's context says. Where other agents share the sessions, one that is not known here may have begun
+    /// at another, or the server may be gone, so nothing is said of it.
+    pub(super) fn presence(&self, session: &SessionId) -> Presence {
+        match self {
+            Self::Terminals(hub) if hub.is_mirror() && !self.has(session) => Presence::Unknown,
+            _ => self.has(session).into(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sessioncap::SessionId;
-use sessioncap::agent::ledger::Ledger;
+use sessioncap::agent::Denial;
 use sessioncap::pair::{List, StateKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Agent;
 use super::devices::Reload;
+use super::store::Store;
 use crate::problem::{Outcome, While, with_causes};
 
 /// How often the list of devices is looked at.
@@ -63,19 +64,16 @@ impl Tries {
 impl Agent {
     /// Settles the gate about once a second, and opens its ledger again once that has failed: at once, and
     /// then at growing intervals.
-    pub(super) async fn maintain<L: Ledger + 'static>(
-        self: Arc<Self>,
-        open: Arc<dyn Fn() -> Outcome<L> + Send + Sync>,
-    ) {
+    pub(super) async fn maintain<S: Store>(self: Arc<Self>, store: Arc<S>) {
         let mut turn = interval(SETTLE);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tries = Tries::default();
         loop {
             turn.tick().await;
             if self.gate.is_poisoned() && tries.is_due() {
-                let again = Arc::clone(&open);
+                let (store, key) = (Arc::clone(&store), self.key.public());
                 let opened = self.ask(move |gate, now| {
-                    again().and_then(|ledger| {
+                    store.open(&key, now).and_then(|ledger| {
                         gate.reopen(ledger, now).map_err(|error| with_causes(&error)).during("the ledger")
                     })
                 });
@@ -96,17 +94,19 @@ impl Agent {
             if let Ok(Err(denial)) = self.ask(|gate, now| gate.settle(now)).await
                 && !self.gate.is_poisoned()
             {
-                self.log(format!("the gate could not be settled: {denial}"));
+                let cause = self.gate.ledger_error().map(|error| with_causes(&error));
+                let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+                self.log(format!("the gate could not be settled: {denial}{cause}"));
             }
         }
     }
 
-    /// Revokes what an earlier process has left: the pairings of removed devices, and every session,
-    /// since none has survived it.
+    /// Revokes what an earlier process has left: the pairings of removed devices, and every session, since none has
+    /// survived it. Where other agents share the sessions, only those of this node that their server does not have.
     pub(super) async fn catch_up(self: &Arc<Self>) -> Outcome<()> {
         // A list that cannot be read revokes nobody.
-        let (enrolled, present) = (self.devices.enrolled(), self.sessions.clone());
-        let caught_up = self.ask(move |gate, now| {
+        let enrolled = self.devices.enrolled();
+        let shared = self.ask(move |gate, now| {
             if let Some(enrolled) = enrolled {
                 gate.sync_devices(&enrolled, now)?;
             }
@@ -122,10 +122,29 @@ impl Agent {
                     }
                 }
             }
-            let mut gone = sessions.iter().filter(|session| !present.has(session));
-            gone.try_for_each(|session| gate.end_session(session, now).map(drop))
+            Ok::<_, Denial>(sessions)
         });
-        caught_up.await?.during("the sessions of an earlier start could not be ended")
+        let failed = "the sessions of an earlier start could not be ended";
+        let mut gone = shared.await?.during(failed)?;
+        // Asked after the list was read: what is on it has begun before.
+        match &self.fleet {
+            Some(fleet) => fleet.keep_gone(&mut gone).await?,
+            None => gone.retain(|session| !self.sessions.has(session)),
+        }
+        let ended = self.ask(move |gate, now| {
+            gone.iter().try_for_each(|session| gate.end_session(session, now).map(drop))
+        });
+        ended.await?.during(failed)
+    }
+
+    /// Ends what a server of the sessions that was started again does not have any more.
+    pub(super) async fn follow_sessions(self: Arc<Self>) {
+        let Some(mut fleet) = self.fleet.clone() else { return };
+        while fleet.joined_again(&self.floors).await {
+            if let Err(problem) = self.catch_up().await {
+                self.log(problem.to_string());
+            }
+        }
     }
 
     /// Ends the credentials of sessions that have ended.

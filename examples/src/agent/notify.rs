@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Says one thing, such as `READY=1`. Without a service manager, nothing.
-pub(super) fn notify(what: &str) {
+pub(crate) fn notify(what: &str) {
     let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match place.as_bytes().strip_prefix(b"@") {
         #[cfg(target_os = "linux")]

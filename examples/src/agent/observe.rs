@@ -95,7 +95,7 @@ impl Observe {
 
 /// A socket of mode 0600. It is made in a directory that nobody else can enter, so that nobody connects before
 /// its mode is set, and then takes the place of one that an earlier process has left.
-async fn bind_private(path: &Path) -> io::Result<UnixListener> {
+pub(crate) async fn bind_private(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is no socket"));

@@ -75,6 +75,8 @@ enum Event {
     Typed(u64, Typed),
     Happened(Happened),
     Output(OutputEvent),
+    /// The session's server was lost.
+    Lost,
 }
 
 /// What a message has led to inside its permit.
@@ -162,13 +164,13 @@ impl Connection {
                     self.tell_happened(&self.viewer.end()).await?;
                     return Err(End::SessionEnded);
                 }
-                Event::Output(OutputEvent::Lagged) => return Err(End::Lagged),
+                Event::Output(OutputEvent::Lagged) | Event::Lost => return Err(End::Lagged),
             }
         }
     }
 
     async fn next_event(&mut self) -> Event {
-        let is_begun = self.profile.is_some();
+        let (is_begun, lost) = (self.profile.is_some(), self.viewer.lost());
         let output = async {
             match &mut self.output {
                 Some((output, _)) => output.next().await,
@@ -182,6 +184,7 @@ impl Connection {
             (number, typed) = self.input.typed() => Event::Typed(number, typed),
             happened = self.viewer.happens(), if is_begun => Event::Happened(happened),
             event = output => Event::Output(event),
+            () = lost => Event::Lost,
         }
     }
 

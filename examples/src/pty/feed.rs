@@ -56,12 +56,16 @@ impl Output {
     /// Makes this a reader whose pace counts before that of those who only follow: a network that
     /// takes a flood for one of them must not leave it behind.
     pub fn lead(mut self) -> Self {
+        self.set_lead(true);
+        self
+    }
+
+    /// Makes the pace of this reader count less, or as much as that of those who lead.
+    pub fn set_lead(&mut self, leads: bool) {
         let mut transcript = lock(&self.feed.transcript);
         transcript.pace(self.rank).leave();
-        self.rank = Rank::Leads;
+        self.rank = if leads { Rank::Leads } else { Rank::Follows };
         transcript.pace(self.rank).join(self.position);
-        drop(transcript);
-        self
     }
 
     /// Makes this a reader who also gets clipboard writes. They have no place in the positions.
@@ -135,6 +139,7 @@ struct Transcript {
     /// The length of the whole stream.
     end: u64,
     complete: bool,
+    lost: bool,
     /// The last clipboard writes, each with how much of the stream came before it, and the number of the next.
     writes: VecDeque<(u64, Vec<u8>)>,
     next_write: u64,
@@ -203,6 +208,27 @@ impl Feed {
         self.changed.notify_waiters();
     }
 
+    /// A stream of which these bytes are the last before `end`.
+    pub(super) fn begin_at(&self, kept: &[u8], end: u64) {
+        let mut transcript = lock(&self.transcript);
+        transcript.end = end.saturating_sub(kept.len() as u64);
+        transcript.append(kept, Vec::new());
+    }
+
+    /// Whether anybody reads.
+    pub(super) fn has_readers(&self) -> bool {
+        let transcript = lock(&self.transcript);
+        transcript.following.readers > 0 || transcript.leading.readers > 0
+    }
+
+    /// What comes next is not known any more: every reader is told that it has missed some.
+    pub(super) fn lose(&self) {
+        let mut transcript = lock(&self.transcript);
+        transcript.lost = true;
+        drop(transcript);
+        self.changed.notify_waiters();
+    }
+
     pub(super) fn complete(&self) {
         lock(&self.transcript).complete = true;
         self.changed.notify_waiters();
@@ -261,6 +287,9 @@ impl Transcript {
 
     /// What a reader at `position` gets, up to another; `None` if that is still to come.
     fn event_at(&self, position: u64, until: u64) -> Option<OutputEvent> {
+        if self.lost {
+            return Some(OutputEvent::Lagged);
+        }
         let unread = usize::try_from(self.end.saturating_sub(position)).ok();
         let Some(start) = unread.and_then(|unread| self.bytes.len().checked_sub(unread)) else {
             return Some(OutputEvent::Lagged);

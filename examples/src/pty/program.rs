@@ -83,7 +83,7 @@ fn user_shell() -> String {
 }
 
 /// The hub's hold on a terminal, beside the half that the session's task reads. Writing to it does not block.
-pub(super) struct Terminal(OwnedFd);
+pub(super) struct Terminal(pub(super) OwnedFd);
 
 impl Terminal {
     pub(super) fn resize(&self, cols: u16, rows: u16) -> io::Result<()> {

@@ -130,6 +130,15 @@ impl Viewer {
         self.session.end()
     }
 
+    /// Waits until the server of the session was lost, so that nothing more is heard of it here.
+    pub fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let session = Arc::clone(&self.session);
+        async move {
+            // Fails only if the sender is gone, which the session holds.
+            let _ = session.lost.subscribe().wait_for(|lost| *lost).await;
+        }
+    }
+
     /// What happens next. Cancel-safe. A viewer that is far behind misses some.
     pub async fn happens(&mut self) -> Happened {
         loop {

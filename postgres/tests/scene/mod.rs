@@ -126,7 +126,7 @@ impl Server {
         let directory = Directory::new();
         let data = directory.0.join("data");
         run(program("initdb").args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data));
-        let settings = "listen_addresses = ''\nshared_buffers = 16MB\nmax_connections = 60\nmax_wal_senders = 5\n\
+        let settings = "listen_addresses = ''\nshared_buffers = 16MB\nmax_connections = 100\nmax_wal_senders = 5\n\
             wal_keep_size = 64MB\nlog_min_messages = panic\n";
         let mut file = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         file.write_all(settings.as_bytes()).unwrap();

@@ -26,6 +26,8 @@ pub enum Cut {
 struct State {
     /// Nothing is passed on.
     frozen: AtomicBool,
+    /// No notification of this client reaches another.
+    mute: AtomicBool,
     /// Nobody is connected, and nobody can connect.
     down: AtomicBool,
     /// How long each way takes, microseconds.
@@ -45,6 +47,9 @@ pub struct Proxy {
 const SOCKET: &str = ".s.PGSQL.5432";
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 const APPEND: &[u8] = b"INSERT INTO sessioncap.log";
+const NOTIFY: &[u8] = b"pg_notify('sessioncap'";
+/// As long, to a channel on which nobody listens.
+const MUTED: &[u8] = b"pg_notify('nobody....'";
 
 impl Proxy {
     pub fn new(to: &Path) -> Self {
@@ -83,6 +88,11 @@ impl Proxy {
 
     pub fn freeze(&self, frozen: bool) {
         self.state.frozen.store(frozen, Ordering::SeqCst);
+    }
+
+    /// Drops every notification.
+    pub fn mute(&self, mute: bool) {
+        self.state.mute.store(mute, Ordering::SeqCst);
     }
 
     /// Cuts every connection, and accepts none until it is up again.
@@ -142,9 +152,13 @@ fn pass(state: &Arc<State>, mut from: UnixStream, to: UnixStream, is_client: boo
     let mut appends = false;
     while let Ok(length @ 1..) = from.read(&mut bytes) {
         let due = Instant::now() + Duration::from_micros(state.delay.load(Ordering::SeqCst));
-        let part = bytes[..length].to_vec();
+        let mut part = bytes[..length].to_vec();
         let mut cut = None;
         if is_client {
+            let notifies = part.windows(NOTIFY.len()).position(|window| window == NOTIFY);
+            if let Some(at) = notifies.filter(|_| state.mute.load(Ordering::SeqCst)) {
+                part[at..at + MUTED.len()].copy_from_slice(MUTED);
+            }
             appends |= part.windows(APPEND.len()).any(|window| window == APPEND);
             let commits = part == COMMIT && appends;
             let mut wanted = state.cut.lock().unwrap();
