@@ -170,15 +170,16 @@ fn the_judge_finds_a_permit_after_the_call_and_one_after_the_limit() {
 
 #[test]
 fn no_permit_is_used_after_the_call_returned_nor_after_the_limit_at_a_node_that_reads_nothing() {
-    let Some(server) = Server::primary() else { return };
-    server.migrate();
     let trials: usize = std::env::var("SESSIONCAP_CASES").map_or(4, |text| text.parse().unwrap());
-    let mut nodes = [Node::open(&server, 1), Node::open(&server, 2)];
-    nodes.iter_mut().for_each(Node::settle);
-    for node in &nodes {
-        node.world.desktop(9);
-    }
+    assert!(trials <= 1_000, "a device has no room for more tickets that were revoked");
     for fault in [Fault::None, Fault::Mute, Fault::Freeze] {
+        let Some(server) = Server::primary() else { return };
+        server.migrate();
+        let mut nodes = [Node::open(&server, 1), Node::open(&server, 2)];
+        for node in &mut nodes {
+            node.settle();
+            node.world.desktop(9);
+        }
         let mut figures: Vec<(Duration, Duration)> = Vec::new();
         for number in 0..trials {
             let trial = trial(&mut nodes, fault);
