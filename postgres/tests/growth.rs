@@ -240,8 +240,7 @@ fn every_node_has_every_record_and_ends_what_another_revokes_however_many_there_
             shared.ledger.transact(&mut |_| Ok(rows.clone().into_iter().collect())).unwrap();
         }
     }
-    let count = all(&shared).len() - attached.len();
-    assert!(count as u64 >= 3 * credentials, "{count} rows");
+    // Nothing large was freed before, whose memory would be used again.
     let empty = resident();
     let (mut took, mut transactions) = (Duration::ZERO, 0_u64);
     for node in &nodes {
@@ -270,6 +269,7 @@ fn every_node_has_every_record_and_ends_what_another_revokes_however_many_there_
     for node in &nodes {
         let has = all(&LocalCopy(Arc::clone(&node.copy)));
         assert_eq!(has.len(), truth.len());
+        assert!(has.len() as u64 >= 3 * credentials);
         assert!(has == truth, "a node has other rows");
     }
 
