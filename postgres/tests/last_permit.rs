@@ -196,7 +196,7 @@ fn no_permit_is_used_after_the_call_returned_nor_after_the_limit_at_a_node_that_
         took.sort();
         let least = figures.iter().map(|figure| figure.1).min().unwrap();
         println!(
-            "{fault:?}: {trials} trials, revoke took {:.1?}, {:.1?}, {:.1?} (p50, p99, most), and returned at least {least:.1?} after the \
+            "{fault:?}: {trials} trials, revoke took {:.3?}, {:.3?}, {:.3?} (p50, p99, most), and returned at least {least:.1?} after the \
              last permit elsewhere",
             took[trials / 2],
             took[trials * 99 / 100],
