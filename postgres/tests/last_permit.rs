@@ -170,15 +170,16 @@ fn the_judge_finds_a_permit_after_the_call_and_one_after_the_limit() {
 
 #[test]
 fn no_permit_is_used_after_the_call_returned_nor_after_the_limit_at_a_node_that_reads_nothing() {
-    let Some(server) = Server::primary() else { return };
-    server.migrate();
     let trials: usize = std::env::var("SESSIONCAP_CASES").map_or(4, |text| text.parse().unwrap());
-    let mut nodes = [Node::open(&server, 1), Node::open(&server, 2)];
-    nodes.iter_mut().for_each(Node::settle);
-    for node in &nodes {
-        node.world.desktop(9);
-    }
+    assert!(trials <= 1_000, "a device has no room for more tickets that were revoked");
     for fault in [Fault::None, Fault::Mute, Fault::Freeze] {
+        let Some(server) = Server::primary() else { return };
+        server.migrate();
+        let mut nodes = [Node::open(&server, 1), Node::open(&server, 2)];
+        for node in &mut nodes {
+            node.settle();
+            node.world.desktop(9);
+        }
         let mut figures: Vec<(Duration, Duration)> = Vec::new();
         for number in 0..trials {
             let trial = trial(&mut nodes, fault);
@@ -195,7 +196,7 @@ fn no_permit_is_used_after_the_call_returned_nor_after_the_limit_at_a_node_that_
         took.sort();
         let least = figures.iter().map(|figure| figure.1).min().unwrap();
         println!(
-            "{fault:?}: {trials} trials, revoke took {:.1?}, {:.1?}, {:.1?} (p50, p99, most), and returned at least {least:.1?} after the \
+            "{fault:?}: {trials} trials, revoke took {:.3?}, {:.3?}, {:.3?} (p50, p99, most), and returned at least {least:.1?} after the \
              last permit elsewhere",
             took[trials / 2],
             took[trials * 99 / 100],

@@ -73,13 +73,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until the server was joined once more. Returns `false` when that will not happen any more.
-    pub(super) async fn joined_again(&mut self, floors: &Floors) -> bool {
-        if !self.0.lost().await {
-            return false;
-        }
+    /// Waits until the server is lost. Returns `false` when that will not happen any more.
+    pub(super) async fn lost(&mut self, floors: &Floors) -> bool {
+        let lost = self.0.lost().await;
         // What others have forbidden meanwhile is not heard.
         floors.forget_all();
+        lost
+    }
+
+    /// Waits until the server is joined. Returns `false` when that will not happen any more.
+    pub(super) async fn joined(&mut self) -> bool {
         self.0.joined().await
     }
 }

@@ -140,7 +140,12 @@ impl Agent {
     /// Ends what a server of the sessions that was started again does not have any more.
     pub(super) async fn follow_sessions(self: Arc<Self>) {
         let Some(mut fleet) = self.fleet.clone() else { return };
-        while fleet.joined_again(&self.floors).await {
+        while fleet.lost(&self.floors).await {
+            self.log("the server of the sessions is lost: phones are refused until it is there again");
+            if !fleet.joined().await {
+                return;
+            }
+            self.log("the server of the sessions is there again");
             if let Err(problem) = self.catch_up().await {
                 self.log(problem.to_string());
             }

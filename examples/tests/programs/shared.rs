@@ -201,4 +201,5 @@ async fn an_agent_that_starts_again_goes_on_with_the_sessions_of_its_server() {
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code().await, 0);
     assert!(!socket.exists());
+    world.agent.stderr.until("the server of the sessions is lost").await;
 }
