@@ -1,11 +1,13 @@
 //! This crate beside what it is built from and what it replaces, in one run on one machine.
 //!
 //! ```text
-//! cargo bench --bench versus                    every row but the holder build, about ten minutes
+//! cargo bench --bench versus                    every row but those of the last three, about ten minutes
 //! cargo bench --bench versus -- permit mint     the rows of these groups
 //! VERSUS_LIVE=1000000 cargo bench ...           a million live credentials instead of 100,000
 //! VERSUS_ROUNDS=501 cargo bench ...             more pairs of slices than 201
 //! VERSUS_TIMES=1 cargo bench ...                absolute times as well
+//! cargo bench --bench versus -- counts          instructions of the rows, if valgrind is there
+//! cargo bench --bench versus -- load            how long callers wait: a busy disk, a restart, an opening
 //! cargo bench --bench versus -- holder          crates and bytes of the phone's build
 //! ```
 //!
@@ -19,6 +21,8 @@
 mod admission;
 #[path = "versus/counting.rs"]
 mod counting;
+#[path = "versus/counts.rs"]
+mod counts;
 #[path = "versus/frame.rs"]
 mod frame;
 #[path = "versus/handshake.rs"]
@@ -27,6 +31,8 @@ mod handshake;
 mod holder;
 #[path = "versus/ledger.rs"]
 mod ledger;
+#[path = "versus/load.rs"]
+mod load;
 #[path = "versus/plain.rs"]
 mod plain;
 #[path = "versus/report.rs"]
@@ -51,9 +57,14 @@ fn main() {
     {
         return revocation::once(kind, file.as_ref());
     }
+    if let [flag, side] = &arguments[..]
+        && flag == "--count"
+    {
+        return counts::once(side);
+    }
     let wanted: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let runs = |group: &str| match wanted.is_empty() {
-        true => group != "holder",
+        true => !["counts", "holder", "load"].contains(&group),
         false => wanted.iter().any(|wanted| wanted == group),
     };
     let rounds = number("VERSUS_ROUNDS", 201);
@@ -84,6 +95,9 @@ fn main() {
     if runs("revoke") {
         revocation::of_many(&mut report);
     }
+    if runs("counts") {
+        counts::rows(&mut report);
+    }
     if runs("memory") {
         ledger::memory(&mut report);
     }
@@ -94,6 +108,9 @@ fn main() {
         frame::flatness(&mut report, rounds, &mut guard, &mut guards, world.now);
         ledger::growth(&mut report, rounds, &many, live);
         revocation::of_one(&mut report, rounds, &many, live);
+    }
+    if runs("load") {
+        load::all(&mut report, live);
     }
     if runs("holder") {
         holder::build(&mut report);

@@ -11,23 +11,30 @@ use crate::text::text_forms;
 
 /// One reading of the caller's two clocks.
 ///
-/// `wall` is the time that credentials contain. `monotonic` never goes back and continues while the machine
+/// `wall` is the time that credentials contain, as what has passed since 1970-01-01T00:00:00Z. `monotonic` never goes back and continues while the machine
 /// sleeps (boot time, for example `CLOCK_BOOTTIME`), counted from any fixed start. Together they reveal a
 /// wall clock that was set. `SystemClock` (feature `system-clock`) reads both; any other source can build a
 /// `Now` itself. Read the clocks anew for each call: with a reused reading, nothing expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Now {
-    /// The wall clock.
-    pub wall: OffsetDateTime,
+    /// The wall clock: the time since 1970-01-01T00:00:00Z, which is negative before.
+    pub wall: Duration,
     /// Time since any fixed moment, from a clock that never goes back.
     pub monotonic: Duration,
 }
 
 impl Now {
-    /// Makes a reading of both clocks.
+    /// Makes a reading of both clocks, with the wall clock's as a date.
     #[must_use]
     pub fn new(wall: OffsetDateTime, monotonic: Duration) -> Self {
+        Self::since_1970(wall - OffsetDateTime::UNIX_EPOCH, monotonic)
+    }
+
+    /// Makes a reading of both clocks, with the wall clock's as the time since 1970-01-01T00:00:00Z.
+    #[must_use]
+    #[inline]
+    pub const fn since_1970(wall: Duration, monotonic: Duration) -> Self {
         Self { wall, monotonic }
     }
 
@@ -40,13 +47,13 @@ impl Now {
     /// Returns the wall clock in whole seconds since 1970, rounded down.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
-        Timestamp::clamped(self.wall.unix_timestamp())
+        Timestamp::clamped(self.wall.whole_seconds())
     }
 
     /// Returns the fraction of a second of the wall clock.
     #[cfg(feature = "agent")]
     pub(crate) fn fraction(self) -> Duration {
-        Duration::nanoseconds(self.wall.nanosecond().into())
+        Duration::nanoseconds(self.wall.subsec_nanoseconds().max(0).into())
     }
 
     /// Returns how long until the wall clock reaches `end`; zero if it has.

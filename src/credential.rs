@@ -17,10 +17,12 @@ mod attenuate;
 pub(crate) mod block;
 pub(crate) mod bytes;
 pub(crate) mod caveat;
+#[cfg(feature = "agent")]
+mod glance;
 #[cfg(feature = "_credential")]
 pub(crate) mod mint;
 #[cfg(feature = "_credential")]
-mod shape;
+pub(crate) mod shape;
 #[cfg(feature = "_credential")]
 pub(crate) mod verify;
 

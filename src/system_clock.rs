@@ -4,7 +4,6 @@
 use core::fmt;
 
 use thiserror::Error;
-use time::OffsetDateTime;
 
 use crate::clock::Now;
 
@@ -53,8 +52,8 @@ impl SystemClock {
     #[must_use]
     #[inline]
     pub fn now(&self) -> Now {
-        let ((seconds, nanoseconds), monotonic) = counts_sleep::read(self.clocks);
-        Now::new(date(seconds, nanoseconds), monotonic)
+        let (wall, monotonic) = counts_sleep::read(self.clocks);
+        Now::since_1970(wall, monotonic)
     }
 }
 
@@ -78,21 +77,6 @@ impl ClockUnsupported {
         "clock_unsupported"
     }
 }
-
-/// Returns the date of a reading. A time beyond the range of a date reads as the nearest date.
-#[inline]
-fn date(seconds: i64, nanoseconds: u32) -> OffsetDateTime {
-    match OffsetDateTime::from_unix_timestamp(seconds) {
-        // The nanoseconds are below one second.
-        Ok(date) => date.replace_nanosecond(nanoseconds).unwrap_or(date),
-        Err(_) if seconds < 0 => LIMITS.0,
-        Err(_) => LIMITS.1,
-    }
-}
-
-/// The earliest and the latest date.
-const LIMITS: (OffsetDateTime, OffsetDateTime) =
-    (time::PrimitiveDateTime::MIN.assume_utc(), time::PrimitiveDateTime::MAX.assume_utc());
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod counts_sleep {
@@ -126,13 +110,13 @@ mod counts_sleep {
     /// How much longer the machine has been up than `CLOCK_MONOTONIC` has run.
     static SINCE_BOOT: SinceBoot = SinceBoot::new();
 
-    /// Returns the seconds since 1970 and the nanoseconds of the wall clock, and the time since boot.
+    /// Returns the time since 1970, and the time since boot.
     ///
     /// man7.org, clock_gettime(2): `CLOCK_BOOTTIME` is "a nonsettable system-wide clock that is identical to
     /// CLOCK_MONOTONIC, except that it also includes any time that the system is suspended". It has no version as of
     /// the last tick.
     #[inline]
-    pub(super) fn read(clocks: Clocks) -> ((i64, u32), Duration) {
+    pub(super) fn read(clocks: Clocks) -> (Duration, Duration) {
         match clocks {
             Clocks::OfTheLastTick => {
                 let (wall, monotonic) =
@@ -142,11 +126,11 @@ mod counts_sleep {
                     let monotonic = read_one(ClockId::Monotonic);
                     read_one(ClockId::Boottime).since(monotonic)
                 });
-                (wall.parts(), monotonic.plus(asleep))
+                (wall.plus(0), monotonic.plus(asleep))
             }
             Clocks::Precise => {
                 let wall = read_one(ClockId::Realtime);
-                (wall.parts(), read_one(ClockId::Boottime).plus(0))
+                (wall.plus(0), read_one(ClockId::Boottime).plus(0))
             }
         }
     }
@@ -170,18 +154,17 @@ mod counts_sleep {
         Some(Clocks)
     }
 
-    /// Returns the seconds since 1970 and the nanoseconds of the wall clock, and the monotonic clock.
+    /// Returns the time since 1970, and the monotonic clock.
     ///
     /// macOS, clock_gettime(3): `CLOCK_MONOTONIC` is a "clock that increments monotonically, tracking the
     /// time since an arbitrary point, and will continue to increment while the system is asleep", and
     /// `CLOCK_UPTIME_RAW` one that "does not increment while the system is asleep".
     #[inline]
-    pub(super) fn read(_: Clocks) -> ((i64, u32), Duration) {
+    pub(super) fn read(_: Clocks) -> (Duration, Duration) {
         let (wall, monotonic) = (clock_gettime(ClockId::Realtime), clock_gettime(ClockId::Monotonic));
-        let nanoseconds = u32::try_from(wall.tv_nsec).unwrap_or(0);
         // The nanoseconds are below one second.
-        let monotonic = Duration::new(monotonic.tv_sec, i32::try_from(monotonic.tv_nsec).unwrap_or(0));
-        ((wall.tv_sec, nanoseconds), monotonic)
+        let since = |seconds, nanoseconds| Duration::new(seconds, i32::try_from(nanoseconds).unwrap_or(0));
+        (since(wall.tv_sec, wall.tv_nsec), since(monotonic.tv_sec, monotonic.tv_nsec))
     }
 }
 
@@ -195,7 +178,7 @@ mod counts_sleep {
         None
     }
 
-    pub(super) fn read(clocks: Clocks) -> ((i64, u32), Duration) {
+    pub(super) fn read(clocks: Clocks) -> (Duration, Duration) {
         match clocks {}
     }
 }
@@ -204,7 +187,7 @@ mod counts_sleep {
 mod tests {
     use std::time::SystemTime;
 
-    use time::Duration;
+    use time::{Duration, OffsetDateTime};
 
     use super::*;
 
@@ -220,7 +203,7 @@ mod tests {
     #[test]
     fn the_wall_clock_is_the_standard_librarys() {
         let wall = SystemClock::new().unwrap().now().wall;
-        let difference = OffsetDateTime::from(SystemTime::now()) - wall;
+        let difference = OffsetDateTime::from(SystemTime::now()) - (OffsetDateTime::UNIX_EPOCH + wall);
         assert!(difference.abs() < Duration::MINUTE, "{difference}");
     }
 
@@ -247,19 +230,10 @@ mod tests {
         for _ in 0..10_000 {
             let (wall, boot) = (precise(ClockId::Realtime), precise(ClockId::Boottime));
             let now = clock.now();
-            let since_1970 = now.wall - OffsetDateTime::UNIX_EPOCH;
-            assert!(since_1970 > wall - oldest && since_1970 <= precise(ClockId::Realtime));
+            assert!(now.wall > wall - oldest && now.wall <= precise(ClockId::Realtime));
             // What was measured once between two clocks can be a little too much, never too little.
             let most = precise(ClockId::Boottime) + Duration::milliseconds(1);
             assert!(now.monotonic > boot - oldest && now.monotonic <= most, "{} {boot}", now.monotonic);
         }
-    }
-
-    #[test]
-    fn a_time_beyond_the_range_of_a_date_reads_as_the_nearest_date() {
-        assert_eq!(date(0, 0), OffsetDateTime::UNIX_EPOCH);
-        assert_eq!(date(-1, 999_999_999), OffsetDateTime::UNIX_EPOCH - Duration::nanoseconds(1));
-        assert_eq!(date(i64::MAX, 0), time::PrimitiveDateTime::MAX.assume_utc());
-        assert_eq!(date(i64::MIN, 0), time::PrimitiveDateTime::MIN.assume_utc());
     }
 }

@@ -49,7 +49,7 @@ fn an_attach_ends_by_either_clock() {
     for end in [at(START + HOUR, BOOT + HOUR), at(START + HOUR, BOOT + 1), at(START, BOOT + HOUR)] {
         let mut world = World::new();
         let (_, joined) = hour_long(&world);
-        world.now = Now::new(end.wall - Duration::SECOND, end.monotonic - Duration::SECOND);
+        world.now = Now::since_1970(end.wall - Duration::SECOND, end.monotonic - Duration::SECOND);
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
         world.now = end;
         let refusal = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
@@ -65,7 +65,7 @@ fn a_wall_clock_set_back_revives_nothing_at_the_gate() {
     world.pass(HOUR);
     world.gate.settle(world.now).unwrap();
     for back in [1, HOUR, 24 * HOUR, YEAR] {
-        world.now = Now::new(world.now.wall - Duration::seconds(back), world.now.monotonic);
+        world.now = Now::since_1970(world.now.wall - Duration::seconds(back), world.now.monotonic);
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err());
         assert!(world.join(&unused.link, &phone(3)).is_err());
         assert!(world.list().iter().all(|listing| listing.state == ListingState::Expired));
@@ -100,11 +100,14 @@ fn a_wall_clock_set_back_does_not_stop_time() {
     let (_, joined) = hour_long(&world);
     // Set back by ten minutes every minute, for an hour.
     for _ in 0..59 {
-        world.now =
-            Now::new(world.now.wall - Duration::minutes(10), world.now.monotonic + Duration::minutes(1));
+        world.now = Now::since_1970(
+            world.now.wall - Duration::minutes(10),
+            world.now.monotonic + Duration::minutes(1),
+        );
         assert!(world.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
     }
-    world.now = Now::new(world.now.wall - Duration::minutes(10), world.now.monotonic + Duration::minutes(1));
+    world.now =
+        Now::since_1970(world.now.wall - Duration::minutes(10), world.now.monotonic + Duration::minutes(1));
     let refusal = world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
     assert_eq!(refusal.denial, Denial::CredentialExpired);
 }
@@ -180,8 +183,7 @@ proptest! {
         let begin = world.now.monotonic;
         let (mut attach_expired, mut stream_expired) = (false, false);
         for (wall, monotonic) in steps {
-            world.now = Now::new(
-                world.now.wall + Duration::seconds(wall),
+            world.now = Now::since_1970(world.now.wall + Duration::seconds(wall),
                 world.now.monotonic + Duration::seconds(monotonic),
             );
             let over = world.now.monotonic - begin >= Duration::seconds(HOUR);

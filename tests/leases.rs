@@ -44,7 +44,7 @@ fn a_gate_that_nobody_settles_permits_nothing_after_five_seconds() {
     ledger.fail_nth(1, Fault::NotDone);
     assert!(world.gate.settle(world.now).is_err());
     assert_eq!(permit(guard, world.now), Err(Denial::Stale));
-    let long_ago = Now::new(world.now.wall, world.now.monotonic - Duration::seconds(5));
+    let long_ago = Now::since_1970(world.now.wall, world.now.monotonic - Duration::seconds(5));
     world.gate.settle(long_ago).unwrap();
     assert_eq!(permit(guard, world.now), Err(Denial::Stale), "counted from the time that it was given");
     world.gate.settle(world.now).unwrap();

@@ -544,7 +544,7 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
     let mut guard = one.world.join(&pairing.link, &phone(2)).unwrap().guard;
     let real = two.world.now;
     // A day ahead; the store's clock is not.
-    two.world.now = Now::new(real.wall + Duration::days(1), real.monotonic);
+    two.world.now = Now::since_1970(real.wall + Duration::days(1), real.monotonic);
     two.observe();
     two.world.gate.caught_up(read_at(real));
     two.world.gate.settle(two.world.now).unwrap();
@@ -562,7 +562,7 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
         meanwhile: Meanwhile::default(),
         asked: Arc::default(),
     };
-    let ahead = Now::new(real.wall + Duration::days(1), real.monotonic);
+    let ahead = Now::since_1970(real.wall + Duration::days(1), real.monotonic);
     let late =
         World::try_with(store, ahead, |config| config.with_other_nodes(LIMIT, read_at(real), ())).unwrap();
     let opened = late.audit.lock().unwrap().first().unwrap().at;
@@ -573,7 +573,7 @@ fn a_node_in_the_future_does_not_take_the_others_along() {
 fn nodes_in_the_future() -> ([Node; 2], Now) {
     let mut nodes = nodes();
     let [Node { world, .. }, _] = &nodes;
-    let wrong = Now::new(world.now.wall + Duration::days(2), world.now.monotonic);
+    let wrong = Now::since_1970(world.now.wall + Duration::days(2), world.now.monotonic);
     for node in &mut nodes {
         node.world.now = wrong;
         node.catch_up();
@@ -587,7 +587,7 @@ fn a_reset_of_the_clock_at_one_node_stands_whatever_the_others_write() {
     let ([mut one, mut two], wrong) = nodes_in_the_future();
     let far = one.world.desktop(9).share(&one.world, &terms());
     assert_eq!(one.world.only_listing().created_at, wrong.timestamp(), "{far:?}");
-    let right = Now::new(wrong.wall - Duration::days(2), wrong.monotonic);
+    let right = Now::since_1970(wrong.wall - Duration::days(2), wrong.monotonic);
     two.world.now = right;
     two.world.gate.caught_up(read_at(right));
     two.world.gate.reset_clock(right).unwrap();
@@ -618,7 +618,7 @@ fn a_node_that_closes_after_the_reset_of_another_does_not_undo_it() {
     // A use that is to be written with the next commit, of which there is none before the end.
     drop(one.world.attach(&phone(2), &held, OpSet::EMPTY).unwrap());
     let right = wrong.plus(Duration::seconds(70));
-    let right = Now::new(right.wall - Duration::days(2), right.monotonic);
+    let right = Now::since_1970(right.wall - Duration::days(2), right.monotonic);
     two.world.gate.caught_up(read_at(right));
     two.world.gate.reset_clock(right).unwrap();
     let (ledger, log) = (Arc::clone(&one.ledger), Arc::clone(&one.log));
@@ -659,7 +659,7 @@ fn a_set_of_devices_that_has_ended_pauses_the_streams_and_admits_nobody_until_th
     world.gate.sync_devices_until(&[desktop.device], end, world.now).unwrap();
     assert_eq!(permit(&mut joined.guard, world.now), Ok(()), "it was not final");
     // A wall clock that jumps ends it at the next settling.
-    let jumped = Now::new(world.now.wall + Duration::seconds(61), world.now.monotonic);
+    let jumped = Now::since_1970(world.now.wall + Duration::seconds(61), world.now.monotonic);
     world.gate.settle(jumped).unwrap();
     assert_eq!(permit(&mut joined.guard, jumped), Err(Denial::Stale));
     world.gate.sync_devices(&[desktop.device], jumped).unwrap();

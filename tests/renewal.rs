@@ -144,11 +144,12 @@ fn a_shorter_time_takes_effect_at_once_by_either_clock_and_ends_the_stream() {
         match end {
             "settle" => {
                 world.gate.settle(world.now).unwrap();
-                let earlier = Now::new(world.now.wall - time::Duration::minutes(1), world.now.monotonic);
+                let earlier =
+                    Now::since_1970(world.now.wall - time::Duration::minutes(1), world.now.monotonic);
                 assert_eq!(guard.checked(earlier), Err(Denial::CredentialExpired), "cut by the gate");
             }
             "monotonic" => {
-                let back = Now::new(world.now.wall - time::Duration::days(1), world.now.monotonic);
+                let back = Now::since_1970(world.now.wall - time::Duration::days(1), world.now.monotonic);
                 assert_eq!(guard.checked(back), Err(Denial::CredentialExpired));
             }
             _ => assert_eq!(guard.ask(Op::StreamOutput, world.now, || ()), Err(Denial::CredentialExpired)),

@@ -111,11 +111,11 @@ fn time_goes_on_by_the_monotonic_clock_after_a_restart_in_the_past() {
     world.gate.settle(world.now).unwrap();
     let mut again = restarted(&ledger, wall(-10_000), &desktop);
     for _ in 0..299 {
-        again.now = Now::new(again.now.wall, again.now.monotonic + Duration::seconds(1));
+        again.now = Now::since_1970(again.now.wall, again.now.monotonic + Duration::seconds(1));
         again.gate.settle(again.now).unwrap();
     }
     assert!(again.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_ok());
-    again.now = Now::new(again.now.wall, again.now.monotonic + Duration::seconds(1));
+    again.now = Now::since_1970(again.now.wall, again.now.monotonic + Duration::seconds(1));
     assert!(again.attach(&phone(2), &joined.credential, OpSet::EMPTY).is_err(), "the wall clock stood still");
 }
 
@@ -149,7 +149,7 @@ fn a_clock_from_the_future_expires_everything_and_only_a_reset_goes_back() {
     let pairing = desktop.share(&world, &terms());
     let mut joined = world.join(&pairing.link, &phone(2)).unwrap();
     let today = world.now;
-    world.now = Now::new(today.wall + Duration::days(3_650), today.monotonic);
+    world.now = Now::since_1970(today.wall + Duration::days(3_650), today.monotonic);
     world.gate.settle(world.now).unwrap();
     world.now = today;
     assert_eq!(joined.guard.checked(today), Err(Denial::CredentialExpired), "and the stream is cut");
@@ -177,7 +177,7 @@ fn a_reset_cuts_every_stream_and_leaves_no_record_behind() {
     let mut joined = [world.join(&one.link, &phone(2)).unwrap(), world.join(&two.link, &phone(3)).unwrap()];
     let payload = attach_payload(OpSet::EMPTY, joined[0].credential.as_bytes());
     let PeerAdmission::Admitted { guard, .. } = world.admit(&phone(2), &payload) else { panic!() };
-    world.now = Now::new(world.now.wall - Duration::days(1), world.now.monotonic);
+    world.now = Now::since_1970(world.now.wall - Duration::days(1), world.now.monotonic);
     world.gate.reset_clock(world.now).unwrap();
     assert_eq!(guard.activate_after_first_frame(world.now).unwrap_err(), Denial::CredentialUnknown);
     for joined in &mut joined {
@@ -245,7 +245,7 @@ fn records_of_another_agent_key_are_discarded_at_opening() {
 fn another_agents_time_does_not_bind_this_one() {
     let ledger = TestLedger::default();
     let (world, _) = started(&ledger);
-    world.gate.settle(Now::new(world.now.wall + Duration::days(900), world.now.monotonic)).unwrap();
+    world.gate.settle(Now::since_1970(world.now.wall + Duration::days(900), world.now.monotonic)).unwrap();
     let agent = AgentSecretKey::from_bytes([55; 32]).public();
     let config = GateConfig::new(agent, [AgentUrl::parse(URL).unwrap()]).unwrap();
     let gate = Gate::open(config, ledger, world.context.clone(), world.now).unwrap();

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use crate::handshake::{self, ladder};
 use crate::plain::Presented;
 use crate::report::{Budget, Report};
-use crate::sample::{compare, consume, repeat};
+use crate::sample::{Side, compare, consume, repeat};
 use crate::world::{self, Phone, URL, World};
 
 /// Admission of a narrowed copy that the agent has not seen: from the payload of message 1 to a pending guard
@@ -19,32 +19,21 @@ use crate::world::{self, Phone, URL, World};
 /// The policy runs with the first frame, and is in the row after it.
 pub fn first_sight(report: &mut Report, rounds: usize) {
     report.section("attach with a narrowed copy, memory ledger, without Noise");
-    let mut world = World::new();
+    let world = World::new();
     let phone = world.phone();
-    let narrowed = || {
-        let credential = Credential::parse(&phone.credential).unwrap();
-        let end = world::now().timestamp().plus(3_600);
-        let bytes = credential.attenuate(None, Some(end), &mut OsRng).unwrap().bytes().clone();
-        Phone { key: phone.key.clone(), session: phone.session.clone(), credential: bytes }
-    };
-    let first = narrowed();
+    let first = narrowed(&phone);
     let presented = Presented::new(&world, &first);
     let plain = repeat(|| presented.authorize_with_text());
-    let fresh = consume(|| read(&world, &narrowed()), |received| live(&world, &received));
-    let compared = compare(rounds, fresh, plain);
+    let compared = compare(rounds, first_sights(&world, &phone), plain);
     report.compared(
         "to a live guard / biscuit-auth: parse, verify, authorize",
         compared,
         Budget::AtMost(1.0),
     );
-    let fresh = consume(|| read(&world, &narrowed()), |received| live(&world, &received));
-    let compared = compare(rounds, fresh, repeat(ladder()));
+    let compared = compare(rounds, first_sights(&world, &phone), repeat(ladder()));
     report.compared("first sight, to a live guard / one X25519 ladder", compared, Budget::AtMost(6.8));
-    // The decision on a copy is recorded with a visit, at most once a minute.
-    world.now = world.now.plus(time::Duration::seconds(61));
-    drop(live(&world, &read(&world, &first)));
-    let again = consume(|| read(&world, &first), |received| live(&world, &received));
-    let compared = compare(rounds, again, repeat(ladder()));
+    let later = seen_before(&first, world);
+    let compared = compare(rounds, attaches(&later, &first), repeat(ladder()));
     report.compared("again with the same bytes / one X25519 ladder", compared, Budget::AtMost(0.5));
     let shape = repeat(|| Credential::parse(&first.credential).unwrap());
     let compared = compare(rounds, shape, repeat(|| presented.parse_and_verify()));
@@ -53,21 +42,53 @@ pub fn first_sight(report: &mut Report, rounds: usize) {
     report.compared("(peers) bare signatures / one run", compared, Budget::Information);
 }
 
+/// A copy that ends in an hour, made by its holder.
+pub fn narrowed(phone: &Phone) -> Phone {
+    let credential = Credential::parse(&phone.credential).unwrap();
+    let end = world::now().timestamp().plus(3_600);
+    let bytes = credential.attenuate(None, Some(end), &mut OsRng).unwrap().bytes().clone();
+    Phone { key: phone.key.clone(), session: phone.session.clone(), credential: bytes }
+}
+
+/// Another copy each time.
+pub fn first_sights<'a>(world: &'a World, phone: &'a Phone) -> Side<'a> {
+    consume(|| read(world, &narrowed(phone)), |received| live(world, &received))
+}
+
+/// The decision on a copy is recorded with a visit, at most once a minute.
+pub fn seen_before(copy: &Phone, mut world: World) -> World {
+    world.now = world.now.plus(time::Duration::seconds(61));
+    drop(live(&world, &read(&world, copy)));
+    world
+}
+
+/// From the payload of message 1 to a live guard.
+pub fn attaches<'a>(world: &'a World, phone: &'a Phone) -> Side<'a> {
+    consume(|| read(world, phone), |received| live(world, &received))
+}
+
+/// The same with message 1 itself, and message 2.
+pub fn attaches_with_noise<'a>(world: &'a World, phone: &'a Phone) -> Side<'a> {
+    consume(|| world.fresh_attach(phone), |message| world.respond_and_activate(&message))
+}
+
+pub fn reply_size(world: &World, phone: &Phone) -> usize {
+    world.admit(&read(world, phone)).0.len()
+}
+
 /// An attach with the bytes that are on record.
 pub fn attach(report: &mut Report, rounds: usize) {
     report.section("attach with a whole credential, memory ledger");
     let world = World::new();
     let phone = world.phone();
-    let payload = vec![0; world.admit(&read(&world, &phone)).0.len()];
-    let whole = consume(|| world.fresh_attach(&phone), |message| world.respond_and_activate(&message));
+    let payload = vec![0; reply_size(&world, &phone)];
     let bare = handshake::bare(&world, || world.fresh_attach(&phone), &payload);
-    let compared = compare(rounds, whole, bare);
+    let compared = compare(rounds, attaches_with_noise(&world, &phone), bare);
     report.compared("read, admit, reply, activate / snow IK responder", compared, Budget::AtMost(1.15));
-    let attaches = || consume(|| read(&world, &phone), |received| live(&world, &received));
     let chain = HmacChain::new(&world, &phone);
-    let compared = compare(rounds, attaches(), repeat(|| chain.verify()));
+    let compared = compare(rounds, attaches(&world, &phone), repeat(|| chain.verify()));
     report.compared("admit, activate / HMAC chain of five caveats", compared, Budget::AtMost(2.5));
-    let compared = compare(rounds, attaches(), repeat(ladder()));
+    let compared = compare(rounds, attaches(&world, &phone), repeat(ladder()));
     report.compared("admit, activate / one X25519 ladder", compared, Budget::Information);
 }
 
@@ -82,7 +103,7 @@ fn live(world: &World, received: &Received) -> (Vec<u8>, Guard) {
 
 /// The signatures of a macaroon with the caveats agent, session, operations, end and ticket: each is
 /// the HMAC-SHA256 of a caveat under the one before it.
-struct HmacChain {
+pub struct HmacChain {
     key: [u8; 32],
     id: Vec<u8>,
     caveats: [String; 5],
@@ -93,7 +114,7 @@ struct HmacChain {
 const OPERATIONS: &str = "ops = read_metadata,stream_output,send_input,detach,receive_notifications";
 
 impl HmacChain {
-    fn new(world: &World, phone: &Phone) -> Self {
+    pub fn new(world: &World, phone: &Phone) -> Self {
         let credential = Credential::parse(&phone.credential).unwrap();
         let asked = [
             format!("agent = {} {URL}", world.agent.public()),
@@ -126,7 +147,7 @@ impl HmacChain {
         self.caveats.iter().fold(step(self.key, &self.id), |key, caveat| step(key, caveat.as_bytes()))
     }
 
-    fn verify(&self) {
+    pub fn verify(&self) {
         let holds =
             |caveat: &String| self.asked.contains(caveat) || operations_allow(caveat) || not_ended(caveat);
         assert!(self.fold() == self.signature && self.caveats.iter().all(holds));

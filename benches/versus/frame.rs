@@ -1,16 +1,18 @@
 //! What a frame costs: the permit, alone and around an encryption.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use sessioncap::agent::Guard;
 use sessioncap::{Now, Op, SystemClock};
 
 use crate::handshake;
 use crate::report::{Budget, Report};
-use crate::sample::{Side, Stopwatch, compare, repeat};
+use crate::sample::{Side, compare, repeat, timed};
 use crate::world::World;
 
 const OPS: [Op; 5] =
@@ -31,9 +33,7 @@ pub fn permit(report: &mut Report, rounds: usize, guard: &mut Guard, now: Now) {
     let compared = compare(rounds, permits(guard, now), today());
     let row = "permit / method looked up in the parsed request and matched";
     report.compared(row, compared, Budget::AtMost(0.5));
-    let attach = &requests[6];
-    let same_method = repeat(|| classify(black_box(attach)));
-    let compared = compare(rounds, permits(guard, now), same_method);
+    let compared = compare(rounds, permits(guard, now), one_method());
     report.compared("permit / the same, one method over and over", compared, Budget::Information);
     let names: Vec<&str> = requests.iter().map(|request| request["method"].as_str().unwrap()).collect();
     let bare_match = in_order(&order, |at| match_name(black_box(names[at])));
@@ -46,12 +46,24 @@ pub fn permit(report: &mut Report, rounds: usize, guard: &mut Guard, now: Now) {
         black_box(clock.now());
         guard.permit(black_box(Op::StreamOutput), *black_box(&now), || black_box(1)).is_ok()
     });
-    let compared = compare(rounds, with_clocks, repeat(|| classify(black_box(attach))));
+    let compared = compare(rounds, with_clocks, one_method());
     let row = "permit with a reading of both clocks / the method looked up and matched, one method";
     report.compared(row, compared, Budget::AtMost(2.3));
     let reading = repeat(|| black_box(clock.now()));
-    let compared = compare(rounds, reading, repeat(|| classify(black_box(attach))));
+    let compared = compare(rounds, reading, one_method());
     report.compared("(the reading of both clocks alone / the same)", compared, Budget::Information);
+    let (flag, mark) = (AtomicBool::new(false), AtomicU8::new(0));
+    let floor = repeat(|| {
+        black_box(clock_gettime(ClockId::RealtimeCoarse));
+        black_box(clock_gettime(ClockId::MonotonicCoarse));
+        flag.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        black_box(mark.load(Ordering::Acquire));
+        black_box(&flag).store(false, Ordering::Release);
+    });
+    let compared = compare(rounds, floor, one_method());
+    let row = "(floors) two clocks of the last tick, a store, a fence, a load and a store / the same";
+    report.compared(row, compared, Budget::Information);
 }
 
 /// The same permit while few and many other credentials are live and connected.
@@ -73,35 +85,47 @@ pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &m
 /// 4 KiB of output: permitted and encrypted, beside encrypted.
 pub fn transport(report: &mut Report, rounds: usize, guard: &mut Guard, world: &World) {
     report.section("guarded transport, frames of 4 KiB");
-    let plaintext = vec![0x5a_u8; 4_096];
-    let (mut channel, mut raw) = (handshake::channel(&world.agent), handshake::raw_transport());
-    let (mut frame, mut message) = (Vec::new(), vec![0; 4_096 + 16]);
-    let now = world.now;
-    let ours = repeat(|| {
-        guard
-            .permit(Op::StreamOutput, black_box(now), || {
-                channel.seal_into(black_box(&plaintext), &mut frame).unwrap();
-            })
-            .unwrap();
-        black_box(frame.len())
-    });
-    let peer = repeat(|| black_box(raw.write_message(black_box(&plaintext), &mut message).unwrap()));
-    let compared = compare(rounds, ours, peer).inverted();
+    let compared = compare(rounds, guarded(guard, world), raw()).inverted();
     report.compared("throughput: permit + seal / snow write_message", compared, Budget::AtLeast(0.97));
 }
 
+const PLAINTEXT: [u8; 4_096] = [0x5a; 4_096];
+
+pub fn guarded<'a>(guard: &'a mut Guard, world: &World) -> Side<'a> {
+    let (mut channel, mut frame, now) = (handshake::channel(&world.agent), Vec::new(), world.now);
+    repeat(move || {
+        guard
+            .permit(Op::StreamOutput, black_box(now), || {
+                channel.seal_into(black_box(&PLAINTEXT), &mut frame).unwrap();
+            })
+            .unwrap();
+        black_box(frame.len())
+    })
+}
+
+pub fn raw() -> Side<'static> {
+    let (mut raw, mut message) = (handshake::raw_transport(), vec![0; 4_096 + 16]);
+    repeat(move || black_box(raw.write_message(black_box(&PLAINTEXT), &mut message).unwrap()))
+}
+
+/// The same method over and over, looked up in a parsed request and matched.
+pub fn one_method() -> Side<'static> {
+    let request: Value = serde_json::from_str(REQUESTS[6]).unwrap();
+    repeat(move || classify(black_box(&request)))
+}
+
 /// One operation for each slice, all in turn.
-fn permits(guard: &mut Guard, now: Now) -> Side<'_> {
+pub fn permits(guard: &mut Guard, now: Now) -> Side<'_> {
     let mut turn = 0;
     Box::new(move |times| {
         turn += 1;
         let op = OPS[turn % OPS.len()];
-        let start = Stopwatch::start();
-        for _ in 0..times {
-            let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
-            black_box(permitted.is_ok());
-        }
-        start.elapsed()
+        timed(&mut || {
+            for _ in 0..times {
+                let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
+                black_box(permitted.is_ok());
+            }
+        })
     })
 }
 

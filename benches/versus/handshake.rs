@@ -14,6 +14,7 @@ use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState, TransportState};
 
+use crate::plain::Presented;
 use crate::report::{Budget, Report};
 use crate::sample::{Side, compare, consume, repeat};
 use crate::world::World;
@@ -29,8 +30,7 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     let world = World::new();
     let payload = vec![0; reply_size(&world)];
     let handshake = || bare(&world, || world.fresh_redemption(), &payload);
-    let live = consume(|| world.fresh_redemption(), |message| world.respond_and_activate(&message));
-    let compared = compare(rounds, live, handshake());
+    let compared = compare(rounds, redemptions(&world), handshake());
     report.compared("read, admit, reply, activate / snow IK responder", compared, Budget::AtMost(1.7));
     let whole = consume(|| world.fresh_redemption(), |message| world.respond(&message));
     let compared = compare(rounds, whole, handshake());
@@ -42,10 +42,26 @@ pub fn redemption(report: &mut Report, rounds: usize) {
     let admit = consume(|| read(world.fresh_redemption()), |received| world.admit(&received));
     let compared = compare(rounds, admit, handshake());
     report.compared("admit alone / the same", compared, Budget::Information);
-    let activate =
-        consume(|| world.redeem_one(), |guard| guard.activate_after_first_frame(world.now).unwrap());
-    let compared = compare(rounds, activate, handshake());
+    let compared = compare(rounds, activations(&world), handshake());
     report.compared("activation, at the first frame / the same", compared, Budget::Information);
+    let phone = world.phone();
+    let presented = Presented::new(&world, &phone);
+    let mut responder = handshake();
+    let mut rest = repeat(|| (presented.verification(), presented.append(), presented.one_run()));
+    let floor: Side<'_> = Box::new(move |times| responder(times) + rest(times));
+    let compared = compare(rounds, floor, handshake());
+    let row = "(floors) snow, one verification, biscuit-auth's append and one run / the same";
+    report.compared(row, compared, Budget::Information);
+}
+
+/// From message 1 to a live guard.
+pub fn redemptions(world: &World) -> Side<'_> {
+    consume(|| world.fresh_redemption(), |message| world.respond_and_activate(&message))
+}
+
+/// The first frame of a phone that was redeemed.
+pub fn activations(world: &World) -> Side<'_> {
+    consume(|| world.redeem_one(), |guard| guard.activate_after_first_frame(world.now).unwrap())
 }
 
 /// snow's responder: built, message 1 read, message 2 with this payload written, split.
@@ -58,21 +74,28 @@ pub fn bare<'a>(world: &'a World, prepare: impl FnMut() -> Vec<u8> + 'a, payload
 pub fn offer(report: &mut Report, rounds: usize) {
     report.section("an offer at the agent, memory ledger");
     let world = World::new();
-    let signer = SigningKey::generate(&mut OsRng);
-    let (message, key) = ([7; 200], signer.verifying_key().to_bytes());
-    let signature = signer.sign(&message);
-    let verify = || {
-        let key = VerifyingKey::from_bytes(black_box(&key)).unwrap();
-        key.verify_strict(black_box(&message), &signature).unwrap();
-    };
-    let offers = consume(|| world.pair(world.next_session()), |pairing| world.offer(&pairing));
-    let compared = compare(rounds, offers, repeat(verify));
+    let compared = compare(rounds, offers(&world), verifications());
     report.compared("offer / one strict Ed25519 verification", compared, Budget::AtMost(3.0));
-    let compared = compare(rounds, repeat(verify), repeat(ladder()));
+    let compared = compare(rounds, verifications(), repeat(ladder()));
     report.compared("(floors) that verification / one X25519 ladder", compared, Budget::Information);
     let responder = bare(&world, || world.fresh_redemption(), &[]);
     let compared = compare(rounds, responder, repeat(ladder()));
     report.compared("(floors) snow IK responder / one X25519 ladder", compared, Budget::Information);
+}
+
+pub fn offers(world: &World) -> Side<'_> {
+    consume(|| world.pair(world.next_session()), |pairing| world.offer(&pairing))
+}
+
+/// One signature of 200 bytes, verified strictly.
+pub fn verifications() -> Side<'static> {
+    let signer = SigningKey::generate(&mut OsRng);
+    let (message, key) = ([7; 200], signer.verifying_key().to_bytes());
+    let signature = signer.sign(&message);
+    repeat(move || {
+        let key = VerifyingKey::from_bytes(black_box(&key)).unwrap();
+        key.verify_strict(black_box(&message), &signature).unwrap();
+    })
 }
 
 /// One multiplication on the curve of X25519, the unit in which the floors are given.
@@ -85,19 +108,23 @@ pub fn ladder() -> impl FnMut() -> MontgomeryPoint {
 pub fn mint(report: &mut Report, rounds: usize) {
     report.section("mint, ticket and link at the desktop");
     let world = World::new();
-    let session = world.next_session();
-    let mut link = || {
-        let Pairing { link, .. } = world.pair(session.clone());
-        link.to_https(&sessioncap::LinkHost::Agent).unwrap()
-    };
-    let plain = crate::plain::Mint::new(&world, &session);
-    let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_macro()));
+    let plain = crate::plain::Mint::new(&world, &world.next_session());
+    let compared = compare(rounds, links(&world), repeat(|| plain.by_macro()));
     report.compared("pair + link / biscuit! macro, built and serialized", compared, Budget::AtMost(1.5));
-    let compared = compare(rounds, repeat(&mut link), repeat(|| plain.by_text()));
+    let compared = compare(rounds, links(&world), repeat(|| plain.by_text()));
     report.compared("pair + link / the same from text with parameters", compared, Budget::Information);
 }
 
-fn reply_size(world: &World) -> usize {
+/// Ticket, credential and link of one session.
+pub fn links(world: &World) -> Side<'_> {
+    let session = world.next_session();
+    repeat(move || {
+        let Pairing { link, .. } = world.pair(session.clone());
+        link.to_https(&sessioncap::LinkHost::Agent).unwrap()
+    })
+}
+
+pub fn reply_size(world: &World) -> usize {
     let received = Responder::read(&world.agent, &world.fresh_redemption(), &mut OsRng).unwrap();
     world.admit(&received).0.len()
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use biscuit_auth::builder::{Algorithm, Term, fact};
 use biscuit_auth::format::schema;
-use biscuit_auth::macros::biscuit;
-use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey};
+use biscuit_auth::macros::{biscuit, block};
+use biscuit_auth::{
+    AuthorizerBuilder, AuthorizerLimits, Biscuit, KeyPair, PrivateKey, PublicKey, UnverifiedBiscuit,
+};
 use ed25519_dalek::{Signature, VerifyingKey};
 use prost::Message;
 use sessioncap::agent::Policy;
@@ -142,6 +144,23 @@ impl Presented {
             key.verify_strict(&signed.message, &signed.signature).unwrap();
             key = VerifyingKey::from_bytes(&signed.next_key).unwrap();
         }
+    }
+
+    /// The first signature alone.
+    pub fn verification(&self) {
+        let first = self.signed.first().unwrap();
+        self.root_key.verify_strict(&first.message, &first.signature).unwrap();
+    }
+
+    /// The agent's block, appended to a token that is read unverified.
+    pub fn append(&self) -> Vec<u8> {
+        let token = UnverifiedBiscuit::from(&self.bytes).unwrap();
+        let (holder, epoch) = (self.facts.peer.to_vec(), self.facts.epoch);
+        let end = Term::Date(self.facts.time + 43_200);
+        let block = block!(
+            "check all peer($k), $k === {holder}; check if epoch({epoch}); check all time($t), $t < {end};"
+        );
+        token.append(block).unwrap().to_vec().unwrap()
     }
 
     pub fn one_run(&self) -> usize {

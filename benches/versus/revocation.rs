@@ -149,7 +149,7 @@ fn measured_commit(database: &Database, changes: &[Changed]) {
     begun.commit().unwrap();
 }
 
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(table.name())
 }
 
@@ -190,7 +190,7 @@ fn instructions_of_one(connected: usize) -> Option<u64> {
 }
 
 /// The number of instructions that valgrind prints at its end.
-fn counted(stderr: &[u8]) -> u64 {
+pub fn counted(stderr: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(stderr);
     let counted = text.lines().find_map(|line| line.split_once("Collected : "));
     let instructions = counted.unwrap().1.trim().parse().unwrap();
@@ -238,7 +238,7 @@ fn copy(file: &Path, name: &str) -> PathBuf {
     to
 }
 
-fn rows(ledger: &dyn Ledger) -> Vec<Row> {
+pub fn rows(ledger: &dyn Ledger) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut look = |snapshot: &dyn Snapshot| {
         for &table in Table::ALL {
@@ -251,7 +251,7 @@ fn rows(ledger: &dyn Ledger) -> Vec<Row> {
     rows
 }
 
-fn fill(ledger: &dyn Ledger, rows: &[Row]) {
+pub fn fill(ledger: &dyn Ledger, rows: &[Row]) {
     let mut transition = |snapshot: &dyn Snapshot| {
         let mut overlay = Overlay::new(snapshot);
         rows.iter().for_each(|(table, key, value)| overlay.put(*table, key, value));
@@ -272,7 +272,7 @@ fn changes_of_revoking(file: &Path) -> Vec<Changed> {
 }
 
 /// A ledger that someone else keeps a hold of.
-struct Shared(Arc<MemoryLedger>);
+pub struct Shared(pub Arc<MemoryLedger>);
 
 impl Ledger for Shared {
     fn read(&self, look: Look<'_>) -> Result<(), LedgerError> {

@@ -36,7 +36,7 @@ impl Clock {
             let seconds: i32 = seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             let furthest = furthest.fetch_max(seconds, Ordering::Relaxed).max(seconds);
             let now = system.now();
-            Now::new(
+            Now::since_1970(
                 now.wall.saturating_add(Duration::seconds(seconds.into())),
                 now.monotonic.saturating_add(Duration::seconds(furthest.into())),
             )

@@ -16,7 +16,7 @@ use core::task::Waker;
 use std::panic::catch_unwind;
 use std::sync::{Arc, PoisonError, Weak};
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::agent::denial::{Denial, LedgerFailure};
 use crate::agent::stats::FrameCounters;
@@ -39,6 +39,7 @@ mod lease;
 mod narrow;
 mod permit_error;
 mod signal;
+mod terms;
 
 pub use bridge::{BridgeEnd, MessageSocket, SessionInput, SessionOutput};
 pub(crate) use channel::FirstFrame;
@@ -47,8 +48,11 @@ use connection::Connection;
 pub(crate) use count::{Watch, report_cuts, wake_each};
 pub(crate) use incoming::MessageRoom;
 pub(crate) use lease::Lease;
+use lease::nanoseconds;
 pub use permit_error::PermitError;
 use signal::{CutSignal, Settled};
+use terms::Due;
+pub(crate) use terms::Terms;
 
 #[cfg(not(sessioncap_loom))]
 std::thread_local! {
@@ -108,26 +112,6 @@ pub(crate) struct Live {
     slots: Mutex<Vec<Arc<Slot>>>,
     /// One entry for each connection; the guards of a connection share it.
     connections: Mutex<Vec<Weak<Connection>>>,
-}
-
-/// What a guard allows, and when it expires by each clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
-    pub(crate) ops: OpSet,
-    /// The end by the wall clock.
-    pub(crate) expires_at: Timestamp,
-    /// The same moment by the monotonic clock.
-    pub(crate) ends_at: Duration,
-}
-
-impl Terms {
-    fn meet(self, other: Self) -> Self {
-        Self {
-            ops: self.ops.intersection(other.ops),
-            expires_at: self.expires_at.min(other.expires_at),
-            ends_at: self.ends_at.min(other.ends_at),
-        }
-    }
 }
 
 /// The state of one guard that revokers read.
@@ -319,8 +303,8 @@ pub struct Guard {
     allowed: OpSet,
     /// The granted operations that the last review still allows.
     reviewed: OpSet,
-    /// The end by the wall clock, in the form that is compared with each reading.
-    expires_at: OffsetDateTime,
+    /// When it ends, or has to be looked at, in the forms that are compared with each reading.
+    due: Due,
     /// The slot's terms as last read, and the value of `changes` then.
     terms: Terms,
     changes: u32,
@@ -345,7 +329,7 @@ impl Guard {
         Self {
             allowed: terms.ops,
             reviewed: terms.ops,
-            expires_at: terms.expires_at.to_date(),
+            due: Due::new(terms, next_review),
             terms,
             changes: 0,
             grant,
@@ -410,10 +394,15 @@ impl Guard {
     #[inline]
     fn flag(&self) -> Result<InUse<'_>, PermitError> {
         let in_use = InUse::enter(&self.slot.in_use);
-        match self.live.denial() {
-            None => Ok(in_use),
-            Some(denial) => Err(PermitError::of_mark(denial)),
+        match self.live.cut.load(Ordering::Acquire) {
+            0 => Ok(in_use),
+            mark => Err(Self::marked(mark)),
         }
+    }
+
+    #[cold]
+    fn marked(mark: u8) -> PermitError {
+        PermitError::of_mark(Cut::denial(mark).unwrap_or(Denial::Stale))
     }
 
     /// Retries a permit whose terms were narrowed between its check and its flag.
@@ -465,17 +454,29 @@ impl Guard {
         if self.slot.changes.load(Ordering::Acquire) != self.changes {
             self.narrow();
         }
-        if self.connection.has_ended() || now.monotonic >= self.terms.ends_at || now.wall >= self.expires_at {
-            return Err(PermitError::Over(self.connection.end()));
+        let moment = nanoseconds(now.monotonic);
+        if self.connection.has_ended() || self.due.is(now, moment) {
+            self.check_due(now)?;
         }
         // The credential's expiry is checked first, because it is final and staleness is not.
+        if self.live.lease.is_stale_at(moment) {
+            self.check_stale(now)?;
+        }
+        Ok(())
+    }
+
+    /// Ends an expired credential, or has the policy review one.
+    #[cold]
+    fn check_due(&mut self, now: Now) -> Result<(), PermitError> {
+        let expired = now.monotonic >= self.terms.ends_at || now.timestamp() >= self.terms.expires_at;
+        if expired || self.connection.has_ended() {
+            return Err(PermitError::Over(self.connection.end()));
+        }
+        // A stale gate is not asked to review.
         if self.live.lease.is_stale(now.monotonic) {
             self.check_stale(now)?;
         }
-        if now.monotonic >= self.next_review {
-            self.review(now)?;
-        }
-        Ok(())
+        if now.monotonic >= self.next_review { self.review(now) } else { Ok(()) }
     }
 
     /// Reports a cut or paused credential; if it has expired meanwhile, that is the reason.
@@ -500,9 +501,7 @@ impl Guard {
     /// Whether the slot's terms have expired.
     fn has_ended(&self, now: Now) -> bool {
         let terms = *lock(&self.slot.terms);
-        self.connection.has_ended()
-            || now.monotonic >= terms.ends_at
-            || now.wall >= terms.expires_at.to_date()
+        self.connection.has_ended() || now.monotonic >= terms.ends_at || now.timestamp() >= terms.expires_at
     }
 
     /// Returns [`PermitError::Stale`], or [`PermitError::Over`] if the ledger has failed for too long.
@@ -519,7 +518,7 @@ impl Guard {
         // The count is read first, so that a change in between is seen by the next permit.
         self.changes = self.slot.changes.load(Ordering::Acquire);
         self.terms = *lock(&self.slot.terms);
-        self.expires_at = self.terms.expires_at.to_date();
+        self.due = Due::new(self.terms, self.next_review);
         self.allowed = self.reviewed.intersection(self.terms.ops);
     }
 
@@ -529,6 +528,7 @@ impl Guard {
             self.reviewed = review.review(self.grant.terms.ops, now).map_err(PermitError::Over)?;
             self.allowed = self.reviewed.intersection(self.terms.ops);
             self.next_review = now.monotonic.saturating_add(review_interval());
+            self.due = Due::new(self.terms, self.next_review);
         }
         Ok(())
     }
@@ -590,7 +590,7 @@ impl Guard {
             grant: self.grant.clone(),
             allowed: self.allowed,
             reviewed: self.reviewed,
-            expires_at: self.expires_at,
+            due: self.due,
             terms: self.terms,
             // An impossible count, so that the first check reads the terms.
             changes: u32::MAX,
@@ -666,6 +666,7 @@ struct InUse<'a> {
 }
 
 impl<'a> InUse<'a> {
+    #[inline]
     fn enter(flag: &'a AtomicBool) -> Self {
         flag.store(true, Ordering::Relaxed);
         // The flag must be visible before the mark is read; the matching fence is in `wait_for_permits`.
@@ -675,6 +676,7 @@ impl<'a> InUse<'a> {
 }
 
 impl Drop for InUse<'_> {
+    #[inline]
     fn drop(&mut self) {
         IN_PERMIT.with(|within| within.set(self.nested));
         self.flag.store(false, Ordering::Release);

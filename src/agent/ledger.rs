@@ -13,6 +13,7 @@ mod event;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) mod faulty;
 mod inspect;
+pub(crate) mod kept;
 mod memory;
 pub(crate) mod observed;
 mod overlay;

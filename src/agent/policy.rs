@@ -11,7 +11,6 @@ mod error;
 mod facts;
 mod operator;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use biscuit_auth::builder::Policy as DatalogPolicy;
@@ -43,8 +42,6 @@ const LEADING_DENIALS: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Policy {
     engine: Engine,
-    #[cfg(test)]
-    authorizer: AuthorizerBuilder,
     /// The numbers of the operator's checks, in the engine's order.
     checks: Vec<usize>,
     denials: Vec<usize>,
@@ -112,15 +109,7 @@ impl Policy {
         let checks = rules.checks.iter().map(|(number, _)| *number).collect();
         let denials = rules.denials.iter().map(|(number, _)| *number).collect();
         let authorizer = Self::assemble(empty.clone(), rules).unwrap_or(empty);
-        Self {
-            engine: Engine::new(&authorizer),
-            #[cfg(test)]
-            authorizer,
-            checks,
-            denials,
-            offset,
-            fingerprint,
-        }
+        Self { engine: Engine::new(authorizer), checks, denials, offset, fingerprint }
     }
 
     fn assemble(
@@ -292,25 +281,18 @@ impl Policy {
             Failure::FailedLogic(Logic::NoMatchingPolicy { checks }) => (None, checks),
             _ => return Denial::PolicyFailed,
         };
-        let index = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
-        let caveats: HashMap<(usize, usize), _> = credential.map(Self::caveats_by_check).unwrap_or_default();
         let mut operator_rule = None;
         for check in checks {
-            match check {
-                FailedCheck::Block(check) => {
-                    let block = index(check.block_id);
-                    return match caveats.get(&(block, index(check.check_id))) {
-                        Some(caveat) => Denial::CaveatFailed { block, caveat: Box::new(caveat.clone()) },
-                        None => Denial::PolicyDisagreement,
-                    };
+            match self.failed(&check, credential) {
+                Some(Denial::OperatorRule { rule }) => {
+                    operator_rule.get_or_insert(rule);
                 }
-                FailedCheck::Authorizer(check) => {
-                    operator_rule.get_or_insert(index(check.check_id));
-                }
+                Some(caveat) => return caveat,
+                None => return Denial::PolicyDisagreement,
             }
         }
         let denied_by = |at: usize| self.denials.get(at.checked_sub(LEADING_DENIALS)?).copied();
-        match (policy, operator_rule.and_then(|at| self.checks.get(at).copied())) {
+        match (policy, operator_rule) {
             (Some(MatchedPolicy::Deny(0 | 1)), _) => Denial::OutsideVocabulary,
             (Some(MatchedPolicy::Deny(at)), check) => match denied_by(at).or(check) {
                 Some(rule) => Denial::OperatorRule { rule },
@@ -321,17 +303,17 @@ impl Policy {
         }
     }
 
-    fn caveats_by_check(
-        credential: &VerifiedCredential,
-    ) -> HashMap<(usize, usize), crate::credential::caveat::Caveat> {
-        let mut next: HashMap<usize, usize> = HashMap::new();
-        let mut numbered = HashMap::new();
-        for (block, caveat) in credential.credential().caveats() {
-            let check = next.entry(block).or_default();
-            numbered.insert((block, *check), caveat);
-            *check += 1;
+    /// Returns what a failed check says: an operator's check, or one of the credential's caveats, which follow
+    /// them.
+    fn failed(&self, check: &FailedCheck, credential: Option<&VerifiedCredential>) -> Option<Denial> {
+        let FailedCheck::Authorizer(check) = check else { return None };
+        let at = usize::try_from(check.check_id).ok()?;
+        if let Some(rule) = self.checks.get(at) {
+            return Some(Denial::OperatorRule { rule: *rule });
         }
-        numbered
+        let mut caveats = credential?.credential().caveats();
+        let (block, caveat) = caveats.nth(at.checked_sub(self.checks.len())?)?;
+        Some(Denial::CaveatFailed { block, caveat: Box::new(caveat) })
     }
 
     /// Runs only the Datalog layer over a token, as the engine itself takes one, with any operation names: to
@@ -345,13 +327,7 @@ impl Policy {
     ) -> Result<(), Failure> {
         let urls: Vec<String> = circumstances.urls.iter().map(ToString::to_string).collect();
         let facts = self.state(circumstances, &urls, names.iter().copied())?;
-        let built = facts.iter().map(Stated::built);
-        built
-            .into_iter()
-            .try_fold(self.authorizer.clone(), AuthorizerBuilder::fact)
-            .and_then(|authorizer| authorizer.build(token))
-            .and_then(|mut authorizer| authorizer.authorize())
-            .map(|_| ())
+        self.engine.run_token(&facts, token)
     }
 }
 

@@ -232,6 +232,7 @@ impl Counter {
         self.add(1);
     }
 
+    #[inline]
     pub(crate) fn add(&self, number: u64) {
         self.0.fetch_add(number, Ordering::Relaxed);
     }

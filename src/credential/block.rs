@@ -191,12 +191,6 @@ impl Block {
     }
 }
 
-/// Returns the id that an authority block states. Nothing else of the block is looked at.
-#[cfg(feature = "agent")]
-pub(crate) fn stated_id(block: &schema::Block) -> Option<CredentialId> {
-    Some(CredentialId::from_bytes(bytes_of(fact_term(block, 1)?)?))
-}
-
 #[cfg(test)]
 fn caveat_datalog(caveat: &Caveat) -> &'static str {
     match caveat {
@@ -291,17 +285,6 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// Continues after these strings, with the indices that the engine gives them.
-    #[cfg(feature = "agent")]
-    pub(crate) fn from_strings(own: Vec<String>) -> Self {
-        Self { own, block_start: 0 }
-    }
-
-    #[cfg(feature = "agent")]
-    pub(crate) fn into_strings(self) -> Vec<String> {
-        self.own
-    }
-
     fn begin_block(&mut self) {
         self.block_start = self.own.len();
     }

@@ -2,13 +2,15 @@
 //! (`docs/PROTOCOL.md` section 5.3).
 
 use biscuit_auth::builder::Algorithm;
-use biscuit_auth::{Biscuit, KeyPair, PrivateKey};
+use biscuit_auth::format::SerializedBiscuit;
+use biscuit_auth::format::convert::proto_block_to_token_block;
+use biscuit_auth::{KeyPair, PrivateKey};
 use rand_core::{CryptoRng, RngCore};
 
-use crate::credential::block::{Authority, Binding, Block};
+use crate::credential::block::{Authority, Binding, Block, Symbols};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::Scope;
-use crate::credential::shape::{Shape, append, block_builder, problem, public_key};
+use crate::credential::shape::{Shape, append, check_signatures, next_key_pair, problem};
 use crate::error::{CredentialProblem, Error};
 use crate::id::CredentialId;
 use crate::key::{IssuerPublicKey, IssuerSecretKey};
@@ -28,11 +30,12 @@ impl UnboundCredential {
         signer: &Signer,
         rng: &mut R,
     ) -> Result<Self, Error> {
-        let bytes = Biscuit::builder()
-            .merge(block_builder(&Block::Authority(authority))?)
-            .build_with_rng(&signer.0, biscuit_auth::datalog::SymbolTable::default(), rng)
-            .and_then(|token| token.to_vec())
+        let encoding = |_| problem(CredentialProblem::Encoding);
+        let block = Block::Authority(authority).render(&mut Symbols::default());
+        let block = proto_block_to_token_block(&block, None).map_err(encoding)?;
+        let token = SerializedBiscuit::new(None, &signer.0, &next_key_pair(rng), &block)
             .map_err(|_| problem(CredentialProblem::Encoding))?;
+        let bytes = token.to_vec().map_err(encoding)?;
         // A minted credential must pass the same check as any other.
         Self::parse(&CredentialBytes::new(bytes)?)
     }
@@ -73,10 +76,8 @@ impl UnboundCredential {
 
     /// Verifies the signature. Costs one Ed25519 verification.
     pub(crate) fn verify(&self, issuer: &IssuerPublicKey) -> Result<VerifiedUnbound, Error> {
-        match Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?) {
-            Ok(_) => Ok(VerifiedUnbound { bytes: self.bytes.clone() }),
-            Err(_) => Err(problem(CredentialProblem::Signature)),
-        }
+        check_signatures(self.bytes.as_bytes(), issuer)?;
+        Ok(VerifiedUnbound { bytes: self.bytes.clone() })
     }
 }
 

@@ -4,21 +4,17 @@ use biscuit_auth::builder::{
     Algorithm, Binary, BlockBuilder, Check, CheckKind, Expression, Op, Predicate, Rule, Term as Value, fact,
     pred, var,
 };
-use biscuit_auth::format::schema;
+use biscuit_auth::format::{SerializedBiscuit, schema};
 use biscuit_auth::{KeyPair, PublicKey, UnverifiedBiscuit};
 use prost::Message;
 use rand_core::{CryptoRng, RngCore};
-#[cfg(feature = "agent")]
-use sha2::{Digest, Sha256};
 
-#[cfg(feature = "agent")]
-use crate::credential::block::stated_id;
 use crate::credential::block::{Authority, Binding, Block, Symbols, VERSION, saturate};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
-use crate::error::{CredentialProblem, Error};
 #[cfg(feature = "agent")]
-use crate::id::CredentialId;
+use crate::credential::glance::stem;
+use crate::error::{CredentialProblem, Error};
 use crate::key::IssuerPublicKey;
 use crate::limits::MAX_BLOCKS;
 
@@ -64,13 +60,7 @@ impl Shape {
             blocks.push(block);
         }
         #[cfg(feature = "agent")]
-        let stem = {
-            let first = token.blocks.iter().take(1);
-            let blocks = core::iter::once(&token.authority).chain(first);
-            let hash = blocks
-                .fold(Sha256::new(), |hash, block| hash.chain_update(block.encode_length_delimited_to_vec()));
-            hash.finalize().into()
-        };
+        let stem = stem(bytes).ok_or_else(|| problem(CredentialProblem::Encoding))?;
         Ok(Self {
             blocks,
             sealed,
@@ -98,14 +88,6 @@ impl Shape {
     }
 }
 
-/// Returns the id in a token whose shape was not checked. It can name any credential: it is good for looking up
-/// a record to compare the bytes with, and for nothing else.
-#[cfg(feature = "agent")]
-pub(super) fn unchecked_id(bytes: &[u8]) -> Option<CredentialId> {
-    let token = schema::Biscuit::decode(bytes).ok()?;
-    stated_id(&schema::Block::decode(token.authority.block.as_slice()).ok()?)
-}
-
 /// Requires Ed25519 throughout, signatures of the original kind, and no third-party signature.
 fn check_cryptography(index: usize, signed: &schema::SignedBlock) -> Result<(), Error> {
     let ed25519: i32 = schema::public_key::Algorithm::Ed25519.into();
@@ -117,12 +99,12 @@ fn check_cryptography(index: usize, signed: &schema::SignedBlock) -> Result<(), 
     if usual { Ok(()) } else { Err(problem(CredentialProblem::Cryptography { block: index })) }
 }
 
-fn next_key_pair<R: RngCore + CryptoRng>(rng: &mut R) -> KeyPair {
+pub(super) fn next_key_pair<R: RngCore + CryptoRng>(rng: &mut R) -> KeyPair {
     KeyPair::new_with_rng(Algorithm::Ed25519, rng)
 }
 
 /// Returns the block for minting. The tests compare it with the block's text, as the engine parses it.
-pub(super) fn block_builder(block: &Block) -> Result<BlockBuilder, Error> {
+pub(crate) fn block_builder(block: &Block) -> Result<BlockBuilder, Error> {
     let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
     let mut facts = Vec::new();
     if let Block::Authority(block) = block {
@@ -190,7 +172,9 @@ pub(super) fn append<R: RngCore + CryptoRng>(
     CredentialBytes::new(longer)
 }
 
-pub(super) fn public_key(issuer: &IssuerPublicKey) -> Result<PublicKey, Error> {
-    PublicKey::from_bytes(issuer.as_bytes(), Algorithm::Ed25519)
-        .map_err(|_| problem(CredentialProblem::Signature))
+/// Verifies every signature of a token, beginning with that of the issuer's key. The blocks are not read.
+pub(super) fn check_signatures(bytes: &[u8], issuer: &IssuerPublicKey) -> Result<(), Error> {
+    let signature = |_| problem(CredentialProblem::Signature);
+    let root = PublicKey::from_bytes(issuer.as_bytes(), Algorithm::Ed25519).map_err(signature)?;
+    SerializedBiscuit::from_slice(bytes, root).map(drop).map_err(signature)
 }

@@ -4,8 +4,6 @@
 use core::fmt;
 
 #[cfg(feature = "agent")]
-use biscuit_auth::Biscuit;
-#[cfg(feature = "agent")]
 use sha2::{Digest, Sha256};
 
 #[cfg(feature = "agent")]
@@ -17,11 +15,11 @@ use crate::credential::block::Block;
 use crate::credential::block::{Authority, Binding};
 use crate::credential::bytes::CredentialBytes;
 use crate::credential::caveat::{Caveat, Scope};
+#[cfg(feature = "agent")]
+use crate::credential::glance;
 use crate::credential::shape::Shape;
 #[cfg(feature = "agent")]
-use crate::credential::shape::{problem, public_key, unchecked_id};
-#[cfg(feature = "agent")]
-use crate::error::CredentialProblem;
+use crate::credential::shape::check_signatures;
 use crate::error::Error;
 use crate::id::{CredentialId, SessionId, TicketId};
 #[cfg(feature = "agent")]
@@ -131,8 +129,7 @@ impl Credential {
     /// seal.
     #[cfg(feature = "agent")]
     pub(crate) fn verify(self, issuer: &IssuerPublicKey) -> Result<VerifiedCredential, Error> {
-        Biscuit::from(self.bytes.as_bytes(), public_key(issuer)?)
-            .map_err(|_| problem(CredentialProblem::Signature))?;
+        check_signatures(self.bytes.as_bytes(), issuer)?;
         Ok(VerifiedCredential { credential: self })
     }
 
@@ -169,7 +166,19 @@ impl Credential {
     /// Returns the id in bytes that were not checked, for looking up a record to compare them with.
     #[cfg(feature = "agent")]
     pub(crate) fn unchecked_id(bytes: &CredentialBytes) -> Option<CredentialId> {
-        unchecked_id(bytes.as_bytes())
+        glance::stated_id(bytes.as_bytes())
+    }
+
+    /// Returns the hash that names the edition of which these bytes, whose shape was checked before, are a copy.
+    #[cfg(feature = "agent")]
+    pub(crate) fn stem_of(bytes: &CredentialBytes) -> Option<[u8; 32]> {
+        glance::stem(bytes.as_bytes())
+    }
+
+    /// Returns the same of this credential.
+    #[cfg(feature = "agent")]
+    pub(crate) fn stem(&self) -> &[u8; 32] {
+        &self.shape.stem
     }
 }
 

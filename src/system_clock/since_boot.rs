@@ -27,12 +27,6 @@ impl Reading {
         Self { seconds, nanoseconds }
     }
 
-    /// Returns the seconds, and the nanoseconds beyond them.
-    #[inline]
-    pub(super) fn parts(self) -> (i64, u32) {
-        (self.seconds, u32::try_from(self.nanoseconds).unwrap_or(0))
-    }
-
     /// Returns the nanoseconds from `earlier` to this.
     #[inline]
     pub(super) fn since(self, earlier: Self) -> i64 {
@@ -40,11 +34,15 @@ impl Reading {
         seconds.saturating_mul(SECOND).saturating_add(self.nanoseconds.saturating_sub(earlier.nanoseconds))
     }
 
-    /// Returns this and so many nanoseconds more.
+    /// Returns this and so many nanoseconds more, since the clock began.
     #[inline]
     pub(super) fn plus(self, nanoseconds: i64) -> Duration {
-        let all = self.seconds.saturating_mul(SECOND).saturating_add(self.nanoseconds);
-        Duration::nanoseconds(all.saturating_add(nanoseconds))
+        let all = self.seconds.checked_mul(SECOND).and_then(|all| all.checked_add(self.nanoseconds));
+        match all.and_then(|all| all.checked_add(nanoseconds)) {
+            Some(all) => Duration::nanoseconds(all),
+            // Centuries from now.
+            None => Duration::seconds(self.seconds).saturating_add(Duration::nanoseconds(nanoseconds)),
+        }
     }
 }
 
@@ -140,6 +138,7 @@ mod tests {
         let (earlier, later) = (Reading::new(4, 999_999_999), Reading::new(5, 1));
         assert_eq!((later.since(earlier), earlier.since(later)), (2, -2));
         assert_eq!(later.plus(-2), Duration::new(4, 999_999_999));
+        assert_eq!(Reading::new(i64::MAX, 5).plus(0), Duration::seconds(i64::MAX));
         assert_eq!(Reading::new(i64::MAX, 0).since(Reading::new(-1, 0)), i64::MAX);
     }
 }

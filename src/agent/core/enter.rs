@@ -10,6 +10,7 @@ use super::registry::Registry;
 use super::state::{CallStart, Core, Kind};
 use crate::agent::denial::Denial;
 use crate::agent::guard::{Grant, Guard, Live, Review, Terms};
+use crate::agent::ledger::kept::Kept;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
 use crate::agent::ledger::transition::{
     Extension, Names, NewTerms, Redemption, Renewed, Step, Visit, Visited,
@@ -22,7 +23,7 @@ use crate::key::HolderPublicKey;
 #[derive(Clone)]
 pub(crate) struct Entry {
     /// As it was at admission.
-    pub(crate) record: CredentialRecord,
+    pub(crate) record: Kept,
     pub(crate) live: Arc<Live>,
     /// By the monotonic clock.
     pub(crate) judged_at: Duration,

@@ -12,6 +12,7 @@ use crate::agent::core::{Entry, PendingMark, check_room};
 use crate::agent::decision::Decision;
 use crate::agent::denial::Denial;
 use crate::agent::guard::{FirstFrame, Guard, GuardedChannel, Live, Review};
+use crate::agent::ledger::kept::Kept;
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::Visit;
 use crate::agent::trace::{Call, Ids, Trace};
@@ -49,7 +50,7 @@ pub struct PendingGuard {
     inner: Arc<Inner>,
     live: Arc<Live>,
     id: CredentialId,
-    record: Box<CredentialRecord>,
+    record: Kept,
     basis: Box<AdmittedEditions>,
     ops: OpSet,
     expires_at: Timestamp,
@@ -143,24 +144,25 @@ impl PendingGuard {
         }
         let Self { inner, live, id, record, basis, ops, expires_at, judged_at, .. } = self;
         let begun = inner.core.begin(now);
-        let said = inner.ask(&begun, &Shared::from(record.as_ref()), now)?;
+        let said = inner.ask(&begun, &Shared::from(&*record), now)?;
         let narrowed = basis.bytes != basis.edition;
         let (verified, decision) =
             match basis.judged.decided(&inner, (&record, &basis.bytes), ops, begun.agent_time) {
                 Ok(decided) => decided,
                 // The ledger's reason takes precedence.
-                Err(denial) => return Err(inner.standing(&id, &said, now).err().unwrap_or(denial)),
+                Err(denial) => return Err(inner.standing(&id, &said, None, now).err().unwrap_or(denial)),
             };
         let review: Option<Arc<dyn Review>> = match (inner.policy.has_operator_rules(), verified) {
             (false, _) => None,
             (true, None) => return Err(Denial::Internal),
             (true, Some(verified)) => {
-                let record = record.as_ref().clone();
+                let record = record.clone();
                 Some(Arc::new(Reviewer { inner: Arc::clone(&inner), verified, record }))
             }
         };
         let visit = Visit {
             credential: id,
+            record: record.clone(),
             edition: basis.edition,
             shown: basis.shown,
             ops,
@@ -170,7 +172,7 @@ impl PendingGuard {
             decision: decision.map(|decision| (decision, narrowed)),
         };
         let entry = Entry {
-            record: *record,
+            record,
             live: Arc::clone(&live),
             judged_at,
             review,
@@ -179,7 +181,7 @@ impl PendingGuard {
         let (guard, full) = match inner.core.enter(visit.clone(), &entry, now) {
             // The ledger's refusal is also the moment to end what has expired.
             Err(denial) if !matches!(denial, Denial::Ledger(_) | Denial::TooManyConnections { .. }) => {
-                return Err(inner.standing(&id, &visit.said, now).err().unwrap_or(denial));
+                return Err(inner.standing(&id, &visit.said, None, now).err().unwrap_or(denial));
             }
             entered => entered?,
         };
@@ -313,7 +315,7 @@ impl Judged {
 struct Reviewer {
     inner: Arc<Inner>,
     verified: Arc<VerifiedCredential>,
-    record: CredentialRecord,
+    record: Kept,
 }
 
 impl Review for Reviewer {
@@ -327,7 +329,7 @@ impl Review for Reviewer {
 pub(super) struct Pending {
     pub(super) live: Arc<Live>,
     pub(super) id: CredentialId,
-    pub(super) record: CredentialRecord,
+    pub(super) record: Kept,
     pub(super) basis: AdmittedEditions,
     pub(super) ops: OpSet,
     pub(super) expires_at: Timestamp,
@@ -364,7 +366,7 @@ impl Inner {
             inner: Arc::clone(self),
             live: pending.live,
             id: pending.id,
-            record: Box::new(pending.record),
+            record: pending.record,
             basis: Box::new(pending.basis),
             ops: pending.ops,
             expires_at: pending.expires_at,

@@ -8,6 +8,7 @@ use super::context::Shared;
 use super::grant::Evidence;
 use super::prove::{ProvenCredential, Refusal};
 use crate::agent::denial::Denial;
+use crate::agent::ledger::kept::Kept;
 use crate::agent::ledger::record::CredentialRecord;
 use crate::agent::ledger::transition::ContextAnswer;
 use crate::agent::policy::Policy;
@@ -44,12 +45,9 @@ impl ChosenEdition {
         record: &CredentialRecord,
         time: Timestamp,
     ) -> Result<Self, Denial> {
-        let found = match &shown {
-            Evidence::OnRecord(_) => match record.find(bytes) {
-                Some(found) => Some(found),
-                None => record.origin_of(&shown.credential()?.hashes()),
-            },
-            Evidence::Verified(verified) => record.origin_of(&verified.credential().hashes()),
+        let found = match record.find(bytes).filter(|_| shown.is_on_record()) {
+            Some(found) => Some(found),
+            None => record.origin_of(&shown.stem()?),
         };
         let (place, edition) = found.ok_or(Denial::CredentialRetired)?;
         let whole = (*bytes == edition.hashes.whole).then_some(*bytes);
@@ -71,7 +69,7 @@ impl ChosenEdition {
             return Err(Denial::Internal);
         }
         let basis = Self {
-            evidence: Evidence::OnRecord(bytes.clone()),
+            evidence: Evidence::OnRecord(bytes.clone(), None),
             bytes: latest.hashes.whole,
             ops: latest.ops,
             expires_at: latest.expires_at,
@@ -95,10 +93,10 @@ impl Inner {
         now: Now,
     ) -> Result<(Answer, PendingGuard), Refusal> {
         let ProvenCredential { id, shown, bytes, record, ops, begun } = proven;
-        let said = self.ask(&begun, &Shared::from(&record), now)?;
-        let record = match self.core.by_copy(now, |step| step.standing_record(&id, &said)) {
+        let said = self.ask(&begun, &Shared::from(&*record), now)?;
+        let record = match self.core.by_copy(now, |step| step.standing_record(&id, &said, Some(&record))) {
             Some(record) => record,
-            None => self.standing(&id, &said, now)?,
+            None => self.standing(&id, &said, Some(&record), now)?,
         };
         let agent_time = self.core.time(now);
         let basis = ChosenEdition::of(shown, &bytes, &record, agent_time)?;
@@ -132,7 +130,7 @@ impl Inner {
         // What a phone is given in its answer is read from the ledger.
         let copied = match basis.given {
             Some(_) => None,
-            None => self.core.by_copy(now, |step| step.standing_record(&id, &said)),
+            None => self.core.by_copy(now, |step| step.standing_record(&id, &said, Some(&record))),
         };
         let (live, record) = match copied {
             Some(record) => (self.core.registry().join(&id, &record)?, record),
@@ -140,8 +138,8 @@ impl Inner {
             None => self.core.read_and_publish(
                 now,
                 |step| match basis.given {
-                    Some(_) => step.standing_at(&id, &basis.edition, &said),
-                    None => step.standing_record(&id, &said),
+                    Some(_) => step.standing_at(&id, &basis.edition, &said, &record),
+                    None => step.standing_record(&id, &said, Some(&record)),
                 },
                 |registry, record| Ok((registry.join(&id, &record)?, record)),
             )?,
@@ -160,12 +158,13 @@ impl Inner {
         &self,
         id: &CredentialId,
         said: &ContextAnswer,
+        known: Option<&Kept>,
         now: Now,
-    ) -> Result<CredentialRecord, Denial> {
-        match self.core.look(now, |step| step.standing_record(id, said)) {
+    ) -> Result<Kept, Denial> {
+        match self.core.look(now, |step| step.standing_record(id, said, known)) {
             Err(denial) if !matches!(denial, Denial::Ledger(_)) => {
                 let (id, said) = (*id, said.clone());
-                self.core.judge(now, move |step| step.standing_record(&id, &said))
+                self.core.judge(now, move |step| step.standing_record(&id, &said, None))
             }
             found => found,
         }

@@ -26,7 +26,7 @@ impl Inner {
             denial => denial,
         });
         let said = ContextAnswer::from(session.and(device));
-        let record = self.core.read(now, |step| step.standing_record(&id, &said))?;
+        let record = self.core.read(now, |step| step.standing_record(&id, &said, Some(&proven.record)))?;
         let time = self.core.time(now);
         let basis = ChosenEdition::of(proven.shown, &proven.bytes, &record, time)?;
         let ops = basis.ops;

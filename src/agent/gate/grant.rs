@@ -26,17 +26,22 @@ pub(super) fn configuration(policy: &Policy, agent: &AgentPublicKey, urls: &[Age
 /// A credential, and why the policy may be asked about it.
 pub(super) enum Evidence {
     /// Its bytes are those of an edition on record, which this agent has bound itself, or of a narrowed copy whose
-    /// decision is on record.
-    OnRecord(CredentialBytes),
+    /// decision is on record. With it the credential, if it was read already.
+    OnRecord(CredentialBytes, Option<Box<Credential>>),
     /// Its signatures were verified.
     Verified(Box<VerifiedCredential>),
 }
 
 impl Evidence {
+    pub(super) fn is_on_record(&self) -> bool {
+        matches!(self, Self::OnRecord(..))
+    }
+
     /// Reads the credential.
     pub(super) fn credential(&self) -> Result<Cow<'_, Credential>, Denial> {
         match self {
-            Self::OnRecord(bytes) => read(bytes).map(Cow::Owned),
+            Self::OnRecord(_, Some(credential)) => Ok(Cow::Borrowed(credential)),
+            Self::OnRecord(bytes, None) => read(bytes).map(Cow::Owned),
             Self::Verified(verified) => Ok(Cow::Borrowed(verified.credential())),
         }
     }
@@ -44,8 +49,17 @@ impl Evidence {
     /// Returns the credential for the policy.
     pub(super) fn verified(self) -> Result<VerifiedCredential, Denial> {
         match self {
-            Self::OnRecord(bytes) => Ok(read(&bytes)?.on_record()),
+            Self::OnRecord(_, Some(credential)) => Ok(credential.on_record()),
+            Self::OnRecord(bytes, None) => Ok(read(&bytes)?.on_record()),
             Self::Verified(verified) => Ok(*verified),
+        }
+    }
+
+    /// Returns the hash of its blocks 0 and 1. What is on record was read before it was put there.
+    pub(super) fn stem(&self) -> Result<[u8; 32], Denial> {
+        match self {
+            Self::OnRecord(bytes, _) => Credential::stem_of(bytes).ok_or(Denial::Internal),
+            Self::Verified(verified) => Ok(*verified.credential().stem()),
         }
     }
 }

@@ -4,7 +4,8 @@ use super::Inner;
 use super::grant::Evidence;
 use crate::agent::core::CallStart;
 use crate::agent::denial::Denial;
-use crate::agent::ledger::record::{CredentialRecord, TicketRecord};
+use crate::agent::ledger::kept::Kept;
+use crate::agent::ledger::record::TicketRecord;
 use crate::agent::trace::{Ids, Trace};
 use crate::clock::{Now, Timestamp};
 use crate::credential::bytes::CredentialBytes;
@@ -32,7 +33,7 @@ pub(super) struct ProvenCredential {
     pub(super) shown: Evidence,
     /// The hash of its bytes.
     pub(super) bytes: [u8; 32],
-    pub(super) record: CredentialRecord,
+    pub(super) record: Kept,
     pub(super) ops: OpSet,
     pub(super) begun: CallStart,
 }
@@ -132,7 +133,7 @@ impl Inner {
         let hash = whole_hash(bytes);
         match self.find_edition(peer, bytes, &hash, now)? {
             Some((id, record, begun)) => {
-                let shown = Evidence::OnRecord(bytes.clone());
+                let shown = Evidence::OnRecord(bytes.clone(), None);
                 Ok(ProvenCredential { id, shown, bytes: hash, record, ops, begun })
             }
             None => self.verify_credential(peer, (bytes, hash), ops, now),
@@ -148,10 +149,10 @@ impl Inner {
         bytes: &CredentialBytes,
         hash: &[u8; 32],
         now: Now,
-    ) -> Result<Option<(CredentialId, CredentialRecord, CallStart)>, Denial> {
+    ) -> Result<Option<(CredentialId, Kept, CallStart)>, Denial> {
         let Some(id) = Credential::unchecked_id(bytes) else { return Ok(None) };
         let begun = self.core.begin(now);
-        let is_known = |record: &CredentialRecord| {
+        let is_known = |record: &Kept| {
             record.find(hash).is_some()
                 || self.decision_on_record(&id, record, hash, begun.agent_time).is_some()
         };

@@ -32,8 +32,10 @@ impl Inner {
     ) -> Result<(Answer, PendingGuard), Refusal> {
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
+        let (bound, read) = self.bind_offered(peer, &ticket.record, rng)?.unzip();
+        let bound_now = bound.as_ref().map(|bound| bound.hashes.whole);
         let redemption = Redemption {
-            bound: self.bind_offered(peer, &ticket.record, rng)?,
+            bound,
             said: self.ask(&ticket.begun, &Shared::from(&ticket.record), now)?,
             label: ticket.label,
             nonce,
@@ -56,10 +58,13 @@ impl Inner {
         self.check_room(&live, now)?;
         let edition = record.latest().clone();
         let bytes = record.bytes.clone().ok_or(Denial::Internal)?;
-        if whole_hash(&bytes) != edition.hashes.whole {
+        let whole = whole_hash(&bytes);
+        if whole != edition.hashes.whole {
             return Err(Denial::Internal.into());
         }
-        let evidence = Evidence::OnRecord(bytes.clone());
+        // An earlier redemption may have bound other bytes.
+        let read = read.filter(|_| bound_now == Some(whole)).map(Box::new);
+        let evidence = Evidence::OnRecord(bytes.clone(), read);
         let decision = self.decision_on_record(&id, &record, &edition.hashes.whole, agent_time);
         // With operator rules, the answer must name what is allowed at this hour.
         let (ops, judged) = if self.policy.has_operator_rules() {
@@ -72,8 +77,8 @@ impl Inner {
             (edition.ops, Judged::AtActivation(evidence))
         };
         let expires_at = edition.expires_at;
-        let whole = edition.hashes.whole;
         let basis = AdmittedEditions { edition: whole, shown: None, bytes: whole, judged };
+        let record = record.into();
         let pending = Pending { live, id, record, basis, ops, expires_at, message };
         Ok(self.admitted(pending, Some(bytes), now, agent_time)?)
     }
@@ -115,7 +120,7 @@ impl Inner {
         peer: &HolderPublicKey,
         ticket: &TicketRecord,
         rng: &mut R,
-    ) -> Result<Option<Extension>, Denial> {
+    ) -> Result<Option<(Extension, Credential)>, Denial> {
         let TicketState::Open(unbound) = &ticket.state else {
             return Ok(None);
         };

@@ -70,7 +70,7 @@ impl Inner {
         }
         let unbound = credential.verify(&renewal.issuer).map_err(Denial::OfferMalformed)?;
         let binding = Binding { holder: record.holder, epoch: record.epoch, expires_at: terms.expires_at };
-        let extension = bind(&unbound, binding, rng)?;
+        let (extension, _) = bind(&unbound, binding, rng)?;
 
         self.check_sharing(device, &terms.session, now)?;
         let narrowed = Terms {

@@ -25,14 +25,15 @@ impl Inner {
     }
 }
 
-/// Binds an unbound credential, and returns the hashes that identify the bound one. Costs one Ed25519
-/// signature.
+/// Binds an unbound credential. Returns the bound one, and with its bytes the hashes that identify it. Costs one
+/// Ed25519 signature.
 pub(super) fn bind<R: RngCore + CryptoRng>(
     unbound: &VerifiedUnbound,
     binding: Binding,
     rng: &mut R,
-) -> Result<Extension, Denial> {
+) -> Result<(Extension, Credential), Denial> {
     let bytes = unbound.bind(binding, rng).map_err(|_| Denial::Internal)?;
-    let hashes = Credential::parse(&bytes).map_err(|_| Denial::Internal)?.hashes();
-    Ok(Extension { bytes, hashes })
+    let credential = Credential::parse(&bytes).map_err(|_| Denial::Internal)?;
+    let hashes = credential.hashes();
+    Ok((Extension { bytes, hashes }, credential))
 }

@@ -36,6 +36,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire) != 0
     }

@@ -116,9 +116,14 @@ impl Lease {
     }
 
     /// Whether no permit may be granted at this moment.
-    #[inline]
     pub(crate) fn is_stale(&self, now: Duration) -> bool {
-        nanoseconds(now) >= self.until.load(Ordering::Acquire)
+        self.is_stale_at(nanoseconds(now))
+    }
+
+    /// The same for a moment in nanoseconds of the monotonic clock.
+    #[inline]
+    pub(super) fn is_stale_at(&self, moment: i64) -> bool {
+        moment >= self.until.load(Ordering::Acquire)
     }
 
     /// Whether the ledger has failed for so long that streams are over.

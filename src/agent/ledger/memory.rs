@@ -1,12 +1,13 @@
 //! A ledger in memory: for agents whose sessions end with the process, and for tests.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+mod leaf;
+
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use super::overlay::Bytes;
+use leaf::Rows;
+
 use super::{Ledger, LedgerError, Look, Snapshot, Table, Transition};
 use crate::agent::denial::LedgerFailure;
 
@@ -18,59 +19,7 @@ pub struct MemoryLedger {
 }
 
 #[derive(Default)]
-struct Tables(HashMap<Table, BTreeSet<Row>>);
-
-/// A key and its value in one allocation, because most rows are index entries without a value: the key's
-/// length, the key, the value. Rows are compared by key.
-struct Row(Bytes);
-
-type Length = u32;
-const LENGTH: usize = size_of::<Length>();
-
-impl Row {
-    fn new(key: &[u8], value: &[u8]) -> Result<Self, LedgerFailure> {
-        let length = Length::try_from(key.len()).map_err(|_| LedgerFailure::Full)?;
-        Ok(Self([length.to_le_bytes().as_slice(), key, value].concat().into()))
-    }
-
-    fn parts(&self) -> (&[u8], &[u8]) {
-        let split = self.0.split_first_chunk::<LENGTH>().and_then(|(length, rest)| {
-            rest.split_at_checked(usize::try_from(Length::from_le_bytes(*length)).ok()?)
-        });
-        // A row is always built so that it can be split.
-        split.unwrap_or_default()
-    }
-
-    fn key(&self) -> &[u8] {
-        self.parts().0
-    }
-}
-
-impl Borrow<[u8]> for Row {
-    fn borrow(&self) -> &[u8] {
-        self.key()
-    }
-}
-
-impl PartialEq for Row {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Row {}
-
-impl PartialOrd for Row {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Row {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(other.key())
-    }
-}
+struct Tables(HashMap<Table, Rows>);
 
 impl MemoryLedger {
     /// Makes an empty ledger.
@@ -82,7 +31,7 @@ impl MemoryLedger {
 
 impl core::fmt::Debug for MemoryLedger {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let records: usize = lock_read(&self.tables).0.values().map(BTreeSet::len).sum();
+        let records: usize = lock_read(&self.tables).0.values().map(Rows::len).sum();
         f.debug_struct("MemoryLedger").field("records", &records).finish_non_exhaustive()
     }
 }
@@ -96,18 +45,12 @@ impl Ledger for MemoryLedger {
         // One transition at a time; reads run concurrently until it is applied.
         let _one = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = transition(&*lock_read(&self.tables)).map_err(LedgerError::not_done)?;
-        // Built before any is applied, so that all are applied or none.
-        let rows = changes.iter().map(|(table, key, value)| {
-            Ok((table, key, value.map(|value| Row::new(key, value)).transpose()?))
-        });
-        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(LedgerError::not_done)?;
+        // Checked before any is applied, so that all are applied or none.
+        let checked = changes.iter().try_for_each(|(_, key, value)| Rows::check(key, value.unwrap_or(&[])));
+        checked.map_err(LedgerError::not_done)?;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        for (table, key, row) in rows {
-            let stored = tables.0.entry(table).or_default();
-            match row {
-                Some(row) => drop(stored.replace(row)),
-                None => drop(stored.take(key)),
-            }
+        for (table, key, value) in changes.iter() {
+            tables.0.entry(table).or_default().set(key, value);
         }
         Ok(())
     }
@@ -120,7 +63,7 @@ fn lock_read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
 
 impl Snapshot for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).map(|row| row.parts().1.to_vec()))
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).map(<[u8]>::to_vec))
     }
 
     fn range(
@@ -134,10 +77,15 @@ impl Snapshot for Tables {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let rows = self.0.get(&table).into_iter();
-        let rows = rows.flat_map(|rows| rows.range::<[u8], _>((from, Bound::Unbounded)).map(Row::parts));
-        let rows = rows.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
-        Ok(rows.map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
+        let mut found = Vec::new();
+        let Some(rows) = self.0.get(&table).filter(|_| limit > 0) else { return Ok(found) };
+        rows.each_from(from, |key, value| {
+            if key.starts_with(prefix) {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            key.starts_with(prefix) && found.len() < limit
+        });
+        Ok(found)
     }
 }
 

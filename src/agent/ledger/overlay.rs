@@ -7,7 +7,7 @@ use std::ops::Bound;
 use super::{Row, Snapshot, Table};
 use crate::agent::denial::LedgerFailure;
 
-pub(super) type Bytes = Box<[u8]>;
+type Bytes = Box<[u8]>;
 
 type Rows = BTreeMap<Bytes, Option<Bytes>>;
 

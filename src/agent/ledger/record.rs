@@ -145,9 +145,10 @@ impl CredentialRecord {
         self.editions().enumerate().find(|(_, edition)| edition.hashes.whole == *whole)
     }
 
-    /// Returns the edition, and its index, that has these hashes or was narrowed to a credential with them.
-    pub(crate) fn origin_of(&self, shown: &EditionHashes) -> Option<(usize, &Edition)> {
-        self.editions().enumerate().find(|(_, edition)| edition.hashes.stem == shown.stem)
+    /// Returns the edition, and its index, whose blocks 0 and 1 have this hash: it, or what it was narrowed to, was
+    /// presented.
+    pub(crate) fn origin_of(&self, stem: &[u8; 32]) -> Option<(usize, &Edition)> {
+        self.editions().enumerate().find(|(_, edition)| edition.hashes.stem == *stem)
     }
 
     /// Uses the edition at this index, and drops those before it.

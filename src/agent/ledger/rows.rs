@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::agent::audit::{AuditPosition, AuditRecord};
 use crate::agent::denial::LedgerFailure;
 use crate::agent::ledger::event::StoredEvent;
+use crate::agent::ledger::kept::Kept;
 use crate::agent::ledger::record::{
     Counters, Counts, CredentialRecord, Header, IssuerRecord, Progress, SessionRecord, TicketRecord,
 };
@@ -342,6 +343,19 @@ impl<'a> Records<'a> {
 
     pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, LedgerFailure> {
         self.read(Table::Credentials, id.as_bytes())
+    }
+
+    /// Returns the same, decoded only if its row is not the one that `known` was decoded from.
+    pub(crate) fn credential_as(
+        &self,
+        id: &CredentialId,
+        known: Option<&Kept>,
+    ) -> Result<Option<Kept>, LedgerFailure> {
+        let Some(row) = self.rows.get(Table::Credentials, id.as_bytes())? else { return Ok(None) };
+        match known.filter(|known| known.is_of(&row)) {
+            Some(known) => Ok(Some(known.clone())),
+            None => decoded(&row).map(|record| Some(Kept::new(row, record))),
+        }
     }
 
     pub(crate) fn put_credential(&mut self, id: &CredentialId, record: &CredentialRecord) {

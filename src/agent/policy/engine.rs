@@ -1,20 +1,23 @@
 //! One run of the engine over a credential's blocks.
 //!
 //! A checked credential's blocks and bytes determine each other (`docs/PROTOCOL.md` section 5.4), so the engine
-//! gets the blocks as they were read, with the agent's facts, as one snapshot of an authorizer. That needs no
-//! signature to be verified anew, which the engine's own way to take a token does.
+//! gets the blocks as they were read, beside the agent's facts. That needs no signature to be verified anew, which
+//! the engine's own way to take a token does. Only block 0 states facts, which is checked again here, and no block or rule
+//! says whose facts it trusts, so that every check sees the same facts as it would in a token.
 
+use biscuit_auth::AuthorizerBuilder;
+use biscuit_auth::builder::{Fact, Predicate, Term};
 use biscuit_auth::error::Token as Failure;
-use biscuit_auth::format::schema::{self, AuthorizerSnapshot, Fact, Predicate, Term, term};
-use biscuit_auth::{Authorizer, AuthorizerBuilder};
 
-use crate::credential::block::{Block, Symbols};
+use crate::credential::block::Block;
+use crate::credential::shape::block_builder;
 
-/// The policy and its limits, ready for a run. Without it, nothing is allowed.
+/// The policy and its limits, ready for a run.
 #[derive(Debug, Clone)]
-pub(super) struct Engine(Option<AuthorizerSnapshot>);
+pub(super) struct Engine(AuthorizerBuilder);
 
 /// A value in one of the agent's facts.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
     Text(&'a str),
@@ -30,61 +33,48 @@ pub(super) struct Stated<'a> {
 }
 
 impl Engine {
-    pub(super) fn new(policy: &AuthorizerBuilder) -> Self {
-        Self(policy.snapshot().ok())
+    pub(super) fn new(policy: AuthorizerBuilder) -> Self {
+        Self(policy)
     }
 
-    /// Decides anew each time: after reaching a limit, the engine would resume where it stopped.
+    /// Decides anew each time: after reaching a limit, the engine would resume where it stopped. The blocks' checks
+    /// follow the policy's, in order.
     pub(super) fn run(&self, facts: &[Stated<'_>], blocks: &[Block]) -> Result<(), Failure> {
-        let mut snapshot = self.0.clone().ok_or(Failure::InternalError)?;
-        let world = &mut snapshot.world;
-        let mut symbols = Symbols::from_strings(core::mem::take(&mut world.symbols));
-        for fact in facts {
-            world.authorizer_block.facts.push(fact.render(&mut symbols));
+        let mut authorizer = self.stating(facts)?;
+        for (index, block) in blocks.iter().enumerate() {
+            // The engine trusts what is merged into the authorizer, so a later block may state nothing.
+            if matches!(block, Block::Authority(_)) != (index == 0) {
+                return Err(Failure::InternalError);
+            }
+            authorizer = authorizer.merge_block(block_builder(block).map_err(|_| Failure::InternalError)?);
         }
-        for block in blocks {
-            let schema::Block { version, facts, rules, checks, scope, .. } = block.render(&mut symbols);
-            let block = schema::SnapshotBlock {
-                context: None,
-                version,
-                facts,
-                rules,
-                checks,
-                scope,
-                external_key: None,
-            };
-            world.blocks.push(block);
-        }
-        world.symbols = symbols.into_strings();
-        Authorizer::from_snapshot(snapshot)?.authorize().map(|_| ())
+        authorizer.build_unauthenticated()?.authorize().map(|_| ())
+    }
+
+    fn stating(&self, facts: &[Stated<'_>]) -> Result<AuthorizerBuilder, Failure> {
+        facts.iter().map(Stated::built).try_fold(self.0.clone(), AuthorizerBuilder::fact)
+    }
+
+    /// Runs only the policy over a token, as the engine itself takes one.
+    #[cfg(test)]
+    pub(super) fn run_token(
+        &self,
+        facts: &[Stated<'_>],
+        token: &biscuit_auth::Biscuit,
+    ) -> Result<(), Failure> {
+        self.stating(facts)?.build(token)?.authorize().map(|_| ())
     }
 }
 
 impl Stated<'_> {
-    fn render(&self, symbols: &mut Symbols) -> Fact {
-        let name = symbols.intern(self.name);
-        let values = self.values.iter().map(|value| {
-            let content = match value {
-                Value::Bytes(bytes) => term::Content::Bytes(bytes.to_vec()),
-                Value::Text(text) => term::Content::String(symbols.intern(text)),
-                Value::Integer(value) => term::Content::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
-                Value::Date(seconds) => term::Content::Date(*seconds),
-            };
-            Term { content: Some(content) }
-        });
-        Fact { predicate: Predicate { name, terms: values.collect() } }
-    }
-
-    /// The same fact for the engine's own builder, with which the tests compare.
-    #[cfg(test)]
-    pub(super) fn built(&self) -> biscuit_auth::builder::Fact {
-        use biscuit_auth::builder::Term as Built;
-        let values = self.values.iter().map(|value| match value {
-            Value::Bytes(bytes) => Built::Bytes(bytes.to_vec()),
-            Value::Text(text) => Built::Str((*text).to_owned()),
-            Value::Integer(value) => Built::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
-            Value::Date(seconds) => Built::Date(*seconds),
-        });
-        biscuit_auth::builder::fact(self.name, &values.collect::<Vec<_>>())
+    fn built(&self) -> Fact {
+        let term = |value: &Value<'_>| match value {
+            Value::Bytes(bytes) => Term::Bytes(bytes.to_vec()),
+            Value::Text(text) => Term::Str((*text).to_owned()),
+            Value::Integer(value) => Term::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
+            Value::Date(seconds) => Term::Date(*seconds),
+        };
+        let terms = self.values.iter().map(term).collect();
+        Fact { predicate: Predicate { name: self.name.to_owned(), terms }, parameters: None }
     }
 }

@@ -1,6 +1,6 @@
 //! Decides a request from stated facts, for a tool that explains a decision.
 
-use biscuit_auth::error::{FailedCheck, Logic, MatchedPolicy, Token as Failure};
+use biscuit_auth::error::{Logic, MatchedPolicy, Token as Failure};
 
 use super::{LEADING_DENIALS, Policy};
 use crate::agent::denial::Denial;
@@ -107,18 +107,7 @@ impl Policy {
             Logic::NoMatchingPolicy { checks } => (None, checks),
             _ => return Vec::new(),
         };
-        let index = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
-        let caveats = Self::caveats_by_check(credential);
-        let failed = checks.into_iter().filter_map(|check| match check {
-            FailedCheck::Block(check) => {
-                let block = index(check.block_id);
-                let caveat = caveats.get(&(block, index(check.check_id)))?.clone();
-                Some(Denial::CaveatFailed { block, caveat: Box::new(caveat) })
-            }
-            FailedCheck::Authorizer(check) => {
-                self.checks.get(index(check.check_id)).map(|rule| Denial::OperatorRule { rule: *rule })
-            }
-        });
+        let failed = checks.iter().filter_map(|check| self.failed(check, Some(credential)));
         let denied = match policy {
             Some(MatchedPolicy::Deny(at)) => {
                 at.checked_sub(LEADING_DENIALS).and_then(|at| self.denials.get(at))

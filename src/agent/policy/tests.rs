@@ -153,6 +153,21 @@ fn without_a_live_record_nothing_is_allowed() {
 }
 
 #[test]
+fn blocks_of_which_a_later_one_states_facts_are_not_run() {
+    let credential = credential(OpSet::ALL, &[]);
+    let [authority, binding] = credential.credential().blocks() else { panic!("two blocks") };
+    let [authority, binding] = [authority, binding].map(Clone::clone);
+    for blocks in [
+        vec![authority.clone(), binding.clone(), authority.clone()],
+        vec![binding.clone(), authority],
+        vec![binding],
+    ] {
+        let outcome = Policy::new().engine.run(&[], &blocks);
+        assert_eq!(outcome, Err(Failure::InternalError), "{blocks:?}");
+    }
+}
+
+#[test]
 fn layer_one_refuses_privileges_in_code() {
     let credential = credential(OpSet::ALL, &[]);
     for &privilege in Privilege::ALL {
@@ -360,11 +375,14 @@ fn root() -> biscuit_auth::PublicKey {
     biscuit_auth::PublicKey::from_bytes(issuer.as_bytes(), biscuit_auth::builder::Algorithm::Ed25519).unwrap()
 }
 
-/// What failed, without the text of checks: the order inside a set depends on the indices of strings.
-fn outline(outcome: Result<(), Failure>) -> Result<(), String> {
+/// What failed, without the text of checks: the order inside a set depends on the indices of strings. A check of
+/// a token's block has a number in it, and one that was read from a credential the number that follows the policy's.
+fn outline(outcome: Result<(), Failure>, rules: usize, credential: &Credential) -> Result<(), String> {
+    let blocks = credential.blocks().iter().map(|block| block.caveats().len());
+    let before = |block: u32| blocks.clone().take(block as usize).sum::<usize>();
     let check = |check: &FailedCheck| match check {
-        FailedCheck::Block(check) => (Some(check.block_id), check.check_id),
-        FailedCheck::Authorizer(check) => (None, check.check_id),
+        FailedCheck::Block(check) => rules + before(check.block_id) + check.check_id as usize,
+        FailedCheck::Authorizer(check) => check.check_id as usize,
     };
     outcome.map_err(|failure| match failure {
         Failure::FailedLogic(Logic::Unauthorized { policy, checks }) => {
@@ -406,6 +424,7 @@ proptest! {
         for policy in [&policy, &*WITH_RULES] {
             let of_token = policy.run_token(&token, &place.circumstances(), &names);
             let of_blocks = policy.evaluate(&credential, &place.circumstances(), names.iter().copied());
+            let outline = |outcome| outline(outcome, policy.checks.len(), credential.credential());
             prop_assert_eq!(outline(of_blocks), outline(of_token));
         }
     }

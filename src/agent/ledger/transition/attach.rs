@@ -4,6 +4,7 @@ use super::{ContextAnswer, Exit, Names, Step, Verdict};
 use crate::agent::audit::AuditEvent;
 use crate::agent::decision::{Decision, Decisions};
 use crate::agent::denial::{Denial, LedgerFailure};
+use crate::agent::ledger::kept::Kept;
 use crate::agent::ledger::record::{CredentialRecord, CredentialState};
 use crate::clock::Timestamp;
 use crate::id::{CredentialId, TicketId};
@@ -16,6 +17,8 @@ use crate::pair::RevocationReason;
 #[derive(Debug, Clone)]
 pub(crate) struct Visit {
     pub(crate) credential: CredentialId,
+    /// As it was at admission.
+    pub(crate) record: Kept,
     /// The admitted edition, as the hash of its bytes.
     pub(crate) edition: [u8; 32],
     /// The presented edition, if it was not narrowed.
@@ -39,7 +42,7 @@ pub(crate) struct Visited {
     used: usize,
     /// Whether a use within the last minute is on record.
     seen: bool,
-    record: CredentialRecord,
+    record: Kept,
 }
 
 impl Visited {
@@ -114,8 +117,8 @@ impl Step<'_> {
         }
     }
 
-    pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, LedgerFailure> {
-        self.records.credential(id)
+    pub(crate) fn credential(&self, id: &CredentialId) -> Result<Option<Kept>, LedgerFailure> {
+        self.records.credential_as(id, None)
     }
 
     /// Returns a credential's record, until the time of its removal, even if it is removed later.
@@ -123,17 +126,22 @@ impl Step<'_> {
         &self,
         id: &CredentialId,
     ) -> Result<Option<CredentialRecord>, LedgerFailure> {
-        let now = self.now;
-        Ok(self.records.credential(id)?.filter(|record| now < record.ends_at().plus(TOMBSTONE_GRACE)))
+        Ok(self.records.credential(id)?.filter(|record| self.is_on_record(record)))
     }
 
-    /// Returns a credential's record, if it is valid.
+    fn is_on_record(&self, record: &CredentialRecord) -> bool {
+        self.now < record.ends_at().plus(TOMBSTONE_GRACE)
+    }
+
+    /// Returns a credential's record, if it is valid. `known` is the record as it was read before.
     pub(crate) fn standing_record(
         &self,
         id: &CredentialId,
         said: &ContextAnswer,
-    ) -> Verdict<CredentialRecord> {
-        let record = self.credential_on_record(id)?.ok_or(Denial::CredentialUnknown)?;
+        known: Option<&Kept>,
+    ) -> Verdict<Kept> {
+        let record = self.records.credential_as(id, known)?.filter(|record| self.is_on_record(record));
+        let record = record.ok_or(Denial::CredentialUnknown)?;
         let closed = self.moment.closed.denial(&Names::of_credential(id, &record));
         // Another reason for the end takes precedence.
         self.standing(&record, said)?;
@@ -144,8 +152,8 @@ impl Step<'_> {
     }
 
     /// Checks whether a credential that was found valid still is, by its record alone.
-    pub(crate) fn still_valid(&self, id: &CredentialId) -> Verdict<CredentialRecord> {
-        self.standing_record(id, &ContextAnswer::Present)
+    pub(crate) fn still_valid(&self, id: &CredentialId) -> Verdict<()> {
+        self.standing_record(id, &ContextAnswer::Present, None).map(drop)
     }
 
     /// Confirms a waiting phone.
@@ -188,8 +196,9 @@ impl Step<'_> {
         id: &CredentialId,
         edition: &[u8; 32],
         said: &ContextAnswer,
-    ) -> Verdict<CredentialRecord> {
-        let record = self.standing_record(id, said)?;
+        known: &Kept,
+    ) -> Verdict<Kept> {
+        let record = self.standing_record(id, said, Some(known))?;
         // New terms may have arrived since it was chosen.
         match record.latest().hashes.whole == *edition {
             true => Ok(record),
@@ -199,7 +208,7 @@ impl Step<'_> {
 
     /// Checks whether the phone may attach, and returns the terms. Writes nothing.
     pub(crate) fn visit(&self, visit: &Visit) -> Verdict<Visited> {
-        let record = self.standing_record(&visit.credential, &visit.said)?;
+        let record = self.standing_record(&visit.credential, &visit.said, Some(&visit.record))?;
         // It may have been narrowed or retired since it was admitted.
         let (_, edition) = record.find(&visit.edition).ok_or(Denial::CredentialRetired)?;
         let ops = visit.ops.intersection(edition.ops);
@@ -223,7 +232,7 @@ impl Step<'_> {
         let visited = self.visit(visit)?;
         let seen = visited.seen(visit);
         if visited.used > 0 {
-            let record = visited.record.clone();
+            let record = CredentialRecord::clone(&visited.record);
             let record = self.change_credential(&visit.credential, record, |record| {
                 record.last_seen = Some(seen.at);
                 record.retire_before(visited.used);

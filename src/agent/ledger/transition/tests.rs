@@ -130,7 +130,7 @@ impl Bench {
     }
 
     fn record(&mut self, id: &CredentialId) -> Option<CredentialRecord> {
-        self.step(|step| step.credential(id))
+        self.step(|step| step.credential(id)).map(|kept| CredentialRecord::clone(&kept))
     }
 
     fn counters(&mut self) -> Counters {
