@@ -152,7 +152,7 @@ fn trial(nodes: &mut [Node; 2], fault: Fault) -> Trial {
 
 #[test]
 fn the_judge_finds_a_permit_after_the_call_and_one_after_the_limit() {
-    let at = |millis: i64| Now::new(at(START, 0).wall, time::Duration::milliseconds(millis));
+    let at = |millis: i64| Now::since_1970(at(START, 0).wall, time::Duration::milliseconds(millis));
     let start = Instant::now();
     let instant = |millis: i64| start + Duration::from_millis(millis.unsigned_abs());
     let trial = |used: &[(u64, i64)], frozen_at: Option<i64>| Trial {
