@@ -110,7 +110,7 @@ impl Credential {
     /// that explains a credential; an agent uses a [`Gate`](crate::agent::Gate).
     ///
     /// # Errors
-    /// [`Error::Credential`] with [`CredentialProblem::Signature`].
+    /// [`Error::Credential`] with [`CredentialProblem::Signature`](crate::CredentialProblem::Signature).
     #[cfg(feature = "agent")]
     pub fn check_signatures(&self, issuer: &IssuerPublicKey) -> Result<(), Error> {
         self.clone().verify(issuer).map(drop)

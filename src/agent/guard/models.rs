@@ -15,7 +15,7 @@ use loom::thread;
 use super::*;
 
 fn now() -> Now {
-    Now::new(OffsetDateTime::UNIX_EPOCH + Duration::hours(1), Duration::ZERO)
+    Now::since_1970(Duration::hours(1), Duration::ZERO)
 }
 
 fn lease() -> Arc<Lease> {
