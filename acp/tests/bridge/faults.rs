@@ -39,10 +39,22 @@ async fn of_two_phones_and_a_desktop_that_answer_at_once_one_answer_reaches_the_
 
 #[tokio::test]
 async fn a_desktop_that_is_removed_while_the_bridge_sends_to_it_is_cut_off() {
+    // A bridge gives up a desktop that takes nothing for ten seconds. Where the machine is so slow that this comes before
+    // the removal, less is sent.
+    for updates in [10_000, 6_000, 4_000] {
+        if is_cut_off_by_its_removal(updates).await {
+            return;
+        }
+    }
+    panic!("the desktop was given up and not cut off");
+}
+
+/// Whether the removal ended the connection of a desktop that takes nothing.
+async fn is_cut_off_by_its_removal(updates: u32) -> bool {
     let bridge = Bridge::start().await;
     let (mut desktop, upstream, _) = bridge.with_session().await;
     // It reads nothing of this. When the turn of another has ended, the bridge is in the middle of sending.
-    let turn = desktop.prompt(&upstream, "flood 10000").await;
+    let turn = desktop.prompt(&upstream, &format!("flood {updates}")).await;
     let mut other = bridge.desktop().await;
     let id = other.prompt(&upstream, "echo next").await;
     other.answer(id).await.unwrap();
@@ -66,11 +78,11 @@ async fn a_desktop_that_is_removed_while_the_bridge_sends_to_it_is_cut_off() {
         }
     };
     assert!(!answered, "it has heard all of it");
-    // On a machine that is busy for ten seconds, the bridge has given up a desktop that takes nothing before.
     let is_off = |text: &str| {
         ["is off: the device was removed", "is off: no answer within"].iter().any(|why| text.contains(why))
     };
-    bridge.world.agent.stderr.until_holds("the end of the desktop", is_off).await;
+    let log = bridge.world.agent.stderr.until_holds("the end of the desktop", is_off).await;
+    log.contains("is off: the device was removed")
 }
 
 #[tokio::test]
