@@ -38,7 +38,7 @@ pub struct Shared {
     floors: mpsc::UnboundedSender<Floor>,
 }
 
-/// What the server tells of floors: the credential, the session, and the position, if it is known.
+/// Takes a floor that the server tells: the credential, the session, and the position, if it is known.
 pub type OnFloor = Arc<dyn Fn(&str, &str, Option<u64>) + Send + Sync>;
 
 impl Link {
@@ -142,15 +142,8 @@ impl Link {
         on_floor: &OnFloor,
     ) -> io::Result<()> {
         let stream = self.connect(&Ask::Join(self.process)).await?;
-        let (mut from, mut to) = stream.into_split();
-        let (said, mut tells) = mpsc::channel(16);
-        let reading = tokio::spawn(async move {
-            while let Ok(tell) = wire::receive_json::<Tell>(&mut from).await {
-                if said.send(tell).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let (from, mut to) = stream.into_split();
+        let (mut tells, reading) = wire::reading::<Tell>(from, 16);
         let heard = loop {
             let tell = tokio::select! {
                 tell = tells.recv() => tell,
@@ -229,7 +222,7 @@ impl Link {
 enum Lost {
     /// The server has closed: it is gone, or this agent was behind.
     Behind,
-    /// What it sent cannot be understood.
+    /// A message of it cannot be understood.
     Garbled,
 }
 

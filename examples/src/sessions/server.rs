@@ -162,16 +162,9 @@ impl Shared {
         process: Process,
         next: &mut mpsc::UnboundedReceiver<News>,
     ) -> io::Result<()> {
-        let (mut from, mut to) = stream.into_split();
+        let (from, mut to) = stream.into_split();
         wire::send(&mut to, &Tell::Sessions(self.ids())).await?;
-        let (said, mut asks) = mpsc::channel(16);
-        let reading = tokio::spawn(async move {
-            while let Ok(ask) = wire::receive_json::<Ask>(&mut from).await {
-                if said.send(ask).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let (mut asks, reading) = wire::reading::<Ask>(from, 16);
         let mut unknown = std::collections::VecDeque::new();
         let told = loop {
             tokio::select! {
@@ -226,15 +219,8 @@ async fn follow(mut stream: UnixStream, whole: Whole) -> io::Result<()> {
     wire::send_bytes(&mut stream, &history).await?;
     wire::send_bytes(&mut stream, &screen.bytes).await?;
     drop(terminal);
-    let (mut from, mut to) = stream.into_split();
-    let (said, mut asks) = mpsc::channel(1);
-    let reading = tokio::spawn(async move {
-        while let Ok(ask) = wire::receive_json::<Ask>(&mut from).await {
-            if said.send(ask).await.is_err() {
-                return;
-            }
-        }
-    });
+    let (from, mut to) = stream.into_split();
+    let (mut asks, reading) = wire::reading::<Ask>(from, 1);
     let told = loop {
         let sent = tokio::select! {
             event = output.next() => match event {

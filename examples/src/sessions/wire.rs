@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::pty::{HubError, SessionInfo, SessionSpec};
 
@@ -38,7 +40,7 @@ pub(super) struct Floor {
     pub(super) position: Option<u64>,
 }
 
-/// What comes first over a connection, and what an agent tells later.
+/// An agent's message: the first over a connection, and later ones.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
@@ -70,7 +72,7 @@ pub(super) enum Ask {
     List,
 }
 
-/// What the server answers.
+/// The server's message.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Tell {
@@ -173,6 +175,23 @@ pub(super) async fn receive_json<T: DeserializeOwned>(from: &mut (impl AsyncRead
         Message::Json(message) => Ok(message),
         Message::Bytes(_) => Err(ErrorKind::InvalidData.into()),
     }
+}
+
+/// Reads messages in a task of its own until one cannot be read or nobody takes them. So a reader that waits for something
+/// else as well loses no half of a message.
+pub(super) fn reading<T: DeserializeOwned + Send + 'static>(
+    mut from: impl AsyncRead + Unpin + Send + 'static,
+    most: usize,
+) -> (mpsc::Receiver<T>, JoinHandle<()>) {
+    let (said, messages) = mpsc::channel(most);
+    let reading = tokio::spawn(async move {
+        while let Ok(message) = receive_json(&mut from).await {
+            if said.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    (messages, reading)
 }
 
 pub(super) async fn receive_bytes(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
