@@ -11,7 +11,7 @@ use crate::report::{Budget, Report};
 use crate::sample::{Side, count, repeat};
 use crate::world::World;
 
-/// What is counted: ours beside a peer.
+/// The rows that are counted: a name, our side and the peer's.
 const ROWS: [(&str, &str, &str); 10] = [
     ("redemption to a live guard, with Noise", "redeem", "snow-redeem"),
     ("of that, the first frame", "activate", "snow-redeem"),

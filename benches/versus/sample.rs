@@ -84,7 +84,7 @@ pub fn repeat<'a, O>(mut operation: impl FnMut() -> O + 'a) -> Side<'a> {
     })
 }
 
-/// What is done with a slice: it is timed, or run for valgrind, which counts the instructions of the measured ones. No
+/// Whether slices are timed, or run for valgrind, which counts the instructions of the measured ones. No
 /// clock is read there, because valgrind does not have the kernel's page for it.
 static MODE: AtomicU8 = AtomicU8::new(TIMED);
 const TIMED: u8 = 0;
@@ -113,7 +113,7 @@ pub fn timed(slice: &mut dyn FnMut()) -> Duration {
     Duration::ZERO
 }
 
-/// What valgrind is told to look for.
+/// The function whose instructions valgrind is told to count.
 #[inline(never)]
 fn measured_slice(slice: &mut dyn FnMut()) {
     slice();

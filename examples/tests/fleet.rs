@@ -113,7 +113,7 @@ impl Fleet {
         let agent_key = line["agent_key"].as_str().unwrap();
         let world = World {
             directory: directory.clone(),
-            // What ends with the world: any process.
+            // Any process ends with the world.
             agent: Running::start(Command::new("true")),
             url: sessioncap::AgentUrl::parse(&balancer.url).unwrap(),
             key: agent_key.parse().unwrap(),
@@ -186,7 +186,7 @@ async fn one_phone_does_not_notice_which_of_two_agents_serves_it_and_either_revo
     drop(joined.stream);
 
     for (agent, text) in [(0, "two"), (1, "three"), (0, "four")] {
-        // What it misses meanwhile comes afterwards, whichever agent it asks.
+        // It gets the output that it misses meanwhile afterwards, whichever agent it asks.
         balancer.lead_to(0);
         let mut desktop = wire::connect_device(world, &world.device_key()).await.unwrap();
         let request = serde_json::json!({ "method": "shell.attach_session", "id": session, "tail": true });

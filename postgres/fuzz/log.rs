@@ -52,7 +52,7 @@ pub fn log(data: &[u8]) {
     for bytes in parts(data) {
         let Some(rows) = wire::decode(bytes) else { continue };
         let changes: Changes = rows.iter().cloned().collect();
-        // What was read can be written, and reads as the same.
+        // Rows that were read can be written, and read as the same.
         let written = wire::encode(&changes).unwrap();
         let again: Changes = wire::decode(&written).unwrap().into_iter().collect();
         assert_eq!(again, changes);
@@ -81,7 +81,7 @@ pub fn log(data: &[u8]) {
     let unobserved: Vec<Changes> = copy.take_unobserved().into();
     assert_eq!(unobserved, read);
 
-    // What makes other rows of these is observed as well.
+    // Variants of these rows are observed as well.
     let place = copy.place();
     copy.replace(Rows::default(), Place { position: 0, hash: [1; 32] });
     let removed: usize = copy.take_unobserved().iter().map(|changes| changes.iter().count()).sum();

@@ -120,7 +120,7 @@ impl Node {
         Self { world, copy }
     }
 
-    /// What a node does with a row of the log that another has written.
+    /// Takes in a row of the log that another node has written.
     fn apply(&self, entry: &Entry) {
         let mut copy = self.copy.write().unwrap();
         assert_eq!(entry.previous, copy.place().hash);

@@ -60,7 +60,7 @@ impl Node {
     }
 }
 
-/// What is done to the network of the trial.
+/// The fault in the network of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -90,7 +90,7 @@ impl Trial {
             if *place > self.returned {
                 found.push(format!("a permit at {place}, after the call returned at {}", self.returned));
             }
-            // What began before it froze is the last that it can have read.
+            // A read that began before it froze is the last that can have succeeded.
             if let Some(frozen_at) = self.frozen_at
                 && now.monotonic > frozen_at.monotonic + LIMIT
             {

@@ -107,7 +107,7 @@ fn observer(vector: &Value) -> (World, Guard) {
     (world, guard)
 }
 
-/// What becomes of the stream, by the code of its refusal.
+/// The stream's state afterwards, by the code of its refusal.
 fn observed(vector: &Value) -> &'static str {
     let (world, mut guard) = observer(vector);
     let changes: Changes = wire::decode(&unhex(&vector["then"])).unwrap().into_iter().collect();

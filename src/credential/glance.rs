@@ -1,4 +1,4 @@
-//! What an agent needs of a credential's bytes before it has compared them with its records, or once they are equal to
+//! The parts of a credential's bytes that an agent needs before it has compared them with its records, or once they are equal to
 //! some: read without building the token (`docs/PROTOCOL.md` section 5.4).
 
 use prost::encoding::{WireType, decode_key, decode_varint};

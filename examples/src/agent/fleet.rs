@@ -1,4 +1,4 @@
-//! What an agent shares with others that have the same key: the sessions of a server, and a ledger.
+//! An agent that shares sessions and a ledger with others of the same key.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl Fleet {
     /// Waits until the server is lost. Returns `false` when that will not happen any more.
     pub(super) async fn lost(&mut self, floors: &Floors) -> bool {
         let lost = self.0.lost().await;
-        // What others have forbidden meanwhile is not heard.
+        // The other agents' floors are not heard meanwhile, so none of them is known any more.
         floors.forget_all();
         lost
     }

@@ -71,7 +71,7 @@ impl Sessions {
         }
     }
 
-    /// What the gate's context says. Where other agents share the sessions, one that is not known here may have begun
+    /// Answers for the gate's context. Where other agents share the sessions, one that is not known here may have begun
     /// at another, or the server may be gone, so nothing is said of it.
     pub(super) fn presence(&self, session: &SessionId) -> Presence {
         match self {

@@ -9,7 +9,7 @@ use sessioncap::{AgentPublicKey, Now};
 use crate::clock::Clock;
 use crate::problem::Outcome;
 
-/// What follows a ledger's log, until it is dropped.
+/// The follower of a ledger's log, until it is dropped.
 pub(super) type Following = Option<Box<dyn Any + Send + Sync>>;
 
 /// A place for the ledger.

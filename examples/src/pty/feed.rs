@@ -221,7 +221,7 @@ impl Feed {
         transcript.following.readers > 0 || transcript.leading.readers > 0
     }
 
-    /// What comes next is not known any more: every reader is told that it has missed some.
+    /// Tells every reader that it has missed output, because some was lost.
     pub(super) fn lose(&self) {
         let mut transcript = lock(&self.transcript);
         transcript.lost = true;

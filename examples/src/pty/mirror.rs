@@ -13,7 +13,7 @@ use super::program::Terminal;
 use super::{Hub, HubError, Inner, Output, Screen, Session, SessionInfo, SessionSpec, Viewer};
 use crate::lock;
 
-/// What an agent asks of the server of its sessions.
+/// An agent's request to the server of its sessions.
 #[derive(Debug)]
 pub enum Order {
     /// Start a program.
@@ -43,7 +43,7 @@ pub enum Order {
 
 /// All of a session, as of one moment.
 pub struct Whole {
-    /// What is told of it.
+    /// Its description.
     pub info: SessionInfo,
     /// Which of its lives it is.
     pub incarnation: Incarnation,
@@ -141,7 +141,7 @@ impl WeakHub {
         session.feed.begin_at(history, position);
         {
             let mut shown = lock(&session.shown);
-            // What the screen sets, the program has set. It belongs to no position, and nobody is told again.
+            // The program has set everything in this screen before. It belongs to no position, and nobody is told again.
             let drawn = super::Scanner::default().read(screen);
             shown.picture.process(&drawn.shown);
             drawn.told.iter().for_each(|(_, told)| shown.picture.note(told));

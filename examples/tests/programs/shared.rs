@@ -51,7 +51,7 @@ async fn side(path: &Path, node: u32) -> Side {
     Side { hub, shared, ended }
 }
 
-/// What a viewer sees, and its hold on the session.
+/// A viewer, its streams, and the screen that it has first.
 async fn look(hub: &Hub, id: &str) -> (Viewer, Input, Output, Vec<u8>) {
     let viewer = hub.view(id).unwrap();
     let input = viewer.input(65_536, Always);

@@ -140,7 +140,7 @@ impl Core {
     /// Makes an admission live. Waits for no commit, except for the first use of a renewal, when very many visits
     /// wait to be written, or when other nodes write the ledger as well.
     pub(crate) fn enter(&self, visit: Visit, entry: &Entry, now: Now) -> Result<(Guard, bool), Denial> {
-        // What another node has written is seen before it is kept. A transaction of this node confirms it.
+        // Rows of another node are seen before they are kept. A transaction of this node confirms it.
         if self.following.is_some() {
             return self.enter_durably(visit, entry.clone(), now);
         }

@@ -1,4 +1,4 @@
-//! What a guard allows, and until when.
+//! The terms of a guard: its operations, and when it ends.
 
 use time::Duration;
 
@@ -6,7 +6,7 @@ use super::lease::nanoseconds;
 use crate::clock::{Now, Timestamp};
 use crate::op::OpSet;
 
-/// What a guard allows, and when it expires by each clock.
+/// The operations that a guard allows, and when it expires by each clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) ops: OpSet,

@@ -375,7 +375,7 @@ fn root() -> biscuit_auth::PublicKey {
     biscuit_auth::PublicKey::from_bytes(issuer.as_bytes(), biscuit_auth::builder::Algorithm::Ed25519).unwrap()
 }
 
-/// What failed, without the text of checks: the order inside a set depends on the indices of strings. A check of
+/// The failure without the text of checks: the order inside a set depends on the indices of strings. A check of
 /// a token's block has a number in it, and one that was read from a credential the number that follows the policy's.
 fn outline(outcome: Result<(), Failure>, rules: usize, credential: &Credential) -> Result<(), String> {
     let blocks = credential.blocks().iter().map(|block| block.caveats().len());

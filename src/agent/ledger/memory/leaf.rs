@@ -103,7 +103,7 @@ impl Leaf {
         }
         match (row, is_same) {
             (None, _) => {}
-            // What follows shares as much with the same key.
+            // The next row shares as much with the same key.
             (Some(row), true) if value.is_some() => bytes.extend_from_slice(row.behind),
             (Some(row), true) => {
                 let mut behind = row.behind;
@@ -214,7 +214,7 @@ struct Row<'a> {
     shared: usize,
     rest: &'a [u8],
     value: &'a [u8],
-    /// What follows it.
+    /// The bytes after it.
     behind: &'a [u8],
 }
 
