@@ -8,7 +8,6 @@
 //! sequentially consistent fence, and read: either the permit sees the mark or the revoker sees the flag.
 //! `guard/models.rs` checks every interleaving.
 
-use core::cell::Cell;
 use core::fmt;
 use core::future::Future;
 use core::panic::AssertUnwindSafe;
@@ -19,12 +18,11 @@ use std::sync::{Arc, PoisonError, Weak};
 use time::Duration;
 
 use crate::agent::denial::{Denial, LedgerFailure};
-use crate::agent::stats::FrameCounters;
+use crate::agent::stats::FrameCount;
 use crate::clock::{Now, Timestamp};
-use crate::error::Misuse;
 use crate::id::{CredentialId, SessionId};
 use crate::key::HolderPublicKey;
-use crate::op::{Action, Op, OpSet};
+use crate::op::OpSet;
 use crate::sync::{
     AtomicBool, AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, fence, spin_loop, yield_now,
 };
@@ -37,6 +35,7 @@ mod drive;
 mod incoming;
 mod lease;
 mod narrow;
+mod permit;
 mod permit_error;
 mod signal;
 mod terms;
@@ -49,25 +48,11 @@ pub(crate) use count::{Watch, report_cuts, wake_each};
 pub(crate) use incoming::MessageRoom;
 pub(crate) use lease::Lease;
 use lease::nanoseconds;
+pub(crate) use permit::check_outside_permit;
 pub use permit_error::PermitError;
 use signal::{CutSignal, Settled};
 use terms::Due;
 pub(crate) use terms::Terms;
-
-#[cfg(not(sessioncap_loom))]
-std::thread_local! {
-    /// Whether this thread is inside a permit. Revoking there would wait for its own permit.
-    static IN_PERMIT: Cell<bool> = const { Cell::new(false) };
-}
-#[cfg(sessioncap_loom)]
-loom::thread_local! {
-    static IN_PERMIT: Cell<bool> = Cell::new(false);
-}
-
-/// Refuses a call that waits for permits if it is made from inside one.
-pub(crate) fn check_outside_permit() -> Result<(), Denial> {
-    if IN_PERMIT.with(Cell::get) { Err(Denial::ApiMisuse(Misuse::InsidePermit)) } else { Ok(()) }
-}
 
 /// The reason why a credential's connections were cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,7 +299,7 @@ pub struct Guard {
     live: Arc<Live>,
     slot: Arc<Slot>,
     connection: Arc<Connection>,
-    frames: Arc<FrameCounters>,
+    frames: FrameCount,
 }
 
 impl Guard {
@@ -339,93 +324,6 @@ impl Guard {
             live,
             slot,
             connection,
-        }
-    }
-
-    /// Runs `use_it` if the connection may do `op` now. The phone's bytes must not pass any other way.
-    ///
-    /// `use_it` encrypts one frame, or hands bytes to a non-blocking write or a queue. It must not block or
-    /// call the gate, because a revoker waits for it, and it must not return a future, which would run after
-    /// the permit. Costs a few atomic operations, one of them for [`Stats`](crate::agent::Stats), no lock and no allocation. With operator rules, one permit
-    /// a minute also runs the policy, under the gate's lock.
-    ///
-    /// # Errors
-    /// [`PermitError`], which says whether the connection goes on. `use_it` was not called.
-    #[inline]
-    pub fn permit<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        let outcome = self.permit_uncounted(op, now, use_it);
-        self.count(&outcome);
-        outcome
-    }
-
-    #[inline]
-    fn permit_uncounted<T>(
-        &mut self,
-        op: Op,
-        now: Now,
-        use_it: impl FnOnce() -> T,
-    ) -> Result<T, PermitError> {
-        self.check(now)?;
-        if !self.allowed.contains(op) {
-            return Err(PermitError::Refused(Denial::OperationNotGranted { op }));
-        }
-        let in_use = self.flag()?;
-        if self.slot.changes.load(Ordering::Acquire) != self.changes {
-            drop(in_use);
-            return self.permit_narrowed(op, now, use_it);
-        }
-        let result = use_it();
-        drop(in_use);
-        Ok(result)
-    }
-
-    /// Grants a permit without an operation, for a frame that carries no session data.
-    fn permit_control<T>(&mut self, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        let outcome = self.check(now).and_then(|()| self.flag()).map(|in_use| {
-            let result = use_it();
-            drop(in_use);
-            result
-        });
-        self.count(&outcome);
-        outcome
-    }
-
-    /// Sets the flag, then checks the mark: see the module's contract.
-    #[inline]
-    fn flag(&self) -> Result<InUse<'_>, PermitError> {
-        let in_use = InUse::enter(&self.slot.in_use);
-        match self.live.cut.load(Ordering::Acquire) {
-            0 => Ok(in_use),
-            mark => Err(Self::marked(mark)),
-        }
-    }
-
-    #[cold]
-    fn marked(mark: u8) -> PermitError {
-        PermitError::of_mark(Cut::denial(mark).unwrap_or(Denial::Stale))
-    }
-
-    /// Retries a permit whose terms were narrowed between its check and its flag.
-    #[cold]
-    fn permit_narrowed<T>(&mut self, op: Op, now: Now, use_it: impl FnOnce() -> T) -> Result<T, PermitError> {
-        // Terms only narrow, so this recursion ends.
-        self.permit_uncounted(op, now, use_it)
-    }
-
-    /// Does the same as [`Guard::permit`] for an action that an adapter has parsed. Refuses a privilege in
-    /// code, whatever the credential says; if the connection is over, it reports that instead.
-    ///
-    /// # Errors
-    /// As [`Guard::permit`]; [`PermitError::Refused`] with [`Denial::PrivilegeDenied`] for a privilege.
-    pub fn permit_action<T>(
-        &mut self,
-        action: Action,
-        now: Now,
-        use_it: impl FnOnce() -> T,
-    ) -> Result<T, PermitError> {
-        match action {
-            Action::Session(op) => self.permit(op, now, use_it),
-            Action::Privileged(privilege) => self.refuse(Denial::PrivilegeDenied { privilege }, now),
         }
     }
 
@@ -655,31 +553,6 @@ impl fmt::Debug for Guard {
             .field("session", &self.grant.session)
             .field("ops", &self.ops())
             .finish_non_exhaustive()
-    }
-}
-
-/// Keeps the flag set until it is dropped, also if the closure panics.
-struct InUse<'a> {
-    flag: &'a AtomicBool,
-    /// Whether another guard's permit was already in use on this thread.
-    nested: bool,
-}
-
-impl<'a> InUse<'a> {
-    #[inline]
-    fn enter(flag: &'a AtomicBool) -> Self {
-        flag.store(true, Ordering::Relaxed);
-        // The flag must be visible before the mark is read; the matching fence is in `wait_for_permits`.
-        fence(Ordering::SeqCst);
-        Self { flag, nested: IN_PERMIT.with(|within| within.replace(true)) }
-    }
-}
-
-impl Drop for InUse<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        IN_PERMIT.with(|within| within.set(self.nested));
-        self.flag.store(false, Ordering::Release);
     }
 }
 

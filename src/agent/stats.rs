@@ -5,7 +5,7 @@
 //! different counters may be of slightly different moments.
 
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -15,6 +15,11 @@ use serde::{Serialize, Serializer};
 use crate::agent::denial::Denial;
 use crate::agent::health::Gauges;
 use crate::limits::HISTOGRAM_BUCKETS;
+
+mod frames;
+
+pub(crate) use frames::FrameCount;
+use frames::Frames;
 
 /// What a gate has done since it was opened, as plain numbers. Contains no id, key or name.
 ///
@@ -268,15 +273,6 @@ impl Times {
     }
 }
 
-/// Counts the frames of some guards. On cache lines of its own, so that guards of other cores do not wait.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct FrameCounters {
-    pub(crate) permitted: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) stale: Counter,
-}
-
 /// Tells how much time has passed, by the caller's clock.
 pub(crate) type Timer = Box<dyn Fn() -> Duration + Send + Sync>;
 
@@ -290,22 +286,19 @@ macro_rules! counters {
             pub(crate) gauges: Gauges,
             connections: AtomicU64,
             denials: Denials,
-            frames: [Arc<FrameCounters>; 8],
-            next_frames: AtomicUsize,
+            frames: Frames,
             timer: Option<Timer>,
         }
 
         impl Counters {
             pub(crate) fn read(&self) -> Stats {
-                let frames = |counter: fn(&FrameCounters) -> &Counter| {
-                    self.frames.iter().fold(0_u64, |sum, frames| sum.saturating_add(counter(frames).read()))
-                };
+                let [frames_permitted, frames_refused, frames_stale] = self.frames.read();
                 Stats {
                     $($name: self.$name.read(),)*
                     $($times: self.$times.read(),)*
-                    frames_permitted: frames(|frames| &frames.permitted),
-                    frames_refused: frames(|frames| &frames.refused),
-                    frames_stale: frames(|frames| &frames.stale),
+                    frames_permitted,
+                    frames_refused,
+                    frames_stale,
                     connections: self.connections.load(Ordering::Relaxed),
                     denials: self.denials.read(),
                 }
@@ -350,13 +343,6 @@ impl Counters {
         if let Some((_, counter)) = DENIALS.iter().zip(&self.denials.0).find(|(name, _)| **name == code) {
             counter.add_one();
         }
-    }
-
-    /// Returns the counters for the frames of one more guard. Guards take turns, so that few share one.
-    pub(crate) fn frames(&self) -> Arc<FrameCounters> {
-        let turn = self.next_frames.fetch_add(1, Ordering::Relaxed);
-        let place = turn.checked_rem(self.frames.len()).unwrap_or(0);
-        self.frames.get(place).cloned().unwrap_or_default()
     }
 
     /// Returns the time by the configured timer. A timer that panics measures nothing.
@@ -450,9 +436,9 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let frames = counters.frames();
+                    let mut frames = FrameCount::new(Arc::clone(&counters));
                     for _ in 0..1_000 {
-                        frames.permitted.add_one();
+                        frames.permitted();
                         counters.denied(&Denial::Stale);
                         counters.settle_time.add(Duration::from_micros(5));
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Guard, Live, PermitError};
 use crate::agent::denial::Denial;
-use crate::agent::stats::{CountedConnection, Counters, FrameCounters};
+use crate::agent::stats::{CountedConnection, Counters, FrameCount};
 use crate::agent::trace;
 use crate::clock::Now;
 use crate::id::CredentialId;
@@ -23,8 +23,8 @@ impl Watch {
         Self { credential, counters, reported: AtomicBool::new(false) }
     }
 
-    pub(super) fn frames(&self) -> Arc<FrameCounters> {
-        self.counters.frames()
+    pub(super) fn frames(&self) -> FrameCount {
+        FrameCount::new(Arc::clone(&self.counters))
     }
 
     pub(super) fn connection(&self) -> CountedConnection {
@@ -56,28 +56,20 @@ pub(crate) fn report_cuts(lives: &[Arc<Live>]) {
 }
 
 impl Guard {
-    /// Counts a frame by the outcome of its permit.
-    #[inline]
-    pub(super) fn count<T>(&self, outcome: &Result<T, PermitError>) {
-        match outcome {
-            Ok(_) => self.frames.permitted.add_one(),
-            Err(error) => self.count_refused(error),
-        }
-    }
-
+    /// Counts a frame that was not permitted.
     #[cold]
-    fn count_refused(&self, error: &PermitError) {
+    pub(super) fn count_refused(&mut self, error: &PermitError) {
         match error {
-            PermitError::Stale => self.frames.stale.add_one(),
-            PermitError::Refused(_) | PermitError::Over(_) => self.frames.refused.add_one(),
+            PermitError::Stale => self.frames.stale(),
+            PermitError::Refused(_) | PermitError::Over(_) => self.frames.refused(),
         }
         self.live.watch.counters.denied(error.denial());
     }
 
     /// Refuses a frame; if the connection is over, that is the reason.
     pub(super) fn refuse<T>(&mut self, denial: Denial, now: Now) -> Result<T, PermitError> {
-        let outcome = self.check(now).and(Err(PermitError::Refused(denial)));
-        self.count(&outcome);
-        outcome
+        let error = self.check(now).err().unwrap_or(PermitError::Refused(denial));
+        self.count_refused(&error);
+        Err(error)
     }
 }
