@@ -372,7 +372,7 @@ fn generate() -> Files {
     }
     let mut revoked = None;
     for (seed, (name, stream, act)) in (1..).zip(OBSERVED) {
-        let observed = rng::seeded(seed, || scene().then(stream, act));
+        let observed = draws::seeded(seed, || scene().then(stream, act));
         vector(format!("valid/observed-{name}"), &observed);
         let mut parts: Vec<Vec<u8>> = observed["before"].as_array().unwrap().iter().map(unhex).collect();
         parts.push(unhex(&observed["then"]));

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test file uses a part of it")]
 
 pub mod cbor;
+pub mod draws;
 pub mod lax;
 pub mod ledger;
 pub mod log;
@@ -31,7 +32,7 @@ use sessioncap::{
 };
 use time::{Duration, OffsetDateTime};
 
-use rng::Draws;
+use draws::Draws;
 
 pub const URL: &str = "wss://agent.example";
 pub const SESSION: &str = "3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55";
