@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 use crate::lock;
 use feed::Feed;
+pub(crate) use feed::TRANSCRIPT;
 pub use feed::{Output, OutputEvent};
 pub use input::{Always, Input, Permit, Typed};
 use input::{Queue, Turn};
@@ -45,7 +46,7 @@ pub use scan::{Scanned, Scanner, Told};
 pub use viewer::{Followed, Happened, Screen, Viewer};
 
 /// Sessions that may exist at once, counting those whose program is not reaped yet.
-const MAX_SESSIONS: u32 = 64;
+pub(crate) const MAX_SESSIONS: u32 = 64;
 /// Largest number of columns or rows.
 const MAX_SIDE: u16 = 1000;
 /// Most bytes of output read at a time.
@@ -59,7 +60,7 @@ const BELLS: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(250);
 
 /// What to run, and on what terminal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionSpec {
     /// A label for people.
     pub name: Option<String>,
@@ -82,7 +83,7 @@ impl SessionSpec {
 }
 
 /// What the hub tells about a session.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// A version 4 UUID, after the number of a node and a dot where several agents share the session.
     pub id: String,
@@ -501,7 +502,7 @@ async fn passed(deadline: Option<Instant>) {
     }
 }
 
-fn check_size(cols: u16, rows: u16) -> Result<(), HubError> {
+pub(crate) fn check_size(cols: u16, rows: u16) -> Result<(), HubError> {
     let sides = 1..=MAX_SIDE;
     if sides.contains(&cols) && sides.contains(&rows) { Ok(()) } else { Err(HubError::BadSize) }
 }

@@ -3,11 +3,14 @@
 //! The server listens on a Unix socket that only its user can open. It knows nothing of phones and credentials.
 
 pub mod cli;
+pub mod limits;
 mod link;
+pub mod message;
 mod server;
-mod wire;
+mod untold;
+pub mod wire;
 
-pub use link::{Link, OnFloor, Shared};
+pub use link::{Begun, Link, Lost, OnFloor, Shared, fill};
 pub use server::Server;
 
 /// The id of a new session of this node. It tells the node, which alone ends what an earlier start of it has left.

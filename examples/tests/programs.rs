@@ -17,6 +17,8 @@ mod hub;
 mod inspect;
 #[path = "programs/liveness.rs"]
 mod liveness;
+#[path = "programs/messages.rs"]
+mod messages;
 #[path = "programs/operator.rs"]
 mod operator;
 #[path = "programs/output.rs"]
@@ -33,6 +35,8 @@ mod renewal;
 mod revocation;
 #[path = "programs/shared.rs"]
 mod shared;
+#[path = "programs/socket.rs"]
+mod socket;
 #[path = "programs/tty.rs"]
 mod tty;
 #[path = "programs/typing.rs"]

@@ -1,8 +1,8 @@
 //! Rows of the log as files: the corpus of the fuzz target, and vectors, valid and refused.
 //!
 //! `vectors/valid` and `vectors/invalid` hold transactions as bytes, what they are read as, and what a gate makes of
-//! them that observes them. Each file is checked from its own content alone. They are written by
-//! `cargo test -p sessioncap-postgres --test log -- --ignored write_the_files`, with other keys and ids each time.
+//! them that observes them. Each file is checked from its own content alone, and all of them together are what
+//! `cargo test -p sessioncap-postgres --test log -- --ignored write_the_files` writes.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../../tests/common/mod.rs"]
@@ -179,6 +179,9 @@ impl Ledger for Logged {
     }
 }
 
+/// Path below the member → content.
+type Files = BTreeMap<String, Vec<u8>>;
+
 struct Scene {
     world: World,
     desktop: Desktop,
@@ -187,6 +190,7 @@ struct Scene {
     log: Logged,
 }
 
+/// The same every time within `seeded`.
 fn scene() -> Scene {
     let log = Logged::default();
     let world = World::with(log.clone(), |config| config.with_node(NodeId::new(1)));
@@ -241,166 +245,114 @@ fn transaction(position: i64, changes: Vec<Change>) -> Value {
     })
 }
 
-#[test]
-#[ignore = "writes the vectors and the corpus"]
-fn write_the_files() {
-    let write = |path: &str, vector: &Value| {
-        let text = serde_json::to_string_pretty(vector).unwrap() + "\n";
-        fs::write(here("tests/vectors").join(path).with_extension("json"), text).unwrap();
-    };
+/// What happens at the node that writes.
+type Act = fn(&Scene);
+
+/// Each with what it is called, and what becomes of a stream at the node that observes it.
+const OBSERVED: [(&str, &str, Act); 9] = [
+    ("revoked", "credential_revoked", |scene| {
+        scene.world.gate.revoke_credential(&scene.pairing.credential, scene.world.now).unwrap();
+    }),
+    ("ticket-revoked", "credential_revoked", |scene| {
+        scene.world.gate.revoke_ticket(&scene.pairing.ticket, scene.world.now).unwrap();
+    }),
+    ("session-ended", "session_gone", |scene| {
+        scene.world.gate.end_session(&session(SESSION), scene.world.now).unwrap();
+    }),
+    ("issuer-revoked", "credential_revoked", |scene| {
+        scene.world.gate.revoke_issuer(&scene.desktop.issuer.public(), scene.world.now).unwrap();
+    }),
+    ("device-revoked", "credential_revoked", |scene| {
+        scene.world.gate.revoke_device(&scene.desktop.device, scene.world.now).unwrap();
+    }),
+    ("narrowed", "operation_not_granted", |scene| {
+        scene.desktop.renew(&scene.world, &scene.pairing, OpSet::only(Op::StreamOutput), 600).unwrap();
+    }),
+    ("renewed", "goes_on", |scene| {
+        scene.desktop.renew(&scene.world, &scene.pairing, OpSet::COMPANION, 600).unwrap();
+    }),
+    ("another-revoked", "goes_on", |scene| {
+        let other = scene.desktop.share(&scene.world, &terms());
+        scene.world.join(&other.link, &phone(3)).unwrap();
+        scene.world.gate.revoke_credential(&other.credential, scene.world.now).unwrap();
+    }),
+    ("another-session-ended", "goes_on", |scene| {
+        scene.world.gate.end_session(&session("other"), scene.world.now).unwrap();
+    }),
+];
+
+/// What is wrong with the rows.
+type Damage = fn(&mut Vec<Change>);
+
+fn credential_row(rows: &mut [Change]) -> &mut Change {
+    rows.iter_mut().find(|(table, ..)| *table == Table::Credentials).unwrap()
+}
+
+fn credential(rows: &mut [Change]) -> &mut Vec<u8> {
+    credential_row(rows).2.as_mut().unwrap()
+}
+
+/// Each is the transaction `revoked` with damaged rows, after which a gate shuts.
+const DAMAGED: [(&str, &str, Damage); 8] = [
+    ("credential-cut-short", "a record is whole", |rows| {
+        credential(rows).pop();
+    }),
+    ("credential-byte-more", "a record ends", |rows| credential(rows).push(0)),
+    ("credential-empty", "a record is not empty", |rows| credential(rows).clear()),
+    ("credential-id-of-15-bytes", "an id has 16 bytes", |rows| {
+        credential_row(rows).1.pop();
+    }),
+    ("session-id-not-utf-8", "a session's id is text", |rows| rows.push((Table::Sessions, vec![0xff], None))),
+    ("issuer-of-31-bytes", "a key has 32 bytes", |rows| rows.push((Table::Issuers, vec![1; 31], None))),
+    ("issuer-garbled", "a record can be read", |rows| {
+        rows.push((Table::Issuers, vec![1; 32], Some(vec![0xff; 8])));
+    }),
+    ("event-garbled", "an event can be read", |rows| {
+        rows.push((Table::Events, vec![0; 8], Some(vec![0xff; 8])));
+    }),
+];
+
+/// A transaction of one row, in every byte of which something can be wrong.
+const ONE: &[u8] = &[1, 3, 1, 0, 0, 0, 1, b'k', 0, 0, 0, 1, b'v'];
+
+/// Bytes that are no transaction.
+fn unreadable() -> [(&'static str, &'static str, Vec<u8>); 11] {
+    let cut = |length| ONE[..length].to_vec();
+    [
+        ("without-version", "there is no version", vec![]),
+        ("version-2", "the version is another", vec![2]),
+        ("unknown-table", "there are twelve tables, from 0 on", vec![1, 12, 0, 0, 0, 0, 0]),
+        ("flag-2", "a row has a value or has none", vec![1, 0, 2, 0, 0, 0, 0]),
+        ("without-flag", "a row ends after its table", vec![1, 0]),
+        ("key-cut-short", "a key ends too early", vec![1, 0, 0, 0, 0, 0, 2, b'k']),
+        ("key-of-four-gigabytes", "a key ends too early", vec![1, 0, 0, 255, 255, 255, 255, b'k']),
+        ("length-cut-short", "a length has four bytes", vec![1, 0, 0, 0, 0, 0]),
+        ("value-missing", "a value was announced", cut(8)),
+        ("value-cut-short", "a value ends too early", cut(12)),
+        ("byte-more", "a row has a flag", [ONE, &[0]].concat()),
+    ]
+}
+
+/// Transactions that are read as what they are made of.
+fn readable() -> [(&'static str, Vec<Change>); 5] {
     let row = |table, key: &[u8], value: Option<&[u8]>| (table, key.to_vec(), value.map(<[u8]>::to_vec));
-    for (name, position, changes) in [
-        ("transaction-nothing", 1, vec![]),
-        ("transaction-one-row", 2, vec![row(Table::Tickets, b"key", Some(b"value"))]),
-        ("transaction-removal", 3, vec![row(Table::Credentials, b"key", None)]),
-        ("transaction-empty-key-and-value", 4, vec![row(Table::Meta, b"", Some(b""))]),
-        (
-            "transaction-every-table",
-            5,
-            Table::ALL.iter().map(|table| row(*table, table.name().as_bytes(), Some(b"1"))).collect(),
-        ),
-    ] {
-        write(&format!("valid/{name}"), &transaction(position, changes));
-    }
-    let one: &[u8] = &[1, 3, 1, 0, 0, 0, 1, b'k', 0, 0, 0, 1, b'v'];
-    for (name, why, bytes) in [
-        ("transaction-without-version", "there is no version", &[][..]),
-        ("transaction-version-2", "the version is another", &[2]),
-        ("transaction-unknown-table", "there are twelve tables, from 0 on", &[1, 12, 0, 0, 0, 0, 0]),
-        ("transaction-flag-2", "a row has a value or has none", &[1, 0, 2, 0, 0, 0, 0]),
-        ("transaction-without-flag", "a row ends after its table", &[1, 0]),
-        ("transaction-key-cut-short", "a key ends too early", &[1, 0, 0, 0, 0, 0, 2, b'k']),
-        ("transaction-key-of-four-gigabytes", "a key ends too early", &[1, 0, 0, 255, 255, 255, 255, b'k']),
-        ("transaction-length-cut-short", "a length has four bytes", &[1, 0, 0, 0, 0, 0]),
-        ("transaction-value-missing", "a value was announced", &one[..8]),
-        ("transaction-value-cut-short", "a value ends too early", &one[..12]),
-        ("transaction-byte-more", "a row has a flag", &[one, &[0]].concat()),
-    ] {
-        write(
-            &format!("invalid/{name}"),
-            &json!({ "kind": "transaction", "changes": hex(bytes), "why": why }),
-        );
-    }
+    let all = Table::ALL.iter().map(|table| row(*table, table.name().as_bytes(), Some(b"1"))).collect();
+    [
+        ("nothing", vec![]),
+        ("one-row", vec![row(Table::Tickets, b"key", Some(b"value"))]),
+        ("removal", vec![row(Table::Credentials, b"key", None)]),
+        ("empty-key-and-value", vec![row(Table::Meta, b"", Some(b""))]),
+        ("every-table", all),
+    ]
+}
 
-    let mut valid = BTreeMap::new();
-    let mut keep = |name: &str, vector: Value| {
-        write(&format!("valid/observed-{name}"), &vector);
-        valid.insert(name.to_owned(), vector);
+/// Every vector, and the corpus: the observed transactions, each after those before it, and what is refused.
+fn generate() -> Files {
+    let mut files = Files::new();
+    let mut vector = |path: String, vector: &Value| {
+        let text = serde_json::to_string_pretty(vector).unwrap() + "\n";
+        files.insert(format!("tests/vectors/{path}.json"), text.into_bytes());
     };
-    keep(
-        "revoked",
-        scene().then("credential_revoked", |scene| {
-            scene.world.gate.revoke_credential(&scene.pairing.credential, scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "ticket-revoked",
-        scene().then("credential_revoked", |scene| {
-            scene.world.gate.revoke_ticket(&scene.pairing.ticket, scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "session-ended",
-        scene().then("session_gone", |scene| {
-            scene.world.gate.end_session(&session(SESSION), scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "issuer-revoked",
-        scene().then("credential_revoked", |scene| {
-            scene.world.gate.revoke_issuer(&scene.desktop.issuer.public(), scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "device-revoked",
-        scene().then("credential_revoked", |scene| {
-            scene.world.gate.revoke_device(&scene.desktop.device, scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "narrowed",
-        scene().then("operation_not_granted", |scene| {
-            scene.desktop.renew(&scene.world, &scene.pairing, OpSet::only(Op::StreamOutput), 600).unwrap();
-        }),
-    );
-    keep(
-        "renewed",
-        scene().then("goes_on", |scene| {
-            scene.desktop.renew(&scene.world, &scene.pairing, OpSet::COMPANION, 600).unwrap();
-        }),
-    );
-    keep(
-        "another-revoked",
-        scene().then("goes_on", |scene| {
-            let other = scene.desktop.share(&scene.world, &terms());
-            scene.world.join(&other.link, &phone(3)).unwrap();
-            scene.world.gate.revoke_credential(&other.credential, scene.world.now).unwrap();
-        }),
-    );
-    keep(
-        "another-session-ended",
-        scene().then("goes_on", |scene| {
-            scene.world.gate.end_session(&session("other"), scene.world.now).unwrap();
-        }),
-    );
-
-    let of = |table: Table| move |row: &&mut Change| row.0 == table;
-    let revoked = &valid["revoked"];
-    let bad = |name: &str, vector: Value| write(&format!("invalid/observed-{name}"), &vector);
-    bad(
-        "credential-cut-short",
-        altered(revoked, "a record is whole", |rows| {
-            let (.., value) = rows.iter_mut().find(of(Table::Credentials)).unwrap();
-            value.as_mut().unwrap().pop();
-        }),
-    );
-    bad(
-        "credential-byte-more",
-        altered(revoked, "a record ends", |rows| {
-            let (.., value) = rows.iter_mut().find(of(Table::Credentials)).unwrap();
-            value.as_mut().unwrap().push(0);
-        }),
-    );
-    bad(
-        "credential-empty",
-        altered(revoked, "a record is not empty", |rows| {
-            let (.., value) = rows.iter_mut().find(of(Table::Credentials)).unwrap();
-            *value = Some(Vec::new());
-        }),
-    );
-    bad(
-        "credential-id-of-15-bytes",
-        altered(revoked, "an id has 16 bytes", |rows| {
-            let (_, key, _) = rows.iter_mut().find(of(Table::Credentials)).unwrap();
-            key.pop();
-        }),
-    );
-    bad(
-        "session-id-not-utf-8",
-        altered(revoked, "a session's id is text", |rows| {
-            rows.push((Table::Sessions, vec![0xff], None));
-        }),
-    );
-    bad(
-        "issuer-of-31-bytes",
-        altered(revoked, "a key has 32 bytes", |rows| {
-            rows.push((Table::Issuers, vec![1; 31], None));
-        }),
-    );
-    bad(
-        "issuer-garbled",
-        altered(revoked, "a record can be read", |rows| {
-            rows.push((Table::Issuers, vec![1; 32], Some(vec![0xff; 8])));
-        }),
-    );
-    bad(
-        "event-garbled",
-        altered(revoked, "an event can be read", |rows| {
-            rows.push((Table::Events, vec![0; 8], Some(vec![0xff; 8])));
-        }),
-    );
-
-    // The corpus: each transaction of these, all of them in a row, and what is refused.
     let framed = |parts: &[Vec<u8>]| {
         let mut data = vec![255];
         for part in parts {
@@ -409,14 +361,56 @@ fn write_the_files() {
         }
         data
     };
-    for (name, vector) in &valid {
-        let mut parts: Vec<Vec<u8>> = vector["before"].as_array().unwrap().iter().map(unhex).collect();
-        parts.push(unhex(&vector["then"]));
-        fs::write(here("fuzz/corpus/log").join(name), framed(&parts)).unwrap();
+    let mut corpus = Files::new();
+    for (position, (name, changes)) in (1..).zip(readable()) {
+        vector(format!("valid/transaction-{name}"), &transaction(position, changes));
     }
-    for (path, vector) in vectors("tests/vectors/invalid") {
-        let field = if vector["kind"] == "transaction" { "changes" } else { "then" };
-        let name = path.file_stem().unwrap();
-        fs::write(here("fuzz/corpus/log").join(name), framed(&[unhex(&vector[field])])).unwrap();
+    for (name, why, bytes) in unreadable() {
+        let refused = json!({ "kind": "transaction", "changes": hex(&bytes), "why": why });
+        vector(format!("invalid/transaction-{name}"), &refused);
+        corpus.insert(format!("transaction-{name}"), framed(&[bytes]));
+    }
+    let mut revoked = None;
+    for (seed, (name, stream, act)) in (1..).zip(OBSERVED) {
+        let observed = draws::seeded(seed, || scene().then(stream, act));
+        vector(format!("valid/observed-{name}"), &observed);
+        let mut parts: Vec<Vec<u8>> = observed["before"].as_array().unwrap().iter().map(unhex).collect();
+        parts.push(unhex(&observed["then"]));
+        corpus.insert(name.to_owned(), framed(&parts));
+        revoked.get_or_insert(observed);
+    }
+    for (name, why, damage) in DAMAGED {
+        let damaged = altered(revoked.as_ref().unwrap(), why, damage);
+        vector(format!("invalid/observed-{name}"), &damaged);
+        corpus.insert(format!("observed-{name}"), framed(&[unhex(&damaged["then"])]));
+    }
+    files.extend(corpus.into_iter().map(|(name, data)| (format!("fuzz/corpus/log/{name}"), data)));
+    files
+}
+
+#[test]
+fn the_files_of_the_log_are_what_this_build_writes() {
+    let generated = generate();
+    let mut there = Files::new();
+    for folder in ["tests/vectors/valid", "tests/vectors/invalid", "fuzz/corpus/log"] {
+        for (path, bytes) in files(folder) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            // What a fuzzer has found is written by nobody else.
+            if !name.starts_with("found-") {
+                there.insert(format!("{folder}/{name}"), bytes);
+            }
+        }
+    }
+    assert_eq!(generated.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
+    for (name, bytes) in generated {
+        assert!(bytes == there[&name], "{name} is another; see the comment at the top of this file");
+    }
+}
+
+#[test]
+#[ignore = "writes the vectors and the corpus"]
+fn write_the_files() {
+    for (path, bytes) in generate() {
+        fs::write(here(&path), bytes).unwrap();
     }
 }

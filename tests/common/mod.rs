@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test file uses a part of it")]
 
 pub mod cbor;
+pub mod draws;
 pub mod lax;
 pub mod ledger;
 pub mod log;
@@ -14,7 +15,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use rand::RngCore;
-use rand::rngs::OsRng;
 use sessioncap::agent::ledger::{Ledger, MemoryLedger};
 use sessioncap::agent::{
     Admission, AgentContext, AuditEvent, AuditRecord, Denial, Gate, GateConfig, Guard, LedgerFailure, Peer,
@@ -31,6 +31,8 @@ use sessioncap::{
     RenewalReceipt, SessionId, Timestamp,
 };
 use time::{Duration, OffsetDateTime};
+
+use draws::Draws;
 
 pub const URL: &str = "wss://agent.example";
 pub const SESSION: &str = "3f0c8f0e-5f0b-4a53-9a58-0d6f3c1c9e55";
@@ -241,7 +243,7 @@ impl World {
 
     /// Reads message 1 as the agent does.
     pub fn open(&self, message: &[u8]) -> Result<Received, Error> {
-        Responder::read(&self.agent, message, &mut OsRng)
+        Responder::read(&self.agent, message, &mut Draws)
     }
 
     /// The gate's answer to a payload from a phone's key.
@@ -252,8 +254,8 @@ impl World {
     /// The same, for any bytes in the key's place. Each message is another.
     pub fn admit_key(&self, key: &[u8; 32], payload: &[u8]) -> PeerAdmission {
         let mut message = [0; 32];
-        OsRng.fill_bytes(&mut message);
-        self.gate.admit_peer(Peer::new(key, payload, message), self.now, &mut OsRng)
+        Draws.fill_bytes(&mut message);
+        self.gate.admit_peer(Peer::new(key, payload, message), self.now, &mut Draws)
     }
 
     /// What the agent does with message 1, up to message 2.
@@ -262,7 +264,7 @@ impl World {
             Ok(received) => received,
             Err(_) => return Response::Closed(None),
         };
-        match self.gate.admit(received, self.now, &mut OsRng) {
+        match self.gate.admit(received, self.now, &mut Draws) {
             Admission::PassThrough(_) => Response::Device,
             Admission::Admitted { message, pending } => {
                 let (guard, channel) = pending.into_raw();
@@ -277,7 +279,7 @@ impl World {
 
     /// A phone's first message of a redemption.
     pub fn ask(&self, link: &Link, phone: &HolderSecretKey) -> Asking<Redeeming> {
-        sessioncap::phone::redeem(link, phone, text("phone"), &mut OsRng).unwrap()
+        sessioncap::phone::redeem(link, phone, text("phone"), &mut Draws).unwrap()
     }
 
     /// Redeems and sends the first frame.
@@ -329,7 +331,7 @@ impl World {
         ops: OpSet,
     ) -> Result<(Guard, Option<CredentialBytes>), Refusal> {
         let asking =
-            sessioncap::phone::attach(&self.agent.public(), phone, credential, ops, &mut OsRng).unwrap();
+            sessioncap::phone::attach(&self.agent.public(), phone, credential, ops, &mut Draws).unwrap();
         match self.respond(&asking.message) {
             Response::Admitted(message, channel, guard) => {
                 let attached = asking.next.finish(&message).unwrap();
@@ -481,7 +483,7 @@ impl Desktop {
     }
 
     pub fn mint_for(&self, world: &World, id: &str, terms: &PairingTerms) -> Pairing {
-        self.issuer.pair(session(id), terms, world.now.timestamp(), &mut OsRng).unwrap()
+        self.issuer.pair(session(id), terms, world.now.timestamp(), &mut Draws).unwrap()
     }
 
     pub fn lodge(&self, world: &World, pairing: &Pairing) -> Result<(), Denial> {
@@ -522,8 +524,8 @@ impl Desktop {
     ) -> Result<RenewalReceipt, Denial> {
         let (credential, ticket, session) = (pairing.credential, pairing.ticket, session(id));
         let renewal = Renewal { credential, ticket, session, ops, valid_for };
-        let message = self.issuer.renew(renewal, world.now.timestamp(), &mut OsRng).unwrap();
-        world.gate.renew(&self.device, &message, world.now, &mut OsRng)
+        let message = self.issuer.renew(renewal, world.now.timestamp(), &mut Draws).unwrap();
+        world.gate.renew(&self.device, &message, world.now, &mut Draws)
     }
 }
 

@@ -14,7 +14,7 @@ use super::CHUNK;
 use crate::lock;
 
 /// Bytes of output kept, for the history and for readers that are behind.
-const TRANSCRIPT: usize = 1024 * 1024;
+pub(crate) const TRANSCRIPT: usize = 1024 * 1024;
 
 /// Bytes of clipboard writes kept, for readers who get them.
 const WRITES: usize = 128 * 1024;

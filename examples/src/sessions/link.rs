@@ -1,6 +1,7 @@
 //! An agent's side: it mirrors every session of the server, and asks the server for what it does to them.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +10,18 @@ use rand::Rng;
 use rand::rngs::OsRng;
 use rustix::process::geteuid;
 use sessioncap::session::Incarnation;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::wire::{self, Ask, Floor, Message, Process, Tell};
+use super::limits::PATIENCE;
+use super::message::{Ask, Floor, Message, Process, Tell};
+use super::untold::Untold;
+use super::{message, wire};
 use crate::problem::{Outcome, Problem};
-use crate::pty::{Hub, HubError, Mirror, Order, WeakHub};
+use crate::pty::{Hub, HubError, Mirror, Order, SessionInfo, WeakHub};
 
-/// How long the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before the server is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,7 +38,7 @@ pub struct Shared {
     link: Link,
     /// Whether the server is joined.
     joined: watch::Receiver<bool>,
-    floors: mpsc::UnboundedSender<Floor>,
+    floors: Arc<Untold>,
 }
 
 /// Takes a floor that the server tells: the credential, the session, and the position, if it is known.
@@ -52,24 +55,29 @@ impl Link {
         let (orders, todo) = mpsc::unbounded_channel();
         let hub = Hub::mirror(on_end, orders);
         let (tell_joined, joined) = watch::channel(false);
-        let (floors, floors_to_tell) = mpsc::unbounded_channel();
-        tokio::spawn(self.clone().follow_server(hub.downgrade(), tell_joined, floors_to_tell, on_floor));
+        let floors = Arc::<Untold>::default();
+        let untold = Arc::clone(&floors);
+        tokio::spawn(self.clone().follow_server(hub.downgrade(), tell_joined, untold, on_floor));
         tokio::spawn(self.clone().carry_out(todo));
         (hub, Shared { link: self, joined, floors })
     }
 
-    async fn connect(&self, first: &Ask) -> io::Result<UnixStream> {
+    /// Connects, and sends the first message.
+    async fn connect(&self, first: &[u8]) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.path).await?;
         if stream.peer_cred()?.uid() != geteuid().as_raw() {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "another user listens there"));
         }
-        wire::send(&mut stream, first).await?;
+        stream.write_all(first).await?;
         Ok(stream)
     }
 
     async fn ask(&self, ask: &Ask) -> Result<Tell, HubError> {
+        let ask = message::encode(ask).map_err(|error| {
+            HubError::Server(format!("the server of the sessions cannot be asked: {error}"))
+        })?;
         let answered = timeout(PATIENCE, async {
-            let mut stream = self.connect(ask).await?;
+            let mut stream = self.connect(&ask).await?;
             wire::receive_json(&mut stream).await
         });
         let answer = answered.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
@@ -120,12 +128,12 @@ impl Link {
         self,
         hub: WeakHub,
         joined: watch::Sender<bool>,
-        mut floors: mpsc::UnboundedReceiver<Floor>,
+        floors: Arc<Untold>,
         on_floor: OnFloor,
     ) {
         while hub.upgrade().is_some() {
             // However it ended, it is begun again.
-            let _ = self.join(&hub, &joined, &mut floors, &on_floor).await;
+            let _ = self.join(&hub, &joined, &floors, &on_floor).await;
             joined.send_replace(false);
             tokio::select! {
                 () = sleep(PAUSE) => {}
@@ -138,24 +146,22 @@ impl Link {
         &self,
         hub: &WeakHub,
         joined: &watch::Sender<bool>,
-        floors: &mut mpsc::UnboundedReceiver<Floor>,
+        floors: &Untold,
         on_floor: &OnFloor,
     ) -> io::Result<()> {
-        let stream = self.connect(&Ask::Join(self.process)).await?;
+        let stream = self.connect(&message::encode(&Ask::Join(self.process))?).await?;
         let (from, mut to) = stream.into_split();
-        let (mut tells, reading) = wire::reading::<Tell>(from, 16);
+        let (mut tells, reading) = wire::reading::<Tell>(from);
         let heard = loop {
             let tell = tokio::select! {
                 tell = tells.recv() => tell,
-                floor = floors.recv() => match floor {
-                    Some(floor) => {
-                        if let Err(error) = wire::send(&mut to, &Ask::Floor(floor)).await {
-                            break Err(error);
-                        }
-                        continue;
+                floor = floors.take() => {
+                    if let Err(error) = wire::send(&mut to, &Ask::Floor(floor.clone())).await {
+                        floors.return_unsent(floor);
+                        break Err(error);
                     }
-                    None => break Ok(()),
-                },
+                    continue;
+                }
                 // The agent ends.
                 () = joined.closed() => break Ok(()),
             };
@@ -193,7 +199,9 @@ impl Link {
         tokio::spawn(async move {
             let (mut stream, mut mirror) = begun;
             // A server that goes on without this agent's having read all is followed from the present screen on.
-            while let Err(Lost::Behind) = fill(stream, mirror).await {
+            loop {
+                let (mut from, mut to) = stream.into_split();
+                let Err(Lost::Behind) = fill(&mut from, &mut to, mirror).await else { return };
                 let Ok(again) = link.begin(&hub, &id).await else { return };
                 (stream, mirror) = again;
             }
@@ -203,36 +211,78 @@ impl Link {
 
     async fn begin(&self, hub: &WeakHub, id: &str) -> io::Result<(UnixStream, Mirror)> {
         let beginning = timeout(PATIENCE, async {
-            let mut stream = self.connect(&Ask::Follow { id: id.to_owned() }).await?;
-            let Tell::Session { info, incarnation, position } = wire::receive_json(&mut stream).await? else {
-                return Err(ErrorKind::NotFound.into());
-            };
-            let incarnation = Incarnation::from_bytes(incarnation).ok_or(ErrorKind::InvalidData)?;
+            let mut stream = self.connect(&message::encode(&Ask::Follow { id: id.to_owned() })?).await?;
+            let begun = Begun::receive(&mut stream, id).await?;
             let terminal = wire::receive_terminal(&stream).await?;
-            let history = wire::receive_bytes(&mut stream).await?;
-            let screen = wire::receive_bytes(&mut stream).await?;
-            let mirror = hub.add(info, incarnation, &history, position, &screen, terminal);
-            mirror.map(|mirror| (stream, mirror)).ok_or_else(|| io::Error::from(ErrorKind::NotFound))
+            let mirror = begun.mirror(&mut stream, hub, terminal).await?;
+            Ok((stream, mirror))
         });
         beginning.await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
     }
 }
 
+/// A session that the server begins to pass on. Its terminal comes next.
+pub struct Begun {
+    info: SessionInfo,
+    incarnation: Incarnation,
+    position: u64,
+}
+
+impl Begun {
+    /// Receives the session that was asked for.
+    ///
+    /// # Errors
+    /// If there is no such session, or the server sends something else.
+    pub async fn receive(from: &mut (impl AsyncRead + Unpin), id: &str) -> io::Result<Self> {
+        let Tell::Session { info, incarnation, position } = wire::receive_json(from).await? else {
+            return Err(ErrorKind::NotFound.into());
+        };
+        let incarnation = Incarnation::from_bytes(incarnation).filter(|_| info.id == id);
+        let incarnation = incarnation.ok_or(ErrorKind::InvalidData)?;
+        Ok(Self { info, incarnation, position })
+    }
+
+    /// Receives the history and the screen, and adds the session.
+    ///
+    /// # Errors
+    /// If the server sends something else, or the hub is gone.
+    pub async fn mirror(
+        self,
+        from: &mut (impl AsyncRead + Unpin),
+        hub: &WeakHub,
+        terminal: OwnedFd,
+    ) -> io::Result<Mirror> {
+        let history = wire::receive_bytes(from).await?;
+        let screen = wire::receive_bytes(from).await?;
+        let Self { info, incarnation, position } = self;
+        let mirror = hub.add(info, incarnation, &history, position, &screen, terminal);
+        mirror.ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
 /// Why a session is not filled any more.
-enum Lost {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
     /// The server has closed: it is gone, or this agent was behind.
     Behind,
     /// A message of it cannot be understood.
     Garbled,
 }
 
-async fn fill(stream: UnixStream, mirror: Mirror) -> Result<(), Lost> {
-    let (mut from, mut to) = stream.into_split();
+/// Fills a session with what the server sends, until it has ended.
+///
+/// # Errors
+/// If the server is lost before, or cannot be understood.
+pub async fn fill(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mirror: Mirror,
+) -> Result<(), Lost> {
     let mut leads = false;
     loop {
         // Not before the agent's own readers have had what came before, so that a flood runs at their pace.
         mirror.pace().await;
-        match wire::receive(&mut from).await {
+        match wire::receive(from).await {
             Ok(Message::Bytes(bytes)) => mirror.publish(&bytes),
             Ok(Message::Json(Tell::Resized { columns, rows })) => mirror.resized(columns, rows),
             Ok(Message::Json(Tell::Ended(exit))) => {
@@ -240,12 +290,13 @@ async fn fill(stream: UnixStream, mirror: Mirror) -> Result<(), Lost> {
                 return Ok(());
             }
             Ok(Message::Json(_)) => return Err(Lost::Garbled),
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Err(Lost::Garbled),
             Err(_) => return Err(Lost::Behind),
         }
         if mirror.has_readers() != leads {
             leads = !leads;
             // The next read says whether the server is gone.
-            let _ = wire::send(&mut to, &Ask::Lead(leads)).await;
+            let _ = wire::send(to, &Ask::Lead(leads)).await;
         }
     }
 }
@@ -296,7 +347,6 @@ impl Shared {
 
     /// Tells the other agents from where on a credential's phone may get output again.
     pub fn tell_floor(&self, credential: String, session: String, position: Option<u64>) {
-        // Fails only while the agent stops.
-        let _ = self.floors.send(Floor { credential, session, position });
+        self.floors.add(Floor { credential, session, position });
     }
 }

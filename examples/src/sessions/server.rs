@@ -1,27 +1,30 @@
 //! The server: it has the terminals and their programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::new_id;
-use super::wire::{self, Ask, Failure, Floor, Process, Tell};
+use super::limits::{FIRST, KNOWING, MOST_NEWS, MOST_WAITING, PATIENCE};
+use super::message::{Ask, Failure, Floor, Process, Tell};
+use super::{new_id, wire};
 use crate::agent::bind_private;
 use crate::lock;
 use crate::problem::{Outcome, While};
 use crate::pty::{Hub, OutputEvent, SessionInfo, SessionSpec, Whole};
+use crate::terminal::note;
 
-/// How long an agent may take to know a new session. One that takes longer is disconnected, and comes again.
-const KNOWING: Duration = Duration::from_secs(5);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Users of whose refused connections a line is printed.
+const MOST_STRANGERS: usize = 16;
 
 /// The server of the sessions that several agents share. It ends with the process, and every program with it.
 pub struct Server {
@@ -32,6 +35,7 @@ pub struct Server {
 struct Shared {
     hub: Hub,
     joined: Mutex<Vec<Joined>>,
+    connections: AtomicU64,
     /// The sessions that end with the process of an agent.
     bound: Mutex<HashMap<String, Process>>,
 }
@@ -39,7 +43,9 @@ struct Shared {
 /// An agent that is told of new sessions.
 struct Joined {
     process: Process,
-    news: mpsc::UnboundedSender<News>,
+    /// Of the connection, which no other has: a process that was disconnected comes again.
+    connection: u64,
+    news: mpsc::Sender<News>,
 }
 
 enum News {
@@ -56,6 +62,7 @@ impl Server {
             // Agents learn of an end as they follow the session.
             hub: Hub::new(|_| ()),
             joined: Mutex::default(),
+            connections: AtomicU64::default(),
             bound: Mutex::default(),
         };
         Ok(Self { listener, shared: Arc::new(shared) })
@@ -63,13 +70,26 @@ impl Server {
 
     /// Serves agents until the future is dropped.
     pub async fn serve(&self) {
+        let places = Arc::new(Semaphore::new(MOST_WAITING));
+        let mut strangers = HashSet::new();
         loop {
+            // Fails only if closed, which it never is.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let shared = Arc::clone(&self.shared);
-                    // An agent that breaks off says so by that.
-                    tokio::spawn(async move { shared.answer(stream).await });
-                }
+                Ok((stream, _)) => match refusal(&stream) {
+                    None => {
+                        let shared = Arc::clone(&self.shared);
+                        // An agent that breaks off says so by that.
+                        tokio::spawn(async move { shared.answer(stream, place).await });
+                    }
+                    // Once for each, so that nobody fills a disk with it.
+                    Some(refusal)
+                        if strangers.len() < MOST_STRANGERS && strangers.insert(refusal.clone()) =>
+                    {
+                        note(&format!("sessions: a connection was refused: {refusal}"));
+                    }
+                    Some(_) => {}
+                },
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -81,13 +101,24 @@ impl Server {
     }
 }
 
+/// Why whoever has connected is not served. The socket's mode says the same, unless somebody has changed it.
+fn refusal(stream: &UnixStream) -> Option<String> {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == geteuid().as_raw() => None,
+        Ok(peer) => Some(format!(
+            "it is of the user {}, and only this one may; look at the socket's mode",
+            peer.uid()
+        )),
+        Err(error) => Some(format!("its user is not known: {error}")),
+    }
+}
+
 impl Shared {
-    async fn answer(self: Arc<Self>, mut stream: UnixStream) -> io::Result<()> {
-        // The socket's mode says the same, unless somebody has changed it.
-        if stream.peer_cred()?.uid() != geteuid().as_raw() {
-            return Ok(());
-        }
-        let answer = match wire::receive_json(&mut stream).await? {
+    /// Holds the place until the first message is whole.
+    async fn answer(self: Arc<Self>, mut stream: UnixStream, place: OwnedSemaphorePermit) -> io::Result<()> {
+        let first = timeout(FIRST, wire::receive_json(&mut stream)).await??;
+        drop(place);
+        let answer = match first {
             Ask::Join(process) => return self.tell_news(stream, process).await,
             Ask::Follow { id } => match self.hub.whole(&id) {
                 Ok(whole) => return follow(stream, whole).await,
@@ -102,7 +133,7 @@ impl Shared {
             Ask::List => Tell::Sessions(self.ids()),
             Ask::Known | Ask::Floor(_) | Ask::Lead(_) => return Ok(()),
         };
-        wire::send(&mut stream, &answer).await
+        timeout(PATIENCE, wire::send(&mut stream, &answer)).await?
     }
 
     fn ids(&self) -> Vec<String> {
@@ -115,26 +146,33 @@ impl Shared {
         if !stays {
             lock(&self.bound).insert(info.id.clone(), process);
         }
-        let known: Vec<_> = lock(&self.joined)
-            .iter()
-            .filter_map(|joined| {
-                let (tell, known) = oneshot::channel();
-                joined.news.send(News::Begun(info.id.clone(), tell)).ok()?;
-                Some((joined.process, known))
-            })
-            .collect();
-        for (process, known) in known {
-            if timeout(KNOWING, known).await.is_err() {
-                lock(&self.joined).retain(|joined| joined.process != process);
+        let mut known = Vec::new();
+        // One that does not take it any more is disconnected, and asks for all of them when it comes again.
+        lock(&self.joined).retain(|joined| {
+            let (tell, told) = oneshot::channel();
+            known.push((joined.connection, told));
+            joined.news.try_send(News::Begun(info.id.clone(), tell)).is_ok()
+        });
+        let deadline = Instant::now() + KNOWING;
+        for (connection, known) in known {
+            if timeout_at(deadline, known).await.is_err() {
+                self.disconnect(connection);
             }
         }
-        if !lock(&self.joined).iter().any(|joined| joined.process == process) {
-            self.end_bound_to(process);
-        }
+        self.end_bound_to(process);
         Ok(info)
     }
 
+    /// Its task ends then.
+    fn disconnect(&self, connection: u64) {
+        lock(&self.joined).retain(|joined| joined.connection != connection);
+    }
+
+    /// Unless it is joined.
     fn end_bound_to(&self, process: Process) {
+        if lock(&self.joined).iter().any(|joined| joined.process == process) {
+            return;
+        }
         let mut bound = lock(&self.bound);
         let ended: Vec<String> =
             bound.iter().filter(|(_, of)| **of == process).map(|(id, _)| id.clone()).collect();
@@ -147,11 +185,12 @@ impl Shared {
 
     /// Tells an agent of new sessions, until it is gone or takes too long to know one.
     async fn tell_news(&self, stream: UnixStream, process: Process) -> io::Result<()> {
-        let (news, mut next) = mpsc::unbounded_channel();
+        let (news, mut next) = mpsc::channel(MOST_NEWS);
         // Before the list is made, so that no session is in neither.
-        lock(&self.joined).push(Joined { process, news });
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        lock(&self.joined).push(Joined { process, connection, news });
         let told = self.tell_until_gone(stream, process, &mut next).await;
-        lock(&self.joined).retain(|joined| joined.process != process);
+        self.disconnect(connection);
         self.end_bound_to(process);
         told
     }
@@ -160,11 +199,11 @@ impl Shared {
         &self,
         stream: UnixStream,
         process: Process,
-        next: &mut mpsc::UnboundedReceiver<News>,
+        next: &mut mpsc::Receiver<News>,
     ) -> io::Result<()> {
         let (from, mut to) = stream.into_split();
-        wire::send(&mut to, &Tell::Sessions(self.ids())).await?;
-        let (mut asks, reading) = wire::reading::<Ask>(from, 16);
+        timeout(KNOWING, wire::send(&mut to, &Tell::Sessions(self.ids()))).await??;
+        let (mut asks, reading) = wire::reading::<Ask>(from);
         let mut unknown = std::collections::VecDeque::new();
         let told = loop {
             tokio::select! {
@@ -177,8 +216,14 @@ impl Shared {
                         Some(News::Floor(floor)) => Tell::Floor(floor),
                         None => break Ok(()),
                     };
-                    if let Err(error) = wire::send(&mut to, &tell).await {
-                        break Err(error);
+                    if next.is_closed() {
+                        // It is behind, so the rest is not sent either.
+                        break Ok(());
+                    }
+                    match timeout(KNOWING, wire::send(&mut to, &tell)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => break Err(error),
+                        Err(late) => break Err(late.into()),
                     }
                 }
                 ask = asks.recv() => match ask {
@@ -199,10 +244,10 @@ impl Shared {
 
     /// An agent that joins later begins without.
     fn pass_on(&self, floor: &Floor, from: Process) {
-        for joined in lock(&self.joined).iter().filter(|joined| joined.process != from) {
-            // One that is gone is not told.
-            let _ = joined.news.send(News::Floor(floor.clone()));
-        }
+        // One that does not take it any more is disconnected, and then knows no floor.
+        lock(&self.joined).retain(|joined| {
+            joined.process == from || joined.news.try_send(News::Floor(floor.clone())).is_ok()
+        });
     }
 }
 
@@ -214,13 +259,16 @@ fn done(outcome: Result<(), crate::pty::HubError>) -> Tell {
 async fn follow(mut stream: UnixStream, whole: Whole) -> io::Result<()> {
     let Whole { info, incarnation, history, screen, mut output, mut size, terminal, viewer } = whole;
     let head = Tell::Session { info, incarnation: *incarnation.as_bytes(), position: screen.position };
-    wire::send(&mut stream, &head).await?;
-    wire::send_terminal(&stream, &terminal).await?;
-    wire::send_bytes(&mut stream, &history).await?;
-    wire::send_bytes(&mut stream, &screen.bytes).await?;
-    drop(terminal);
+    let beginning = async {
+        wire::send(&mut stream, &head).await?;
+        wire::send_terminal(&stream, &terminal).await?;
+        wire::send_bytes(&mut stream, &history).await?;
+        wire::send_bytes(&mut stream, &screen.bytes).await
+    };
+    timeout(PATIENCE, beginning).await??;
+    drop((terminal, history, screen));
     let (from, mut to) = stream.into_split();
-    let (mut asks, reading) = wire::reading::<Ask>(from, 1);
+    let (mut asks, reading) = wire::reading::<Ask>(from);
     let told = loop {
         let sent = tokio::select! {
             event = output.next() => match event {

@@ -14,21 +14,21 @@ use super::wire::{attach, redeem};
 use super::world::{ECHO, Running, World, eventually, new_directory, program, within};
 
 /// A server in this process.
-struct Serving {
-    path: PathBuf,
+pub struct Serving {
+    pub path: PathBuf,
     server: Arc<Server>,
     serving: JoinHandle<()>,
 }
 
 impl Serving {
-    async fn start(path: PathBuf) -> Self {
+    pub async fn start(path: PathBuf) -> Self {
         let server = Arc::new(Server::bind(&path).await.unwrap());
         let listening = Arc::clone(&server);
         let serving = tokio::spawn(async move { listening.serve().await });
         Self { path, server, serving }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.serving.abort();
         let _ = self.serving.await;
         self.server.stop().await;
