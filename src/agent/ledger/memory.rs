@@ -1,6 +1,7 @@
 //! A ledger in memory: for agents whose sessions end with the process, and for tests.
 
 mod leaf;
+mod packed;
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -63,7 +64,7 @@ fn lock_read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
 
 impl Snapshot for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).map(<[u8]>::to_vec))
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)))
     }
 
     fn range(
