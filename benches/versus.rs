@@ -20,6 +20,8 @@
 
 #[path = "versus/admission.rs"]
 mod admission;
+#[path = "versus/attach.rs"]
+mod attach;
 #[path = "versus/counting.rs"]
 mod counting;
 #[path = "versus/counts.rs"]
