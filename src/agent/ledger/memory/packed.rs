@@ -1,7 +1,8 @@
 //! Values that resemble a sample, written as what they differ in.
 //!
-//! A packed value is pieces in turn: so many bytes as they are, then so many copied from a place. A place is one in
-//! the sample or in what precedes the copy, and mostly the one that follows the last copy as far as this one does.
+//! A packed value is its length, then pieces in turn: so many bytes as they are, then so many copied from a place. A
+//! place is one in the sample or in what precedes the copy, and mostly the one that follows the last copy as far as
+//! this one does.
 
 /// The lengths of a value that is packed or is a sample. Shorter ones gain too little, and longer ones take too long.
 pub(super) const LENGTHS: core::ops::RangeInclusive<usize> = 64..=0xffff;
@@ -30,6 +31,7 @@ pub(super) fn pack(value: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
         remember(&mut places, &window, at);
     }
     let mut packed = Vec::with_capacity(value.len());
+    put_length(&mut packed, value.len());
     let (mut at, mut plain, mut expected) = (sample.len(), sample.len(), 0_usize);
     while at < window.len() && packed.len() < value.len() {
         let alike = |place: usize| {
@@ -68,51 +70,31 @@ pub(super) fn pack(value: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Returns the value that was packed with this sample.
-pub(super) fn unpack(packed: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
-    let mut len = 0_usize;
-    pieces(packed, |piece| {
-        len = len.saturating_add(match piece {
-            Piece::Plain(bytes) => bytes.len(),
-            Piece::Copy { len, .. } => len,
-        });
-        Some(())
-    })?;
-    let mut value = Vec::with_capacity(Some(len).filter(|len| LENGTHS.contains(len))?);
-    pieces(packed, |piece| {
-        match piece {
-            Piece::Plain(bytes) => value.extend_from_slice(bytes),
-            Piece::Copy { place, len } => match place.checked_sub(sample.len()) {
-                None => value.extend_from_slice(sample.get(place..)?.get(..len)?),
-                Some(place) => {
-                    let end = place.checked_add(len).filter(|end| *end <= value.len())?;
-                    value.extend_from_within(place..end);
-                }
-            },
-        }
-        Some(())
-    })?;
-    Some(value)
-}
-
-enum Piece<'a> {
-    Plain(&'a [u8]),
-    Copy { place: usize, len: usize },
-}
-
-fn pieces<'a>(mut packed: &'a [u8], mut each: impl FnMut(Piece<'a>) -> Option<()>) -> Option<()> {
-    let mut expected = 0_usize;
+pub(super) fn unpack(mut packed: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
+    let whole = Some(length(&mut packed)?).filter(|len| LENGTHS.contains(len))?;
+    let (mut value, mut expected) = (Vec::with_capacity(whole), 0_usize);
     while !packed.is_empty() {
         let plain = length(&mut packed)?;
-        each(Piece::Plain(take(&mut packed, plain)?))?;
+        value.extend_from_slice(take(&mut packed, plain)?);
         if packed.is_empty() {
             break;
         }
         let (len, place) = (length(&mut packed)?, length(&mut packed)?);
         let place = place.checked_sub(1).unwrap_or(expected.saturating_add(plain));
-        each(Piece::Copy { place, len })?;
-        expected = place.saturating_add(len);
+        let end = place.checked_add(len)?;
+        match place.checked_sub(sample.len()) {
+            None => value.extend_from_slice(sample.get(place..end)?),
+            Some(at) => {
+                let end = Some(end.saturating_sub(sample.len())).filter(|end| *end <= value.len())?;
+                value.extend_from_within(at..end);
+            }
+        }
+        if value.len() > whole {
+            return None;
+        }
+        expected = end;
     }
-    Some(())
+    Some(value).filter(|value| value.len() == whole)
 }
 
 /// Remembers a place, and returns the one before it with the same hash.
