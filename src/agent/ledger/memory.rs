@@ -51,7 +51,9 @@ impl Ledger for MemoryLedger {
         checked.map_err(LedgerError::not_done)?;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         for (table, key, value) in changes.iter() {
-            tables.0.entry(table).or_default().set(key, value);
+            // The rows that are long and stay for long.
+            let rows = tables.0.entry(table).or_insert_with(|| Rows::new(table == Table::Credentials));
+            rows.set(key, value);
         }
         Ok(())
     }

@@ -18,8 +18,12 @@ const MAX_LEN: usize = (1 << 26) - 1;
 const LONGEST: usize = 4;
 
 /// The rows of one table in the order of their keys.
-#[derive(Debug, Default)]
-pub(super) struct Rows(BTreeSet<Leaf>);
+#[derive(Debug)]
+pub(super) struct Rows {
+    leaves: BTreeSet<Leaf>,
+    /// Whether values that resemble each other are packed.
+    packs: bool,
+}
 
 /// Neighbouring rows in one allocation. Each is: how many bytes its key shares with the one before, how many
 /// follow, the length and form of its value, the rest of its key, its value. The first key is whole, and the leaf's
@@ -37,6 +41,11 @@ enum Form {
 }
 
 impl Rows {
+    /// Makes a table without rows. Packing takes time at each write, which rows that stay are worth.
+    pub(super) fn new(packs: bool) -> Self {
+        Self { leaves: BTreeSet::new(), packs }
+    }
+
     /// Checks that a row can be set.
     pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
         match key.len().max(value.len()) <= MAX_LEN {
@@ -46,7 +55,7 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(Leaf::count).sum()
+        self.leaves.iter().map(Leaf::count).sum()
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -62,7 +71,7 @@ impl Rows {
             Bound::Included(key) | Bound::Excluded(key) => self.of(key).map_or(key, Leaf::first),
             Bound::Unbounded => &[],
         };
-        for leaf in self.0.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
+        for leaf in self.leaves.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
             let mut rows = leaf.each();
             while let Some((form, value)) = rows.next_value() {
                 let is_before = match from {
@@ -85,9 +94,9 @@ impl Rows {
     /// Sets a row that was checked, or removes it.
     pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
         // What precedes every row joins the first leaf.
-        let first = self.of(key).or_else(|| self.0.first()).map(|leaf| leaf.first().to_vec());
-        let leaf = first.and_then(|first| self.0.take(&*first)).unwrap_or_default();
-        self.put(leaf.with(key, value));
+        let first = self.of(key).or_else(|| self.leaves.first()).map(|leaf| leaf.first().to_vec());
+        let leaf = first.and_then(|first| self.leaves.take(&*first)).unwrap_or_default();
+        self.put(leaf.with(key, value, self.packs));
     }
 
     /// Puts a leaf in its place, in halves if it is too large.
@@ -98,27 +107,30 @@ impl Rows {
                 self.put(second);
             }
             None if leaf.0.is_empty() => {}
-            None => drop(self.0.replace(leaf)),
+            None => drop(self.leaves.replace(leaf)),
         }
     }
 
     /// Returns the leaf in which a key is, if it is anywhere.
     fn of(&self, key: &[u8]) -> Option<&Leaf> {
-        self.0.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+        self.leaves.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
     }
 }
 
 impl Leaf {
     /// Returns it with a row set or removed. The other rows are copied as they are, apart from the next one, whose key
     /// follows another; if the sample changes, each is packed again.
-    fn with(&self, key: &[u8], value: Option<&[u8]>) -> Self {
+    fn with(&self, key: &[u8], value: Option<&[u8]>, packs: bool) -> Self {
         let search = self.search(key);
         if search.is_same && search.row.as_ref().is_some_and(|row| row.form == Form::Sample) {
             return self.with_other_sample(key, value);
         }
         let Search { shared, row, is_same, common } = search;
         let at = row.as_ref().map_or(self.0.len(), |row| row.at);
-        let value = value.map(|value| packed_with(self.sample(), value));
+        let value = value.map(|value| match packs {
+            true => packed_with(self.sample(), value),
+            false => (Form::Plain, value.into()),
+        });
         let len = value.as_ref().map_or(0, |(_, value)| value.len());
         let room = self.0.len().saturating_add(key.len()).saturating_add(len);
         let mut bytes = Vec::with_capacity(room.saturating_add(6 * LONGEST));
@@ -437,9 +449,9 @@ mod tests {
         #[test]
         fn rows_are_those_of_a_map(
             steps in proptest::collection::vec((any_key(), proptest::option::weighted(0.7, any_value())), 0..200),
-            asked in proptest::collection::vec(any_key(), 1..20)
+            asked in proptest::collection::vec(any_key(), 1..20), packs: bool
         ) {
-            let (mut rows, mut model) = (Rows::default(), BTreeMap::new());
+            let (mut rows, mut model) = (Rows::new(packs), BTreeMap::new());
             for (key, value) in &steps {
                 rows.set(key, value.as_deref());
                 match value {
@@ -458,7 +470,7 @@ mod tests {
                     prop_assert_eq!(all(&rows, from), expected);
                 }
             }
-            for leaf in &rows.0 {
+            for leaf in &rows.leaves {
                 prop_assert!(leaf.halves().is_none() && !leaf.0.is_empty());
                 let mut rest = &*leaf.0;
                 let rows: Vec<_> = core::iter::from_fn(|| Row::read(&mut rest, 0)).collect();
@@ -476,23 +488,23 @@ mod tests {
 
     #[test]
     fn rows_that_share_most_of_their_keys_take_little() {
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(true);
         for number in 0..1_000_u32 {
             rows.set(&[[5; 40].as_slice(), &number.to_be_bytes()].concat(), Some(&[]));
         }
-        let bytes: usize = rows.0.iter().map(|leaf| leaf.0.len()).sum();
+        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
         assert!(bytes < 12 * 1_000, "{bytes}");
         assert_eq!(rows.len(), 1_000);
     }
 
     #[test]
     fn values_that_resemble_each_other_take_what_they_differ_in() {
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(true);
         let value = |number: u32| resembling(800, &number.to_be_bytes().repeat(8));
         for number in (0..1_000_u32).rev() {
             rows.set(&number.to_be_bytes(), Some(&value(number)));
         }
-        let bytes: usize = rows.0.iter().map(|leaf| leaf.0.len()).sum();
+        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
         assert!(bytes < 150 * 1_000, "{bytes}");
         // A leaf without its sample has another.
         for number in (0..1_000_u32).filter(|number| number % 7 != 0) {
