@@ -1,12 +1,13 @@
 //! This crate beside what it is built from and what it replaces, in one run on one machine.
 //!
 //! ```text
-//! cargo bench --bench versus                    every row but those of the last three, about ten minutes
+//! cargo bench --bench versus                    every row but those of the last four, about ten minutes
 //! cargo bench --bench versus -- permit mint     the rows of these groups
 //! VERSUS_LIVE=1000000 cargo bench ...           a million live credentials instead of 100,000
 //! VERSUS_ROUNDS=501 cargo bench ...             more pairs of slices than 201
 //! VERSUS_TIMES=1 cargo bench ...                absolute times as well
 //! cargo bench --bench versus -- counts          instructions of the rows, if valgrind is there
+//! cargo bench --bench versus -- resident        the process's memory with 100,000 credentials
 //! cargo bench --bench versus -- load            how long callers wait: a busy disk, a restart, an opening
 //! cargo bench --bench versus -- holder          crates and bytes of the phone's build
 //! ```
@@ -19,6 +20,8 @@
 
 #[path = "versus/admission.rs"]
 mod admission;
+#[path = "versus/attach.rs"]
+mod attach;
 #[path = "versus/counting.rs"]
 mod counting;
 #[path = "versus/counts.rs"]
@@ -64,7 +67,7 @@ fn main() {
     }
     let wanted: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let runs = |group: &str| match wanted.is_empty() {
-        true => !["counts", "holder", "load"].contains(&group),
+        true => !["counts", "holder", "load", "resident"].contains(&group),
         false => wanted.iter().any(|wanted| wanted == group),
     };
     let rounds = number("VERSUS_ROUNDS", 201);
@@ -100,6 +103,9 @@ fn main() {
     }
     if runs("memory") {
         ledger::memory(&mut report);
+    }
+    if runs("resident") {
+        ledger::resident(&mut report, live);
     }
     if runs("ledger") {
         eprintln!("pairing {live} phones");

@@ -3,16 +3,15 @@
 
 use hmac::{Hmac as HmacOf, Mac};
 use rand::rngs::OsRng;
-use sessioncap::agent::Guard;
-use sessioncap::noise::{Received, Responder};
-use sessioncap::{Credential, OpSet};
+use sessioncap::Credential;
 use sha2::Sha256;
 
+use crate::attach::{Caveats, attaches, live, not_ended, operations_allow, read};
 use crate::handshake::{self, ladder};
 use crate::plain::Presented;
 use crate::report::{Budget, Report};
 use crate::sample::{Side, compare, consume, repeat};
-use crate::world::{self, Phone, URL, World};
+use crate::world::{self, Phone, World};
 
 /// Admission of a narrowed copy that the agent has not seen: from the payload of message 1 to a pending guard
 /// and the payload of message 2. The shape check, the ledger and the native check of the scope are ours alone.
@@ -62,11 +61,6 @@ pub fn seen_before(copy: &Phone, mut world: World) -> World {
     world
 }
 
-/// From the payload of message 1 to a live guard.
-pub fn attaches<'a>(world: &'a World, phone: &'a Phone) -> Side<'a> {
-    consume(|| read(world, phone), |received| live(world, &received))
-}
-
 /// The same with message 1 itself, and message 2.
 pub fn attaches_with_noise<'a>(world: &'a World, phone: &'a Phone) -> Side<'a> {
     consume(|| world.fresh_attach(phone), |message| world.respond_and_activate(&message))
@@ -92,44 +86,17 @@ pub fn attach(report: &mut Report, rounds: usize) {
     report.compared("admit, activate / one X25519 ladder", compared, Budget::Information);
 }
 
-fn read(world: &World, phone: &Phone) -> Received {
-    Responder::read(&world.agent, &world.fresh_attach(phone), &mut OsRng).unwrap()
-}
-
-fn live(world: &World, received: &Received) -> (Vec<u8>, Guard) {
-    let (reply, guard) = world.admit(received);
-    (reply, guard.activate_after_first_frame(world.now).unwrap())
-}
-
 /// The signatures of a macaroon with the caveats agent, session, operations, end and ticket: each is
 /// the HMAC-SHA256 of a caveat under the one before it.
 pub struct HmacChain {
     key: [u8; 32],
-    id: Vec<u8>,
-    caveats: [String; 5],
-    asked: [String; 3],
+    caveats: Caveats,
     signature: [u8; 32],
 }
 
-const OPERATIONS: &str = "ops = read_metadata,stream_output,send_input,detach,receive_notifications";
-
 impl HmacChain {
     pub fn new(world: &World, phone: &Phone) -> Self {
-        let credential = Credential::parse(&phone.credential).unwrap();
-        let asked = [
-            format!("agent = {} {URL}", world.agent.public()),
-            format!("session = {}", phone.session),
-            format!("ticket = {}", credential.ticket()),
-        ];
-        let [agent, session, ticket] = asked.clone();
-        let caveats = [agent, session, ticket, OPERATIONS.to_owned(), "time < 1780043200".to_owned()];
-        let mut chain = Self {
-            key: [7; 32],
-            id: credential.id().as_bytes().to_vec(),
-            caveats,
-            asked,
-            signature: [0; 32],
-        };
+        let mut chain = Self { key: [7; 32], caveats: Caveats::of(world, phone), signature: [0; 32] };
         chain.signature = chain.fold();
         chain.verify();
         chain
@@ -144,22 +111,14 @@ impl HmacChain {
                 .into_bytes()
                 .into()
         };
-        self.caveats.iter().fold(step(self.key, &self.id), |key, caveat| step(key, caveat.as_bytes()))
+        let Caveats { id, all, .. } = &self.caveats;
+        all.iter().fold(step(self.key, id), |key, caveat| step(key, caveat.as_bytes()))
     }
 
     pub fn verify(&self) {
-        let holds =
-            |caveat: &String| self.asked.contains(caveat) || operations_allow(caveat) || not_ended(caveat);
-        assert!(self.fold() == self.signature && self.caveats.iter().all(holds));
+        let holds = |caveat: &String| {
+            self.caveats.exact.contains(caveat) || operations_allow(caveat) || not_ended(caveat)
+        };
+        assert!(self.fold() == self.signature && self.caveats.all.iter().all(holds));
     }
-}
-
-fn operations_allow(caveat: &str) -> bool {
-    let Some(names) = caveat.strip_prefix("ops = ") else { return false };
-    names.parse().is_ok_and(|ops: OpSet| OpSet::COMPANION.is_subset_of(ops))
-}
-
-fn not_ended(caveat: &str) -> bool {
-    let Some(end) = caveat.strip_prefix("time < ") else { return false };
-    end.parse().is_ok_and(|end: u64| 1_780_000_100 < end)
 }

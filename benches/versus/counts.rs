@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use crate::admission::{self, HmacChain};
+use crate::attach;
 use crate::frame;
 use crate::handshake;
 use crate::plain::Mint;
@@ -94,7 +95,7 @@ fn side(name: &str) -> Side<'static> {
         "snow-attach" => {
             handshake::bare(world, || world.fresh_attach(phone), zeros(admission::reply_size(world, phone)))
         }
-        "attach" => admission::attaches(world, phone),
+        "attach" => attach::attaches(world, phone),
         "hmac" => {
             let chain = HmacChain::new(world, phone);
             repeat(move || chain.verify())
@@ -105,7 +106,7 @@ fn side(name: &str) -> Side<'static> {
             let world = World::new();
             let copy: &_ = Box::leak(Box::new(admission::narrowed(&world.phone())));
             let world: &World = Box::leak(Box::new(admission::seen_before(copy, world)));
-            admission::attaches(world, copy)
+            attach::attaches(world, copy)
         }
         "permit" => frame::permits(Box::leak(Box::new(frame::guard(world))), world.now),
         "match" => frame::one_method(),

@@ -60,6 +60,7 @@ pub fn memory(report: &mut Report) {
     report.figure("the same with the allocator's own overhead", with_overhead, Budget::Information);
     let fresh = each(redeemed.requested) - token;
     report.figure("requested, with its ticket, for the first 15 minutes", fresh, Budget::Information);
+    report.figure("the token", token, Budget::Information);
     let world = World::new();
     let pending: Vec<_> = (0..COUNT).map(|_| world.redeem_one()).collect();
     let mut guards = Vec::with_capacity(COUNT);
@@ -69,4 +70,36 @@ pub fn memory(report: &mut Report) {
     let inline = size_of::<Guard>() as f64;
     report.figure("a guard: its own size", inline, Budget::Information);
     report.figure("what becoming live frees (-) or takes", each(connected.requested), Budget::Information);
+}
+
+/// What the process has of the machine's memory for each credential, once the tickets have gone. A tenth is paired at
+/// a time, and its tickets end before the next, as over some hours: an agent does not have all tickets at once.
+pub fn resident(report: &mut Report, count: usize) {
+    const PARTS: usize = 10;
+    const TICKETS_GONE: Duration = Duration::minutes(20);
+    report.section(&format!("resident memory, {count} credentials on record"));
+    let mut world = World::new();
+    let token = world.phone().credential.as_bytes().len() as f64;
+    let Some(before) = resident_bytes() else {
+        eprintln!("  no /proc/self/status here: resident memory is not measured");
+        return;
+    };
+    for _ in 0..PARTS {
+        let part = count / PARTS;
+        world.populate(part);
+        world.now = world.now.plus(TICKETS_GONE);
+        // each call removes eight
+        (0..part.div_ceil(4)).for_each(|_| world.gate.settle(world.now).unwrap());
+    }
+    let all = resident_bytes().unwrap_or_default().saturating_sub(before) as f64 / count as f64;
+    report.figure("resident, beside its token", all - token, Budget::AtMost(420.0));
+    report.figure("resident, its token included", all, Budget::Information);
+}
+
+/// Returns the resident bytes of this process, where the system says.
+fn resident_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: usize = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1_024)
 }

@@ -1,6 +1,7 @@
 //! A ledger in memory: for agents whose sessions end with the process, and for tests.
 
 mod leaf;
+mod packed;
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -50,7 +51,9 @@ impl Ledger for MemoryLedger {
         checked.map_err(LedgerError::not_done)?;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         for (table, key, value) in changes.iter() {
-            tables.0.entry(table).or_default().set(key, value);
+            // The rows that are long and stay for long.
+            let rows = tables.0.entry(table).or_insert_with(|| Rows::new(table == Table::Credentials));
+            rows.set(key, value);
         }
         Ok(())
     }
@@ -63,7 +66,7 @@ fn lock_read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
 
 impl Snapshot for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerFailure> {
-        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).map(<[u8]>::to_vec))
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)))
     }
 
     fn range(

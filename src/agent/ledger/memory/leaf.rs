@@ -1,31 +1,51 @@
 //! Rows of a table in memory, packed so that many small ones share an allocation.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::packed::{self, length, put_length, take};
 use crate::agent::denial::LedgerFailure;
 
 /// The most bytes and rows of a leaf with more than one row: so many that a row costs little of its own, so few that
 /// changing one copies little.
-const MOST_BYTES: usize = 4_096;
+const MOST_BYTES: usize = 8_192;
 const MOST_ROWS: usize = 24;
 
-/// The longest key or value, so that its length takes at most [`LONGEST`] bytes.
-const MAX_LEN: usize = (1 << 28) - 1;
+/// The longest key or value: with its form, its length takes at most four bytes with seven bits each.
+const MAX_LEN: usize = (1 << 26) - 1;
 const LONGEST: usize = 4;
 
 /// The rows of one table in the order of their keys.
-#[derive(Debug, Default)]
-pub(super) struct Rows(BTreeSet<Leaf>);
+#[derive(Debug)]
+pub(super) struct Rows {
+    leaves: BTreeSet<Leaf>,
+    /// Whether values that resemble each other are packed.
+    packs: bool,
+}
 
 /// Neighbouring rows in one allocation. Each is: how many bytes its key shares with the one before, how many
-/// follow, the length of its value, the rest of its key, its value. The first key is whole, and the leaf's place.
+/// follow, the length and form of its value, the rest of its key, its value. The first key is whole, and the leaf's
+/// place. Of the values that are long enough, one is the sample, and the others are packed with it.
 #[derive(Debug, Default)]
 struct Leaf(Box<[u8]>);
 
+/// How a value is in a leaf: its length times four, and this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain = 0,
+    /// Plain, and the one with which others are packed. A leaf has at most one, and none is packed without.
+    Sample = 1,
+    Packed = 2,
+}
+
 impl Rows {
+    /// Makes a table without rows. Packing takes time at each write, which rows that stay are worth.
+    pub(super) fn new(packs: bool) -> Self {
+        Self { leaves: BTreeSet::new(), packs }
+    }
+
     /// Checks that a row can be set.
     pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), LedgerFailure> {
         match key.len().max(value.len()) <= MAX_LEN {
@@ -35,12 +55,14 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(Leaf::count).sum()
+        self.leaves.iter().map(Leaf::count).sum()
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let found = self.of(key)?.search(key);
-        found.row.filter(|_| found.is_same).map(|row| row.value)
+    pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let leaf = self.of(key)?;
+        let found = leaf.search(key);
+        let row = found.row.filter(|_| found.is_same)?;
+        Some(leaf.unpacked(row.form, row.value)?.into_owned())
     }
 
     /// Calls `found` with each row from a key on, until it returns false.
@@ -49,15 +71,20 @@ impl Rows {
             Bound::Included(key) | Bound::Excluded(key) => self.of(key).map_or(key, Leaf::first),
             Bound::Unbounded => &[],
         };
-        for leaf in self.0.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
+        for leaf in self.leaves.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
             let mut rows = leaf.each();
-            while let Some(value) = rows.next_value() {
+            while let Some((form, value)) = rows.next_value() {
                 let is_before = match from {
                     Bound::Included(key) => rows.key.as_slice() < key,
                     Bound::Excluded(key) => rows.key.as_slice() <= key,
                     Bound::Unbounded => false,
                 };
-                if !is_before && !found(&rows.key, value) {
+                if is_before {
+                    continue;
+                }
+                // A leaf is always built so that it can be read.
+                let Some(value) = leaf.unpacked(form, value) else { return };
+                if !found(&rows.key, &value) {
                     return;
                 }
             }
@@ -66,9 +93,10 @@ impl Rows {
 
     /// Sets a row that was checked, or removes it.
     pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let first = self.of(key).map(|leaf| leaf.first().to_vec());
-        let leaf = first.and_then(|first| self.0.take(&*first)).unwrap_or_default();
-        self.put(leaf.with(key, value));
+        // What precedes every row joins the first leaf.
+        let first = self.of(key).or_else(|| self.leaves.first()).map(|leaf| leaf.first().to_vec());
+        let leaf = first.and_then(|first| self.leaves.take(&*first)).unwrap_or_default();
+        self.put(leaf.with(key, value, self.packs));
     }
 
     /// Puts a leaf in its place, in halves if it is too large.
@@ -79,27 +107,36 @@ impl Rows {
                 self.put(second);
             }
             None if leaf.0.is_empty() => {}
-            None => drop(self.0.replace(leaf)),
+            None => drop(self.leaves.replace(leaf)),
         }
     }
 
     /// Returns the leaf in which a key is, if it is anywhere.
     fn of(&self, key: &[u8]) -> Option<&Leaf> {
-        self.0.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+        self.leaves.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
     }
 }
 
 impl Leaf {
     /// Returns it with a row set or removed. The other rows are copied as they are, apart from the next one, whose key
-    /// follows another.
-    fn with(&self, key: &[u8], value: Option<&[u8]>) -> Self {
-        let Search { shared, row, is_same, common } = self.search(key);
+    /// follows another; if the sample changes, each is packed again.
+    fn with(&self, key: &[u8], value: Option<&[u8]>, packs: bool) -> Self {
+        let search = self.search(key);
+        if search.is_same && search.row.as_ref().is_some_and(|row| row.form == Form::Sample) {
+            return self.with_other_sample(key, value);
+        }
+        let Search { shared, row, is_same, common } = search;
         let at = row.as_ref().map_or(self.0.len(), |row| row.at);
-        let room = self.0.len().saturating_add(key.len()).saturating_add(value.map_or(0, <[u8]>::len));
+        let value = value.map(|value| match packs {
+            true => packed_with(self.sample(), value),
+            false => (Form::Plain, value.into()),
+        });
+        let len = value.as_ref().map_or(0, |(_, value)| value.len());
+        let room = self.0.len().saturating_add(key.len()).saturating_add(len);
         let mut bytes = Vec::with_capacity(room.saturating_add(6 * LONGEST));
         bytes.extend_from_slice(self.0.get(..at).unwrap_or_default());
-        if let Some(value) = value {
-            put_row(&mut bytes, shared, [key.get(shared..).unwrap_or_default(), &[]], value);
+        if let Some((form, value)) = &value {
+            put_row(&mut bytes, shared, [key.get(shared..).unwrap_or_default(), &[]], *form, value);
         }
         match (row, is_same) {
             (None, _) => {}
@@ -111,18 +148,47 @@ impl Leaf {
                     // Of the removed key, it keeps what the key before does not have.
                     let kept = next.shared.saturating_sub(row.shared);
                     let rest = [row.rest.get(..kept).unwrap_or_default(), next.rest];
-                    put_row(&mut bytes, next.shared.min(row.shared), rest, next.value);
+                    put_row(&mut bytes, next.shared.min(row.shared), rest, next.form, next.value);
                 }
                 bytes.extend_from_slice(behind);
             }
             (Some(row), false) if value.is_some() => {
                 let rest = row.rest.get(common.saturating_sub(row.shared)..).unwrap_or_default();
-                put_row(&mut bytes, common, [rest, &[]], row.value);
+                put_row(&mut bytes, common, [rest, &[]], row.form, row.value);
                 bytes.extend_from_slice(row.behind);
             }
             (Some(_), false) => bytes.extend_from_slice(self.0.get(at..).unwrap_or_default()),
         }
         Self(bytes.into())
+    }
+
+    /// Returns it with the row of the sample set or removed.
+    fn with_other_sample(&self, key: &[u8], value: Option<&[u8]>) -> Self {
+        let mut leaf = Packing::default();
+        let mut rows = self.each();
+        while let Some((form, stored)) = rows.next_value() {
+            match (rows.key == key, value) {
+                (true, Some(value)) => leaf.add(&rows.key, value),
+                (true, None) => {}
+                (false, _) => leaf.add(&rows.key, &self.unpacked(form, stored).unwrap_or_default()),
+            }
+        }
+        leaf.into_leaf()
+    }
+
+    /// Returns the value with which others are packed.
+    fn sample(&self) -> Option<&[u8]> {
+        let mut rest = &*self.0;
+        let mut rows = core::iter::from_fn(|| Row::read(&mut rest, 0));
+        rows.find(|row| row.form == Form::Sample).map(|row| row.value)
+    }
+
+    /// Returns a value of this leaf as it was set.
+    fn unpacked<'a>(&'a self, form: Form, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match form {
+            Form::Plain | Form::Sample => Some(value.into()),
+            Form::Packed => packed::unpack(value, self.sample()?).map(Cow::Owned),
+        }
     }
 
     /// Finds the first row whose key is not before `key`, without putting keys together: a row that shares more with
@@ -161,11 +227,31 @@ impl Leaf {
             rows.next_value()?;
         }
         let at = self.0.len().saturating_sub(rows.rest.len());
-        let value = rows.next_value()?;
+        let (form, value) = rows.next_value()?;
         let mut second = Vec::with_capacity(self.0.len());
-        put_row(&mut second, 0, [&rows.key, &[]], value);
+        put_row(&mut second, 0, [&rows.key, &[]], form, value);
         second.extend_from_slice(rows.rest);
-        Some([Self(self.0.get(..at)?.into()), Self(second.into())])
+        let halves = [Self(self.0.get(..at)?.into()), Self(second.into())];
+        Some(match self.sample() {
+            None => halves,
+            Some(sample) => halves.map(|half| half.apart_from(sample)),
+        })
+    }
+
+    /// Returns it packed with a sample of its own, if it is not the half with the sample.
+    fn apart_from(self, sample: &[u8]) -> Self {
+        if self.sample().is_some() {
+            return self;
+        }
+        let mut leaf = Packing::default();
+        let mut rows = self.each();
+        while let Some((form, value)) = rows.next_value() {
+            match form {
+                Form::Packed => leaf.add(&rows.key, &packed::unpack(value, sample).unwrap_or_default()),
+                Form::Plain | Form::Sample => leaf.add(&rows.key, value),
+            }
+        }
+        leaf.into_leaf()
     }
 
     fn count(&self) -> usize {
@@ -198,12 +284,12 @@ struct Each<'a> {
 }
 
 impl<'a> Each<'a> {
-    fn next_value(&mut self) -> Option<&'a [u8]> {
-        let [shared, rest, value] =
-            [length(&mut self.rest)?, length(&mut self.rest)?, length(&mut self.rest)?];
+    /// Reads the next row, and returns its value as it is in the leaf.
+    fn next_value(&mut self) -> Option<(Form, &'a [u8])> {
+        let Row { shared, rest, form, value, .. } = Row::read(&mut self.rest, 0)?;
         self.key.truncate(shared);
-        self.key.extend_from_slice(take(&mut self.rest, rest)?);
-        take(&mut self.rest, value)
+        self.key.extend_from_slice(rest);
+        Some((form, value))
     }
 }
 
@@ -213,6 +299,7 @@ struct Row<'a> {
     at: usize,
     shared: usize,
     rest: &'a [u8],
+    form: Form,
     value: &'a [u8],
     /// The bytes after it.
     behind: &'a [u8],
@@ -223,8 +310,13 @@ impl<'a> Row<'a> {
     fn read(rest: &mut &'a [u8], len: usize) -> Option<Self> {
         let at = len.saturating_sub(rest.len());
         let [shared, key, value] = [length(rest)?, length(rest)?, length(rest)?];
-        let (key, value) = (take(rest, key)?, take(rest, value)?);
-        Some(Self { at, shared, rest: key, value, behind: rest })
+        let form = match value & 3 {
+            0 => Form::Plain,
+            1 => Form::Sample,
+            _ => Form::Packed,
+        };
+        let (key, value) = (take(rest, key)?, take(rest, value >> 2)?);
+        Some(Self { at, shared, rest: key, form, value, behind: rest })
     }
 }
 
@@ -240,46 +332,51 @@ struct Search<'a> {
     common: usize,
 }
 
+/// Puts rows together to a leaf, in the order of their keys.
+#[derive(Default)]
+struct Packing {
+    bytes: Vec<u8>,
+    sample: Option<Vec<u8>>,
+    /// Of the row before.
+    key: Vec<u8>,
+}
+
+impl Packing {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        let shared = self.key.iter().zip(key).take_while(|(one, other)| one == other).count();
+        let (form, stored) = packed_with(self.sample.as_deref(), value);
+        put_row(&mut self.bytes, shared, [key.get(shared..).unwrap_or_default(), &[]], form, &stored);
+        if form == Form::Sample {
+            self.sample = Some(value.to_vec());
+        }
+        self.key = key.to_vec();
+    }
+
+    fn into_leaf(self) -> Leaf {
+        Leaf(self.bytes.into())
+    }
+}
+
+/// Returns a value as it is put into a leaf with this sample. The first that may be the sample is it.
+fn packed_with<'a>(sample: Option<&[u8]>, value: &'a [u8]) -> (Form, Cow<'a, [u8]>) {
+    match sample {
+        _ if !packed::LENGTHS.contains(&value.len()) => (Form::Plain, value.into()),
+        None => (Form::Sample, value.into()),
+        Some(sample) => match packed::pack(value, sample) {
+            Some(packed) => (Form::Packed, packed.into()),
+            None => (Form::Plain, value.into()),
+        },
+    }
+}
+
 /// Writes a row whose key shares so many bytes with the one before it. The rest of its key is in two parts.
-fn put_row(bytes: &mut Vec<u8>, shared: usize, [start, end]: [&[u8]; 2], value: &[u8]) {
-    for length in [shared, start.len().saturating_add(end.len()), value.len()] {
+fn put_row(bytes: &mut Vec<u8>, shared: usize, [start, end]: [&[u8]; 2], form: Form, value: &[u8]) {
+    for length in [shared, start.len().saturating_add(end.len()), value.len() << 2 | form as usize] {
         put_length(bytes, length);
     }
     bytes.extend_from_slice(start);
     bytes.extend_from_slice(end);
     bytes.extend_from_slice(value);
-}
-
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-    let (taken, after) = rest.split_at_checked(len)?;
-    *rest = after;
-    Some(taken)
-}
-
-/// Writes seven bits of a length to a byte, the lowest first. The highest bit says that more follow.
-fn put_length(bytes: &mut Vec<u8>, mut length: usize) {
-    while let Some(more) = (length >> 7 > 0).then_some(length >> 7) {
-        bytes.push(low_bits(length) | 0x80);
-        length = more;
-    }
-    bytes.push(low_bits(length));
-}
-
-fn low_bits(length: usize) -> u8 {
-    u8::try_from(length & 0x7f).unwrap_or_default()
-}
-
-fn length(rest: &mut &[u8]) -> Option<usize> {
-    let mut length = 0;
-    for place in 0..LONGEST {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        length |= usize::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some(length);
-        }
-    }
-    None
 }
 
 impl Borrow<[u8]> for Leaf {
@@ -322,8 +419,21 @@ mod tests {
         prop_oneof![9 => short, 1 => (any::<u8>(), 100..300_usize).prop_map(|(byte, len)| vec![byte; len])]
     }
 
+    /// Values of one byte, and such that resemble each other but for the bytes in the middle.
     fn any_value() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![6 => Just(0), 3 => 0..40_usize, 1 => 100..20_000_usize].prop_map(|len| vec![9; len])
+        let plain = prop_oneof![6 => Just(0), 3 => 0..40_usize, 1 => 100..20_000_usize];
+        let alike = (200..900_u32, proptest::collection::vec(any::<u8>(), 0..80));
+        prop_oneof![
+            1 => plain.prop_map(|len| vec![9; len]),
+            1 => alike.prop_map(|(len, middle)| resembling(len, &middle)),
+        ]
+    }
+
+    fn resembling(len: u32, middle: &[u8]) -> Vec<u8> {
+        let mut value: Vec<u8> =
+            (0..len).map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        value.splice(100..100, middle.iter().copied());
+        value
     }
 
     fn all(rows: &Rows, from: Bound<&[u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -339,9 +449,9 @@ mod tests {
         #[test]
         fn rows_are_those_of_a_map(
             steps in proptest::collection::vec((any_key(), proptest::option::weighted(0.7, any_value())), 0..200),
-            asked in proptest::collection::vec(any_key(), 1..20)
+            asked in proptest::collection::vec(any_key(), 1..20), packs: bool
         ) {
-            let (mut rows, mut model) = (Rows::default(), BTreeMap::new());
+            let (mut rows, mut model) = (Rows::new(packs), BTreeMap::new());
             for (key, value) in &steps {
                 rows.set(key, value.as_deref());
                 match value {
@@ -353,24 +463,20 @@ mod tests {
             let every: Vec<_> = model.clone().into_iter().collect();
             prop_assert_eq!(&all(&rows, Bound::Unbounded), &every);
             for key in asked.iter().chain(steps.iter().map(|(key, _)| key)) {
-                prop_assert_eq!(rows.get(key), model.get(key).map(Vec::as_slice));
+                prop_assert_eq!(rows.get(key), model.get(key).cloned());
                 for from in [Bound::Included(key.as_slice()), Bound::Excluded(key.as_slice())] {
                     let expected = model.range::<[u8], _>((from, Bound::Unbounded));
                     let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.clone())).collect();
                     prop_assert_eq!(all(&rows, from), expected);
                 }
             }
-            for leaf in &rows.0 {
+            for leaf in &rows.leaves {
                 prop_assert!(leaf.halves().is_none() && !leaf.0.is_empty());
+                let mut rest = &*leaf.0;
+                let rows: Vec<_> = core::iter::from_fn(|| Row::read(&mut rest, 0)).collect();
+                let of = |form| rows.iter().filter(|row| row.form == form).count();
+                prop_assert!(of(Form::Sample) == 1 || of(Form::Sample) + of(Form::Packed) == 0);
             }
-        }
-
-        #[test]
-        fn lengths_read_back(len in 0..=MAX_LEN) {
-            let mut bytes = Vec::new();
-            put_length(&mut bytes, len);
-            let rest = &mut bytes.as_slice();
-            prop_assert_eq!((length(rest), rest.len()), (Some(len), 0));
         }
     }
 
@@ -382,12 +488,31 @@ mod tests {
 
     #[test]
     fn rows_that_share_most_of_their_keys_take_little() {
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(true);
         for number in 0..1_000_u32 {
             rows.set(&[[5; 40].as_slice(), &number.to_be_bytes()].concat(), Some(&[]));
         }
-        let bytes: usize = rows.0.iter().map(|leaf| leaf.0.len()).sum();
+        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
         assert!(bytes < 12 * 1_000, "{bytes}");
         assert_eq!(rows.len(), 1_000);
+    }
+
+    #[test]
+    fn values_that_resemble_each_other_take_what_they_differ_in() {
+        let mut rows = Rows::new(true);
+        let value = |number: u32| resembling(800, &number.to_be_bytes().repeat(8));
+        for number in (0..1_000_u32).rev() {
+            rows.set(&number.to_be_bytes(), Some(&value(number)));
+        }
+        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
+        assert!(bytes < 150 * 1_000, "{bytes}");
+        // A leaf without its sample has another.
+        for number in (0..1_000_u32).filter(|number| number % 7 != 0) {
+            rows.set(&number.to_be_bytes(), None);
+        }
+        for number in 0..1_000_u32 {
+            let expected = (number % 7 == 0).then(|| value(number));
+            assert_eq!(rows.get(&number.to_be_bytes()), expected, "{number}");
+        }
     }
 }
