@@ -37,7 +37,7 @@ const OPEN: &[&str] = &["agent", "credential", "protocol"];
 
 /// A third-party crate and the modules, or the one file, that may name it. What is not listed may be named
 /// anywhere.
-const OWNERS: [(&str, &[&str]); 20] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     ("base64", &["codec"]),
     (
         "biscuit_auth",
@@ -48,6 +48,7 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("curve25519_dalek", &["key"]),
     ("ed25519_dalek", &["key"]),
     ("hkdf", &["protocol/ticket"]),
+    ("lz4_flex", &["agent/ledger/memory"]),
     ("prost", &["credential/glance", "credential/shape"]),
     ("qrcode", &["qr"]),
     ("redb", &["agent/ledger/embedded"]),

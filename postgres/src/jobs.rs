@@ -55,14 +55,15 @@ const SEEN: &str = "INSERT INTO sessioncap.nodes (agent, writer, node, observed,
     observed = greatest(nodes.observed, excluded.observed), \
     confirmed = greatest(nodes.confirmed, excluded.confirmed), seen_at = excluded.seen_at";
 
-/// Begins a transaction whose commit is kept by a standby, if there is one.
+/// Begins a transaction whose commit is kept by a standby, if there is one. A node that stops in the middle of it holds
+/// up the others for less time than they wait for a lock.
 const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit TO on; \
-    SET LOCAL lock_timeout TO '2s'; SET LOCAL statement_timeout TO '10s'; \
-    SET LOCAL idle_in_transaction_session_timeout TO '10s'";
+    SET LOCAL lock_timeout TO '4s'; SET LOCAL statement_timeout TO '10s'; \
+    SET LOCAL idle_in_transaction_session_timeout TO '1s'";
 
 /// Begins a transaction of which nothing depends on a standby.
-const BEGIN_LOCAL: &str =
-    "BEGIN; SET LOCAL synchronous_commit TO local; SET LOCAL statement_timeout TO '10s'";
+const BEGIN_LOCAL: &str = "BEGIN; SET LOCAL synchronous_commit TO local; SET LOCAL statement_timeout TO '10s'; \
+    SET LOCAL idle_in_transaction_session_timeout TO '1s'";
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 

@@ -209,6 +209,39 @@ fn a_commit_without_an_answer_closes_the_name_until_the_ledger_was_opened_again(
 }
 
 #[test]
+fn a_node_that_stops_inside_a_transaction_does_not_keep_another_from_revoking() {
+    let Some(server) = Server::primary() else { return };
+    server.migrate();
+    let limit = Duration::from_secs(5);
+    let short = |options: Options| {
+        let options = options.without_standby().with_limit(limit).unwrap();
+        options.with_reads(limit / 10, limit * 4 / 5).unwrap()
+    };
+    let (one, two) = (node_with(&server, 1, short), node_with(&server, 2, short));
+    let desktop = one.world.desktop(9);
+    let pairing = desktop.share(&one.world, &terms());
+    let joined = one.world.join(&pairing.link, &phone(2)).unwrap();
+    one.proxy.cut_next(Cut::FreezeBeforeCommit);
+    thread::scope(|scope| {
+        let stopped = scope.spawn(|| {
+            let late = desktop.mint(&one.world, &terms());
+            desktop.lodge(&one.world, &late).is_ok()
+        });
+        scene::until("the node stops", || one.proxy.has_cut());
+        // Its transaction has written the next place in the log, and has not ended.
+        let revoked = two.world.gate.revoke_credential(&pairing.credential, two.world.now);
+        assert_eq!(revoked, Ok(Revoked::Ended { pairings: 1 }), "{}", two.why());
+        one.proxy.freeze(false);
+        assert!(!stopped.join().unwrap(), "the database has given its transaction up");
+    });
+    one.world.gate.reopen(one.ledger.clone(), one.world.now).unwrap();
+    let refused = one.world.attach(&phone(2), &joined.credential, OpSet::EMPTY).unwrap_err();
+    assert_eq!(refused.denial, Denial::CredentialRevoked);
+    let again = desktop.share(&one.world, &terms());
+    assert!(one.world.join(&again.link, &phone(3)).is_ok(), "it goes on");
+}
+
+#[test]
 fn two_gates_that_write_at_once_both_succeed_and_neither_undoes_the_other() {
     let Some(server) = Server::primary() else { return };
     server.migrate();

@@ -20,6 +20,8 @@ pub enum Cut {
     BeforeCommit,
     /// The commit reaches the server, the answer not the client.
     AfterCommit,
+    /// When the commit is sent, nothing passes any more, as of a node that has stopped.
+    FreezeBeforeCommit,
 }
 
 #[derive(Default)]
@@ -164,7 +166,7 @@ fn pass(state: &Arc<State>, mut from: UnixStream, to: UnixStream, is_client: boo
             let mut wanted = state.cut.lock().unwrap();
             let now = match *wanted {
                 Some(Cut::BeforeAppend) => appends,
-                Some(Cut::BeforeCommit | Cut::AfterCommit) => commits,
+                Some(Cut::BeforeCommit | Cut::AfterCommit | Cut::FreezeBeforeCommit) => commits,
                 None => false,
             };
             if now {
@@ -186,6 +188,7 @@ fn pass(state: &Arc<State>, mut from: UnixStream, to: UnixStream, is_client: boo
                 let _ = sender.send(OnTheWay(due, part, true));
                 return;
             }
+            Some(Cut::FreezeBeforeCommit) => state.frozen.store(true, Ordering::SeqCst),
             None => {}
         }
         if sender.send(OnTheWay(due, part, false)).is_err() {

