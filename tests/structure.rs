@@ -48,7 +48,7 @@ const OWNERS: [(&str, &[&str]); 21] = [
     ("curve25519_dalek", &["key"]),
     ("ed25519_dalek", &["key"]),
     ("hkdf", &["protocol/ticket"]),
-    ("lz4_flex", &["agent/ledger/memory"]),
+    ("lz4_flex", &["agent/ledger/memory/packed"]),
     ("prost", &["credential/glance", "credential/shape"]),
     ("qrcode", &["qr"]),
     ("redb", &["agent/ledger/embedded"]),
