@@ -13,6 +13,7 @@ use loom::sync::atomic::AtomicBool as Watched;
 use loom::thread;
 
 use super::*;
+use crate::op::{Action, Op};
 
 fn now() -> Now {
     Now::since_1970(Duration::hours(1), Duration::ZERO)
