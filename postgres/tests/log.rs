@@ -350,7 +350,7 @@ fn readable() -> [(&'static str, Vec<Change>); 5] {
 fn generate() -> Files {
     let mut files = Files::new();
     let mut vector = |path: String, vector: &Value| {
-        let text = serde_json::to_string_pretty(vector).unwrap() + "\n";
+        let text = serde_json::to_string_pretty(&sorted(vector)).unwrap() + "\n";
         files.insert(format!("tests/vectors/{path}.json"), text.into_bytes());
     };
     let framed = |parts: &[Vec<u8>]| {
@@ -386,6 +386,18 @@ fn generate() -> Files {
     }
     files.extend(corpus.into_iter().map(|(name, data)| (format!("fuzz/corpus/log/{name}"), data)));
     files
+}
+
+/// The same with its names in their order, also where another crate has `serde_json` keep that of the source.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members: BTreeMap<_, _> = members.iter().collect();
+            members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 #[test]
