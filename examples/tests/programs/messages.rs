@@ -346,7 +346,7 @@ fn stories() -> Vec<(&'static str, Vec<u8>, bool)> {
 fn generate() -> Files {
     let mut files = Files::new();
     let mut add = |folder: &str, name: &str, vector: &Value, direction: u8, bytes: &[u8]| {
-        let text = serde_json::to_string_pretty(vector).unwrap() + "\n";
+        let text = serde_json::to_string_pretty(&sorted(vector)).unwrap() + "\n";
         files.insert(format!("vectors/sessions/{folder}/{name}.json"), text.into_bytes());
         files.insert(format!("corpus/sessions/{name}"), [&[direction], bytes].concat());
     };
@@ -461,6 +461,18 @@ fn refused_vectors_of_the_servers_messages_are_refused_as_they_say() {
         };
         assert_eq!(read, 0, "{}", path.display());
         assert_eq!(error.to_string(), vector["error"].as_str().unwrap(), "{}", path.display());
+    }
+}
+
+/// The same with its names in their order, also where another crate has `serde_json` keep that of the source.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members: BTreeMap<_, _> = members.iter().collect();
+            members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
     }
 }
 
