@@ -72,7 +72,7 @@ pub fn memory(report: &mut Report) {
     report.figure("what becoming live frees (-) or takes", each(connected.requested), Budget::Information);
 }
 
-/// What the process has of the machine's memory for each credential, once the tickets have gone. A tenth is paired at
+/// Measures the resident memory of the process for each credential, once the tickets have gone. A tenth is paired at
 /// a time, and its tickets end before the next, as over some hours: an agent does not have all tickets at once.
 pub fn resident(report: &mut Report, count: usize) {
     const PARTS: usize = 10;

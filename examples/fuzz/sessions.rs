@@ -12,7 +12,7 @@ use sessioncap_programs::sessions::{Begun, fill, wire};
 /// The session that the agent of the target asks for.
 pub const FOLLOWED: &str = "1.a";
 
-/// What waits for bytes alone is done at once when all of them are there.
+/// A future that only waits for bytes is done at once when all of them are there.
 fn at_once<T>(doing: impl Future<Output = T>) -> T {
     match pin!(doing).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
@@ -49,7 +49,7 @@ pub fn messages<T: Side + PartialEq + std::fmt::Debug>(mut bytes: &[u8]) -> (Vec
     }
 }
 
-/// What an agent makes of all that a server sends of one session. Returns whether it was told the end.
+/// Follows one session as an agent does, with all that a server sends. Returns whether it was told the end.
 pub fn follow(mut bytes: &[u8]) -> io::Result<bool> {
     let (orders, _orders) = tokio::sync::mpsc::unbounded_channel();
     let hub = Hub::mirror(|_| (), orders);

@@ -245,7 +245,7 @@ fn transaction(position: i64, changes: Vec<Change>) -> Value {
     })
 }
 
-/// What happens at the node that writes.
+/// An act at the node that writes.
 type Act = fn(&Scene);
 
 /// Each with what it is called, and what becomes of a stream at the node that observes it.
@@ -407,7 +407,7 @@ fn the_files_of_the_log_are_what_this_build_writes() {
     for folder in ["tests/vectors/valid", "tests/vectors/invalid", "fuzz/corpus/log"] {
         for (path, bytes) in files(folder) {
             let name = path.file_name().unwrap().to_str().unwrap();
-            // What a fuzzer has found is written by nobody else.
+            // Files that a fuzzer has found are not generated.
             if !name.starts_with("found-") {
                 there.insert(format!("{folder}/{name}"), bytes);
             }

@@ -53,10 +53,10 @@ struct Peer {
     macaroon: Macaroon,
 }
 
-/// What it keeps of a macaroon.
+/// The record that it keeps of a macaroon.
 struct Record {
     key: MacaroonKey,
-    /// What its agent, session and ticket have to be.
+    /// The caveats for its agent, session and ticket, as they have to be.
     exact: [String; 3],
 }
 

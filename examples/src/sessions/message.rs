@@ -271,7 +271,7 @@ pub enum Message<T> {
     Bytes(Vec<u8>),
 }
 
-/// What the first five bytes of a message say.
+/// The kind and the length of a message, which its first five bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     kind: u8,

@@ -259,7 +259,7 @@ fn story(info: &Tell, history: &[u8], screen: &[u8], then: &[Message<Tell>]) -> 
     bytes
 }
 
-/// What an agent follows: name, bytes, and whether it is told the end.
+/// Sessions that an agent follows: name, bytes, and whether it is told the end.
 fn stories() -> Vec<(&'static str, Vec<u8>, bool)> {
     let output = |text: &[u8]| Message::Bytes(text.to_vec());
     let resized = |columns, rows| Message::Json(Tell::Resized { columns, rows });
@@ -483,7 +483,7 @@ fn the_files_of_the_servers_messages_are_what_this_build_writes() {
     for folder in ["vectors/sessions/valid", "vectors/sessions/invalid", "corpus/sessions"] {
         for (path, bytes) in read(folder) {
             let name = path.file_name().unwrap().to_str().unwrap();
-            // What a fuzzer has found is written by nobody else.
+            // Files that a fuzzer has found are not generated.
             if !name.starts_with("found-") {
                 there.insert(format!("{folder}/{name}"), bytes);
             }

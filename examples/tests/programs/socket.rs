@@ -1,5 +1,5 @@
-//! Who reaches the server of the sessions, and what becomes of whoever sends it half a message, too long a one, or takes
-//! nothing.
+//! Connections to the server of the sessions: of another user, with half a message, with one that is too long, and of an
+//! agent that takes nothing.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::shared::Serving;
 use super::world::{ECHO, Running, eventually, new_directory, program, within};
 
-/// Nobody in particular.
+/// A user that is neither root nor the one of the tests.
 const STRANGER: u32 = 65_534;
 
 /// Asks the server at a path for its sessions, and says what became of that.
