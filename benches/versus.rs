@@ -1,16 +1,18 @@
 //! This crate beside what it is built from and what it replaces, in one run on one machine.
 //!
 //! ```text
-//! cargo bench --bench versus                    every row but those of the last four, about ten minutes
-//! cargo bench --bench versus -- permit mint     the rows of these groups
+//! cargo bench                                   every row but those of the last four, half an hour
+//! cargo bench -- permit mint                    the rows of these groups
 //! VERSUS_LIVE=1000000 cargo bench ...           a million live credentials instead of 100,000
 //! VERSUS_ROUNDS=501 cargo bench ...             more pairs of slices than 201
 //! VERSUS_TIMES=1 cargo bench ...                absolute times as well
-//! cargo bench --bench versus -- counts          instructions of the rows, if valgrind is there
-//! cargo bench --bench versus -- resident        the process's memory with 100,000 credentials
-//! cargo bench --bench versus -- load            how long callers wait: a busy disk, a restart, an opening
-//! cargo bench --bench versus -- holder          crates and bytes of the phone's build
+//! cargo bench -- counts          instructions of the rows, if valgrind is there
+//! cargo bench -- resident        the process's memory with 100,000 credentials
+//! cargo bench -- load            how long callers wait: a busy disk, a restart, an opening
+//! cargo bench -- holder          crates and bytes of the phone's build
 //! ```
+//!
+//! Every row goes into `target/versus.json` of the repository as well, in place of those of the same section there.
 //!
 //! A row is a ratio: our time over the peer's, the median over many pairs of slices that follow each
 //! other (`versus/sample.rs`), with the quartiles. Absolute times differ between machines; the ratios
@@ -22,6 +24,8 @@
 mod admission;
 #[path = "versus/attach.rs"]
 mod attach;
+#[path = "versus/backends.rs"]
+mod backends;
 #[path = "versus/counting.rs"]
 mod counting;
 #[path = "versus/counts.rs"]
@@ -36,6 +40,8 @@ mod holder;
 mod ledger;
 #[path = "versus/load.rs"]
 mod load;
+#[path = "versus/peers.rs"]
+mod peers;
 #[path = "versus/plain.rs"]
 mod plain;
 #[path = "versus/report.rs"]
@@ -44,6 +50,8 @@ mod report;
 mod revocation;
 #[path = "versus/sample.rs"]
 mod sample;
+#[path = "versus/threads.rs"]
+mod threads;
 #[path = "versus/world.rs"]
 mod world;
 
@@ -83,8 +91,20 @@ fn main() {
         admission::attach(&mut report, rounds);
         admission::first_sight(&mut report, rounds);
     }
+    if runs("peers") {
+        peers::attach(&mut report, rounds);
+    }
+    if runs("blocks") {
+        admission::blocks(&mut report, rounds);
+    }
     if runs("redeem") {
         handshake::redemption(&mut report, rounds);
+    }
+    if runs("backends") {
+        backends::beside_memory(&mut report, rounds);
+    }
+    if runs("threads") {
+        threads::rows(&mut report);
     }
     if runs("offer") {
         handshake::offer(&mut report, rounds);
@@ -108,12 +128,7 @@ fn main() {
         ledger::resident(&mut report, live);
     }
     if runs("ledger") {
-        eprintln!("pairing {live} phones");
-        let many = World::new();
-        let mut guards = many.populate_connected(live);
-        frame::flatness(&mut report, rounds, &mut guard, &mut guards, world.now);
-        ledger::growth(&mut report, rounds, &many, live);
-        revocation::of_one(&mut report, rounds, &many, live);
+        ledger::growth(&mut report, rounds, live);
     }
     if runs("load") {
         load::all(&mut report, live);
@@ -121,6 +136,7 @@ fn main() {
     if runs("holder") {
         holder::build(&mut report);
     }
+    report.save();
     report.print(std::env::var_os("VERSUS_TIMES").is_some());
 }
 

@@ -1,12 +1,10 @@
-//! An attach, beside biscuit-auth on the same bytes and an HMAC chain over the same
-//! five caveats, which is what verifying a macaroon is.
+//! An attach, whole and narrowed, beside snow, one multiplication on the curve, and biscuit-auth on the same bytes.
 
-use hmac::{Hmac as HmacOf, Mac};
 use rand::rngs::OsRng;
 use sessioncap::Credential;
-use sha2::Sha256;
+use sessioncap::limits;
 
-use crate::attach::{Caveats, attaches, live, not_ended, operations_allow, read};
+use crate::attach::{attaches, live, read};
 use crate::handshake::{self, ladder};
 use crate::plain::Presented;
 use crate::report::{Budget, Report};
@@ -39,6 +37,35 @@ pub fn first_sight(report: &mut Report, rounds: usize) {
     report.compared("(shape check alone / parse, verify)", compared, Budget::Information);
     let compared = compare(rounds, repeat(|| presented.signatures()), repeat(|| presented.one_run()));
     report.compared("(peers) bare signatures / one run", compared, Budget::Information);
+}
+
+/// The same with more blocks, each appended by the holder.
+pub fn blocks(report: &mut Report, rounds: usize) {
+    report.section("attach with a narrowed copy, by blocks");
+    let world = World::new();
+    let phone = world.phone();
+    for blocks in 3..=limits::MAX_BLOCKS {
+        let copy = with_blocks(&phone, blocks);
+        let fresh =
+            consume(|| read(&world, &with_blocks(&phone, blocks)), |received| live(&world, &received));
+        let compared = compare(rounds, fresh, repeat(ladder()));
+        report.point("first sight", blocks, "blocks", compared, Budget::Information);
+        let presented = Presented::new(&world, &copy);
+        let plain = repeat(|| presented.authorize_with_text());
+        let compared = compare(rounds, plain, repeat(ladder()));
+        let series = "biscuit-auth: parse, verify, authorize";
+        report.point(series, blocks, "blocks", compared, Budget::Information);
+        let other = World::new();
+        let seen = with_blocks(&other.phone(), blocks);
+        let later = seen_before(&seen, other);
+        let compared = compare(rounds, attaches(&later, &seen), repeat(ladder()));
+        report.point("again with the same bytes", blocks, "blocks", compared, Budget::AtMost(0.5));
+    }
+}
+
+/// A copy of so many blocks: the issuer's, the agent's, and the holder's.
+fn with_blocks(phone: &Phone, blocks: usize) -> Phone {
+    (2..blocks).fold(phone.clone(), |copy, _| narrowed(&copy))
 }
 
 /// A copy that ends in an hour, made by its holder.
@@ -79,46 +106,6 @@ pub fn attach(report: &mut Report, rounds: usize) {
     let bare = handshake::bare(&world, || world.fresh_attach(&phone), &payload);
     let compared = compare(rounds, attaches_with_noise(&world, &phone), bare);
     report.compared("read, admit, reply, activate / snow IK responder", compared, Budget::AtMost(1.15));
-    let chain = HmacChain::new(&world, &phone);
-    let compared = compare(rounds, attaches(&world, &phone), repeat(|| chain.verify()));
-    report.compared("admit, activate / HMAC chain of five caveats", compared, Budget::AtMost(2.5));
     let compared = compare(rounds, attaches(&world, &phone), repeat(ladder()));
     report.compared("admit, activate / one X25519 ladder", compared, Budget::Information);
-}
-
-/// The signatures of a macaroon with the caveats agent, session, operations, end and ticket: each is
-/// the HMAC-SHA256 of a caveat under the one before it.
-pub struct HmacChain {
-    key: [u8; 32],
-    caveats: Caveats,
-    signature: [u8; 32],
-}
-
-impl HmacChain {
-    pub fn new(world: &World, phone: &Phone) -> Self {
-        let mut chain = Self { key: [7; 32], caveats: Caveats::of(world, phone), signature: [0; 32] };
-        chain.signature = chain.fold();
-        chain.verify();
-        chain
-    }
-
-    fn fold(&self) -> [u8; 32] {
-        let step = |key: [u8; 32], message: &[u8]| -> [u8; 32] {
-            HmacOf::<Sha256>::new_from_slice(&key)
-                .unwrap()
-                .chain_update(message)
-                .finalize()
-                .into_bytes()
-                .into()
-        };
-        let Caveats { id, all, .. } = &self.caveats;
-        all.iter().fold(step(self.key, id), |key, caveat| step(key, caveat.as_bytes()))
-    }
-
-    pub fn verify(&self) {
-        let holds = |caveat: &String| {
-            self.caveats.exact.contains(caveat) || operations_allow(caveat) || not_ended(caveat)
-        };
-        assert!(self.fold() == self.signature && self.caveats.all.iter().all(holds));
-    }
 }

@@ -3,10 +3,11 @@
 
 use std::process::Command;
 
-use crate::admission::{self, HmacChain};
+use crate::admission;
 use crate::attach;
 use crate::frame;
 use crate::handshake;
+use crate::peers;
 use crate::plain::Mint;
 use crate::report::{Budget, Report};
 use crate::sample::{Side, count, repeat};
@@ -17,7 +18,7 @@ const ROWS: [(&str, &str, &str); 10] = [
     ("redemption to a live guard, with Noise", "redeem", "snow-redeem"),
     ("of that, the first frame", "activate", "snow-redeem"),
     ("attach to a live guard, with Noise", "attach-noise", "snow-attach"),
-    ("attach to a live guard", "attach", "hmac"),
+    ("attach to a live guard", "attach", "macaroon"),
     ("attach with a narrowed copy, first sight", "narrowed", "ladder"),
     ("the same bytes again", "narrowed-again", "ladder"),
     ("permit", "permit", "match"),
@@ -27,7 +28,7 @@ const ROWS: [(&str, &str, &str); 10] = [
 ];
 
 /// A file beside this program, in which a change shows.
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 
 /// Counts every row, and writes the file.
 pub fn rows(report: &mut Report) {
@@ -47,7 +48,7 @@ pub fn rows(report: &mut Report) {
 
 const HEAD: &str = "\
 # Instructions of one operation, ours and the peer's, to three digits, written by
-#   cargo bench --bench versus -- counts
+#   cargo bench --manifest-path benches/Cargo.toml -- counts
 # They depend on the compiler. valgrind has no instructions for SHA-256, so that hashes count more than they take.
 ";
 
@@ -96,9 +97,9 @@ fn side(name: &str) -> Side<'static> {
             handshake::bare(world, || world.fresh_attach(phone), zeros(admission::reply_size(world, phone)))
         }
         "attach" => attach::attaches(world, phone),
-        "hmac" => {
-            let chain = HmacChain::new(world, phone);
-            repeat(move || chain.verify())
+        "macaroon" => {
+            let peer = peers::macaroon(world, phone);
+            repeat(move || peer.admit())
         }
         "ladder" => repeat(handshake::ladder()),
         "narrowed" => admission::first_sights(world, phone),

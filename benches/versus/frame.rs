@@ -68,10 +68,10 @@ pub fn permit(report: &mut Report, rounds: usize, guard: &mut Guard, now: Now) {
 
 /// The same permit while few and many other credentials are live and connected.
 pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &mut [Guard], now: Now) {
-    report.section(&format!("guard.permit among {} connected credentials", among.len()));
-    let middle = among.len() / 2;
+    let connected = among.len();
+    let middle = connected / 2;
     let compared = compare(rounds, permits(&mut among[middle], now), permits(alone, now));
-    report.compared("one of many / the only one", compared, Budget::AtMost(1.1));
+    report.point("a permit", connected, "connected", compared, Budget::AtMost(1.1));
     let mut at = 0;
     let each_in_turn = repeat(|| {
         // a large odd step, so that the next guard is never in the cache by its place alone
@@ -79,7 +79,8 @@ pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &m
         among[at].permit(black_box(Op::StreamOutput), black_box(now), || black_box(1))
     });
     let compared = compare(rounds, each_in_turn, permits(alone, now));
-    report.compared("another one each time, out of cache / the only one", compared, Budget::Information);
+    let series = "a permit, another guard each time, out of cache";
+    report.point(series, connected, "connected", compared, Budget::Information);
 }
 
 /// 4 KiB of output: permitted and encrypted, beside encrypted.

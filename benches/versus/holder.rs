@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::report::{Budget, Report};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Uses everything that a phone uses.
 const PHONE: &str = r#"

@@ -4,7 +4,9 @@ use sessioncap::agent::Guard;
 use time::Duration;
 
 use crate::counting;
+use crate::frame;
 use crate::report::{Budget, Report};
+use crate::revocation;
 use crate::sample::{Side, compare, consume};
 use crate::world::{Phone, World};
 
@@ -13,14 +15,31 @@ const FEW: usize = 1_000;
 
 /// A whole redemption and a whole admission, from message 1 to a live guard, among many records and
 /// among few.
-pub fn growth(report: &mut Report, rounds: usize, many: &World, count: usize) {
-    report.section(&format!("ledger: {count} live credentials beside {FEW}"));
+pub fn growth(report: &mut Report, rounds: usize, live: usize) {
     let few = World::new();
     few.populate(FEW);
-    let compared = compare(rounds, redemptions(many), redemptions(&few));
-    report.compared("a whole redemption, many / few", compared, Budget::AtMost(1.3));
-    let compared = compare(rounds, admissions(many), admissions(&few));
-    report.compared("a whole admission, many / few", compared, Budget::AtMost(1.3));
+    let alone = World::new();
+    let mut guard = frame::guard(&alone);
+    let many = World::new();
+    let mut guards = Vec::new();
+    for count in sizes(live) {
+        eprintln!("pairing {count} phones");
+        guards.extend(many.populate_connected(count - guards.len()));
+        report.section("growth with records, memory ledger");
+        let compared = compare(rounds, redemptions(&many), redemptions(&few));
+        report.point("a whole redemption", count, "records", compared, Budget::AtMost(1.1));
+        let compared = compare(rounds, admissions(&many), admissions(&few));
+        report.point("a whole admission", count, "records", compared, Budget::AtMost(1.1));
+        report.section("growth with connections");
+        frame::flatness(report, rounds, &mut guard, &mut guards, alone.now);
+        revocation::of_one(report, rounds, &many, count);
+    }
+}
+
+/// Powers of ten, from ten thousand to as many as were asked for.
+fn sizes(live: usize) -> impl Iterator<Item = usize> {
+    let tens = std::iter::successors(Some(10 * FEW), |size| Some(size * 10));
+    tens.take_while(move |size| *size < live).chain([live])
 }
 
 fn redemptions(world: &World) -> Side<'_> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use sessioncap::agent::ledger::{MemoryLedger, RedbLedger, Table};
 use sessioncap::noise::Responder;
 
@@ -24,10 +24,58 @@ const PHONES: usize = 10_000;
 pub fn all(report: &mut Report, live: usize) {
     let place = std::env::temp_dir().join(format!("sessioncap-load-{}", std::process::id()));
     std::fs::create_dir_all(&place).unwrap();
+    written(report, &place);
     beside_offers(report, &place);
     storm(report, &place);
     opening(report, &place, live);
     std::fs::remove_dir_all(&place).unwrap();
+}
+
+/// Bytes that an offer and a redemption up to the live stream write, two commits, beside two commits of bare redb with
+/// one row each.
+fn written(report: &mut Report, place: &Path) {
+    const PAIRINGS: u64 = 100;
+    if bytes_written().is_none() {
+        eprintln!("  no /proc/self/io here: bytes are not counted");
+        return;
+    }
+    report.section("bytes from an offer to the live stream, redb, alone");
+    let world = World::on(RedbLedger::open(place.join("alone.redb")).unwrap(), 8);
+    let pairing = || drop(world.redeem_one().activate_after_first_frame(world.now).unwrap());
+    let database = Database::create(place.join("bare.redb")).unwrap();
+    let row = vec![0x5a; world.phone().credential.as_bytes().len()];
+    let mut key = 0_u64;
+    let mut commit = || {
+        key += 1;
+        commit_of_one(&database, key, &row);
+    };
+    // Both files have grown first.
+    (0..PAIRINGS).for_each(|_| pairing());
+    (0..2 * PAIRINGS).for_each(|_| commit());
+    let each = |work: &mut dyn FnMut()| {
+        let before = bytes_written().unwrap();
+        (0..PAIRINGS).for_each(|_| work());
+        (bytes_written().unwrap() - before) as f64 / PAIRINGS as f64
+    };
+    let ours = each(&mut || pairing());
+    let bare = each(&mut || (0..2).for_each(|_| commit()));
+    report.figure("bytes of a pairing", ours, Budget::Information);
+    report.ratio("the same / two commits of bare redb, one row each", ours / bare, Budget::AtMost(3.0));
+}
+
+fn commit_of_one(database: &Database, key: u64, value: &[u8]) {
+    const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+    let mut begun = database.begin_write().unwrap();
+    begun.set_durability(Durability::Immediate).unwrap();
+    begun.set_two_phase_commit(true);
+    begun.open_table(ROWS).unwrap().insert(key, value).unwrap();
+    begun.commit().unwrap();
+}
+
+/// Returns what this process has written so far, where the system says.
+fn bytes_written() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
 }
 
 /// Attaches while another thread offers, each offer a commit of its own.

@@ -70,12 +70,11 @@ pub fn of_many(report: &mut Report) {
 
 /// Revokes one credential among many that are connected, beside one among ten.
 pub fn of_one(report: &mut Report, rounds: usize, many: &World, connected: usize) {
-    report.section(&format!("revoking one credential, {connected} connected beside 10"));
     let few = World::new();
     let _connected = few.populate_connected(10);
     let compared = compare(rounds, one(many), one(&few));
     // Rows that are in no cache any more take longer. Instructions have a budget, above.
-    report.compared("many / few", compared, Budget::Information);
+    report.point("revoking one credential", connected, "connected", compared, Budget::Information);
 }
 
 fn one(world: &World) -> Side<'_> {

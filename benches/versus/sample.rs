@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -99,6 +99,11 @@ pub fn count(side: &mut Side<'_>, times: usize) {
     side(times);
 }
 
+/// Returns the system's time, which some peers read by themselves.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
 /// Returns how long a slice has taken.
 pub fn timed(slice: &mut dyn FnMut()) -> Duration {
     match MODE.load(Relaxed) {
@@ -156,7 +161,8 @@ fn calibrate(side: &mut Side<'_>) -> usize {
     }
 }
 
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+/// Returns the lower quartile, the median and the upper quartile.
+pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

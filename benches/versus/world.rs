@@ -51,6 +51,7 @@ pub struct World {
 }
 
 /// A phone that was admitted once.
+#[derive(Clone)]
 pub struct Phone {
     pub key: HolderSecretKey,
     pub session: SessionId,
