@@ -5,58 +5,26 @@
     docs/pictures/draw.py --check    fails if one is not what would be drawn
 
 Reads the mermaid texts: of sequence diagrams `participant`, messages, `Note over` and one `opt`; of state diagrams
-transitions. A drawing has a background of its own, so that it can be read on a dark page and on a light one.
+transitions.
 """
 import pathlib
 import re
 import sys
-from html import escape
+
+from svg import INK, LINE, PAPER, SOFT, keep, page, several, text, wrapped
 
 HERE = pathlib.Path(__file__).resolve().parent
-INK, SOFT, PAPER, LINE, NOTE, STATE = "#1b2733", "#52606d", "#ffffff", "#9aa5b1", "#fff4d6", "#e3effd"
-SIZE = 14
-# How wide a letter of the font is on average, a little more than it is.
-LETTER = 0.56 * SIZE
+NOTE, STATE = "#fff4d6", "#e3effd"
+TIP = (
+    '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
+    f'orient="auto"><path d="M0 0L10 5L0 10z" fill="{INK}"/></marker></defs>'
+)
 
 
 def texts(document):
     """The mermaid texts by their kind."""
     found = re.findall(r"```mermaid\n(\S+)\n(.*?)```", document, re.DOTALL)
     return {kind: [line.strip() for line in body.splitlines() if line.strip()] for kind, body in found}
-
-
-def wrapped(text, width):
-    """Lines that are at most so wide."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and (len(lines[-1]) + 1 + len(word)) * LETTER > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
-
-
-def text(x, y, words, anchor="middle", colour=INK, weight="normal"):
-    attributes = f'text-anchor="{anchor}" fill="{colour}" font-weight="{weight}"'
-    return f'<text x="{x:g}" y="{y:g}" {attributes}>{escape(words, quote=False)}</text>'
-
-
-def several(x, y, lines, **style):
-    return [text(x, y + 18 * at, line, **style) for at, line in enumerate(lines)]
-
-
-def page(width, height, title, description, parts):
-    head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-labelledby="t d" font-family="Helvetica, Arial, \'DejaVu Sans\', '
-        f'sans-serif" font-size="{SIZE}">',
-        f'<title id="t">{escape(title)}</title>',
-        f'<desc id="d">{escape(description, quote=False)}</desc>',
-        '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
-        f'orient="auto"><path d="M0 0L10 5L0 10z" fill="{INK}"/></marker></defs>',
-        f'<rect x="0.5" y="0.5" width="{width - 1:g}" height="{height - 1:g}" rx="8" fill="{PAPER}" stroke="{LINE}"/>',
-    ]
-    return "\n".join([*head, *parts, "</svg>", ""])
 
 
 def sequence(lines):
@@ -121,7 +89,7 @@ def sequence(lines):
         lives.append(f'<line x1="{x}" y1="60" x2="{x}" y2="{y + 8}" stroke="{LINE}"/>')
     # The frame is below the life lines, and these are below everything else.
     described = "; ".join(line for line in lines if not line.startswith("participant"))
-    return page(width, y + 68, "Pairing a phone", described, frames + lives + parts + heads)
+    return page(width, y + 68, "Pairing a phone", described, frames + lives + parts + heads, [TIP])
 
 
 # Where each state is, and how each transition goes: the path, and the place and side of its words.
@@ -164,18 +132,13 @@ def states(lines):
     for y in (24, 596):
         parts.append(f'<circle cx="480" cy="{y}" r="8" fill="{PAPER}" stroke="{INK}"/>')
         parts.append(f'<circle cx="480" cy="{y}" r="4" fill="{INK}"/>')
-    return page(1000, 620, "States of a ticket and of its credential", "; ".join(lines), parts)
+    return page(1000, 620, "States of a ticket and of its credential", "; ".join(lines), parts, [TIP])
 
 
 def main():
     found = texts((HERE.parent / "PICTURES.md").read_text())
     drawn = {"pairing.svg": sequence(found["sequenceDiagram"]), "states.svg": states(found["stateDiagram-v2"])}
-    for name, svg in drawn.items():
-        path = HERE / name
-        if sys.argv[1:] != ["--check"]:
-            path.write_text(svg)
-        elif not path.exists() or path.read_text() != svg:
-            raise SystemExit(f"docs/pictures/{name} is not the drawing of docs/PICTURES.md: run docs/pictures/draw.py")
+    keep(drawn, HERE, sys.argv[1:] == ["--check"], "docs/PICTURES.md", "docs/pictures/draw.py")
 
 
 main()
