@@ -21,7 +21,7 @@ from typing import NamedTuple
 from svg import INK, LINE, PAPER, SIZE, SOFT, keep, page, several, text, wrapped
 
 HERE = pathlib.Path(__file__).resolve().parent
-REMEDY = "run `cargo bench --bench versus` and copy target/versus.json to docs/pictures/figures.json"
+REMEDY = "run the benchmark (benches/README.md) and copy target/versus.json to docs/pictures/figures.json"
 WIDTH, EDGE, TOP = 800, 28, 86
 # A line of text, and a letter of the widest font that the page names: what is planned for never is too narrow.
 HIGH, WIDE = 18, 0.64 * SIZE
@@ -80,6 +80,8 @@ class Plot(NamedTuple):
     up: str
     # Makes the ticks of the axis across; without it the plot is of bars.
     scale: object = None
+    # Where every series begins at one, because its ratios are to that place.
+    start: int | None = None
     # Whether a line shows as many times the first value as there are threads, up to the cores.
     ideal: bool = False
 
@@ -89,12 +91,12 @@ PLOTS = {
         "attach with a narrowed copy, by blocks", "blocks of the credential", "X25519 multiplications", whole
     ),
     "records.svg": Plot(
-        "growth with records, memory ledger", "records", "times as long as among 1,000", powers
+        "growth with records, memory ledger", "records", "times as long as among 1,000", powers, 1_000
     ),
     "connections.svg": Plot(
-        "growth with connections", "connected credentials", "times as long as with one", powers
+        "growth with connections", "connected credentials", "times as long as with few", powers, 1
     ),
-    "threads.svg": Plot("threads", "threads", "times the throughput of one thread", whole, ideal=True),
+    "threads.svg": Plot("threads", "threads", "times the throughput of one thread", whole, 1, ideal=True),
     "peers.svg": Plot("an attach beside other tokens", "times as long as our attach", ""),
 }
 
@@ -165,7 +167,8 @@ def curves(plot, section):
     for row in section["rows"]:
         if row.get("series") is not None and row.get("at") is not None:
             at = number(row, "at", plot.section)
-            series.setdefault(row["series"], []).append(point(row, plot.section, at))
+            first = [] if plot.start is None else [Point(plot.start, 1, 1, 1)]
+            series.setdefault(row["series"], first).append(point(row, plot.section, at))
     if not series:
         raise SystemExit(f"the section “{plot.section}” has no points: {REMEDY}")
     if len(series) > len(COLOURS):
@@ -367,7 +370,7 @@ def test():
         section["rows"] = []
         refused(plot.section, lambda: drawings(data))
         data["sections"].remove(section)
-        refused(f"“{plot.section}”: run `cargo bench", lambda: drawings(data))
+        refused(f"“{plot.section}”: run the benchmark", lambda: drawings(data))
     data = made_up("many")
     data["sections"] += made_up("few")["sections"][:1]
     refused("two sections are named", lambda: drawings(data))
