@@ -209,31 +209,21 @@ fn check_file(name: &str, value: &Value) {
     assert!(fields.left.is_empty(), "{name}: unknown members {:?}", fields.left);
 }
 
+/// Every vector as it is on disk.
+fn spelled() -> vector_files::Files {
+    generate().into_iter().map(|(name, value)| (name, vector_files::spelled(&value))).collect()
+}
+
 #[test]
 fn the_files_are_what_this_build_writes() {
-    let (written, found) = (generate(), read_files());
-    let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&written), names(&found));
-    for (name, value) in written {
-        assert_eq!(value, found[&name], "{name}");
-        assert_eq!(on_disk(&value), fs::read_to_string(directory().join(&name)).unwrap(), "{name}");
-    }
+    vector_files::assert_same(&spelled(), &directory(), &["valid", "invalid"]);
 }
 
 #[test]
 #[ignore = "writes the files"]
 fn regenerate() {
     let _ = fs::remove_dir_all(directory());
-    for (name, value) in generate() {
-        let path = directory().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, on_disk(&value)).unwrap();
-    }
-}
-
-/// The keys in order, whatever order the build's `serde_json` keeps them in.
-fn on_disk(value: &Value) -> String {
-    serde_json::to_string_pretty(&vectors_made::sorted(value)).unwrap() + "\n"
+    vector_files::write(&spelled(), &directory());
 }
 
 fn read_files() -> Files {

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use sessioncap_programs::pty::Hub;
+use sessioncap_programs::pty::{Hub, Orders};
 use sessioncap_programs::sessions::message::{self, Ask, HEAD, Message, Side, Tell};
 use sessioncap_programs::sessions::{Begun, fill, wire};
 
@@ -51,7 +51,7 @@ pub fn messages<T: Side + PartialEq + std::fmt::Debug>(mut bytes: &[u8]) -> (Vec
 
 /// Follows one session as an agent does, with all that a server sends. Returns whether it was told the end.
 pub fn follow(mut bytes: &[u8]) -> io::Result<bool> {
-    let (orders, _orders) = tokio::sync::mpsc::unbounded_channel();
+    let (orders, _starts, _changes) = Orders::new(1);
     let hub = Hub::mirror(|_| (), orders);
     let from = &mut bytes;
     let begun = at_once(Begun::receive(from, FOLLOWED))?;

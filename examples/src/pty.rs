@@ -10,6 +10,7 @@
 mod feed;
 mod input;
 mod mirror;
+mod orders;
 mod picture;
 mod program;
 mod scan;
@@ -28,7 +29,7 @@ use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use sessioncap::session::{Event, EventKind, Incarnation};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -38,7 +39,9 @@ pub(crate) use feed::TRANSCRIPT;
 pub use feed::{Output, OutputEvent};
 pub use input::{Always, Input, Permit, Typed};
 use input::{Queue, Turn};
-pub use mirror::{Mirror, Order, WeakHub, Whole};
+pub use mirror::{Mirror, WeakHub, Whole};
+use orders::UntoldSize;
+pub use orders::{Change, Changes, Orders, Start};
 pub use picture::{Emulator, Picture};
 use program::{Program, Terminal};
 pub use program::{safe_environment, spawn_alone};
@@ -141,7 +144,7 @@ struct Inner {
     on_end: Box<dyn Fn(&str) + Send + Sync>,
     slots: Arc<Semaphore>,
     /// To the server of the sessions, which other agents share; without one, they are this hub's own.
-    server: Option<mpsc::UnboundedSender<Order>>,
+    server: Option<Orders>,
 }
 
 impl Hub {
@@ -151,10 +154,7 @@ impl Hub {
         Self::with_server(on_end, None)
     }
 
-    fn with_server(
-        on_end: impl Fn(&str) + Send + Sync + 'static,
-        server: Option<mpsc::UnboundedSender<Order>>,
-    ) -> Self {
+    fn with_server(on_end: impl Fn(&str) + Send + Sync + 'static, server: Option<Orders>) -> Self {
         let slots = Arc::new(Semaphore::new(MAX_SESSIONS as usize));
         Self(Arc::new(Inner { sessions: Mutex::default(), on_end: Box::new(on_end), slots, server }))
     }
@@ -213,8 +213,10 @@ impl Hub {
     /// Ends a session: hangs the terminal up and, after a short grace, kills the whole process group.
     pub fn close(&self, id: &str) -> Result<(), HubError> {
         let session = self.session(id)?;
+        if let Some(server) = &self.0.server {
+            server.close(id)?;
+        }
         session.phase.send_replace(Phase::Closing);
-        self.0.order(Order::Close { id: id.to_owned() });
         self.0.end(id, &session);
         Ok(())
     }
@@ -243,13 +245,6 @@ impl Inner {
         lock(&self.sessions).remove(id);
         if !session.ended.swap(true, Ordering::AcqRel) {
             (self.on_end)(id);
-        }
-    }
-
-    fn order(&self, order: Order) {
-        if let Some(server) = &self.server {
-            // Fails only while the agent stops.
-            let _ = server.send(order);
         }
     }
 
@@ -309,16 +304,12 @@ struct Session {
     /// Whether its server was lost.
     lost: watch::Sender<bool>,
     /// The server that has its program.
-    server: Option<mpsc::UnboundedSender<Order>>,
+    server: Option<Orders>,
+    untold_size: UntoldSize,
 }
 
 impl Session {
-    fn new(
-        info: SessionInfo,
-        terminal: Terminal,
-        incarnation: Incarnation,
-        server: Option<mpsc::UnboundedSender<Order>>,
-    ) -> Self {
+    fn new(info: SessionInfo, terminal: Terminal, incarnation: Incarnation, server: Option<Orders>) -> Self {
         let (columns, rows) = (info.cols, info.rows);
         Self {
             info: Mutex::new(info),
@@ -339,6 +330,7 @@ impl Session {
             size: watch::channel((columns, rows)).0,
             lost: watch::channel(false).0,
             server,
+            untold_size: UntoldSize::default(),
         }
     }
 
@@ -349,12 +341,12 @@ impl Session {
     fn resize(&self, cols: u16, rows: u16) -> Result<(), HubError> {
         check_size(cols, rows)?;
         let mut info = lock(&self.info);
+        // First, so that nothing has changed if it is refused.
+        if let Some(server) = &self.server {
+            server.resize(&info.id, &self.untold_size, cols, rows)?;
+        }
         self.terminal.resize(cols, rows).map_err(HubError::Terminal)?;
         self.note_size(&mut info, cols, rows);
-        if let Some(server) = &self.server {
-            // Fails only while the agent stops.
-            let _ = server.send(Order::Resize { id: info.id.clone(), columns: cols, rows });
-        }
         Ok(())
     }
 

@@ -20,9 +20,17 @@ use sessioncap_postgres::{Following, Options, PostgresLedger, Problem};
 
 /// X, in real time where a call waits for other nodes, and by the clock that a test passes in for everything else.
 const LIMIT: Duration = Duration::from_secs(20);
+/// X of the tests that wait until it has passed.
+const SHORT_LIMIT: Duration = Duration::from_secs(5);
 
 fn node(server: &Server, number: u32) -> Node {
     node_with(server, number, Options::without_standby)
+}
+
+/// Options with the short limit, for [`node_with`].
+fn short_limit(options: Options) -> Options {
+    let options = options.without_standby().with_limit(SHORT_LIMIT).unwrap();
+    options.with_reads(SHORT_LIMIT / 10, SHORT_LIMIT * 4 / 5).unwrap()
 }
 
 fn node_with(server: &Server, number: u32, options: impl Fn(Options) -> Options) -> Node {
@@ -111,12 +119,7 @@ fn a_revocation_at_one_gate_cuts_the_live_stream_at_the_other_before_it_returns(
 fn a_revocation_returns_within_the_limit_although_a_node_does_not_read_and_that_node_has_stopped() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let limit = Duration::from_secs(5);
-    let short = |options: Options| {
-        let options = options.without_standby().with_limit(limit).unwrap();
-        options.with_reads(limit / 10, limit * 4 / 5).unwrap()
-    };
-    let (mut one, two) = (node_with(&server, 1, short), node_with(&server, 2, short));
+    let (mut one, two) = (node_with(&server, 1, short_limit), node_with(&server, 2, short_limit));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let other = desktop.share(&one.world, &terms());
@@ -128,7 +131,7 @@ fn a_revocation_returns_within_the_limit_although_a_node_does_not_read_and_that_
     let begun = Instant::now();
     two.world.gate.revoke_credential(&pairing.credential, two.world.now).unwrap();
     let waited = begun.elapsed();
-    assert!(waited >= limit, "it returned after {waited:?}, while the node could still permit");
+    assert!(waited >= SHORT_LIMIT, "it returned after {waited:?}, while the node could still permit");
     assert!(waited < PATIENCE);
     assert_eq!(permit(&mut guard, one.world.now), Ok(()), "it has not heard, at the time of its last read");
     // When the limit has passed, it permits nothing, whatever it is asked.
@@ -212,12 +215,7 @@ fn a_commit_without_an_answer_closes_the_name_until_the_ledger_was_opened_again(
 fn a_node_that_stops_inside_a_transaction_does_not_keep_another_from_revoking() {
     let Some(server) = Server::primary() else { return };
     server.migrate();
-    let limit = Duration::from_secs(5);
-    let short = |options: Options| {
-        let options = options.without_standby().with_limit(limit).unwrap();
-        options.with_reads(limit / 10, limit * 4 / 5).unwrap()
-    };
-    let (one, two) = (node_with(&server, 1, short), node_with(&server, 2, short));
+    let (one, two) = (node_with(&server, 1, short_limit), node_with(&server, 2, short_limit));
     let desktop = one.world.desktop(9);
     let pairing = desktop.share(&one.world, &terms());
     let joined = one.world.join(&pairing.link, &phone(2)).unwrap();

@@ -15,7 +15,6 @@ mod target;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +24,7 @@ use serde_json::{Value, json};
 use sessioncap::agent::ledger::{Changes, Ledger, LedgerError, Look, MemoryLedger, Table, Transition};
 use sessioncap::agent::*;
 use sessioncap::*;
+use vector_files::Files;
 use wire::Change;
 
 fn here(path: &str) -> PathBuf {
@@ -41,14 +41,11 @@ fn unhex(value: &Value) -> Vec<u8> {
 }
 
 fn files(path: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let entries = fs::read_dir(here(path)).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-    files.sort();
-    files
+    vector_files::read(&here(path))
 }
 
 fn vectors(path: &str) -> Vec<(PathBuf, Value)> {
-    files(path).into_iter().map(|(path, bytes)| (path, serde_json::from_slice(&bytes).unwrap())).collect()
+    vector_files::read_vectors(&here(path))
 }
 
 #[test]
@@ -178,9 +175,6 @@ impl Ledger for Logged {
         Ok(())
     }
 }
-
-/// Path below the member → content.
-type Files = BTreeMap<String, Vec<u8>>;
 
 struct Scene {
     world: World,
@@ -350,8 +344,7 @@ fn readable() -> [(&'static str, Vec<Change>); 5] {
 fn generate() -> Files {
     let mut files = Files::new();
     let mut vector = |path: String, vector: &Value| {
-        let text = serde_json::to_string_pretty(&sorted(vector)).unwrap() + "\n";
-        files.insert(format!("tests/vectors/{path}.json"), text.into_bytes());
+        files.insert(format!("tests/vectors/{path}.json"), vector_files::spelled(vector));
     };
     let framed = |parts: &[Vec<u8>]| {
         let mut data = vec![255];
@@ -388,41 +381,14 @@ fn generate() -> Files {
     files
 }
 
-/// The same with its names in their order, also where another crate has `serde_json` keep that of the source.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let members: BTreeMap<_, _> = members.iter().collect();
-            members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
-}
-
 #[test]
 fn the_files_of_the_log_are_what_this_build_writes() {
-    let generated = generate();
-    let mut there = Files::new();
-    for folder in ["tests/vectors/valid", "tests/vectors/invalid", "fuzz/corpus/log"] {
-        for (path, bytes) in files(folder) {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            // Files that a fuzzer has found are not generated.
-            if !name.starts_with("found-") {
-                there.insert(format!("{folder}/{name}"), bytes);
-            }
-        }
-    }
-    assert_eq!(generated.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
-    for (name, bytes) in generated {
-        assert!(bytes == there[&name], "{name} is another; see the comment at the top of this file");
-    }
+    let folders = ["tests/vectors/valid", "tests/vectors/invalid", "fuzz/corpus/log"];
+    vector_files::assert_same(&generate(), &here(""), &folders);
 }
 
 #[test]
 #[ignore = "writes the vectors and the corpus"]
 fn write_the_files() {
-    for (path, bytes) in generate() {
-        fs::write(here(&path), bytes).unwrap();
-    }
+    vector_files::write(&generate(), &here(""));
 }

@@ -8,6 +8,7 @@ pub mod lax;
 pub mod ledger;
 pub mod log;
 pub mod rng;
+pub mod vector_files;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

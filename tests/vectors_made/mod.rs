@@ -994,16 +994,3 @@ fn valid_labels(files: &mut Files) {
         valid(files, &format!("label-{name}"), json!({ "kind": "label", "input": label }));
     }
 }
-
-/// A value with its keys in order, whatever order the build's `serde_json` keeps them in.
-pub fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(entries) => {
-            let entries: BTreeMap<_, _> =
-                entries.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
-            Value::Object(entries.into_iter().collect())
-        }
-        Value::Array(values) => values.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
-}

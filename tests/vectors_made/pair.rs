@@ -99,7 +99,7 @@ fn every_state(stage: &Stage) -> Value {
 pub fn invalid_pair_methods(stage: &Stage, files: &mut Files) {
     let id = "01".repeat(16);
     let key = phone(2).public().to_string();
-    let text = |value: Value| super::sorted(&value).to_string();
+    let text = |value: Value| crate::common::vector_files::sorted(&value).to_string();
     let offer = serde_json::to_value(&stage.pairing.offer).unwrap();
     let offer = offer.as_str().unwrap();
     let requests = [

@@ -124,7 +124,7 @@ impl Connection<'_> {
                     self.reply(&json!({ "ok": true, "id": session })).await?;
                     let bridged = self.bridge(&viewer, look).await;
                     if let Some(hub) = closes {
-                        // It may have ended by itself.
+                        // It may have ended by itself, or the server of the sessions is far behind.
                         let _ = hub.close(&session);
                     }
                     return bridged.map(|()| Next::Ended);

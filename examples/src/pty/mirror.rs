@@ -7,39 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use sessioncap::session::Incarnation;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use super::program::Terminal;
-use super::{Hub, HubError, Inner, Output, Screen, Session, SessionInfo, SessionSpec, Viewer};
+use super::{Hub, HubError, Inner, Orders, Output, Screen, Session, SessionInfo, SessionSpec, Viewer};
 use crate::lock;
-
-/// An agent's request to the server of its sessions.
-#[derive(Debug)]
-pub enum Order {
-    /// Start a program.
-    Create {
-        /// Which.
-        spec: SessionSpec,
-        /// Whether it stays when the agent ends.
-        stays: bool,
-        /// Takes the session, once every agent knows it.
-        answer: oneshot::Sender<Result<SessionInfo, HubError>>,
-    },
-    /// Note a size that the terminal was given.
-    Resize {
-        /// The session.
-        id: String,
-        /// Width of the terminal.
-        columns: u16,
-        /// Height of the terminal.
-        rows: u16,
-    },
-    /// End a session.
-    Close {
-        /// The session.
-        id: String,
-    },
-}
 
 /// All of a session, as of one moment.
 pub struct Whole {
@@ -63,10 +35,7 @@ pub struct Whole {
 
 impl Hub {
     /// A hub whose sessions another process has, which takes the orders. `on_end` as in [`Hub::new`].
-    pub fn mirror(
-        on_end: impl Fn(&str) + Send + Sync + 'static,
-        server: mpsc::UnboundedSender<Order>,
-    ) -> Self {
+    pub fn mirror(on_end: impl Fn(&str) + Send + Sync + 'static, server: Orders) -> Self {
         Self::with_server(on_end, Some(server))
     }
 
@@ -77,11 +46,10 @@ impl Hub {
 
     /// Starts a program, here or at the server. One that does not stay is closed when this agent has ended.
     pub async fn start(&self, spec: SessionSpec, stays: bool) -> Result<SessionInfo, HubError> {
-        let Some(server) = &self.0.server else { return self.create(spec) };
-        let gone = || HubError::Server("the server of the sessions cannot be reached; try again".to_owned());
-        let (answer, answered) = oneshot::channel();
-        server.send(Order::Create { spec, stays, answer }).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        match &self.0.server {
+            None => self.create(spec),
+            Some(server) => server.start(spec, stays).await,
+        }
     }
 
     /// All of a session, for another process.

@@ -12,15 +12,15 @@ use rustix::process::geteuid;
 use sessioncap::session::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::limits::PATIENCE;
+use super::limits::{MOST_CHANGES, MOST_STARTING, PATIENCE};
 use super::message::{Ask, Floor, Message, Process, Tell};
 use super::untold::Untold;
 use super::{message, wire};
 use crate::problem::{Outcome, Problem};
-use crate::pty::{Hub, HubError, Mirror, Order, SessionInfo, WeakHub};
+use crate::pty::{Change, Changes, Hub, HubError, Mirror, Orders, SessionInfo, Start, WeakHub};
 
 /// How long to wait before the server is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -52,13 +52,14 @@ impl Link {
 
     /// Mirrors the server's sessions until the hub is dropped. `on_end` as in [`Hub::new`].
     pub fn mirror(self, on_end: impl Fn(&str) + Send + Sync + 'static, on_floor: OnFloor) -> (Hub, Shared) {
-        let (orders, todo) = mpsc::unbounded_channel();
+        let (orders, starts, changes) = Orders::new(MOST_CHANGES);
         let hub = Hub::mirror(on_end, orders);
         let (tell_joined, joined) = watch::channel(false);
         let floors = Arc::<Untold>::default();
         let untold = Arc::clone(&floors);
         tokio::spawn(self.clone().follow_server(hub.downgrade(), tell_joined, untold, on_floor));
-        tokio::spawn(self.clone().carry_out(todo));
+        tokio::spawn(self.clone().start(starts));
+        tokio::spawn(self.clone().change(changes));
         (hub, Shared { link: self, joined, floors })
     }
 
@@ -95,31 +96,36 @@ impl Link {
         ))
     }
 
-    /// Does what the hub is asked to. Ends with it.
-    async fn carry_out(self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        while let Some(order) = orders.recv().await {
-            match order {
-                Order::Create { spec, stays, answer } => {
-                    let (link, process) = (self.clone(), self.process);
-                    // Others need not wait until every agent knows this one.
-                    tokio::spawn(async move {
-                        let made = match link.ask(&Ask::Create { process, spec, stays }).await {
-                            Ok(Tell::Made(info)) => Ok(info),
-                            Ok(_) => Err(link.unreachable(&ErrorKind::InvalidData.into())),
-                            Err(error) => Err(error),
-                        };
-                        // Whoever asked may be gone.
-                        let _ = answer.send(made);
-                    });
-                }
-                // It has its size, or has ended here; the server is told so.
-                Order::Resize { id, columns, rows } => {
-                    let _ = self.ask(&Ask::Resize { id, columns, rows }).await;
-                }
-                Order::Close { id } => {
-                    let _ = self.ask(&Ask::Close { id }).await;
-                }
-            }
+    /// Starts the programs that the hub is asked for. Ends with it.
+    async fn start(self, mut starts: mpsc::Receiver<Start>) {
+        let places = Arc::new(Semaphore::new(MOST_STARTING));
+        while let Some(Start { spec, stays, answer }) = starts.recv().await {
+            // Fails only if closed, which it never is.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (link, process) = (self.clone(), self.process);
+            // Others need not wait until every agent knows this one.
+            tokio::spawn(async move {
+                let made = match link.ask(&Ask::Create { process, spec, stays }).await {
+                    Ok(Tell::Made(info)) => Ok(info),
+                    Ok(_) => Err(link.unreachable(&ErrorKind::InvalidData.into())),
+                    Err(error) => Err(error),
+                };
+                drop(place);
+                // Whoever asked may be gone.
+                let _ = answer.send(made);
+            });
+        }
+    }
+
+    /// Tells the server of the sizes and ends of the hub's sessions. Ends with it.
+    async fn change(self, mut changes: Changes) {
+        while let Some(change) = changes.next().await {
+            let ask = match change {
+                Change::Resize { id, columns, rows } => Ask::Resize { id, columns, rows },
+                Change::Close { id } => Ask::Close { id },
+            };
+            // It has its size, or has ended here; the server is told so.
+            let _ = self.ask(&ask).await;
         }
     }
 

@@ -4,7 +4,6 @@
 //! `examples/fuzz/vectors/sessions` and the corpus are written by
 //! `cargo test -p sessioncap-programs-tests --test programs -- --ignored messages::write_the_files`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,9 +18,9 @@ use sessioncap_programs::sessions::message::{
 #[path = "../../fuzz/sessions.rs"]
 mod target;
 use target::{FOLLOWED, follow, messages};
-
-/// Path below `examples/fuzz` → content.
-type Files = BTreeMap<String, Vec<u8>>;
+#[path = "../../../tests/common/vector_files.rs"]
+mod vector_files;
+use vector_files::Files;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(path)
@@ -346,8 +345,7 @@ fn stories() -> Vec<(&'static str, Vec<u8>, bool)> {
 fn generate() -> Files {
     let mut files = Files::new();
     let mut add = |folder: &str, name: &str, vector: &Value, direction: u8, bytes: &[u8]| {
-        let text = serde_json::to_string_pretty(&sorted(vector)).unwrap() + "\n";
-        files.insert(format!("vectors/sessions/{folder}/{name}.json"), text.into_bytes());
+        files.insert(format!("vectors/sessions/{folder}/{name}.json"), vector_files::spelled(vector));
         files.insert(format!("corpus/sessions/{name}"), [&[direction], bytes].concat());
     };
     let valid =
@@ -407,16 +405,8 @@ const IN_THE_CORPUS: [&str; 12] = [
 
 // --- tests ---
 
-fn read(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let entries = std::fs::read_dir(here(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-    files.sort();
-    files
-}
-
 fn vectors(folder: &str) -> Vec<(PathBuf, Value)> {
-    let files = read(&format!("vectors/sessions/{folder}"));
-    files.into_iter().map(|(path, bytes)| (path, serde_json::from_slice(&bytes).unwrap())).collect()
+    vector_files::read_vectors(&here(&format!("vectors/sessions/{folder}")))
 }
 
 #[test]
@@ -464,48 +454,21 @@ fn refused_vectors_of_the_servers_messages_are_refused_as_they_say() {
     }
 }
 
-/// The same with its names in their order, also where another crate has `serde_json` keep that of the source.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let members: BTreeMap<_, _> = members.iter().collect();
-            members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
-}
-
 #[test]
 fn the_files_of_the_servers_messages_are_what_this_build_writes() {
-    let generated = generate();
-    let mut there = Files::new();
-    for folder in ["vectors/sessions/valid", "vectors/sessions/invalid", "corpus/sessions"] {
-        for (path, bytes) in read(folder) {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            // Files that a fuzzer has found are not generated.
-            if !name.starts_with("found-") {
-                there.insert(format!("{folder}/{name}"), bytes);
-            }
-        }
-    }
-    assert_eq!(generated.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
-    for (name, bytes) in generated {
-        assert_eq!(bytes.escape_ascii().to_string(), there[&name].escape_ascii().to_string(), "{name}");
-    }
+    let folders = ["vectors/sessions/valid", "vectors/sessions/invalid", "corpus/sessions"];
+    vector_files::assert_same(&generate(), &here(""), &folders);
 }
 
 #[test]
 #[ignore = "writes the vectors and the corpus"]
 fn write_the_files() {
-    for (path, bytes) in generate() {
-        std::fs::write(here(&path), bytes).unwrap();
-    }
+    vector_files::write(&generate(), &here(""));
 }
 
 #[test]
 fn every_corpus_file_of_the_servers_messages_passes_its_target() {
-    let files = read("corpus/sessions");
+    let files = vector_files::read(&here("corpus/sessions"));
     assert!((20..=40).contains(&files.len()), "{}", files.len());
     for (path, data) in files {
         println!("{}", path.display());

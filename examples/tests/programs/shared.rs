@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
-use sessioncap_programs::pty::{Always, Hub, Input, Output, OutputEvent, SessionSpec, Viewer};
+use sessioncap_programs::pty::{
+    Always, Change, Hub, HubError, Input, Mirror, Orders, Output, OutputEvent, SessionSpec, Viewer,
+};
 use sessioncap_programs::sessions::{Link, Server, Shared};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
@@ -66,6 +68,45 @@ async fn until(output: &mut Output, seen: &mut Vec<u8>, text: &str) {
             event => panic!("{event:?} before {text}: {}", String::from_utf8_lossy(seen)),
         }
     }
+}
+
+/// A session of one hub as another has it, and its id.
+fn mirrored(own: &Hub, mirror: &Hub) -> (String, Mirror) {
+    let info = own.create(SessionSpec::command(ECHO)).unwrap();
+    let (id, whole) = (info.id.clone(), own.whole(&info.id).unwrap());
+    let (weak, screen) = (mirror.downgrade(), whole.screen);
+    let added = weak.add(info, whole.incarnation, &[], screen.position, &screen.bytes, whole.terminal);
+    (id, added.unwrap())
+}
+
+#[tokio::test]
+async fn an_agent_keeps_the_newest_size_of_each_session_for_a_server_that_is_behind() {
+    let own = Hub::new(|_| ());
+    let (orders, _starts, mut changes) = Orders::new(2);
+    let hub = Hub::mirror(|_| (), orders);
+    let [(one, _one), (two, _two), (three, _three)] = [(); 3].map(|()| mirrored(&own, &hub));
+    let resized = |id: &String, columns, rows| Some(Change::Resize { id: id.clone(), columns, rows });
+    for columns in 1..=1_000 {
+        hub.resize(&one, columns, 24).unwrap();
+        hub.resize(&two, columns, 25).unwrap();
+        assert!(changes.count() <= 2, "{} orders wait", changes.count());
+    }
+    // Whoever comes when all places are taken is told so, and nothing has changed.
+    assert!(matches!(hub.resize(&three, 99, 99), Err(HubError::Server(_))));
+    assert!(matches!(hub.close(&three), Err(HubError::Server(_))));
+    let untouched = hub.info(&three).unwrap();
+    assert_eq!((untouched.cols, untouched.rows), (80, 24));
+
+    assert_eq!(changes.next().await, resized(&one, 1_000, 24));
+    // A size that comes after the one before was taken waits anew, behind the others.
+    hub.resize(&one, 7, 8).unwrap();
+    hub.resize(&one, 9, 10).unwrap();
+    assert_eq!(changes.next().await, resized(&two, 1_000, 25));
+    hub.close(&three).unwrap();
+    assert_eq!(changes.next().await, resized(&one, 9, 10));
+    assert_eq!(changes.next().await, Some(Change::Close { id: three }));
+    assert_eq!(changes.count(), 0);
+    own.shutdown().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Rows of a table in memory, packed so that many small ones share an allocation.
 
 use std::borrow::{Borrow, Cow};
+use std::cell::LazyCell;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -62,7 +63,7 @@ impl Rows {
         let leaf = self.of(key)?;
         let found = leaf.search(key);
         let row = found.row.filter(|_| found.is_same)?;
-        Some(leaf.unpacked(row.form, row.value)?.into_owned())
+        Some(unpacked(row.form, row.value, || leaf.sample())?.into_owned())
     }
 
     /// Calls `found` with each row from a key on, until it returns false.
@@ -72,6 +73,8 @@ impl Rows {
             Bound::Unbounded => &[],
         };
         for leaf in self.leaves.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
+            // It is looked for once, and not at all where nothing is packed.
+            let sample = LazyCell::new(|| leaf.sample());
             let mut rows = leaf.each();
             while let Some((form, value)) = rows.next_value() {
                 let is_before = match from {
@@ -83,7 +86,7 @@ impl Rows {
                     continue;
                 }
                 // A leaf is always built so that it can be read.
-                let Some(value) = leaf.unpacked(form, value) else { return };
+                let Some(value) = unpacked(form, value, || *sample) else { return };
                 if !found(&rows.key, &value) {
                     return;
                 }
@@ -164,13 +167,13 @@ impl Leaf {
 
     /// Returns it with the row of the sample set or removed.
     fn with_other_sample(&self, key: &[u8], value: Option<&[u8]>) -> Self {
-        let mut leaf = Packing::default();
+        let (mut leaf, sample) = (Packing::default(), self.sample());
         let mut rows = self.each();
         while let Some((form, stored)) = rows.next_value() {
             match (rows.key == key, value) {
                 (true, Some(value)) => leaf.add(&rows.key, value),
                 (true, None) => {}
-                (false, _) => leaf.add(&rows.key, &self.unpacked(form, stored).unwrap_or_default()),
+                (false, _) => leaf.add(&rows.key, &unpacked(form, stored, || sample).unwrap_or_default()),
             }
         }
         leaf.into_leaf()
@@ -181,14 +184,6 @@ impl Leaf {
         let mut rest = &*self.0;
         let mut rows = core::iter::from_fn(|| Row::read(&mut rest, 0));
         rows.find(|row| row.form == Form::Sample).map(|row| row.value)
-    }
-
-    /// Returns a value of this leaf as it was set.
-    fn unpacked<'a>(&'a self, form: Form, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        match form {
-            Form::Plain | Form::Sample => Some(value.into()),
-            Form::Packed => packed::unpack(value, self.sample()?).map(Cow::Owned),
-        }
     }
 
     /// Finds the first row whose key is not before `key`, without putting keys together: a row that shares more with
@@ -246,10 +241,7 @@ impl Leaf {
         let mut leaf = Packing::default();
         let mut rows = self.each();
         while let Some((form, value)) = rows.next_value() {
-            match form {
-                Form::Packed => leaf.add(&rows.key, &packed::unpack(value, sample).unwrap_or_default()),
-                Form::Plain | Form::Sample => leaf.add(&rows.key, value),
-            }
+            leaf.add(&rows.key, &unpacked(form, value, || Some(sample)).unwrap_or_default());
         }
         leaf.into_leaf()
     }
@@ -366,6 +358,18 @@ fn packed_with<'a>(sample: Option<&[u8]>, value: &'a [u8]) -> (Form, Cow<'a, [u8
             Some(packed) => (Form::Packed, packed.into()),
             None => (Form::Plain, value.into()),
         },
+    }
+}
+
+/// Returns a value as it was set. The sample is that of its leaf, and is asked for if the value is packed.
+fn unpacked<'a, 'b>(
+    form: Form,
+    value: &'a [u8],
+    sample: impl FnOnce() -> Option<&'b [u8]>,
+) -> Option<Cow<'a, [u8]>> {
+    match form {
+        Form::Plain | Form::Sample => Some(value.into()),
+        Form::Packed => packed::unpack(value, sample()?).map(Cow::Owned),
     }
 }
 
