@@ -7,7 +7,7 @@ use crate::counting;
 use crate::frame;
 use crate::report::{Budget, Report};
 use crate::revocation;
-use crate::sample::{Side, compare, consume};
+use crate::sample::{Side, compare, consume, while_memory_is_awake};
 use crate::world::{Phone, World};
 
 /// Records in the ledger to compare with.
@@ -25,14 +25,16 @@ pub fn growth(report: &mut Report, rounds: usize, live: usize) {
     for count in sizes(live) {
         eprintln!("pairing {count} phones");
         guards.extend(many.populate_connected(count - guards.len()));
-        report.section("growth with records, memory ledger");
-        let compared = compare(rounds, redemptions(&many), redemptions(&few));
-        report.point("a whole redemption", count, "records", compared, Budget::AtMost(1.1));
-        let compared = compare(rounds, admissions(&many), admissions(&few));
-        report.point("a whole admission", count, "records", compared, Budget::AtMost(1.1));
-        report.section("growth with connections");
-        frame::flatness(report, rounds, &mut guard, &mut guards, alone.now);
-        revocation::of_one(report, rounds, &many, count);
+        while_memory_is_awake(|| {
+            report.section("growth with records, memory ledger");
+            let compared = compare(rounds, redemptions(&many), redemptions(&few));
+            report.point("a whole redemption", count, "records", compared, Budget::AtMost(1.1));
+            let compared = compare(rounds, admissions(&many), admissions(&few));
+            report.point("a whole admission", count, "records", compared, Budget::AtMost(1.1));
+            report.section("growth with connections");
+            frame::flatness(report, rounds, &mut guard, &mut guards, alone.now);
+            revocation::of_one(report, rounds, &many, count);
+        });
     }
 }
 

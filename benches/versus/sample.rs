@@ -6,7 +6,7 @@
 //! thread's own CPU time: nothing measured here waits, and other programs' turns are nobody's cost.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -71,6 +71,27 @@ pub fn compare(rounds: usize, mut ours: Side<'_>, mut peer: Side<'_>) -> Compare
     let [_, ours, _] = quartiles(our_times);
     let [_, peer, _] = quartiles(peer_times);
     Compared { ratio: quartiles(ratios), ours, peer }
+}
+
+/// Runs what is measured while another thread reads memory all over. On a server that does nothing else the memory falls
+/// asleep during a slice that stays in the caches, and the first reads after it take ten times as long, whosever they are.
+pub fn while_memory_is_awake<T>(measured: impl FnOnce() -> T) -> T {
+    const LINE: usize = 64;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut memory = vec![0_u8; 1 << 26];
+            let mut at = 0;
+            while !over.load(Relaxed) {
+                at = (at + 61 * LINE) % memory.len();
+                memory[at] = memory[at].wrapping_add(1);
+            }
+            black_box(memory);
+        });
+        let result = measured();
+        over.store(true, Relaxed);
+        result
+    })
 }
 
 /// A side that has nothing to prepare.
