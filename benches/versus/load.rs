@@ -32,35 +32,48 @@ pub fn all(report: &mut Report, live: usize) {
 }
 
 /// Bytes that an offer and a redemption up to the live stream write, two commits, beside two commits of bare redb with
-/// one row each.
+/// one row each, in a file with as many rows as phones.
 fn written(report: &mut Report, place: &Path) {
-    const PAIRINGS: u64 = 100;
+    const PAIRINGS: u64 = 20;
     if bytes_written().is_none() {
         eprintln!("  no /proc/self/io here: bytes are not counted");
         return;
     }
     report.section("bytes from an offer to the live stream, redb, alone");
-    let world = World::on(RedbLedger::open(place.join("alone.redb")).unwrap(), 8);
-    let pairing = || drop(world.redeem_one().activate_after_first_frame(world.now).unwrap());
-    let database = Database::create(place.join("bare.redb")).unwrap();
-    let row = vec![0x5a; world.phone().credential.as_bytes().len()];
-    let mut key = 0_u64;
-    let mut commit = || {
-        key += 1;
-        commit_of_one(&database, key, &row);
-    };
-    // Both files have grown first.
-    (0..PAIRINGS).for_each(|_| pairing());
-    (0..2 * PAIRINGS).for_each(|_| commit());
-    let each = |work: &mut dyn FnMut()| {
-        let before = bytes_written().unwrap();
-        (0..PAIRINGS).for_each(|_| work());
-        (bytes_written().unwrap() - before) as f64 / PAIRINGS as f64
-    };
-    let ours = each(&mut || pairing());
-    let bare = each(&mut || (0..2).for_each(|_| commit()));
-    report.figure("bytes of a pairing", ours, Budget::Information);
-    report.ratio("the same / two commits of bare redb, one row each", ours / bare, Budget::AtMost(3.0));
+    for (phones, budget) in [(0, Budget::AtMost(3.0)), (1_000, Budget::Information)] {
+        let world = World::on(RedbLedger::open(place.join(format!("alone-{phones}.redb"))).unwrap(), 8);
+        let pairing = || drop(world.redeem_one().activate_after_first_frame(world.now).unwrap());
+        let database = Database::create(place.join(format!("bare-{phones}.redb"))).unwrap();
+        let row = vec![0x5a; world.phone().credential.as_bytes().len()];
+        let mut key = 0_u64;
+        let mut commit = || {
+            key += 1;
+            commit_of_one(&database, key, &row);
+        };
+        (0..phones).for_each(|_| {
+            pairing();
+            commit();
+        });
+        let [mut ours, mut bare] = [0, 0];
+        for _ in 0..PAIRINGS {
+            // The visit of the phone before is written with the next commit, at the latest by this one.
+            world.gate.settle(world.now).unwrap();
+            ours += bytes_of(pairing);
+            bare += bytes_of(|| (0..2).for_each(|_| commit()));
+        }
+        report.figure(
+            &format!("bytes of a pairing, {phones} phones on record"),
+            ours as f64 / PAIRINGS as f64,
+            Budget::Information,
+        );
+        report.ratio("the same / two commits of bare redb, one row each", ours as f64 / bare as f64, budget);
+    }
+}
+
+fn bytes_of(work: impl FnOnce()) -> u64 {
+    let before = bytes_written().unwrap();
+    work();
+    bytes_written().unwrap() - before
 }
 
 fn commit_of_one(database: &Database, key: u64, value: &[u8]) {

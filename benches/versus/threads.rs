@@ -36,6 +36,7 @@ pub fn rows(report: &mut Report) {
         several(report, "permits", threads, || permits(&memory));
         several(report, "attaches, memory", threads, || attaches(&memory));
         several(report, "attaches, redb", threads, || attaches(&file));
+        several(report, "attaches without Noise, memory", threads, || attaches_without_noise(&memory));
         let file = on_disk(&place, &format!("redemptions-{threads}.redb"));
         several(report, "redemptions, redb", threads, || redemptions(&file));
     }
@@ -55,8 +56,15 @@ fn permits(world: &World) -> Work<'_> {
     })
 }
 
-/// One phone for each thread. Message 1 is read beforehand, so that the curve is not what is measured.
+/// One phone for each thread.
 fn attaches(world: &World) -> Work<'_> {
+    let phone = world.phone();
+    let messages: Vec<_> = (0..100).map(|_| world.fresh_attach(&phone)).collect();
+    Box::new(move || messages.iter().for_each(|message| drop(world.respond_and_activate(message))))
+}
+
+/// The part that threads share: message 1 is read beforehand, message 2 is not written.
+fn attaches_without_noise(world: &World) -> Work<'_> {
     let phone = world.phone();
     let read = |_| Responder::read(&world.agent, &world.fresh_attach(&phone), &mut OsRng).unwrap();
     let received: Vec<_> = (0..2_000).map(read).collect();
