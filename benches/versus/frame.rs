@@ -73,7 +73,7 @@ pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &m
     let compared = compare(rounds, permits_of_many(among, now), permits(alone, now));
     report.point("a permit", connected, "connected", compared, Budget::AtMost(1.1));
     // Out of every cache there are only reads of memory to compare with: one of a line of its own each time.
-    let lines = vec![1_u8; connected * size_of::<Guard>()];
+    let lines = vec![1_u8; size_of_val(among)];
     let mut line = 0;
     let one_line = repeat(|| {
         line = (line + STEP * size_of::<Guard>()) % lines.len();
