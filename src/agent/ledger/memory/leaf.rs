@@ -1,10 +1,10 @@
 //! Rows of a table in memory, packed so that many small ones share an allocation.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Cow;
 use std::cell::LazyCell;
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::{array, iter};
 
 use super::packed::{self, length, put_length, take};
 use crate::agent::denial::LedgerFailure;
@@ -21,9 +21,19 @@ const LONGEST: usize = 4;
 /// The rows of one table in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Rows {
-    leaves: BTreeSet<Leaf>,
+    leaves: BTreeMap<Place<'static>, Leaf>,
     /// Whether values that resemble each other are packed.
     packs: bool,
+}
+
+/// Where a leaf is: its first key. The start of the key stands in the tree's nodes, so that a search among many leaves
+/// reads no other memory, which would be in no cache.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    /// Sixteen bytes as two numbers whose order is that of the bytes; zeros follow a short key. The whole key decides
+    /// between equal ones.
+    start: [u64; 2],
+    key: Cow<'a, [u8]>,
 }
 
 /// Neighbouring rows in one allocation. Each is: how many bytes its key shares with the one before, how many
@@ -44,7 +54,7 @@ enum Form {
 impl Rows {
     /// Makes a table without rows. Packing takes time at each write, which rows that stay are worth.
     pub(super) fn new(packs: bool) -> Self {
-        Self { leaves: BTreeSet::new(), packs }
+        Self { leaves: BTreeMap::new(), packs }
     }
 
     /// Checks that a row can be set.
@@ -56,7 +66,7 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.leaves.iter().map(Leaf::count).sum()
+        self.leaves.values().map(Leaf::count).sum()
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -72,7 +82,7 @@ impl Rows {
             Bound::Included(key) | Bound::Excluded(key) => self.of(key).map_or(key, Leaf::first),
             Bound::Unbounded => &[],
         };
-        for leaf in self.leaves.range::<[u8], _>((Bound::Included(start), Bound::Unbounded)) {
+        for (_, leaf) in self.leaves().range((Bound::Included(Place::of(start)), Bound::Unbounded)) {
             // It is looked for once, and not at all where nothing is packed.
             let sample = LazyCell::new(|| leaf.sample());
             let mut rows = leaf.each();
@@ -97,8 +107,9 @@ impl Rows {
     /// Sets a row that was checked, or removes it.
     pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
         // What precedes every row joins the first leaf.
-        let first = self.of(key).or_else(|| self.leaves.first()).map(|leaf| leaf.first().to_vec());
-        let leaf = first.and_then(|first| self.leaves.take(&*first)).unwrap_or_default();
+        let leaf = self.of(key).or_else(|| self.leaves.values().next());
+        let place = leaf.map(|leaf| Place::of(leaf.first()).into_owned());
+        let leaf = place.and_then(|place| self.leaves.remove(&place)).unwrap_or_default();
         self.put(leaf.with(key, value, self.packs));
     }
 
@@ -110,13 +121,31 @@ impl Rows {
                 self.put(second);
             }
             None if leaf.0.is_empty() => {}
-            None => drop(self.leaves.replace(leaf)),
+            None => drop(self.leaves.insert(Place::of(leaf.first()).into_owned(), leaf)),
         }
     }
 
     /// Returns the leaf in which a key is, if it is anywhere.
-    fn of(&self, key: &[u8]) -> Option<&Leaf> {
-        self.leaves.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+    fn of<'a>(&'a self, key: &'a [u8]) -> Option<&'a Leaf> {
+        let mut before = self.leaves().range((Bound::Unbounded, Bound::Included(Place::of(key))));
+        before.next_back().map(|(_, leaf)| leaf)
+    }
+
+    /// Returns the leaves by places that may borrow a key.
+    fn leaves<'a>(&'a self) -> &'a BTreeMap<Place<'a>, Leaf> {
+        &self.leaves
+    }
+}
+
+impl<'a> Place<'a> {
+    fn of(key: &'a [u8]) -> Self {
+        let mut bytes = key.iter().copied().chain(iter::repeat(0));
+        let mut number = || u64::from_be_bytes(array::from_fn(|_| bytes.next().unwrap_or(0)));
+        Self { start: [number(), number()], key: key.into() }
+    }
+
+    fn into_owned(self) -> Place<'static> {
+        Place { start: self.start, key: self.key.into_owned().into() }
     }
 }
 
@@ -383,36 +412,8 @@ fn put_row(bytes: &mut Vec<u8>, shared: usize, [start, end]: [&[u8]; 2], form: F
     bytes.extend_from_slice(value);
 }
 
-impl Borrow<[u8]> for Leaf {
-    fn borrow(&self) -> &[u8] {
-        self.first()
-    }
-}
-
-impl PartialEq for Leaf {
-    fn eq(&self, other: &Self) -> bool {
-        self.first() == other.first()
-    }
-}
-
-impl Eq for Leaf {}
-
-impl PartialOrd for Leaf {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Leaf {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.first().cmp(other.first())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -474,13 +475,28 @@ mod tests {
                     prop_assert_eq!(all(&rows, from), expected);
                 }
             }
-            for leaf in &rows.leaves {
+            for leaf in rows.leaves.values() {
                 prop_assert!(leaf.halves().is_none() && !leaf.0.is_empty());
                 let mut rest = &*leaf.0;
                 let rows: Vec<_> = core::iter::from_fn(|| Row::read(&mut rest, 0)).collect();
                 let of = |form| rows.iter().filter(|row| row.form == form).count();
                 prop_assert!(of(Form::Sample) == 1 || of(Form::Sample) + of(Form::Packed) == 0);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_in_the_order_of_their_keys(
+            start in proptest::collection::vec(0..2_u8, 0..20), ends in any::<[[bool; 4]; 2]>(), lens in [0..5_usize, 0..5],
+        ) {
+            let keys = [0, 1].map(|at| {
+                let end = ends[at].iter().map(|bit| u8::from(*bit) * 255).take(lens[at]);
+                start.iter().copied().chain(end).collect::<Vec<_>>()
+            });
+            let [one, other] = keys.each_ref().map(|key| Place::of(key));
+            prop_assert_eq!(one.cmp(&other), keys[0].cmp(&keys[1]));
+            prop_assert_eq!(Place::of(&keys[0]).into_owned(), one);
         }
     }
 
@@ -496,7 +512,7 @@ mod tests {
         for number in 0..1_000_u32 {
             rows.set(&[[5; 40].as_slice(), &number.to_be_bytes()].concat(), Some(&[]));
         }
-        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
+        let bytes: usize = rows.leaves.values().map(|leaf| leaf.0.len()).sum();
         assert!(bytes < 12 * 1_000, "{bytes}");
         assert_eq!(rows.len(), 1_000);
     }
@@ -508,7 +524,7 @@ mod tests {
         for number in (0..1_000_u32).rev() {
             rows.set(&number.to_be_bytes(), Some(&value(number)));
         }
-        let bytes: usize = rows.leaves.iter().map(|leaf| leaf.0.len()).sum();
+        let bytes: usize = rows.leaves.values().map(|leaf| leaf.0.len()).sum();
         assert!(bytes < 150 * 1_000, "{bytes}");
         // A leaf without its sample has another.
         for number in (0..1_000_u32).filter(|number| number % 7 != 0) {
