@@ -7,7 +7,7 @@ use crate::counting;
 use crate::frame;
 use crate::report::{Budget, Report};
 use crate::revocation;
-use crate::sample::{Side, compare, consume, while_memory_is_awake};
+use crate::sample::{Side, compare, consume, while_another_thread_reads};
 use crate::world::{Phone, World};
 
 /// Records in the ledger to compare with.
@@ -25,7 +25,7 @@ pub fn growth(report: &mut Report, rounds: usize, live: usize) {
     for count in sizes(live) {
         eprintln!("pairing {count} phones");
         guards.extend(many.populate_connected(count - guards.len()));
-        while_memory_is_awake(|| {
+        while_another_thread_reads(|| {
             report.section("growth with records, memory ledger");
             let compared = compare(rounds, redemptions(&many), redemptions(&few));
             report.point("a whole redemption", count, "records", compared, Budget::AtMost(1.1));

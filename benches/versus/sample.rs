@@ -73,9 +73,9 @@ pub fn compare(rounds: usize, mut ours: Side<'_>, mut peer: Side<'_>) -> Compare
     Compared { ratio: quartiles(ratios), ours, peer }
 }
 
-/// Runs what is measured while another thread reads memory all over. On a server that does nothing else the memory falls
-/// asleep during a slice that stays in the caches, and the first reads after it take ten times as long, whosever they are.
-pub fn while_memory_is_awake<T>(measured: impl FnOnce() -> T) -> T {
+/// Runs what is measured while another thread reads memory. On a server that does nothing else, the first reads of memory
+/// after a slice that stays in the caches take ten times as long, whoever makes them.
+pub fn while_another_thread_reads<T>(measured: impl FnOnce() -> T) -> T {
     const LINE: usize = 64;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
