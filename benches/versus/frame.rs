@@ -72,11 +72,11 @@ pub fn flatness(report: &mut Report, rounds: usize, alone: &mut Guard, among: &m
     let connected = among.len();
     let compared = compare(rounds, permits_of_many(among, now), permits(alone, now));
     report.point("a permit", connected, "connected", compared, Budget::AtMost(1.1));
-    // Out of every cache there are only reads of memory to compare with: one of a line of its own each time.
+    // Out of every cache there are only reads of memory to compare with: each of another line, and after the one before.
     let lines = vec![1_u8; size_of_val(among)];
     let mut line = 0;
     let one_line = repeat(|| {
-        line = (line + STEP * size_of::<Guard>()) % lines.len();
+        line = (line + STEP * size_of::<Guard>() + usize::from(lines[line])) % lines.len();
         black_box(lines[line])
     });
     let mut at = 0;

@@ -39,14 +39,15 @@ pub fn attach(report: &mut Report, rounds: usize) {
     let ucan = ucan::Peer::new(caveats());
     let cedar = cedar::Peer::new(caveats());
     let biscuit = Presented::new(&world, &phone);
-    let peers: [(&str, Budget, Side<'_>); 7] = [
+    let peers: [(&str, Budget, Side<'_>); 8] = [
         ("bare HMAC chain, no format", Budget::Information, repeat(|| hmac.verify())),
         ("macaroon", Budget::AtMost(2.5), repeat(|| macaroon.admit())),
+        ("macaroon, its verifier kept", Budget::Information, repeat(|| macaroon.admit_with_kept_verifier())),
         ("Cedar, five decisions, no token", Budget::Information, repeat(|| cedar.decide())),
         ("JWT with EdDSA, jsonwebtoken", Budget::Information, repeat(|| jwt.admit())),
         ("PASETO v4.public, pasetors", Budget::Information, repeat(|| paseto.admit())),
         ("UCAN of one link, ucan", Budget::Information, repeat(|| ucan.admit())),
-        ("biscuit-auth, the same bytes", Budget::Information, repeat(|| biscuit.authorize_with_text())),
+        ("biscuit-auth, the same bytes", Budget::Information, repeat(|| biscuit.authorize())),
     ];
     for (name, budget, peer) in peers {
         let compared = compare(rounds, attaches(&world, &phone), peer);

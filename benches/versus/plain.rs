@@ -138,6 +138,12 @@ impl Presented {
         authorizer.build(&token).unwrap().authorize().unwrap()
     }
 
+    /// The same with a policy that was parsed before.
+    pub fn authorize(&self) -> usize {
+        let authorizer = self.facts.state(self.policy.clone());
+        authorizer.build(&self.parse_and_verify()).unwrap().authorize().unwrap()
+    }
+
     pub fn signatures(&self) {
         let mut key = self.root_key;
         for signed in &self.signed {

@@ -94,7 +94,7 @@ PLOTS = {
         "growth with records, memory ledger", "records", "times as long as among 1,000", powers, 1_000
     ),
     "connections.svg": Plot(
-        "growth with connections", "connected credentials", "times as long as with few", powers, 1
+        "growth with connections", "connected credentials", "times as long as with one (a revocation: as with ten)", powers, 1
     ),
     "threads.svg": Plot("threads", "threads", "times the throughput of one thread", whole, 1, ideal=True),
     "peers.svg": Plot("an attach beside other tokens", "times as long as our attach", ""),

@@ -18,6 +18,17 @@ impl Peer {
         let mut peer = Self { key: [7; 32], caveats, signature: [0; 32] };
         peer.signature = peer.fold();
         peer.verify();
+        let others = [("session = another", 1), ("ops = interrupt", 3), ("time < 1780000000", 4)];
+        for (caveat, at) in others {
+            let kept = std::mem::replace(&mut peer.caveats.all[at], caveat.to_owned());
+            assert!(!peer.allows(), "{caveat}");
+            // With a signature of its own it is still not what was granted.
+            let signature = std::mem::replace(&mut peer.signature, [0; 32]);
+            peer.signature = peer.fold();
+            assert!(!peer.allows(), "{caveat}");
+            (peer.caveats.all[at], peer.signature) = (kept, signature);
+        }
+        peer.verify();
         peer
     }
 
@@ -30,8 +41,13 @@ impl Peer {
     }
 
     pub fn verify(&self) {
+        assert!(self.allows());
+    }
+
+    fn allows(&self) -> bool {
         let [agent, session, ticket, operations, end] = &self.caveats.all;
-        assert!(self.fold() == self.signature);
-        assert!([agent, session, ticket].into_iter().eq(&self.caveats.exact) && allows(operations, end));
+        self.fold() == self.signature
+            && [agent, session, ticket].into_iter().eq(&self.caveats.exact)
+            && allows(operations, end)
     }
 }

@@ -44,7 +44,7 @@ impl Peer {
         let exp = unix_time() + 43_200;
         let claims = Claims { aud, sub, jti: jti.clone(), operations, end, exp };
         let sign = |claims: &Claims| encode(&Header::new(Algorithm::EdDSA), claims, &key).unwrap();
-        let peer = Self {
+        let mut peer = Self {
             key: DecodingKey::from_ed_der(signer.verifying_key().as_bytes()),
             records: HashMap::from([(jti, expected)]),
             token: sign(&claims),
@@ -58,6 +58,10 @@ impl Peer {
             Claims { exp: unix_time() - 3_600, ..claims },
         ];
         assert!(others.iter().all(|other| !peer.allows(&sign(other))));
+        let stranger = SigningKey::generate(&mut rand::rngs::OsRng).verifying_key();
+        let key = std::mem::replace(&mut peer.key, DecodingKey::from_ed_der(stranger.as_bytes()));
+        assert!(!peer.allows(&peer.token));
+        peer.key = key;
         peer
     }
 

@@ -22,6 +22,7 @@ struct Record {
     key: MacaroonKey,
     /// The caveats for its agent, session and ticket, as they have to be.
     exact: [String; 3],
+    kept: Verifier,
 }
 
 impl Peer {
@@ -34,26 +35,35 @@ impl Peer {
         all.into_iter().for_each(|caveat| macaroon.add_first_party_caveat(caveat.into()));
         // The crate has its binary form in base64 only.
         let presented = URL_SAFE.decode(macaroon.serialize(Format::V2).unwrap()).unwrap();
-        let peer = Self { records: HashMap::from([(id, Record { key, exact })]), presented, macaroon };
+        let peer = Self {
+            records: HashMap::from([(id, Record { key, kept: verifier(&exact), exact })]),
+            presented,
+            macaroon,
+        };
         peer.admit();
         peer.refuses_others();
         peer
     }
 
-    /// From the bytes of a macaroon to the decision.
+    /// From the bytes of a macaroon to the decision. A verifier is made for each request, as the crate's documentation
+    /// does it, because what it accepts is the request's.
     pub fn admit(&self) {
-        self.verify(&Macaroon::deserialize_binary(&self.presented).unwrap());
+        let macaroon = Macaroon::deserialize_binary(&self.presented).unwrap();
+        let record = &self.records[&macaroon.identifier()];
+        verifier(&record.exact).verify(&macaroon, &record.key, Vec::new()).unwrap();
     }
 
-    fn verify(&self, macaroon: &Macaroon) {
+    /// The same with a verifier that was made with the record.
+    pub fn admit_with_kept_verifier(&self) {
+        let macaroon = Macaroon::deserialize_binary(&self.presented).unwrap();
         let record = &self.records[&macaroon.identifier()];
-        record.verifier().verify(macaroon, &record.key, Vec::new()).unwrap();
+        record.kept.verify(&macaroon, &record.key, Vec::new()).unwrap();
     }
 
     /// A comparison with a verifier that accepts anything would say nothing.
     fn refuses_others(&self) {
         let record = &self.records[&self.macaroon.identifier()];
-        let verifier = record.verifier();
+        let verifier = &record.kept;
         for caveat in ["session = another", "ops = interrupt", "time < 1780000000"] {
             let mut other = self.macaroon.clone();
             other.add_first_party_caveat(caveat.into());
@@ -64,14 +74,12 @@ impl Peer {
     }
 }
 
-impl Record {
-    fn verifier(&self) -> Verifier {
-        let mut verifier = Verifier::default();
-        self.exact.iter().for_each(|caveat| verifier.satisfy_exact(caveat.as_str().into()));
-        verifier.satisfy_general(|caveat| text(caveat).is_some_and(operations_allow));
-        verifier.satisfy_general(|caveat| text(caveat).is_some_and(not_ended));
-        verifier
-    }
+fn verifier(exact: &[String; 3]) -> Verifier {
+    let mut verifier = Verifier::default();
+    exact.iter().for_each(|caveat| verifier.satisfy_exact(caveat.as_str().into()));
+    verifier.satisfy_general(|caveat| text(caveat).is_some_and(operations_allow));
+    verifier.satisfy_general(|caveat| text(caveat).is_some_and(not_ended));
+    verifier
 }
 
 fn text(caveat: &ByteString) -> Option<&str> {

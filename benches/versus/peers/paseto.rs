@@ -38,7 +38,7 @@ impl Peer {
         rules.validate_subject_with(session);
         rules.validate_token_identifier_with(ticket);
         let token = sign(session, ticket, operations);
-        let peer =
+        let mut peer =
             Self { key: keys.public.clone(), records: HashMap::from([(ticket.clone(), rules)]), token };
         peer.admit();
         let others = [
@@ -47,6 +47,9 @@ impl Peer {
             sign(session, ticket, "ops = interrupt"),
         ];
         assert!(others.iter().all(|other| !peer.allows(other)));
+        peer.key = AsymmetricKeyPair::<V4>::generate().unwrap().public;
+        assert!(!peer.allows(&peer.token));
+        peer.key = keys.public;
         peer
     }
 

@@ -114,6 +114,7 @@ pub struct Peer {
     issuer: String,
     phone: String,
     session: String,
+    agent: String,
     ticket: String,
     token: String,
     /// It keeps the keys that it has read.
@@ -154,6 +155,7 @@ impl Peer {
             keys: RefCell::new(DidParser::new(KEYS)),
             store: MemoryStore::default(),
             session,
+            agent: agent.clone(),
             ticket: ticket.clone(),
         };
         peer.admit();
@@ -187,6 +189,7 @@ impl Peer {
             })
         };
         ucan.audience() == self.phone
+            && text("agent") == self.agent
             && text("ticket") == self.ticket
             && allows(text("operations"), text("end"))
             && OpSet::COMPANION.iter().all(|op| holds(op.name()))
