@@ -23,7 +23,7 @@ impl Peer {
             let kept = std::mem::replace(&mut peer.caveats.all[at], caveat.to_owned());
             assert!(!peer.allows(), "{caveat}");
             // With a signature of its own it is still not what was granted.
-            let signature = std::mem::replace(&mut peer.signature, [0; 32]);
+            let signature = std::mem::take(&mut peer.signature);
             peer.signature = peer.fold();
             assert!(!peer.allows(), "{caveat}");
             (peer.caveats.all[at], peer.signature) = (kept, signature);
