@@ -1,5 +1,4 @@
-//! What the ledger in a file takes beside the one in memory, by the thread's CPU time: the disk's own time is not in it
-//! (`versus/load.rs`).
+//! The ledger in a file beside the one in memory, by the thread's CPU time. `versus/load.rs` has the time of the disk.
 
 use sessioncap::agent::ledger::RedbLedger;
 
@@ -7,12 +6,11 @@ use crate::admission::attaches_with_noise;
 use crate::handshake::{offers, redemptions};
 use crate::report::{Budget, Report};
 use crate::sample::compare;
-use crate::world::World;
+use crate::world::{Folder, World};
 
 pub fn beside_memory(report: &mut Report, rounds: usize) {
     report.section("redb beside memory, CPU time");
-    let place = std::env::temp_dir().join(format!("sessioncap-backends-{}", std::process::id()));
-    std::fs::create_dir_all(&place).unwrap();
+    let place = Folder::new();
     let file = World::on(RedbLedger::open(place.join("ledger.redb")).unwrap(), 8);
     let memory = World::new();
     let [in_file, in_memory] = [&file, &memory].map(World::phone);
@@ -23,5 +21,4 @@ pub fn beside_memory(report: &mut Report, rounds: usize) {
     report.compared("a redemption, a commit of its own", compared, Budget::Information);
     let compared = compare(rounds, offers(&file), offers(&memory));
     report.compared("an offer, a commit of its own", compared, Budget::Information);
-    std::fs::remove_dir_all(&place).unwrap();
 }

@@ -125,6 +125,15 @@ pub fn one_method() -> Side<'static> {
     repeat(move || classify(black_box(&request)))
 }
 
+/// So many permits of one operation.
+#[inline]
+pub fn permit_times(guard: &mut Guard, op: Op, now: Now, times: usize) {
+    for _ in 0..times {
+        let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
+        black_box(permitted.is_ok());
+    }
+}
+
 /// Another guard for each slice, in the caches before it is timed: one guard's place in memory could be a lucky one.
 fn permits_of_many(guards: &mut [Guard], now: Now) -> Side<'_> {
     let mut turn = 0;
@@ -133,12 +142,7 @@ fn permits_of_many(guards: &mut [Guard], now: Now) -> Side<'_> {
         let at = turn * STEP % guards.len();
         let guard = &mut guards[at];
         drop(guard.permit(Op::StreamOutput, now, || 1));
-        timed(&mut || {
-            for _ in 0..times {
-                let permitted = guard.permit(black_box(Op::StreamOutput), *black_box(&now), || black_box(1));
-                black_box(permitted.is_ok());
-            }
-        })
+        timed(&mut || permit_times(guard, Op::StreamOutput, now, times))
     })
 }
 
@@ -148,12 +152,7 @@ pub fn permits(guard: &mut Guard, now: Now) -> Side<'_> {
     Box::new(move |times| {
         turn += 1;
         let op = OPS[turn % OPS.len()];
-        timed(&mut || {
-            for _ in 0..times {
-                let permitted = guard.permit(black_box(op), *black_box(&now), || black_box(1));
-                black_box(permitted.is_ok());
-            }
-        })
+        timed(&mut || permit_times(guard, op, now, times))
     })
 }
 

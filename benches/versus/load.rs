@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rand::rngs::OsRng;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sessioncap::agent::ledger::{MemoryLedger, RedbLedger, Table};
 use sessioncap::noise::Responder;
 
 use crate::report::{Budget, Report};
-use crate::revocation::{Shared, definition, fill, rows};
-use crate::world::{self, Phone, World};
+use crate::revocation::{Shared, begin_durable, definition, fill, rows};
+use crate::world::{self, Folder, Phone, World};
 
 /// Attaches that are timed beside the offers.
 const ATTACHES: usize = 1_000;
@@ -22,13 +22,11 @@ const ATTACHES: usize = 1_000;
 const PHONES: usize = 10_000;
 
 pub fn all(report: &mut Report, live: usize) {
-    let place = std::env::temp_dir().join(format!("sessioncap-load-{}", std::process::id()));
-    std::fs::create_dir_all(&place).unwrap();
+    let place = Folder::new();
     written(report, &place);
     beside_offers(report, &place);
     storm(report, &place);
     opening(report, &place, live);
-    std::fs::remove_dir_all(&place).unwrap();
 }
 
 /// Bytes that an offer and a redemption up to the live stream write, two commits, beside two commits of bare redb with
@@ -78,9 +76,7 @@ fn bytes_of(work: impl FnOnce()) -> u64 {
 
 fn commit_of_one(database: &Database, key: u64, value: &[u8]) {
     const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
-    let mut begun = database.begin_write().unwrap();
-    begun.set_durability(Durability::Immediate).unwrap();
-    begun.set_two_phase_commit(true);
+    let begun = begin_durable(database);
     begun.open_table(ROWS).unwrap().insert(key, value).unwrap();
     begun.commit().unwrap();
 }

@@ -118,7 +118,7 @@ impl Report {
     }
 }
 
-/// What the figures were measured on.
+/// The compiler and the machine of the figures.
 fn machine() -> Map<String, Value> {
     let rustc = Command::new("rustc").arg("--version").output().ok();
     let rustc = rustc.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();

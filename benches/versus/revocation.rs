@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use redb::{Database, Durability, TableDefinition};
+use redb::{Database, Durability, TableDefinition, WriteTransaction};
 use sessioncap::agent::ledger::{
     Ledger, LedgerError, Look, MemoryLedger, Overlay, RedbLedger, Snapshot, Table, Transition,
 };
@@ -15,7 +15,7 @@ use sessioncap::{CredentialId, SessionId};
 
 use crate::report::{Budget, Report};
 use crate::sample::{Side, compare, consume};
-use crate::world::{self, World};
+use crate::world::{self, Folder, World};
 
 /// Credentials of the session that is revoked.
 const CROWDS: [usize; 2] = [1_000, 10_000];
@@ -33,8 +33,7 @@ fn session() -> SessionId {
 
 /// Revokes a crowded session, by CPU time and by instructions.
 pub fn of_many(report: &mut Report) {
-    let place = std::env::temp_dir().join(format!("sessioncap-versus-{}", std::process::id()));
-    std::fs::create_dir_all(&place).unwrap();
+    let place = Folder::new();
     let crowds = CROWDS.map(|count| (count, crowd(&place, count)));
     for (count, file) in &crowds {
         report.section(&format!("revoking a session of {count} credentials, redb"));
@@ -59,7 +58,6 @@ pub fn of_many(report: &mut Report) {
         let budget = if kind == "commit-bare" { Budget::Information } else { Budget::AtMost(GROWTH) };
         report.ratio(&format!("{name}, of 10,000 / of 1,000"), many / few, budget);
     }
-    std::fs::remove_dir_all(&place).unwrap();
     report.section("instructions to revoke one credential: of 4,000 that are connected beside one of 10");
     if let [Some(few), Some(many)] = [10, 4_000].map(instructions_of_one) {
         report.figure("of 10", few as f64, Budget::Information);
@@ -132,9 +130,7 @@ fn measured_single(gate: &Gate, credential: &CredentialId) {
 
 #[inline(never)]
 fn measured_commit(database: &Database, changes: &[Changed]) {
-    let mut begun = database.begin_write().unwrap();
-    begun.set_durability(Durability::Immediate).unwrap();
-    begun.set_two_phase_commit(true);
+    let begun = begin_durable(database);
     for run in changes.chunk_by(|one, next| one.0 == next.0) {
         let Some((table, ..)) = run.first() else { continue };
         let mut rows = begun.open_table(definition(*table)).unwrap();
@@ -146,6 +142,14 @@ fn measured_commit(database: &Database, changes: &[Changed]) {
         }
     }
     begun.commit().unwrap();
+}
+
+/// As the ledger in a file commits.
+pub fn begin_durable(database: &Database) -> WriteTransaction {
+    let mut begun = database.begin_write().unwrap();
+    begun.set_durability(Durability::Immediate).unwrap();
+    begun.set_two_phase_commit(true);
+    begun
 }
 
 pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

@@ -1,7 +1,6 @@
 //! Throughput of several threads beside that of one, by the wall clock. Runs of one thread and of several follow each
 //! other, and the median of their ratios is shown.
 
-use std::hint::black_box;
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -14,17 +13,16 @@ use sessioncap::noise::Responder;
 use crate::frame;
 use crate::report::{Budget, Report};
 use crate::sample::{Compared, quartiles};
-use crate::world::World;
+use crate::world::{Folder, World};
 
 const THREADS: [usize; 3] = [2, 4, 8];
 const ROUNDS: usize = 15;
 
-/// What one thread does between the barrier and the end.
+/// The work of one thread after the barrier.
 type Work<'a> = Box<dyn FnOnce() + 'a>;
 
 pub fn rows(report: &mut Report) {
-    let place = std::env::temp_dir().join(format!("sessioncap-threads-{}", std::process::id()));
-    std::fs::create_dir_all(&place).unwrap();
+    let place = Folder::new();
     report.section("threads");
     let memory = World::new();
     let file = on_disk(&place, "attaches.redb");
@@ -40,7 +38,6 @@ pub fn rows(report: &mut Report) {
         let file = on_disk(&place, &format!("redemptions-{threads}.redb"));
         several(report, "redemptions, redb", threads, || redemptions(&file));
     }
-    std::fs::remove_dir_all(&place).unwrap();
 }
 
 fn on_disk(place: &Path, name: &str) -> World {
@@ -49,11 +46,7 @@ fn on_disk(place: &Path, name: &str) -> World {
 
 fn permits(world: &World) -> Work<'_> {
     let mut guard = frame::guard(world);
-    Box::new(move || {
-        for _ in 0..3_000_000 {
-            black_box(guard.permit(black_box(Op::StreamOutput), world.now, || black_box(1)).is_ok());
-        }
-    })
+    Box::new(move || frame::permit_times(&mut guard, Op::StreamOutput, world.now, 3_000_000))
 }
 
 /// One phone for each thread.

@@ -1,6 +1,8 @@
 //! One agent with its gate over a memory ledger, one desktop, and as many phones as asked for. The
 //! quotas are raised; everything else is as an agent would run it.
 
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::OsRng;
@@ -48,6 +50,33 @@ pub struct World {
     device: DevicePublicKey,
     per_session: usize,
     paired: AtomicUsize,
+}
+
+/// A folder of this run, removed at its end.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("sessioncap-versus-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
 }
 
 /// A phone that was admitted once.

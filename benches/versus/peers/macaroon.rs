@@ -48,16 +48,20 @@ impl Peer {
     /// From the bytes of a macaroon to the decision. A verifier is made for each request, as the crate's documentation
     /// does it, because what it accepts is the request's.
     pub fn admit(&self) {
-        let macaroon = Macaroon::deserialize_binary(&self.presented).unwrap();
-        let record = &self.records[&macaroon.identifier()];
+        let (macaroon, record) = self.read();
         verifier(&record.exact).verify(&macaroon, &record.key, Vec::new()).unwrap();
     }
 
     /// The same with a verifier that was made with the record.
     pub fn admit_with_kept_verifier(&self) {
+        let (macaroon, record) = self.read();
+        record.kept.verify(&macaroon, &record.key, Vec::new()).unwrap();
+    }
+
+    fn read(&self) -> (Macaroon, &Record) {
         let macaroon = Macaroon::deserialize_binary(&self.presented).unwrap();
         let record = &self.records[&macaroon.identifier()];
-        record.kept.verify(&macaroon, &record.key, Vec::new()).unwrap();
+        (macaroon, record)
     }
 
     /// A comparison with a verifier that accepts anything would say nothing.
