@@ -1,4 +1,4 @@
-//! What an agent asks the server of its sessions to do. What waits for the server is bounded, however slow it is.
+//! An agent's orders to the server of its sessions. The number that wait is bounded, however slow the server is.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ pub struct Start {
     pub answer: oneshot::Sender<Result<SessionInfo, HubError>>,
 }
 
-/// What a session's server has to do with it.
+/// A change of a session that its server has to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Note a size that the terminal was given.
@@ -60,7 +60,7 @@ enum Waiting {
 }
 
 impl Orders {
-    /// For so many changes that may wait. Whoever starts a program waits until the one before was taken.
+    /// At most so many changes wait. A caller that starts a program waits until the program before was taken.
     pub fn new(most_changes: usize) -> (Self, mpsc::Receiver<Start>, Changes) {
         let (starts, started) = mpsc::channel(1);
         let (changes, changed) = mpsc::channel(most_changes);

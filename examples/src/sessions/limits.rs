@@ -18,7 +18,7 @@ pub const MOST_WAITING: usize = 64;
 /// News that wait for one agent. One that is further behind is disconnected, and comes again.
 pub const MOST_NEWS: usize = 1024;
 /// Sizes and ends of sessions that an agent has not told the server yet, at most one size of each session. They are twice
-/// as many as all sessions have, for those that have ended meanwhile. Whoever asks for more is refused, and nothing has
+/// as many as all sessions have, for those that have ended meanwhile. A caller with one more is refused, and nothing has
 /// changed.
 pub const MOST_CHANGES: usize = 4 * MOST_LISTED;
 /// Programs that an agent has asked the server to start and that it has not answered. The next one waits.

@@ -111,7 +111,7 @@ impl Link {
                     Err(error) => Err(error),
                 };
                 drop(place);
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = answer.send(made);
             });
         }

@@ -91,7 +91,7 @@ async fn an_agent_keeps_the_newest_size_of_each_session_for_a_server_that_is_beh
         hub.resize(&two, columns, 25).unwrap();
         assert!(changes.count() <= 2, "{} orders wait", changes.count());
     }
-    // Whoever comes when all places are taken is told so, and nothing has changed.
+    // When all places are taken, a caller is told so, and nothing has changed.
     assert!(matches!(hub.resize(&three, 99, 99), Err(HubError::Server(_))));
     assert!(matches!(hub.close(&three), Err(HubError::Server(_))));
     let untouched = hub.info(&three).unwrap();
